@@ -1,0 +1,20 @@
+//! A Raft-replicated, durable, append-only commit log to embed in a program.
+#![forbid(non_ascii_idents)]
+
+mod config;
+mod error;
+mod member;
+mod record;
+mod state_machine;
+mod watermarks;
+
+pub use config::{ByteCount, Config, Limits, RaftConfig, Retention, StorageConfig};
+pub use error::{
+    AdminError, AppendError, ConfigError, NameError, OpenError, Outcome, ReadError, StorageError,
+};
+pub use member::{Member, MemberStatus, NodeId, Role, Status};
+pub use record::{
+    AppendOptions, Appended, Flush, Index, LOG_NAME_BYTES_MAX, LogId, LogName, Record, Start, Term,
+};
+pub use state_machine::StateMachine;
+pub use watermarks::Watermarks;

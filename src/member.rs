@@ -1,0 +1,110 @@
+//! Nodes and their part in a log.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Number of a node, chosen by the operator, unique within the cluster and never reused for another
+/// data directory while the old one is a member.
+pub type NodeId = u64;
+
+/// A node and where to reach it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// The node's number.
+    pub id: NodeId,
+    /// `host:port` where the other nodes reach it.
+    pub peer_addr: String,
+    /// `host:port` where clients reach it; empty if it serves none.
+    pub client_addr: String,
+}
+
+impl Member {
+    /// A member that other nodes reach at `peer_addr`, serving no clients.
+    pub fn new(id: NodeId, peer_addr: impl Into<String>) -> Self {
+        Self { id, peer_addr: peer_addr.into(), client_addr: String::new() }
+    }
+
+    /// The same member, serving clients at `client_addr`.
+    #[must_use]
+    pub fn with_client_addr(mut self, client_addr: impl Into<String>) -> Self {
+        self.client_addr = client_addr.into();
+        self
+    }
+}
+
+impl fmt::Display for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "node {} at {}", self.id, self.peer_addr)
+    }
+}
+
+/// The part that a node plays in one log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Takes appends.
+    Leader,
+    /// Votes, and holds a copy.
+    Follower,
+    /// Standing for election.
+    Candidate,
+    /// Holds a copy, and does not vote.
+    Learner,
+    /// Stopped: shut down, or failed and in need of the operator.
+    Stopped,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Leader => "leader",
+            Self::Follower => "follower",
+            Self::Candidate => "candidate",
+            Self::Learner => "learner",
+            Self::Stopped => "stopped",
+        })
+    }
+}
+
+/// A member and whether it votes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberStatus {
+    /// The node.
+    pub member: Member,
+    /// True for voters, false for learners.
+    pub voter: bool,
+    /// One past the last index that the leader knows this node to hold. Known by the leader only.
+    pub matched: Option<u64>,
+}
+
+/// State of one log on one node, as of one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Name of the log.
+    pub log: String,
+    /// Number of the log.
+    pub log_id: u64,
+    /// The node that says so.
+    pub node_id: NodeId,
+    /// Its part in this log.
+    pub role: Role,
+    /// Current term.
+    pub term: u64,
+    /// The leader that it knows of.
+    pub leader: Option<Member>,
+    /// Its watermarks.
+    pub begin: u64,
+    /// See [`Watermarks::committed`](crate::Watermarks::committed).
+    pub committed: u64,
+    /// See [`Watermarks::end`](crate::Watermarks::end).
+    pub end: u64,
+    /// One past the last index applied to the state machine here.
+    pub applied: u64,
+    /// Voters and learners. `matched` is filled in on the leader.
+    pub members: Vec<MemberStatus>,
+    /// Bytes of this log on this node's disk.
+    pub disk_bytes: u64,
+    /// Why the log has stopped here, if it has.
+    pub failure: Option<String>,
+}

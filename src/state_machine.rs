@@ -1,0 +1,33 @@
+//! The hook for programs that build a state from the committed records.
+
+use std::io::{self, Read, Write};
+
+use bytes::Bytes;
+
+use crate::record::Record;
+
+/// A program's state, built from the committed records of one log in their order.
+///
+/// Every node that holds the log feeds its own copy, so `apply` must give the same result for the
+/// same records everywhere: no clock, no randomness, no input but the record.
+///
+/// Calls come one at a time, from a task of the node's runtime. `apply` should not block for long:
+/// while it runs, nothing else of this log is applied, though appends still commit.
+pub trait StateMachine: Send + 'static {
+    /// Takes the next committed record. What it returns reaches the caller of
+    /// [`CommitLog::propose`](crate::CommitLog::propose) on the leader, and nobody elsewhere.
+    fn apply(&mut self, record: &Record) -> Bytes;
+
+    /// Writes the whole state. Called between two records, at segment boundaries and before
+    /// retention drops records that the state was built from.
+    ///
+    /// # Errors
+    /// The checkpoint is given up, and tried again at the next boundary.
+    fn checkpoint(&self, out: &mut dyn Write) -> io::Result<()>;
+
+    /// Replaces the state by one that `checkpoint` wrote, on this node or on another.
+    ///
+    /// # Errors
+    /// The log stops on this node and says why in its status.
+    fn restore(&mut self, from: &mut dyn Read) -> io::Result<()>;
+}
