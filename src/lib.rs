@@ -3,8 +3,11 @@
 
 mod config;
 mod error;
+mod format;
+mod log;
 mod member;
 mod record;
+mod segment;
 mod state_machine;
 mod watermarks;
 
@@ -12,6 +15,7 @@ pub use config::{ByteCount, Config, Limits, RaftConfig, Retention, StorageConfig
 pub use error::{
     AdminError, AppendError, ConfigError, NameError, OpenError, Outcome, ReadError, StorageError,
 };
+pub use log::offline;
 pub use member::{Member, MemberStatus, NodeId, Role, Status};
 pub use record::{
     AppendOptions, Appended, Flush, Index, LOG_NAME_BYTES_MAX, LogId, LogName, Record, Start, Term,

@@ -1,0 +1,231 @@
+//! Frames: a 40-byte header, a head of control data, a body of entries or records.
+//!
+//! ```text
+//! 0   u32  magic: "QLFP" between nodes, "QLFC" between a client and a node
+//! 4   u8   version = 1
+//! 5   u8   kind
+//! 6   u16  zero
+//! 8   u64  log id
+//! 16  u64  correlation
+//! 24  u32  head length
+//! 28  u32  body length
+//! 32  u32  zero
+//! 36  u32  CRC of bytes 0..36 and the head
+//! 40  head, then body
+//! ```
+//!
+//! Lengths are held against the limits before anything is read or allocated for them. The body is
+//! not in the CRC: its entries carry their own, and other bodies have theirs in the head.
+
+/// Bytes of a header.
+pub(crate) const HEADER_BYTES: usize = 40;
+/// Largest head.
+pub(crate) const HEAD_BYTES_MAX: usize = 4 << 20;
+
+const VERSION: u8 = 1;
+const CRC_AT: usize = 36;
+
+/// Which protocol a connection speaks; they never mix on one listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Peer,
+    Client,
+}
+
+impl Protocol {
+    const fn magic(self) -> [u8; 4] {
+        match self {
+            Self::Peer => *b"QLFP",
+            Self::Client => *b"QLFC",
+        }
+    }
+
+    /// The protocol of a frame that begins with these bytes.
+    pub(crate) fn of(magic: [u8; 4]) -> Result<Self, FrameError> {
+        [Self::Peer, Self::Client]
+            .into_iter()
+            .find(|protocol| protocol.magic() == magic)
+            .ok_or(FrameError::Magic { found: magic })
+    }
+}
+
+/// Why bytes are no frame that may be read on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum FrameError {
+    #[error("the bytes {found:02x?} do not begin a frame")]
+    Magic { found: [u8; 4] },
+    #[error("the frame has version {found}, and this program speaks version {VERSION}")]
+    Version { found: u8 },
+    #[error("reserved bits of the frame are set")]
+    Reserved,
+    #[error("the frame's head has {size} bytes, and the limit is {limit}")]
+    HeadTooLarge { size: u64, limit: u64 },
+    #[error("the frame has {size} bytes, and the limit is {limit}")]
+    TooLarge { size: u64, limit: u64 },
+    #[error("the frame's CRC does not match")]
+    Crc,
+}
+
+/// A frame's header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FrameHeader {
+    pub(crate) protocol: Protocol,
+    pub(crate) kind: u8,
+    pub(crate) log: u64,
+    pub(crate) correlation: u64,
+    pub(crate) head_bytes: u32,
+    pub(crate) body_bytes: u32,
+}
+
+impl FrameHeader {
+    /// The header's bytes. `head` must be `head_bytes` long.
+    pub(crate) fn encode(&self, head: &[u8]) -> [u8; HEADER_BYTES] {
+        let mut bytes = [0; HEADER_BYTES];
+        bytes[..4].copy_from_slice(&self.protocol.magic());
+        bytes[4] = VERSION;
+        bytes[5] = self.kind;
+        bytes[8..16].copy_from_slice(&self.log.to_le_bytes());
+        bytes[16..24].copy_from_slice(&self.correlation.to_le_bytes());
+        bytes[24..28].copy_from_slice(&self.head_bytes.to_le_bytes());
+        bytes[28..32].copy_from_slice(&self.body_bytes.to_le_bytes());
+        let crc = crc(&bytes, head);
+        bytes[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    /// Reads a header and holds its lengths against the limit for head and body together. The
+    /// header is not yet verified: [`verify`] does that once the head is there.
+    pub(crate) fn decode(
+        bytes: &[u8; HEADER_BYTES],
+        frame_bytes_max: usize,
+    ) -> Result<Self, FrameError> {
+        let protocol = Protocol::of([bytes[0], bytes[1], bytes[2], bytes[3]])?;
+        if bytes[4] != VERSION {
+            return Err(FrameError::Version { found: bytes[4] });
+        }
+        if bytes[6..8] != [0; 2] || bytes[32..CRC_AT] != [0; 4] {
+            return Err(FrameError::Reserved);
+        }
+        let header = Self {
+            protocol,
+            kind: bytes[5],
+            log: u64_at(bytes, 8),
+            correlation: u64_at(bytes, 16),
+            head_bytes: u32_at(bytes, 24),
+            body_bytes: u32_at(bytes, 28),
+        };
+        let head = u64::from(header.head_bytes);
+        let size = head + u64::from(header.body_bytes);
+        if head > HEAD_BYTES_MAX as u64 {
+            return Err(FrameError::HeadTooLarge { size: head, limit: HEAD_BYTES_MAX as u64 });
+        }
+        if size > frame_bytes_max as u64 {
+            return Err(FrameError::TooLarge { size, limit: frame_bytes_max as u64 });
+        }
+        Ok(header)
+    }
+
+    /// Header and head together, in bytes.
+    pub(crate) fn until_body(&self) -> usize {
+        HEADER_BYTES + self.head_bytes as usize
+    }
+
+    /// The whole frame, in bytes.
+    pub(crate) fn frame_bytes(&self) -> usize {
+        self.until_body() + self.body_bytes as usize
+    }
+}
+
+/// Checks the CRC over a header and its head.
+pub(crate) fn verify(header: &[u8; HEADER_BYTES], head: &[u8]) -> Result<(), FrameError> {
+    if crc(header, head) == u32_at(header, CRC_AT) { Ok(()) } else { Err(FrameError::Crc) }
+}
+
+fn crc(header: &[u8; HEADER_BYTES], head: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&header[..CRC_AT]);
+    hasher.update(head);
+    hasher.finalize()
+}
+
+fn u32_at(bytes: &[u8; HEADER_BYTES], at: usize) -> u32 {
+    u32::from_le_bytes(std::array::from_fn(|i| bytes[at + i]))
+}
+
+fn u64_at(bytes: &[u8; HEADER_BYTES], at: usize) -> u64 {
+    u64::from_le_bytes(std::array::from_fn(|i| bytes[at + i]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const HEADER: FrameHeader = FrameHeader {
+        protocol: Protocol::Client,
+        kind: 3,
+        log: 0x0102_0304_0506_0708,
+        correlation: 9,
+        head_bytes: 2,
+        body_bytes: 5,
+    };
+
+    #[test]
+    fn the_header_has_these_bytes() {
+        let bytes = HEADER.encode(b"hi");
+        let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let parts = ["514c4643", "01030000", "0807060504030201", "0900000000000000"];
+        assert_eq!(text[..48], parts.concat());
+        assert_eq!(text[48..72], ["02000000", "05000000", "00000000"].concat());
+        assert_eq!(&text[72..], GOLDEN_CRC);
+    }
+
+    const GOLDEN_CRC: &str = "bc7c21bd";
+
+    #[test]
+    fn a_frame_of_another_version_or_over_the_limit_is_refused_with_the_numbers() {
+        let mut bytes = HEADER.encode(b"hi");
+        let error = FrameHeader::decode(&bytes, 6).expect_err("7 bytes over a limit of 6");
+        assert_eq!(error, FrameError::TooLarge { size: 7, limit: 6 });
+        bytes[4] = 2;
+        let error = FrameHeader::decode(&bytes, 100).expect_err("version 2");
+        assert_eq!(error, FrameError::Version { found: 2 });
+        let large = FrameHeader { head_bytes: u32::MAX, ..HEADER };
+        let error = FrameHeader::decode(&large.encode(b""), usize::MAX).expect_err("large head");
+        assert!(matches!(error, FrameError::HeadTooLarge { .. }));
+    }
+
+    proptest! {
+        #[test]
+        fn headers_round_trip(kind: u8, log: u64, correlation: u64, head: Vec<u8>, body_bytes in 0..9000_u32) {
+            let header = FrameHeader {
+                protocol: Protocol::Peer, kind, log, correlation,
+                head_bytes: u32::try_from(head.len()).expect("short"), body_bytes,
+            };
+            let bytes = header.encode(&head);
+            prop_assert_eq!(FrameHeader::decode(&bytes, 10_000), Ok(header));
+            prop_assert_eq!(verify(&bytes, &head), Ok(()));
+        }
+
+        #[test]
+        fn any_flipped_bit_is_found(bit in 0..(HEADER_BYTES + 2) * 8) {
+            let mut bytes = HEADER.encode(b"hi").to_vec();
+            bytes.extend_from_slice(b"hi");
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let header: [u8; HEADER_BYTES] = bytes[..HEADER_BYTES].try_into().expect("40 bytes");
+            let read = FrameHeader::decode(&header, 1 << 20);
+            prop_assert!(read.is_err() || verify(&header, &bytes[HEADER_BYTES..]).is_err());
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic_or_pass_the_limit(bytes: [u8; HEADER_BYTES], limit in 0..1_usize << 30) {
+            let mut bytes = bytes;
+            bytes[..5].copy_from_slice(b"QLFP\x01");
+            (bytes[6], bytes[7]) = (0, 0);
+            bytes[32..36].fill(0);
+            if let Ok(header) = FrameHeader::decode(&bytes, limit) {
+                prop_assert!(header.frame_bytes() <= HEADER_BYTES + limit);
+            }
+        }
+    }
+}

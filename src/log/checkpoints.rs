@@ -1,0 +1,207 @@
+//! Checkpoints of the embedder's state machine: one file each, named by the index that it is as of.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+use crate::error::StorageError;
+use crate::format::checkpoint::{CHECKPOINT_HEADER, CheckpointHeader};
+use crate::format::entry::EntryId;
+use crate::segment::{Access, Disk, atomic_file};
+
+const SUFFIX: &str = ".ckpt";
+/// Checkpoints kept between the boundary's and the newest two.
+const BETWEEN_MAX: usize = 13;
+
+/// The checkpoints of one log, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Checkpoints {
+    held: Vec<Held>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    id: EntryId,
+    bytes: u64,
+}
+
+impl Checkpoints {
+    /// Finds the checkpoints in a log's directory. One with a damaged head is left out, unless it is
+    /// `required`: then it is an error, or if it is not there at all.
+    pub(super) fn find(
+        disk: &dyn Disk,
+        dir: &Path,
+        log_id: u64,
+        required: Option<EntryId>,
+    ) -> Result<Self, StorageError> {
+        let names = disk.list(dir).map_err(|error| StorageError::io("list", dir, error))?;
+        let mut held = Vec::new();
+        for index in names.iter().filter_map(|entry| index_of(&entry.name)) {
+            let needed = required.is_some_and(|id| id.index == index);
+            match head(disk, dir, log_id, index) {
+                Ok((header, bytes)) => held.push(Held { id: header.id, bytes }),
+                Err(error) if needed => return Err(error),
+                Err(error) => tracing::warn!(%error, "passing over a checkpoint"),
+            }
+        }
+        held.sort_by_key(|checkpoint| checkpoint.id.index);
+        if let Some(id) = required.filter(|id| !held.iter().any(|held| held.id == *id)) {
+            let path = path_of(dir, id.index);
+            let detail = "the manifest says that the log begins behind it".to_owned();
+            return Err(StorageError::Missing { path, detail });
+        }
+        Ok(Self { held })
+    }
+
+    pub(super) fn ids(&self) -> Vec<EntryId> {
+        self.held.iter().map(|checkpoint| checkpoint.id).collect()
+    }
+
+    pub(super) fn contains(&self, id: EntryId) -> bool {
+        self.held.iter().any(|checkpoint| checkpoint.id == id)
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.held.iter().map(|checkpoint| checkpoint.bytes).sum()
+    }
+
+    /// Notes one that was saved.
+    pub(super) fn insert(&mut self, id: EntryId, bytes: u64) {
+        self.held.retain(|checkpoint| checkpoint.id.index != id.index);
+        let at = self.held.partition_point(|checkpoint| checkpoint.id.index < id.index);
+        self.held.insert(at, Held { id, bytes });
+    }
+
+    /// Forgets those below `boundary`, and of the others those that lie closest to their neighbours
+    /// while there are too many. The boundary's and the newest two stay.
+    pub(super) fn thin(&mut self, boundary: Option<EntryId>) -> Vec<EntryId> {
+        let below = boundary.map_or(0, |boundary| {
+            self.held.partition_point(|checkpoint| checkpoint.id.index < boundary.index)
+        });
+        let newest = self.held.len().saturating_sub(2);
+        let mut dropped: Vec<EntryId> =
+            self.held.drain(..below.min(newest)).map(|h| h.id).collect();
+        while self.held.len() > 1 + BETWEEN_MAX + 2 {
+            let gap = |at: usize| self.held[at + 1].id.index - self.held[at - 1].id.index;
+            let Some(at) = (1..self.held.len() - 2).min_by_key(|&at| gap(at)) else { break };
+            dropped.push(self.held.remove(at).id);
+        }
+        dropped
+    }
+}
+
+/// Writes a checkpoint; durable on return. Gives the length of its file.
+pub(super) fn save(
+    disk: &dyn Disk,
+    dir: &Path,
+    log_id: u64,
+    id: EntryId,
+    state: &[u8],
+) -> Result<u64, StorageError> {
+    let header = CheckpointHeader::of(log_id, id, state);
+    atomic_file::replace(disk, &path_of(dir, id.index), &[&header.encode(), state])?;
+    Ok(CHECKPOINT_HEADER as u64 + header.state_len)
+}
+
+/// Removes checkpoints that were thinned.
+pub(super) fn remove(disk: &dyn Disk, dir: &Path, dropped: &[EntryId]) {
+    for id in dropped {
+        let path = path_of(dir, id.index);
+        if let Err(error) = disk.unlink(&path) {
+            tracing::warn!(path = %path.display(), %error, "cannot remove an old checkpoint");
+        }
+    }
+}
+
+/// The state that a checkpoint holds, verified.
+pub(super) fn load(
+    disk: &dyn Disk,
+    dir: &Path,
+    log_id: u64,
+    id: EntryId,
+) -> Result<Bytes, StorageError> {
+    let path = path_of(dir, id.index);
+    let Some(file) = atomic_file::read(disk, &path, u64::MAX)? else {
+        let detail = "it was removed or never taken".to_owned();
+        return Err(StorageError::Missing { path, detail });
+    };
+    let header = CheckpointHeader::decode(&file, file.len() as u64);
+    let header = header.map_err(|error| error.at(&path, 0))?;
+    check_owner(&header, &path, log_id, id.index)?;
+    if header.id != id {
+        return Err(StorageError::corrupt(&path, 16, format!("it is as of {:?}", header.id)));
+    }
+    let state = Bytes::from(file).slice(CHECKPOINT_HEADER..);
+    header.check(&state).map_err(|error| error.at(&path, CHECKPOINT_HEADER as u64))?;
+    Ok(state)
+}
+
+/// The index that a file name gives, if it is a checkpoint's.
+pub(super) fn index_of(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(SUFFIX)?;
+    if digits.len() == 20 { digits.parse().ok() } else { None }
+}
+
+pub(super) fn path_of(dir: &Path, index: u64) -> PathBuf {
+    dir.join(format!("{index:020}{SUFFIX}"))
+}
+
+/// Head of the checkpoint as of `index`, and the length of its file.
+pub(super) fn head(
+    disk: &dyn Disk,
+    dir: &Path,
+    log_id: u64,
+    index: u64,
+) -> Result<(CheckpointHeader, u64), StorageError> {
+    let path = path_of(dir, index);
+    let failed = |error| StorageError::io("read", &path, error);
+    let file = disk.open(&path, Access::Read).map_err(failed)?;
+    let len = file.size().map_err(failed)?;
+    let mut bytes = [0; CHECKPOINT_HEADER];
+    match file.read_exact_at(&mut bytes, 0) {
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+            return Err(StorageError::corrupt(&path, len, "shorter than its head"));
+        }
+        result => result.map_err(failed)?,
+    }
+    let header = CheckpointHeader::decode(&bytes, len).map_err(|error| error.at(&path, 0))?;
+    check_owner(&header, &path, log_id, index)?;
+    Ok((header, len))
+}
+
+fn check_owner(
+    header: &CheckpointHeader,
+    path: &Path,
+    log_id: u64,
+    index: u64,
+) -> Result<(), StorageError> {
+    if (header.log_id, header.id.index) == (log_id, index) {
+        return Ok(());
+    }
+    let detail = format!("it belongs to log {}, index {}", header.log_id, header.id.index);
+    Err(StorageError::corrupt(path, 8, detail))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_and_the_newest_two_stay_and_gaps_stay_even() {
+        let mut checkpoints = Checkpoints::default();
+        let mut dropped = 0;
+        for index in 1..=1000 {
+            checkpoints.insert(EntryId { term: 1, index }, 1);
+            dropped += checkpoints.thin(None).len();
+        }
+        let held: Vec<u64> = checkpoints.ids().iter().map(|id| id.index).collect();
+        assert_eq!(held.len() + dropped, 1000);
+        assert_eq!(held.len(), 16, "{held:?}");
+        assert_eq!((held[0], &held[14..]), (1, &[999, 1000][..]), "{held:?}");
+        let gaps = held[..14].windows(2).map(|pair| pair[1] - pair[0]);
+        assert!(gaps.max() < Some(250), "{held:?}");
+        checkpoints.thin(Some(EntryId { term: 1, index: 2000 }));
+        assert_eq!(checkpoints.ids().len(), 2, "the newest two stay in any case");
+    }
+}

@@ -1,0 +1,106 @@
+//! A log, its writer, and the queue in between.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+use crate::error::StorageError;
+
+use super::job::Job;
+use super::pool::WriterQueue;
+use super::shared::Shared;
+use super::state::State;
+use super::writer::LogWriter;
+
+/// What a handle points to.
+pub(super) struct Core {
+    pub(super) shared: Shared,
+    /// Locked by whoever drives the writer: one thread at a time. None once the log is closed.
+    writer: Mutex<Driven>,
+    queue: Arc<WriterQueue>,
+}
+
+struct Driven {
+    writer: Option<LogWriter>,
+    /// Swapped with the inbox, so that neither is allocated anew.
+    jobs: Vec<Job>,
+}
+
+/// The result of a job that was submitted.
+pub(super) type Waiter = oneshot::Receiver<Result<(), Arc<StorageError>>>;
+
+impl Core {
+    pub(super) fn new(shared: Shared, writer: LogWriter, queue: Arc<WriterQueue>) -> Self {
+        let driven = Driven { writer: Some(writer), jobs: Vec::new() };
+        Self { shared, writer: Mutex::new(driven), queue }
+    }
+
+    /// Queues a job. `state` is the lock under which the job's effect on memory was made, so that
+    /// the writer sees jobs in the order of their effects.
+    pub(super) fn submit(self: &Arc<Self>, mut state: MutexGuard<'_, State>, job: Job) {
+        state.inbox.push(job);
+        let wake = !std::mem::replace(&mut state.scheduled, true);
+        drop(state);
+        if wake {
+            self.schedule();
+        }
+    }
+
+    /// Has the writer driven soon.
+    pub(super) fn schedule(self: &Arc<Self>) {
+        if !self.queue.push(self) {
+            // No writer thread is left: nothing can be in order any more but failing.
+            self.abandon();
+        }
+    }
+
+    /// Does what is queued and due. Says when to call again even if nothing is submitted.
+    pub(super) fn drive(&self, now: Instant) -> Option<Instant> {
+        self.shared.woken();
+        let mut driven = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        self.take_inbox(&mut driven);
+        let Driven { writer: Some(writer), jobs } = &mut *driven else {
+            self.fail_jobs(&mut driven.jobs);
+            return None;
+        };
+        let ran = writer.run(&self.shared, jobs, now);
+        if ran.closed {
+            self.shared.let_go();
+            driven.writer = None;
+        }
+        ran.next
+    }
+
+    /// The last call: flushes what is written, and fails what waits.
+    pub(super) fn abandon(&self) {
+        let mut driven = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        self.take_inbox(&mut driven);
+        if let Some(mut writer) = driven.writer.take() {
+            writer.finish(&self.shared);
+            self.shared.let_go();
+        }
+        self.fail_jobs(&mut driven.jobs);
+    }
+
+    /// The writer panicked: what it was doing is not known.
+    pub(super) fn poison(&self, error: StorageError) {
+        let mut driven = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(writer) = &mut driven.writer {
+            writer.poison(&self.shared, error);
+        }
+    }
+
+    fn take_inbox(&self, driven: &mut Driven) {
+        let mut state = self.shared.state();
+        std::mem::swap(&mut state.inbox, &mut driven.jobs);
+        state.scheduled = false;
+    }
+
+    fn fail_jobs(&self, jobs: &mut Vec<Job>) {
+        if !jobs.is_empty() {
+            let error = Arc::new(self.shared.closed_error());
+            jobs.drain(..).for_each(|job| job.fail(&error));
+        }
+    }
+}

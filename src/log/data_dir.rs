@@ -1,0 +1,303 @@
+//! The data directory of a node: whose it is, its lock, and where its logs lie.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::error::StorageError;
+use crate::format::superblock::Superblock;
+use crate::record::LogId;
+use crate::segment::disk::DiskLock;
+use crate::segment::{Disk, LockMode, atomic_file};
+
+use super::writer::remove_all;
+
+pub(super) const LOCK_NAME: &str = "LOCK";
+pub(super) const SUPERBLOCK_NAME: &str = "NODE";
+pub(super) const LOGS_NAME: &str = "logs";
+/// How directories of logs that are being made are named.
+pub(super) const NEW_SUFFIX: &str = ".new";
+/// How directories of logs that are being removed are named.
+const GONE_SUFFIX: &str = ".gone";
+const SUPERBLOCK_LEN_MAX: u64 = 16 << 20;
+
+/// An opened and locked data directory.
+#[derive(Debug)]
+pub(crate) struct DataDir {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    superblock: Mutex<Superblock>,
+    lock: Mutex<Option<Box<dyn DiskLock>>>,
+}
+
+impl DataDir {
+    /// Locks the directory, makes it if it is absent or empty, and checks that it belongs to this
+    /// node and that every log it lists is there. Removes what an interrupted creation or removal
+    /// of a log has left.
+    ///
+    /// # Errors
+    /// `Locked`, `Foreign`, `Missing`, or what the disk says. Nothing was changed then, but the
+    /// lock file may have been made.
+    pub(crate) fn open(
+        disk: Arc<dyn Disk>,
+        path: &Path,
+        node_id: u64,
+    ) -> Result<Self, StorageError> {
+        make_dirs(&*disk, path)?;
+        let lock_path = path.join(LOCK_NAME);
+        let lock = disk.lock(&lock_path, LockMode::Exclusive);
+        let lock = lock.map_err(|error| StorageError::io("lock", &lock_path, error))?;
+        let lock = lock.ok_or(StorageError::Locked { path: lock_path })?;
+        let superblock = match read_superblock(&*disk, path)? {
+            Some(superblock) => superblock,
+            None => found(&*disk, path, node_id)?,
+        };
+        if superblock.node_id != node_id {
+            return Err(StorageError::Foreign {
+                path: path.to_owned(),
+                found: format!("node {}", superblock.node_id),
+                expected: format!("node {node_id}"),
+            });
+        }
+        check_logs(&*disk, path, &superblock)?;
+        // A process that crashed may have left its last change in the page cache only.
+        disk.sync_dir(path).map_err(|error| StorageError::io("sync", path, error))?;
+        remove_leftovers(&*disk, &path.join(LOGS_NAME))?;
+        let superblock = Mutex::new(superblock);
+        Ok(Self { disk, path: path.to_owned(), superblock, lock: Mutex::new(Some(lock)) })
+    }
+
+    /// Lets another process have the directory. Nothing may be written to it after.
+    pub(crate) fn unlock(&self) {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// Where a log lies.
+    pub(crate) fn log_dir(&self, log: LogId) -> PathBuf {
+        log_dir(&self.path, log)
+    }
+
+    /// Random number made with the directory.
+    pub(crate) fn incarnation(&self) -> u128 {
+        self.superblock().incarnation
+    }
+
+    /// Id of the cluster; 0 before the node belongs to one.
+    pub(crate) fn cluster(&self) -> u128 {
+        self.superblock().cluster
+    }
+
+    /// Notes the cluster that the node has founded or joined. Durable on return.
+    ///
+    /// # Errors
+    /// `Foreign` if it belongs to another one already.
+    pub(crate) fn set_cluster(&self, cluster: u128) -> Result<(), StorageError> {
+        self.update(|superblock| {
+            if superblock.cluster != 0 && superblock.cluster != cluster {
+                return Err(StorageError::Foreign {
+                    path: self.path.clone(),
+                    found: format!("cluster {:032x}", superblock.cluster),
+                    expected: format!("cluster {cluster:032x}"),
+                });
+            }
+            superblock.cluster = cluster;
+            Ok(())
+        })
+    }
+
+    /// Incarnation of another node, as first seen.
+    pub(crate) fn peer(&self, node_id: u64) -> Option<u128> {
+        self.superblock().peers.get(&node_id).copied()
+    }
+
+    /// Notes another node's incarnation. Durable on return.
+    pub(crate) fn set_peer(&self, node_id: u64, incarnation: u128) -> Result<(), StorageError> {
+        self.update(|superblock| {
+            superblock.peers.insert(node_id, incarnation);
+            Ok(())
+        })
+    }
+
+    /// Where the system log's memberships have not been taken note of yet.
+    pub(crate) fn members_at(&self) -> u64 {
+        self.superblock().members_at
+    }
+
+    /// Forgets nodes that were not members somewhere below `members_at`. Durable on return.
+    pub(crate) fn forget_peers(&self, gone: &[u64], members_at: u64) -> Result<(), StorageError> {
+        self.update(|superblock| {
+            superblock.peers.retain(|node_id, _| !gone.contains(node_id));
+            superblock.members_at = members_at;
+            Ok(())
+        })
+    }
+
+    /// The other nodes whose incarnations are known.
+    pub(crate) fn peers(&self) -> Vec<u64> {
+        self.superblock().peers.keys().copied().collect()
+    }
+
+    /// The logs whose directories must be there.
+    #[cfg(test)]
+    pub(crate) fn logs(&self) -> Vec<LogId> {
+        self.superblock().logs.iter().copied().map(LogId).collect()
+    }
+
+    /// Notes that a log exists, once it does: from then on a missing directory is an error and not
+    /// a new log. Durable on return.
+    pub(crate) fn add_log(&self, log: LogId) -> Result<(), StorageError> {
+        self.update(|superblock| {
+            superblock.logs.insert(log.0);
+            Ok(())
+        })
+    }
+
+    /// Forgets a log, before it is destroyed. Durable on return.
+    pub(crate) fn remove_log(&self, log: LogId) -> Result<(), StorageError> {
+        self.update(|superblock| {
+            superblock.logs.remove(&log.0);
+            Ok(())
+        })
+    }
+
+    /// The logs whose directories are there, listed or not.
+    pub(crate) fn logs_on_disk(&self) -> Result<Vec<LogId>, StorageError> {
+        let logs = self.path.join(LOGS_NAME);
+        let names =
+            self.disk.list(&logs).map_err(|error| StorageError::io("list", &logs, error))?;
+        Ok(names.iter().filter_map(|entry| log_of(&entry.name)).collect())
+    }
+
+    /// Removes the files of a log that is not open and was forgotten. Blocks on the disk.
+    pub(crate) fn remove_files(&self, log: LogId) -> Result<(), StorageError> {
+        remove_log_dir(&*self.disk, &self.log_dir(log))
+    }
+
+    fn update(
+        &self,
+        change: impl FnOnce(&mut Superblock) -> Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
+        let mut held = self.superblock();
+        let mut changed = held.clone();
+        change(&mut changed)?;
+        if *held != changed {
+            write_superblock(&*self.disk, &self.path, &changed)?;
+            *held = changed;
+        }
+        Ok(())
+    }
+
+    fn superblock(&self) -> MutexGuard<'_, Superblock> {
+        self.superblock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where a log lies in a data directory.
+pub(super) fn log_dir(data_dir: &Path, log: LogId) -> PathBuf {
+    data_dir.join(LOGS_NAME).join(format!("{:016x}", log.0))
+}
+
+/// The log that a directory name gives.
+pub(super) fn log_of(name: &str) -> Option<LogId> {
+    if name.len() != 16 { None } else { u64::from_str_radix(name, 16).ok().map(LogId) }
+}
+
+/// The superblock; none if the file is not there.
+pub(super) fn read_superblock(
+    disk: &dyn Disk,
+    data_dir: &Path,
+) -> Result<Option<Superblock>, StorageError> {
+    let path = data_dir.join(SUPERBLOCK_NAME);
+    let bytes = atomic_file::read(disk, &path, SUPERBLOCK_LEN_MAX)?;
+    bytes.map(|bytes| Superblock::decode(&bytes).map_err(|error| error.at(&path, 0))).transpose()
+}
+
+fn write_superblock(
+    disk: &dyn Disk,
+    data_dir: &Path,
+    superblock: &Superblock,
+) -> Result<(), StorageError> {
+    let path = data_dir.join(SUPERBLOCK_NAME);
+    let bytes = superblock.encode().map_err(|error| error.at(&path, 0))?;
+    Ok(atomic_file::replace(disk, &path, &[&bytes])?)
+}
+
+/// Makes the superblock of a new data directory.
+fn found(disk: &dyn Disk, path: &Path, node_id: u64) -> Result<Superblock, StorageError> {
+    let failed = |op| move |error| StorageError::io(op, path, error);
+    let logs = path.join(LOGS_NAME);
+    let names = disk.list(path).map_err(failed("list"))?;
+    if names.iter().any(|entry| entry.name == LOGS_NAME)
+        && !disk.list(&logs).map_err(failed("list"))?.is_empty()
+    {
+        let detail = "there are logs, so it was not new".to_owned();
+        return Err(StorageError::Missing { path: path.join(SUPERBLOCK_NAME), detail });
+    }
+    make_dirs(disk, &logs)?;
+    let superblock = Superblock {
+        node_id,
+        incarnation: disk.random().map_err(failed("draw a number for"))?.max(1),
+        cluster: 0,
+        peers: Default::default(),
+        members_at: 0,
+        logs: Default::default(),
+    };
+    write_superblock(disk, path, &superblock)?;
+    Ok(superblock)
+}
+
+fn check_logs(disk: &dyn Disk, path: &Path, superblock: &Superblock) -> Result<(), StorageError> {
+    let logs = path.join(LOGS_NAME);
+    let names = match disk.list(&logs) {
+        Ok(names) => names,
+        Err(error) if error.kind() == ErrorKind::NotFound && superblock.logs.is_empty() => {
+            return make_dirs(disk, &logs);
+        }
+        Err(error) => return Err(StorageError::io("list", &logs, error)),
+    };
+    let here: Vec<LogId> = names.iter().filter_map(|entry| log_of(&entry.name)).collect();
+    match superblock.logs.iter().find(|&&log| !here.contains(&LogId(log))) {
+        Some(&log) => {
+            let detail = "the superblock lists this log".to_owned();
+            Err(StorageError::Missing { path: log_dir(path, LogId(log)), detail })
+        }
+        None => Ok(()),
+    }
+}
+
+/// Makes a directory and those above it, durably.
+pub(super) fn make_dirs(disk: &dyn Disk, dir: &Path) -> Result<(), StorageError> {
+    match disk.mkdir(dir) {
+        Ok(()) => atomic_file::sync_parent(disk, dir),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let Some(parent) = dir.parent() else {
+                return Err(StorageError::io("make", dir, error));
+            };
+            make_dirs(disk, parent)?;
+            disk.mkdir(dir).map_err(|error| StorageError::io("make", dir, error))?;
+            atomic_file::sync_parent(disk, dir)
+        }
+        Err(error) => Err(StorageError::io("make", dir, error)),
+    }
+}
+
+/// Removes the directory of a log. After a crash it is there as it was, or is no log any more.
+pub(super) fn remove_log_dir(disk: &dyn Disk, dir: &Path) -> Result<(), StorageError> {
+    let mut gone = dir.as_os_str().to_owned();
+    gone.push(GONE_SUFFIX);
+    let gone = PathBuf::from(gone);
+    disk.rename(dir, &gone).map_err(|error| StorageError::io("remove", dir, error))?;
+    atomic_file::sync_parent(disk, dir)?;
+    remove_all(disk, &gone)
+}
+
+fn remove_leftovers(disk: &dyn Disk, logs: &Path) -> Result<(), StorageError> {
+    let names = disk.list(logs).map_err(|error| StorageError::io("list", logs, error))?;
+    for entry in names {
+        if entry.is_dir && [NEW_SUFFIX, GONE_SUFFIX].iter().any(|end| entry.name.ends_with(end)) {
+            remove_all(disk, &logs.join(entry.name))?;
+        }
+    }
+    Ok(())
+}

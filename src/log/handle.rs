@@ -1,0 +1,289 @@
+//! The handle to a log.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use crate::error::StorageError;
+use crate::format::entry::{Entry, EntryId};
+use crate::format::vote::Vote;
+use crate::segment::Disk;
+use crate::watermarks::Watermarks;
+
+use super::core::{Core, Waiter};
+use super::counters::LogCounts;
+use super::job::{Completion, Control};
+use super::memberships::StoredMembership;
+use super::pool::{WriterPool, WriterQueue};
+use super::{LogOptions, SegmentInfo, checkpoints, open};
+
+/// Handle to one log on disk. Cheap to clone.
+///
+/// Cancel safety of all async calls: once polled they take effect, whether or not the future is
+/// polled to its end.
+#[derive(Clone)]
+pub(crate) struct Log {
+    core: Arc<Core>,
+}
+
+impl Log {
+    /// Opens the log in `dir`, or makes it if `dir` does not exist or is empty. Recovers (DESIGN.md
+    /// 4.7).
+    ///
+    /// # Errors
+    /// Says which file is damaged, and where; nothing was changed then.
+    pub(crate) fn open(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        options: LogOptions,
+        writers: &WriterPool,
+    ) -> Result<Self, StorageError> {
+        Self::open_on(disk, dir, options, writers.assign())
+    }
+
+    /// The same, with a queue that the caller sees to.
+    pub(super) fn open_on(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        options: LogOptions,
+        queue: Arc<WriterQueue>,
+    ) -> Result<Self, StorageError> {
+        let core = open::open(disk, dir, options, queue)?;
+        let log = Self { core };
+        // Arms the marker, if the last group needs one.
+        log.wake();
+        Ok(log)
+    }
+
+    /// Has the writer look after what is due.
+    pub(super) fn wake(&self) {
+        self.core.shared.state().scheduled = true;
+        self.core.schedule();
+    }
+
+    /// Puts consecutive entries at the tail: readable on return, queued for the writer. Does no I/O,
+    /// no encoding and no CRC. `done` is called when they are flushed (or written, in async mode).
+    ///
+    /// The first entry ever may have any index (a log may begin anywhere); after that I2 and I3 hold.
+    pub(crate) fn append(&self, entries: Vec<Entry>, done: Completion) {
+        self.core.append(entries, done);
+    }
+
+    /// Durable on return, and so is every append submitted before.
+    pub(crate) async fn save_vote(&self, vote: Vote) -> Result<(), Arc<StorageError>> {
+        self.done(self.core.save_vote(vote)).await
+    }
+
+    /// The last vote saved, or being saved.
+    pub(crate) fn vote(&self) -> Option<Vote> {
+        self.core.shared.state().vote
+    }
+
+    /// Drops every entry behind `last` (all entries if none), but none at or below the boundary.
+    /// Durable on return.
+    pub(crate) async fn truncate_after(
+        &self,
+        last: Option<EntryId>,
+    ) -> Result<(), Arc<StorageError>> {
+        let waiter = self.core.truncate_after(last)?;
+        self.done(waiter).await
+    }
+
+    /// Moves the boundary up to `upto`, and removes segments that lie wholly at or below it. `upto`
+    /// may lie beyond the tail: then the log is empty and begins behind it. Below the boundary: no
+    /// effect. Durable on return.
+    pub(crate) async fn purge(&self, upto: EntryId) -> Result<(), Arc<StorageError>> {
+        match self.core.purge(upto) {
+            Some(waiter) => self.done(waiter).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Takes a boundary from a leader. If the log holds an entry with exactly this id, only the
+    /// boundary's membership is noted; else every segment is dropped and the log begins behind
+    /// `upto`, in one manifest change. `committed` moves up to `upto`. Durable on return.
+    pub(crate) async fn install(
+        &self,
+        upto: EntryId,
+        membership: Option<StoredMembership>,
+    ) -> Result<(), Arc<StorageError>> {
+        match self.core.install(upto, membership)? {
+            Some(waiter) => self.done(waiter).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Moves `committed` up to and including `id`, in memory; it rides on the next flush. Publishes
+    /// the watermarks, held back at the start of a batch that is not whole yet (I11), and at the
+    /// tail. `id` need not be in the log yet.
+    pub(crate) fn set_committed(&self, id: EntryId) {
+        self.core.shared.commit(id);
+    }
+
+    /// Last committed id, clamped to the tail at open.
+    pub(crate) fn committed(&self) -> Option<EntryId> {
+        self.core.shared.state().committed
+    }
+
+    /// The last id purged.
+    pub(crate) fn purged(&self) -> Option<EntryId> {
+        self.core.shared.state().boundary
+    }
+
+    /// Id of the last entry, or the boundary if there is none behind it.
+    pub(crate) fn last_id(&self) -> Option<EntryId> {
+        let state = self.core.shared.state();
+        state.tail.last().max(state.boundary)
+    }
+
+    /// Id of the entry at `index`, if held here or the boundary itself.
+    #[cfg(test)]
+    pub(crate) fn id_at(&self, index: u64) -> Result<Option<EntryId>, StorageError> {
+        self.core.shared.id_at(index)
+    }
+
+    /// Entries from `from` on, below `to`, as many as fit `max_bytes` with their 48-byte headers
+    /// (but at least one if there is one). Stops early at the tail, and begins later if `from` is
+    /// not held any more. Entries at or below the boundary that still lie in a segment are served too.
+    /// With `payloads` false records come with an empty payload. May block on the disk.
+    pub(crate) fn read(
+        &self,
+        from: u64,
+        to: u64,
+        max_bytes: usize,
+        payloads: bool,
+    ) -> Result<Vec<Entry>, StorageError> {
+        self.core.shared.read(from, to, max_bytes, payloads)
+    }
+
+    /// Of entries read from here, those that readers may see: records, and of batches only whole
+    /// ones (I11). `entries` lie below `committed`.
+    pub(crate) fn visible(&self, entries: Vec<Entry>) -> Result<Vec<Entry>, StorageError> {
+        self.core.shared.visible(entries)
+    }
+
+    /// Last membership at or below `index`.
+    pub(crate) fn membership_at(&self, index: u64) -> Option<StoredMembership> {
+        self.core.shared.state().memberships.at(index).cloned()
+    }
+
+    /// The last membership at or below `index`, and all after it. None if the boundary lies behind `index`,
+    /// so that some of them may be gone.
+    pub(crate) fn memberships_since(&self, index: u64) -> Option<Vec<StoredMembership>> {
+        let state = self.core.shared.state();
+        if state.boundary.is_some_and(|boundary| boundary.index > index) {
+            return None;
+        }
+        let held = &state.memberships;
+        let later = held.behind().iter().filter(|membership| membership.id.index > index);
+        Some(held.at(index).into_iter().chain(later).cloned().collect())
+    }
+
+    /// Where the log begins and ends, and how far readers may go.
+    pub(crate) fn watermarks(&self) -> Watermarks {
+        self.core.shared.state().watermarks()
+    }
+
+    /// The watermarks as they move. Wakes when `begin` or `committed` move or entries are dropped;
+    /// not when only `end` moves up.
+    pub(crate) fn watch(&self) -> watch::Receiver<Watermarks> {
+        self.core.shared.watch()
+    }
+
+    /// The segments in their order, the active one last.
+    pub(crate) fn segments(&self) -> Vec<SegmentInfo> {
+        let segments = Arc::clone(&self.core.shared.state().segments);
+        let sealed = segments.sealed.iter().map(|sealed| {
+            let meta = sealed.meta();
+            SegmentInfo {
+                base_index: meta.segment.base,
+                last: Some(meta.last),
+                bytes: meta.end + meta.footer_len,
+                sealed: true,
+                newest_ms: meta.newest_ms,
+            }
+        });
+        let active = segments.active.as_ref().map(|active| {
+            let facts = active.facts();
+            SegmentInfo {
+                base_index: active.meta().base,
+                last: facts.last,
+                bytes: facts.allocated,
+                sealed: false,
+                newest_ms: facts.newest_ms,
+            }
+        });
+        sealed.chain(active).collect()
+    }
+
+    /// Base index of the active segment; 0 if there is none yet.
+    pub(crate) fn active_base(&self) -> u64 {
+        let state = self.core.shared.state();
+        state.segments.active.as_ref().map_or(0, |active| active.meta().base)
+    }
+
+    /// Bytes that segments and checkpoints take, allocated space included.
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        let segments: u64 = self.segments().iter().map(|segment| segment.bytes).sum();
+        segments + self.core.shared.checkpoints().bytes()
+    }
+
+    /// The failure that poisoned the log.
+    pub(crate) fn failure(&self) -> Option<Arc<StorageError>> {
+        self.core.shared.state().failure.clone()
+    }
+
+    /// Bytes of the entries in memory. More than `tail_cache_max` only while the disk is behind, since
+    /// what is not stored has no other place.
+    pub(crate) fn tail_bytes(&self) -> u64 {
+        self.core.shared.tail_bytes()
+    }
+
+    /// True while the disk has no space for the next step; appends wait, and go on by themselves.
+    pub(crate) fn stalled_for_space(&self) -> bool {
+        self.core.shared.is_stalled()
+    }
+
+    /// What the writer has done since the log was opened.
+    #[cfg_attr(not(feature = "metrics"), allow(dead_code, reason = "counts are for metrics"))]
+    pub(crate) fn counts(&self) -> LogCounts {
+        self.core.shared.counts()
+    }
+
+    /// Writes the checkpoint of the state machine as of `id`; durable on return. Old ones are
+    /// thinned. Blocks on the disk. A failure leaves the log as it was.
+    pub(crate) fn save_checkpoint(&self, id: EntryId, state: &[u8]) -> Result<(), StorageError> {
+        self.core.shared.save_checkpoint(id, state)
+    }
+
+    /// Ids of the checkpoints held, oldest first.
+    pub(crate) fn checkpoints(&self) -> Vec<EntryId> {
+        self.core.shared.checkpoints().ids()
+    }
+
+    /// The state that was saved as of `id`, verified. Blocks on the disk.
+    pub(crate) fn load_checkpoint(&self, id: EntryId) -> Result<Bytes, StorageError> {
+        let shared = &self.core.shared;
+        checkpoints::load(shared.disk(), shared.dir(), shared.options().log_id.0, id)
+    }
+
+    /// Waits until everything submitted is durable, writes the last marker, and lets go of the
+    /// files. Later calls fail.
+    pub(crate) async fn close(&self) -> Result<(), Arc<StorageError>> {
+        self.done(self.core.submit_control(Control::Close)).await
+    }
+
+    /// Closes, then removes the log's directory.
+    pub(crate) async fn destroy(&self) -> Result<(), Arc<StorageError>> {
+        self.done(self.core.submit_control(Control::Destroy)).await
+    }
+
+    async fn done(&self, waiter: Waiter) -> Result<(), Arc<StorageError>> {
+        match waiter.await {
+            Ok(result) => result,
+            Err(_) => Err(Arc::new(self.core.shared.closed_error())),
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! What waits for the writer of one log, in the order of submission.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use crate::error::StorageError;
+use crate::format::entry::{Entry, EntryId};
+use crate::format::vote::Vote;
+
+use super::memberships::StoredMembership;
+
+/// Called once, by the writer thread, strictly in submission order. Must not block or call the log.
+pub(crate) type Completion = Box<dyn FnOnce(Result<(), Arc<StorageError>>) + Send>;
+
+/// One thing to do.
+pub(super) enum Job {
+    /// Put entries at the tail.
+    Append { entries: Vec<Entry>, done: Completion },
+    /// Anything else.
+    Control { control: Control, done: Completion },
+}
+
+/// Everything but an append. What it drops has been dropped from memory already.
+#[derive(Debug)]
+pub(super) enum Control {
+    SaveVote(Vote),
+    Truncate {
+        last: Option<EntryId>,
+        epoch: u64,
+    },
+    Purge {
+        upto: EntryId,
+        /// The boundary lies beyond the tail.
+        beyond: bool,
+        epoch: u64,
+    },
+    Install {
+        upto: EntryId,
+        membership: Option<StoredMembership>,
+        /// The log holds the entry `upto`.
+        held: bool,
+        epoch: u64,
+    },
+    Close,
+    Destroy,
+}
+
+impl Job {
+    /// Takes the job back undone.
+    pub(super) fn fail(self, error: &Arc<StorageError>) {
+        match self {
+            Self::Append { done, .. } | Self::Control { done, .. } => done(Err(Arc::clone(error))),
+        }
+    }
+}
+
+/// A completion to wait for.
+pub(super) fn waiter() -> (Completion, oneshot::Receiver<Result<(), Arc<StorageError>>>) {
+    let (sender, receiver) = oneshot::channel();
+    // Who waited may have given up; the job is done all the same.
+    (Box::new(move |result| drop(sender.send(result))), receiver)
+}

@@ -1,0 +1,64 @@
+//! One log on disk: the writer, the tail cache, the manifest, the vote.
+//!
+//! A [`Log`] is a handle. What it changes is changed in memory at once and queued for the writer,
+//! which makes it durable in the order of submission. Writers of all logs share the threads of a
+//! [`WriterPool`]. Any failed write or flush poisons its log: nothing is written or acknowledged
+//! after it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::format::entry::EntryId;
+use crate::record::{Flush, LogId};
+
+mod checkpoints;
+mod core;
+mod counters;
+mod data_dir;
+mod handle;
+mod job;
+mod memberships;
+pub mod offline;
+mod open;
+mod pool;
+mod read;
+mod shared;
+mod state;
+mod submit;
+mod tail;
+mod vote_file;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use crate::format::vote::Vote;
+pub(crate) use counters::WriterObserver;
+pub(crate) use data_dir::DataDir;
+pub(crate) use handle::Log;
+pub(crate) use memberships::StoredMembership;
+pub(crate) use pool::WriterPool;
+
+/// How one log behaves.
+#[derive(Debug, Clone)]
+pub(crate) struct LogOptions {
+    pub(crate) log_id: LogId,
+    pub(crate) flush: Flush,
+    pub(crate) flush_interval: Duration,
+    pub(crate) segment_size: u64,
+    pub(crate) tail_cache_max: u64,
+    /// Told about flushes.
+    pub(crate) observer: Option<Arc<dyn WriterObserver>>,
+}
+
+/// One segment, as retention and status see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SegmentInfo {
+    pub(crate) base_index: u64,
+    /// Last entry; none in an empty active segment.
+    pub(crate) last: Option<EntryId>,
+    pub(crate) bytes: u64,
+    pub(crate) sealed: bool,
+    /// Wall clock of the newest entry's write, milliseconds since 1970; for retention by age only.
+    pub(crate) newest_ms: u64,
+}

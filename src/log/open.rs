@@ -1,0 +1,286 @@
+//! Opening a log: makes it if it is new, else recovers it. DESIGN.md section 4.7.
+//!
+//! Everything is read and checked first; only then is anything changed, so that an error leaves the
+//! directory as it was.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::error::StorageError;
+use crate::format::entry::EntryId;
+use crate::format::envelope::ENVELOPE;
+use crate::format::manifest::{Manifest, SealedMeta, SegmentMeta};
+use crate::segment::active::SegmentWriter;
+use crate::segment::recovery::{self, Scan};
+use crate::segment::sealed::SealedSegment;
+use crate::segment::{Access, Disk, DiskFile, atomic_file, segment_id, segment_path};
+
+use super::LogOptions;
+use super::checkpoints::Checkpoints;
+use super::core::Core;
+use super::data_dir::{NEW_SUFFIX, make_dirs};
+use super::memberships::{Memberships, StoredMembership};
+use super::pool::WriterQueue;
+use super::shared::Shared;
+use super::state::{Recovered, SegmentSet, State};
+use super::vote_file::VoteFile;
+use super::writer::{Fault, LogWriter, Parts, remove_all};
+
+/// Name of the manifest in a log's directory.
+pub(super) const MANIFEST_NAME: &str = "MANIFEST";
+const MANIFEST_LEN_MAX: u64 = (16 << 20) + ENVELOPE as u64;
+
+/// Opens or makes a log.
+pub(super) fn open(
+    disk: Arc<dyn Disk>,
+    dir: &Path,
+    options: LogOptions,
+    queue: Arc<WriterQueue>,
+) -> Result<Arc<Core>, StorageError> {
+    let is_new = match disk.list(dir) {
+        Ok(names) => names.is_empty(),
+        Err(error) if error.kind() == ErrorKind::NotFound => true,
+        Err(error) => return Err(StorageError::io("list", dir, error)),
+    };
+    if is_new {
+        create(&*disk, dir, &options)?;
+    }
+    let found = Found::read(&*disk, dir, options.log_id.0)?;
+    let core = found.start(disk, dir, options, queue)?;
+    Ok(Arc::new(core))
+}
+
+/// Makes an empty log: beside its place first, so that there is all of it or nothing.
+fn create(disk: &dyn Disk, dir: &Path, options: &LogOptions) -> Result<(), StorageError> {
+    let mut new = dir.as_os_str().to_owned();
+    new.push(NEW_SUFFIX);
+    let new = PathBuf::from(new);
+    match remove_all(disk, &new) {
+        Err(StorageError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {}
+        result => result?,
+    }
+    make_dirs(disk, &new)?;
+    let log_id = options.log_id.0;
+    let random = disk.random().map_err(|error| StorageError::io("draw", dir, error))?;
+    let active = SegmentMeta { id: 1, base: 0, salt: random as u64, prev_term: 0 };
+    VoteFile::create(disk, &new, log_id)?;
+    SegmentWriter::create(disk, &new, log_id, active, options.segment_size)?;
+    let manifest = Manifest {
+        log_id,
+        next_segment_id: 2,
+        committed: 0,
+        boundary: None,
+        sealed: Vec::new(),
+        active,
+        memberships: Vec::new(),
+    };
+    let path = new.join(MANIFEST_NAME);
+    let bytes = manifest.encode().map_err(|error| error.at(&path, 0))?;
+    atomic_file::replace(disk, &path, &[&bytes])?;
+    disk.rename(&new, dir).map_err(|error| StorageError::io("make", dir, error))?;
+    atomic_file::sync_parent(disk, dir)
+}
+
+/// Reads a log's manifest.
+pub(super) fn read_manifest(
+    disk: &dyn Disk,
+    dir: &Path,
+    log_id: u64,
+) -> Result<Manifest, StorageError> {
+    let path = dir.join(MANIFEST_NAME);
+    let Some(bytes) = atomic_file::read(disk, &path, MANIFEST_LEN_MAX)? else {
+        let detail = "it lists what the log consists of".to_owned();
+        return Err(StorageError::Missing { path, detail });
+    };
+    let manifest = Manifest::decode(&bytes).map_err(|error| error.at(&path, 0))?;
+    if manifest.log_id != log_id {
+        let detail = format!("it belongs to log {}", manifest.log_id);
+        return Err(StorageError::corrupt(path, 0, detail));
+    }
+    Ok(manifest)
+}
+
+/// Checks that a sealed segment is there and as long as the manifest says.
+pub(super) fn check_sealed(
+    disk: &dyn Disk,
+    dir: &Path,
+    log_id: u64,
+    meta: &SealedMeta,
+) -> Result<(), StorageError> {
+    let (file, path) = open_segment(disk, dir, &meta.segment, Access::Read)?;
+    recovery::check_header(&*file, &path, log_id, &meta.segment)?;
+    let size = file.size().map_err(|error| StorageError::io("read", &path, error))?;
+    if size < meta.end {
+        let detail = format!("the file ends here, and its entries at byte {}", meta.end);
+        return Err(StorageError::corrupt(path, size, detail));
+    }
+    Ok(())
+}
+
+/// Opens the file of a segment that the manifest lists.
+pub(super) fn open_segment(
+    disk: &dyn Disk,
+    dir: &Path,
+    meta: &SegmentMeta,
+    access: Access,
+) -> Result<(Arc<dyn DiskFile>, PathBuf), StorageError> {
+    let path = segment_path(dir, meta.id);
+    match disk.open(&path, access) {
+        Ok(file) => Ok((file, path)),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            Err(StorageError::Missing { path, detail: "the manifest lists it".to_owned() })
+        }
+        Err(error) => Err(StorageError::io("open", path, error)),
+    }
+}
+
+/// A log as it lies on disk; nothing was changed yet.
+struct Found {
+    manifest: Manifest,
+    active_file: Arc<dyn DiskFile>,
+    active_path: PathBuf,
+    scan: Scan,
+    vote: VoteFile,
+    checkpoints: Checkpoints,
+}
+
+impl Found {
+    fn read(disk: &dyn Disk, dir: &Path, log_id: u64) -> Result<Self, StorageError> {
+        let manifest = read_manifest(disk, dir, log_id)?;
+        for sealed in &manifest.sealed {
+            check_sealed(disk, dir, log_id, sealed)?;
+        }
+        let (active_file, active_path) = open_segment(disk, dir, &manifest.active, Access::Write)?;
+        recovery::check_header(&*active_file, &active_path, log_id, &manifest.active)?;
+        let scan = recovery::scan(&*active_file, &active_path, &manifest.active)?;
+        let vote = VoteFile::open(disk, dir, log_id, Access::Write)?;
+        let boundary = manifest.boundary.as_ref();
+        let required = boundary.filter(|boundary| boundary.has_checkpoint).map(|b| b.id);
+        let checkpoints = Checkpoints::find(disk, dir, log_id, required)?;
+        Ok(Self { manifest, active_file, active_path, scan, vote, checkpoints })
+    }
+
+    /// Last entry held in a segment.
+    fn last(&self) -> Option<EntryId> {
+        self.scan.last.or_else(|| self.manifest.sealed.last().map(|sealed| sealed.last))
+    }
+
+    fn memberships(&mut self) -> Memberships {
+        let base = self.manifest.active.base;
+        let boundary = self.manifest.boundary.as_ref().and_then(|b| b.membership.clone());
+        let sealed = std::mem::take(&mut self.manifest.memberships).into_iter();
+        let mut behind: Vec<_> = sealed
+            .filter(|membership| membership.id.index < base)
+            .map(StoredMembership::from_meta)
+            .collect();
+        behind.extend(self.scan.memberships.iter().filter_map(StoredMembership::of));
+        let mut memberships = Memberships::new(boundary.map(StoredMembership::from_meta), behind);
+        if let Some(boundary) = &self.manifest.boundary {
+            memberships.purge(boundary.id.index);
+        }
+        memberships
+    }
+
+    /// Makes durable what was read: a process that crashed may have left it in the page cache only,
+    /// and what this one tells others must not be undone by a power cut.
+    fn flush(&self, disk: &dyn Disk, dir: &Path) -> Result<(), StorageError> {
+        let flushed = self.active_file.sync_data();
+        flushed.map_err(|error| StorageError::io("flush", &self.active_path, error))?;
+        self.vote.flush()?;
+        disk.sync_dir(dir).map_err(|error| StorageError::io("sync", dir, error))?;
+        atomic_file::sync_parent(disk, dir)
+    }
+
+    /// Puts the log to work: from here on the disk is changed.
+    fn start(
+        mut self,
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        options: LogOptions,
+        queue: Arc<WriterQueue>,
+    ) -> Result<Core, StorageError> {
+        let boundary = self.manifest.boundary.as_ref().map(|boundary| boundary.id);
+        let held = self.last();
+        // Only what a crash or a cut has taken from below the boundary can be missing there.
+        let behind_tail = boundary.filter(|boundary| {
+            held.map_or(self.manifest.active.base, |last| last.index + 1) <= boundary.index
+        });
+        let last = if behind_tail.is_some() { boundary } else { held.or(boundary) };
+        let memberships = self.memberships();
+        let seal =
+            |meta: &SealedMeta| Arc::new(SealedSegment::new(Arc::clone(&disk), dir, *meta, None));
+        let sealed: Vec<_> = self.manifest.sealed.iter().map(seal).collect();
+        self.flush(&*disk, dir)?;
+        let active = SegmentWriter::resume(
+            self.active_path,
+            self.active_file,
+            self.manifest.active,
+            options.segment_size,
+            &mut self.scan,
+            disk.now_ms(),
+        );
+        let committed = self.manifest.committed.max(self.scan.committed);
+        let committed = committed.max(self.vote.newest().committed);
+        let segments =
+            SegmentSet { sealed: sealed.clone(), active: Some(Arc::clone(active.segment())) };
+        let vote = self.vote.newest().vote;
+        let state = State::new(Recovered {
+            boundary,
+            memberships: memberships.clone(),
+            vote,
+            segments,
+            last,
+        });
+        let shared = Shared::new(Arc::clone(&disk), dir, options, state, self.checkpoints);
+        recommit(&shared, committed)?;
+        // Nothing has been changed so far.
+        self.vote.repair()?;
+        remove_orphans(&*disk, dir, &self.manifest)?;
+        let mut writer = LogWriter::new(Parts {
+            disk,
+            dir: dir.to_owned(),
+            next_segment_id: self.manifest.next_segment_id,
+            boundary,
+            memberships,
+            sealed,
+            active,
+            vote: self.vote,
+            committed,
+        });
+        let changed = match behind_tail {
+            Some(boundary) => writer.restart_behind(&shared, boundary),
+            None if self.scan.torn => writer.cut_torn_tail(&shared),
+            None => Ok(()),
+        };
+        changed.map_err(|(Fault::Stall(error) | Fault::Fatal(error))| error)?;
+        writer.mark_when_idle(Instant::now());
+        Ok(Core::new(shared, writer, queue))
+    }
+}
+
+/// Takes up the committed position that was stored, as far as the log reaches.
+fn recommit(shared: &Shared, committed: u64) -> Result<(), StorageError> {
+    let end = shared.state().watermarks().end.min(committed);
+    if let Some(id) = end.checked_sub(1).map(|index| shared.id_at(index)).transpose()?.flatten() {
+        shared.commit(id);
+    }
+    Ok(())
+}
+
+/// Removes segments that the manifest does not list, and files that were never renamed.
+fn remove_orphans(disk: &dyn Disk, dir: &Path, manifest: &Manifest) -> Result<(), StorageError> {
+    let sealed = manifest.sealed.iter().map(|sealed| sealed.segment.id);
+    let listed: Vec<u64> = sealed.chain([manifest.active.id]).collect();
+    let names = disk.list(dir).map_err(|error| StorageError::io("list", dir, error))?;
+    for entry in names {
+        let orphan = segment_id(&entry.name).is_some_and(|id| !listed.contains(&id));
+        if orphan || entry.name.ends_with(atomic_file::TMP_SUFFIX) {
+            let path = dir.join(&entry.name);
+            tracing::info!(path = %path.display(), "removing what no manifest lists");
+            disk.unlink(&path).map_err(|error| StorageError::io("remove", &path, error))?;
+        }
+    }
+    Ok(())
+}

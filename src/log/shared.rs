@@ -1,0 +1,228 @@
+//! What the writer of a log and everyone else share.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::error::StorageError;
+use crate::format::entry::{Batch, Entry, EntryId};
+use crate::segment::Disk;
+use crate::watermarks::Watermarks;
+
+use super::LogOptions;
+use super::checkpoints::{self, Checkpoints};
+use super::counters::{LogCounters, LogCounts};
+use super::state::{SegmentSet, State};
+
+/// See the module.
+pub(super) struct Shared {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    options: LogOptions,
+    state: Mutex<State>,
+    checkpoints: Mutex<Checkpoints>,
+    /// Held while a checkpoint is written.
+    checkpoint_io: Mutex<()>,
+    watermarks: watch::Sender<Watermarks>,
+    /// Bytes in the tail.
+    tail_bytes: AtomicU64,
+    stalled: AtomicBool,
+    counters: LogCounters,
+}
+
+impl Shared {
+    pub(super) fn new(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        options: LogOptions,
+        state: State,
+        checkpoints: Checkpoints,
+    ) -> Self {
+        Self {
+            disk,
+            dir: dir.to_owned(),
+            options,
+            watermarks: watch::Sender::new(state.watermarks()),
+            state: Mutex::new(state),
+            checkpoints: Mutex::new(checkpoints),
+            checkpoint_io: Mutex::new(()),
+            tail_bytes: AtomicU64::new(0),
+            stalled: AtomicBool::new(false),
+            counters: LogCounters::default(),
+        }
+    }
+
+    pub(super) fn disk(&self) -> &dyn Disk {
+        &*self.disk
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub(super) fn options(&self) -> &LogOptions {
+        &self.options
+    }
+
+    /// The lock is held briefly: no I/O and no await under it.
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The lock is held briefly; see `save_checkpoint` for the I/O. Never together with the state.
+    pub(super) fn checkpoints(&self) -> MutexGuard<'_, Checkpoints> {
+        self.checkpoints.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Publishes the watermarks. Wakes watchers unless nothing but the end has moved up.
+    pub(super) fn publish(&self, state: &State) {
+        let new = state.watermarks();
+        self.watermarks.send_if_modified(|marks| {
+            let old = std::mem::replace(marks, new);
+            old.begin != new.begin || old.committed != new.committed || new.end < old.end
+        });
+    }
+
+    pub(super) fn watch(&self) -> watch::Receiver<Watermarks> {
+        self.watermarks.subscribe()
+    }
+
+    /// Moves `committed` up, and what readers see with it.
+    pub(super) fn commit(&self, id: EntryId) {
+        let mut state = self.state();
+        state.commit(id);
+        self.show(state);
+    }
+
+    /// Shows readers what is committed, batches whole (I11).
+    pub(super) fn show<'a>(&'a self, mut state: MutexGuard<'a, State>) {
+        if let Some(end) = state.to_show() {
+            let batch = match state.tail.get(end - 1) {
+                Some(entry) => Some(entry.batch),
+                None => {
+                    drop(state);
+                    let batch = self.batch_at(end - 1);
+                    state = self.state();
+                    batch
+                }
+            };
+            if let Some(batch) = batch {
+                state.show(end, batch);
+            }
+        }
+        self.publish(&state);
+    }
+
+    /// Batch of an entry that is not in memory any more; none, with a warning, if it cannot be read.
+    fn batch_at(&self, index: u64) -> Option<Batch> {
+        match self.read(index, index + 1, 0, false) {
+            Ok(entries) => entries.first().map(|entry| entry.batch),
+            Err(error) => {
+                tracing::warn!(%error, index, "cannot read a committed entry");
+                None
+            }
+        }
+    }
+
+    /// One past the last committed index, for the writer to store. None while a change of memory that
+    /// drops entries has not reached the writer, which is at `epoch`: the position may then be that of
+    /// entries to come, and the writer still holds others at the same indexes.
+    pub(super) fn committed_end(&self, epoch: u64) -> Option<u64> {
+        let state = self.state();
+        (state.epoch() == epoch).then(|| state.committed.map_or(0, |committed| committed.index + 1))
+    }
+
+    /// True if this changes it.
+    pub(super) fn set_stalled(&self, stalled: bool) -> bool {
+        self.stalled.swap(stalled, Ordering::Relaxed) != stalled
+    }
+
+    pub(super) fn is_stalled(&self) -> bool {
+        self.stalled.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_stored(&self, epoch: u64, end: u64, evicted: &mut Vec<Entry>) {
+        let mut state = self.state();
+        state.set_stored(epoch, end);
+        // What is evicted is dropped outside of the lock.
+        state.evict(self.options.tail_cache_max, evicted);
+        self.note_tail(&state);
+    }
+
+    pub(super) fn note_tail(&self, state: &State) {
+        self.tail_bytes.store(state.tail.bytes(), Ordering::Relaxed);
+    }
+
+    pub(super) fn tail_bytes(&self) -> u64 {
+        self.tail_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_segments(&self, epoch: u64, segments: SegmentSet) {
+        self.state().set_segments(epoch, Arc::new(segments));
+    }
+
+    pub(super) fn set_failure(&self, error: &Arc<StorageError>) {
+        self.state().failure.get_or_insert_with(|| Arc::clone(error));
+    }
+
+    /// Closes the log: nothing is taken or read any more, and no file stays open.
+    pub(super) fn let_go(&self) {
+        let mut state = self.state();
+        state.closed = true;
+        state.segments = Arc::new(SegmentSet { sealed: Vec::new(), active: None });
+    }
+
+    /// What users of a closed log get.
+    pub(super) fn closed_error(&self) -> StorageError {
+        StorageError::io("use", &self.dir, io::Error::other("the log is closed"))
+    }
+
+    pub(super) fn has_checkpoint(&self, id: EntryId) -> bool {
+        self.checkpoints().contains(id)
+    }
+
+    pub(super) fn thin_checkpoints(&self) {
+        let boundary = self.state().boundary;
+        let dropped = self.checkpoints().thin(boundary);
+        checkpoints::remove(self.disk(), &self.dir, &dropped);
+    }
+
+    /// Writes a checkpoint; durable on return. One at a time.
+    pub(super) fn save_checkpoint(&self, id: EntryId, state: &[u8]) -> Result<(), StorageError> {
+        let _alone = self.checkpoint_io.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.state().closed {
+            return Err(self.closed_error());
+        }
+        let log_id = self.options.log_id.0;
+        let bytes = checkpoints::save(self.disk(), &self.dir, log_id, id, state)?;
+        self.checkpoints().insert(id, bytes);
+        self.thin_checkpoints();
+        Ok(())
+    }
+
+    pub(super) fn written(&self, entries: u64, bytes: u64) {
+        self.counters.groups.add(1);
+        self.counters.entries.add(entries);
+        self.counters.bytes.add(bytes);
+    }
+
+    pub(super) fn flushed(&self, duration: Duration, entries: u64, bytes: u64) {
+        self.counters.flushes.add(1);
+        self.counters.flush_nanos.add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
+        if let Some(observer) = &self.options.observer {
+            observer.flushed(duration, entries, bytes);
+        }
+    }
+
+    pub(super) fn woken(&self) {
+        self.counters.wakeups.add(1);
+    }
+
+    pub(super) fn counts(&self) -> LogCounts {
+        self.counters.read()
+    }
+}

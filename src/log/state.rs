@@ -1,0 +1,215 @@
+//! What a log is right now, in memory: ahead of the disk by what the writer has not done yet.
+//!
+//! Every change is made here at once, under a lock held briefly, and queued for the writer in the
+//! same order. Readers look here first.
+
+use std::sync::Arc;
+
+use crate::error::StorageError;
+use crate::format::entry::{Batch, Entry, EntryId};
+use crate::format::vote::Vote;
+use crate::segment::active::ActiveSegment;
+use crate::segment::sealed::SealedSegment;
+use crate::watermarks::Watermarks;
+
+use super::job::Job;
+use super::memberships::{Memberships, StoredMembership};
+use super::tail::Tail;
+
+/// The segments of a log at one moment.
+#[derive(Debug, Clone)]
+pub(super) struct SegmentSet {
+    pub(super) sealed: Vec<Arc<SealedSegment>>,
+    /// None once the log is closed or fenced off by an installed boundary.
+    pub(super) active: Option<Arc<ActiveSegment>>,
+}
+
+impl SegmentSet {
+    /// Index of the first entry that may lie in a segment.
+    pub(super) fn first(&self) -> Option<u64> {
+        let sealed = self.sealed.first().map(|sealed| sealed.meta().segment.base);
+        sealed.or_else(|| self.active.as_ref().map(|active| active.meta().base))
+    }
+}
+
+/// See the module.
+pub(super) struct State {
+    pub(super) tail: Tail,
+    pub(super) boundary: Option<EntryId>,
+    pub(super) memberships: Memberships,
+    /// As told by Raft; may lie beyond the tail.
+    pub(super) committed: Option<EntryId>,
+    pub(super) vote: Option<Vote>,
+    pub(super) segments: Arc<SegmentSet>,
+    /// Where a log without a boundary begins.
+    origin: u64,
+    /// One past the last index that readers may see (I11).
+    visible: u64,
+    /// Entries below are in a segment and may leave the tail.
+    stored: u64,
+    /// Counts the changes that drop entries: what the writer reports of an older epoch is void.
+    epoch: u64,
+    /// Waits for the writer.
+    pub(super) inbox: Vec<Job>,
+    /// The writer has been told about the inbox.
+    pub(super) scheduled: bool,
+    pub(super) failure: Option<Arc<StorageError>>,
+    pub(super) closed: bool,
+}
+
+/// What opening a log found.
+pub(super) struct Recovered {
+    pub(super) boundary: Option<EntryId>,
+    pub(super) memberships: Memberships,
+    pub(super) vote: Option<Vote>,
+    pub(super) segments: SegmentSet,
+    /// Last entry, or the boundary.
+    pub(super) last: Option<EntryId>,
+}
+
+impl State {
+    pub(super) fn new(recovered: Recovered) -> Self {
+        let Recovered { boundary, memberships, vote, segments, last } = recovered;
+        let origin = segments.first().unwrap_or_default();
+        let end = last.map_or(origin, |last| last.index + 1);
+        let begin = boundary.map_or(origin, |boundary| boundary.index + 1);
+        Self {
+            tail: Tail::new(end, last),
+            boundary,
+            memberships,
+            committed: boundary,
+            vote,
+            segments: Arc::new(segments),
+            origin,
+            visible: begin,
+            stored: end,
+            epoch: 0,
+            inbox: Vec::new(),
+            scheduled: false,
+            failure: None,
+            closed: false,
+        }
+    }
+
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The first index that the log logically holds.
+    fn begin(&self) -> u64 {
+        self.boundary.map_or(self.origin, |boundary| boundary.index + 1)
+    }
+
+    /// Invariant I1. A boundary set before the first entry came may lie ahead of the tail.
+    pub(super) fn watermarks(&self) -> Watermarks {
+        let end = self.tail.end().max(self.begin());
+        Watermarks::new(self.begin(), self.visible.clamp(self.begin(), end), end)
+    }
+
+    /// Takes new entries: I2, I3.
+    pub(super) fn append(&mut self, entries: &[Entry]) {
+        let Some(first) = entries.first() else { return };
+        if self.tail.last().is_none() {
+            self.origin = first.id.index;
+            self.stored = first.id.index;
+            self.visible = self.visible.max(self.begin());
+        }
+        for entry in entries {
+            self.tail.push(entry.clone());
+        }
+        self.memberships.extend(entries);
+    }
+
+    /// Drops all behind `last`. False if there is nothing behind it.
+    pub(super) fn truncate(&mut self, last: Option<EntryId>) -> bool {
+        let end = last.map_or(self.origin, |last| last.index + 1);
+        if end >= self.tail.end() {
+            return false;
+        }
+        if let Some(committed) = self.committed {
+            assert!(committed.index < end, "I4: cut at {end}, and {committed:?} is committed");
+        }
+        if let (Some(last), Some(held)) = (last, last.and_then(|l| self.tail.id_at(l.index))) {
+            assert!(last == held, "I2: cut behind {last:?}, and the log holds {held:?}");
+        }
+        self.tail.truncate(last, self.origin);
+        self.memberships.truncate(end);
+        self.stored = self.stored.min(end);
+        self.epoch += 1;
+        true
+    }
+
+    /// Moves the boundary. True if it lies beyond the tail, so that the log is now empty.
+    pub(super) fn purge(&mut self, upto: EntryId) -> bool {
+        let beyond = upto.index >= self.tail.end();
+        if beyond {
+            self.start_behind(upto);
+        }
+        self.boundary = Some(upto);
+        self.memberships.purge(upto.index);
+        self.commit(upto);
+        self.visible = self.visible.max(upto.index + 1);
+        beyond
+    }
+
+    /// Takes a boundary of which the log holds nothing: drops everything.
+    pub(super) fn install(&mut self, upto: EntryId, membership: Option<StoredMembership>) {
+        self.start_behind(upto);
+        self.boundary = Some(upto);
+        self.memberships = Memberships::new(membership, Vec::new());
+        self.commit(upto);
+        self.visible = self.visible.max(upto.index + 1);
+    }
+
+    fn start_behind(&mut self, upto: EntryId) {
+        self.tail = Tail::new(upto.index + 1, Some(upto));
+        self.segments = Arc::new(SegmentSet { sealed: Vec::new(), active: None });
+        self.stored = upto.index + 1;
+        self.epoch += 1;
+    }
+
+    /// Moves `committed` up.
+    pub(super) fn commit(&mut self, id: EntryId) {
+        if self.committed.is_none_or(|committed| committed.index < id.index) {
+            self.committed = Some(id);
+        }
+    }
+
+    /// Last committed index that the log holds.
+    pub(super) fn committed_index(&self) -> Option<u64> {
+        let last = self.tail.last()?.index;
+        self.committed.map(|committed| committed.index.min(last))
+    }
+
+    /// The committed position, if it is ahead of what readers see.
+    pub(super) fn to_show(&self) -> Option<u64> {
+        let end = self.committed_index()? + 1;
+        (end > self.visible && end > self.begin()).then_some(end)
+    }
+
+    /// Shows readers the log up to `end`, whose last entry lies in `batch`: I11.
+    pub(super) fn show(&mut self, end: u64, batch: Batch) {
+        let whole = batch.position + 1 == batch.count;
+        let end = if whole { end } else { end - 1 - u64::from(batch.position).min(end - 1) };
+        self.visible = self.visible.max(end);
+    }
+
+    /// The writer has stored all below `end`, as of `epoch`.
+    pub(super) fn set_stored(&mut self, epoch: u64, end: u64) {
+        if epoch == self.epoch {
+            self.stored = end.min(self.tail.end());
+        }
+    }
+
+    /// The writer has changed the segments, as of `epoch`.
+    pub(super) fn set_segments(&mut self, epoch: u64, segments: Arc<SegmentSet>) {
+        if epoch == self.epoch {
+            self.segments = segments;
+        }
+    }
+
+    /// Moves the oldest stored entries to `evicted` while the tail is over `bytes_max`.
+    pub(super) fn evict(&mut self, bytes_max: u64, evicted: &mut Vec<Entry>) {
+        self.tail.evict(bytes_max, self.stored, evicted);
+    }
+}

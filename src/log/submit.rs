@@ -1,0 +1,118 @@
+//! Takes what a handle asks for: changes memory at once, and queues the rest for the writer.
+
+use std::sync::Arc;
+
+use crate::error::StorageError;
+use crate::format::entry::{Entry, EntryId};
+use crate::format::vote::Vote;
+
+use super::core::{Core, Waiter};
+use super::job::{Completion, Control, Job, waiter};
+use super::memberships::StoredMembership;
+
+impl Core {
+    /// See [`Log::append`](super::Log::append).
+    pub(super) fn append(self: &Arc<Self>, entries: Vec<Entry>, done: Completion) {
+        let shared = &self.shared;
+        let mut state = shared.state();
+        let mut ahead = false;
+        if state.failure.is_none() && !state.closed {
+            state.append(&entries);
+            shared.note_tail(&state);
+            shared.publish(&state);
+            ahead = state.to_show().is_some();
+        }
+        self.submit(state, Job::Append { entries, done });
+        if ahead {
+            // `set_committed` was ahead of the tail.
+            shared.show(shared.state());
+        }
+    }
+
+    /// See [`Log::save_vote`](super::Log::save_vote).
+    pub(super) fn save_vote(self: &Arc<Self>, vote: Vote) -> Waiter {
+        let mut state = self.shared.state();
+        if let Some(old) = state.vote {
+            let rises = (vote.term, vote.committed) > (old.term, old.committed);
+            assert!(rises || vote == old, "I5: the vote {vote:?} follows {old:?}");
+        }
+        state.vote = Some(vote);
+        let (done, waiter) = waiter();
+        self.submit(state, Job::Control { control: Control::SaveVote(vote), done });
+        waiter
+    }
+
+    /// See [`Log::truncate_after`](super::Log::truncate_after).
+    pub(super) fn truncate_after(
+        self: &Arc<Self>,
+        last: Option<EntryId>,
+    ) -> Result<Waiter, Arc<StorageError>> {
+        if let Some(last) = last {
+            let held = self.shared.id_at(last.index).map_err(Arc::new)?;
+            let fits = held.is_none_or(|held| held == last);
+            assert!(fits, "I2: cut behind {last:?}, and the log holds {held:?}");
+        }
+        let mut state = self.shared.state();
+        let last = match (last, state.boundary) {
+            (Some(last), Some(boundary)) if last.index < boundary.index => Some(boundary),
+            (None, boundary) => boundary,
+            (last, _) => last,
+        };
+        state.truncate(last);
+        self.shared.publish(&state);
+        let (done, waiter) = waiter();
+        let control = Control::Truncate { last, epoch: state.epoch() };
+        self.submit(state, Job::Control { control, done });
+        Ok(waiter)
+    }
+
+    /// See [`Log::purge`](super::Log::purge). None if there is nothing to do.
+    pub(super) fn purge(self: &Arc<Self>, upto: EntryId) -> Option<Waiter> {
+        let mut state = self.shared.state();
+        if state.boundary.is_some_and(|boundary| upto.index <= boundary.index) {
+            return None;
+        }
+        let beyond = state.purge(upto);
+        self.shared.publish(&state);
+        let (done, waiter) = waiter();
+        let control = Control::Purge { upto, beyond, epoch: state.epoch() };
+        self.submit(state, Job::Control { control, done });
+        Some(waiter)
+    }
+
+    /// See [`Log::install`](super::Log::install). None if there is nothing to do.
+    pub(super) fn install(
+        self: &Arc<Self>,
+        upto: EntryId,
+        membership: Option<StoredMembership>,
+    ) -> Result<Option<Waiter>, Arc<StorageError>> {
+        let shared = &self.shared;
+        let held = shared.id_at(upto.index).map_err(Arc::new)? == Some(upto);
+        let mut state = shared.state();
+        if state.boundary.is_some_and(|boundary| upto.index < boundary.index) {
+            return Ok(None);
+        }
+        if held {
+            if let Some(membership) = &membership {
+                state.memberships.insert(membership.clone());
+            }
+            state.commit(upto);
+        } else {
+            let committed = state.committed_index().is_some_and(|held| held >= upto.index);
+            assert!(!committed, "I4: {upto:?} is installed over another committed entry");
+            state.install(upto, membership.clone());
+        }
+        let (done, waiter) = waiter();
+        let control = Control::Install { upto, membership, held, epoch: state.epoch() };
+        self.submit(state, Job::Control { control, done });
+        shared.show(shared.state());
+        Ok(Some(waiter))
+    }
+
+    /// Queues what changes nothing in memory.
+    pub(super) fn submit_control(self: &Arc<Self>, control: Control) -> Waiter {
+        let (done, waiter) = waiter();
+        self.submit(self.shared.state(), Job::Control { control, done });
+        waiter
+    }
+}

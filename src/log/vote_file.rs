@@ -1,0 +1,116 @@
+//! The vote on disk: saved twice, one copy after the other, so that one of them is always whole.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::error::StorageError;
+use crate::format::vote::{VOTE_FILE, VOTE_SLOT, VOTE_SLOTS_AT, Vote, VoteSlot};
+use crate::segment::{Access, Disk, DiskFile};
+
+/// Name of the file in a log's directory.
+pub(super) const VOTE_NAME: &str = "VOTE";
+
+/// The open vote file.
+#[derive(Debug)]
+pub(super) struct VoteFile {
+    path: PathBuf,
+    file: Arc<dyn DiskFile>,
+    newest: VoteSlot,
+    /// The slots differ, or one is damaged.
+    uneven: bool,
+}
+
+impl VoteFile {
+    /// Makes the file of a new log, without a vote. The directory is not synced.
+    pub(super) fn create(disk: &dyn Disk, dir: &Path, log_id: u64) -> Result<(), StorageError> {
+        let path = dir.join(VOTE_NAME);
+        let newest = VoteSlot { log_id, sequence: 1, vote: None, committed: 0 };
+        let made = disk.open(&path, Access::Create).and_then(|file| {
+            file.allocate(0, VOTE_FILE)?;
+            file.write_all_at(&vec![0; VOTE_FILE as usize], 0)?;
+            for at in VOTE_SLOTS_AT {
+                file.write_all_at(&newest.encode(), at)?;
+            }
+            file.sync_data()
+        });
+        made.map_err(|error| StorageError::io("create", &path, error))
+    }
+
+    /// Reads the file; changes nothing.
+    ///
+    /// # Errors
+    /// The file is missing, or neither slot is whole.
+    pub(super) fn open(
+        disk: &dyn Disk,
+        dir: &Path,
+        log_id: u64,
+        access: Access,
+    ) -> Result<Self, StorageError> {
+        let path = dir.join(VOTE_NAME);
+        let file = disk.open(&path, access).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => {
+                let detail = "without its vote the node could vote twice".to_owned();
+                StorageError::Missing { path: path.clone(), detail }
+            }
+            _ => StorageError::io("open", &path, error),
+        })?;
+        let [first, second] = VOTE_SLOTS_AT.map(|at| read_slot(&*file, at, log_id));
+        let newest = match (&first, &second) {
+            (Ok(first), Ok(second)) if second.sequence > first.sequence => *second,
+            (Ok(first), _) => *first,
+            (Err(_), Ok(second)) => *second,
+            (Err(why), Err(_)) => return Err(StorageError::corrupt(path, 0, why.clone())),
+        };
+        let uneven = first != second;
+        Ok(Self { path, file, newest, uneven })
+    }
+
+    pub(super) fn newest(&self) -> &VoteSlot {
+        &self.newest
+    }
+
+    /// True if a slot is damaged or behind the other.
+    pub(super) fn is_uneven(&self) -> bool {
+        self.uneven
+    }
+
+    /// Makes durable what was read.
+    pub(super) fn flush(&self) -> Result<(), StorageError> {
+        self.file.sync_data().map_err(|error| StorageError::io("flush", &self.path, error))
+    }
+
+    /// Makes both slots hold the newest vote again, durably.
+    pub(super) fn repair(&mut self) -> Result<(), StorageError> {
+        if self.uneven {
+            tracing::warn!(path = %self.path.display(), "one copy of the vote was damaged or old");
+            self.write(self.newest)?;
+        }
+        Ok(())
+    }
+
+    /// Saves a vote, and the committed position with it. Durable on return; after an error it may be
+    /// either vote.
+    pub(super) fn save(&mut self, vote: Vote, committed: u64) -> Result<(), StorageError> {
+        let sequence = self.newest.sequence + 1;
+        self.write(VoteSlot { sequence, vote: Some(vote), committed, ..self.newest })
+    }
+
+    fn write(&mut self, slot: VoteSlot) -> Result<(), StorageError> {
+        for at in VOTE_SLOTS_AT {
+            let written = self.file.write_all_at(&slot.encode(), at);
+            let flushed = written.and_then(|()| self.file.sync_data());
+            flushed.map_err(|error| StorageError::io("write", &self.path, error))?;
+        }
+        self.newest = slot;
+        self.uneven = false;
+        Ok(())
+    }
+}
+
+fn read_slot(file: &dyn DiskFile, at: u64, log_id: u64) -> Result<VoteSlot, String> {
+    let mut bytes = [0; VOTE_SLOT];
+    file.read_exact_at(&mut bytes, at).map_err(|error| error.to_string())?;
+    let slot = VoteSlot::decode(&bytes).map_err(|error| error.to_string())?;
+    if slot.log_id == log_id { Ok(slot) } else { Err("the vote of another log".to_owned()) }
+}

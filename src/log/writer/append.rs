@@ -1,0 +1,116 @@
+//! Appends become groups: one write each, and one flush.
+
+use std::time::Instant;
+
+use crate::format::entry::Entry;
+use crate::format::group::{GROUP_BYTES_MAX, GROUP_ENTRIES_MAX, GROUP_HEADER};
+use crate::record::Flush;
+
+use super::super::shared::Shared;
+use super::{Fault, IDLE, LogWriter};
+
+impl LogWriter {
+    /// Writes the run of appends, group by group, each flushed and acknowledged before the next.
+    pub(super) fn write_appends(&mut self, shared: &Shared, now: Instant) -> Result<(), Fault> {
+        while self.run.stored < self.run.entries.len() {
+            self.write_group(shared, now)?;
+            self.acknowledge(shared);
+        }
+        // What is left to call are appends of nothing.
+        self.acknowledge(shared);
+        self.run.entries.clear();
+        self.run.stored = 0;
+        Ok(())
+    }
+
+    fn write_group(&mut self, shared: &Shared, now: Instant) -> Result<(), Fault> {
+        assert!(self.failure.is_none(), "I10: a group after a failed write or flush");
+        let (count, bytes) = next_group(&self.run.entries[self.run.stored..]);
+        self.make_room(shared, self.run.entries[self.run.stored].id.index, bytes)?;
+        let group = &self.run.entries[self.run.stored..self.run.stored + count];
+        let committed = self.committed_end(shared);
+        let now_ms = self.disk.now_ms();
+        let written = self.active.write_group(group, committed, now_ms, &mut self.buffer);
+        written.map_err(Fault::Fatal)?;
+        self.committed_written = committed;
+        self.memberships.extend(group);
+        self.unflushed.0 += count as u64;
+        self.unflushed.1 += bytes as u64;
+        self.dirty_since.get_or_insert(now);
+        shared.written(count as u64, bytes as u64);
+        if shared.options().flush == Flush::Sync || group.iter().any(|entry| entry.sync) {
+            self.flush(shared).map_err(Fault::Fatal)?;
+            self.marker_at = Some(now + IDLE);
+        }
+        self.run.stored += count;
+        Ok(())
+    }
+
+    /// Calls the completions of what is stored (I6), after readers were told where it is.
+    fn acknowledge(&mut self, shared: &Shared) {
+        if let Some(last) = self.run.stored.checked_sub(1).map(|at| self.run.entries[at].id) {
+            shared.set_stored(self.epoch, last.index + 1, &mut self.evicted);
+            self.evicted.clear();
+        }
+        while self.run.done.front().is_some_and(|(needs, _)| *needs <= self.run.stored) {
+            if let Some((needs, done)) = self.run.done.pop_front() {
+                let next = self.run.done.front().map_or(needs, |(next, _)| *next);
+                assert!(needs <= next, "I6: a completion before one that was submitted earlier");
+                done(Ok(()));
+            }
+        }
+    }
+
+    /// Sees to it that the active segment takes a group that begins at `index`.
+    fn make_room(&mut self, shared: &Shared, index: u64, bytes: usize) -> Result<(), Fault> {
+        if self.active.is_empty() {
+            let meta = *self.active.segment().meta();
+            if meta.base != index {
+                // The first entry of all may have any index; every later one follows its predecessor.
+                let first = self.sealed.is_empty() && self.boundary.is_none();
+                assert!(first, "I2: entry {index} where {} must be", meta.base);
+                self.relayout(shared, Vec::new(), Some((index, 0)))?;
+            }
+        } else if !self.active.takes(bytes) {
+            self.roll(shared)?;
+        }
+        self.active.reserve((GROUP_HEADER + bytes) as u64).map_err(Fault::before)
+    }
+}
+
+/// How many of `entries` go into the next group, and their bytes.
+fn next_group(entries: &[Entry]) -> (usize, usize) {
+    let mut bytes = 0;
+    let mut count = 0;
+    for entry in entries.iter().take(GROUP_ENTRIES_MAX) {
+        let more = bytes + entry.encoded_len();
+        if more > GROUP_BYTES_MAX && count > 0 {
+            break;
+        }
+        (bytes, count) = (more, count + 1);
+    }
+    (count, bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::format::entry::{Batch, EntryId, EntryKind};
+
+    fn entries(count: usize, len: usize) -> Vec<Entry> {
+        let payload = Bytes::from(vec![0; len]);
+        let id = EntryId { term: 1, index: 0 };
+        let entry = Entry::new(id, EntryKind::Record, false, Batch::SINGLE, payload);
+        vec![entry; count]
+    }
+
+    #[test]
+    fn groups_are_bounded_in_bytes_and_entries_but_take_one_of_any_size() {
+        assert_eq!(next_group(&entries(3, 100)), (3, 444));
+        assert_eq!(next_group(&entries(GROUP_ENTRIES_MAX + 5, 0)).0, GROUP_ENTRIES_MAX);
+        assert_eq!(next_group(&entries(20, 1 << 20)).0, 7);
+        assert_eq!(next_group(&entries(2, GROUP_BYTES_MAX)), (1, GROUP_BYTES_MAX + 48));
+    }
+}

@@ -1,0 +1,202 @@
+//! Which segments there are: rolling, cutting, dropping. Each is one manifest change.
+
+use std::sync::Arc;
+
+use crate::error::StorageError;
+use crate::format::entry::EntryId;
+use crate::format::manifest::{Boundary, Manifest, SealedMeta, SegmentMeta};
+use crate::segment::active::SegmentWriter;
+use crate::segment::atomic_file::{self, ReplaceError};
+use crate::segment::offset_index::SparseIndex;
+use crate::segment::sealed::SealedSegment;
+use crate::segment::segment_path;
+
+use super::super::memberships::StoredMembership;
+use super::super::open::MANIFEST_NAME;
+use super::super::shared::Shared;
+use super::super::state::SegmentSet;
+use super::{Fault, LogWriter};
+
+impl LogWriter {
+    /// Seals the active segment and begins the next one.
+    pub(super) fn roll(&mut self, shared: &Shared) -> Result<(), Fault> {
+        if self.active.is_dirty() {
+            self.flush(shared).map_err(Fault::Fatal)?;
+        }
+        self.active.reserve(self.active.seal_len()).map_err(Fault::before)?;
+        let meta = self.active.seal(self.committed_end(shared)).map_err(Fault::Fatal)?;
+        let mut sealed = self.sealed.clone();
+        sealed.push(self.sealed_segment(meta, None));
+        self.relayout(shared, sealed, Some((meta.last.index + 1, meta.last.term))).map(drop)
+    }
+
+    /// Drops every entry behind `last`.
+    pub(super) fn truncate(&mut self, shared: &Shared, last: Option<EntryId>) -> Result<(), Fault> {
+        if self.active.is_dirty() {
+            self.flush(shared).map_err(Fault::Fatal)?;
+        }
+        let base = self.active.segment().meta().base;
+        let first = self.sealed.first().map_or(base, |sealed| sealed.meta().segment.base);
+        let next = last.map_or((first, 0), |last| (last.index + 1, last.term));
+        if next.0 >= self.end() {
+            return Ok(());
+        }
+        let sealed = match last {
+            Some(last) if last.index >= base => self.with_active_cut(last),
+            Some(last) => self.sealed_up_to(last)?,
+            None => Vec::new(),
+        };
+        self.memberships.truncate(next.0);
+        self.relayout(shared, sealed, Some(next)).map(drop)
+    }
+
+    /// Cuts the active segment behind its last valid group: what follows is a torn tail.
+    pub(in crate::log) fn cut_torn_tail(&mut self, shared: &Shared) -> Result<(), Fault> {
+        let meta = *self.active.segment().meta();
+        let (sealed, next) = match self.active.last() {
+            Some(last) => (self.with_active_cut(last), (last.index + 1, last.term)),
+            None => (self.sealed.clone(), (meta.base, meta.prev_term)),
+        };
+        self.relayout(shared, sealed, Some(next)).map(drop)
+    }
+
+    /// Drops every segment; the log goes on behind `upto`.
+    pub(in crate::log) fn restart_behind(
+        &mut self,
+        shared: &Shared,
+        upto: EntryId,
+    ) -> Result<(), Fault> {
+        self.relayout(shared, Vec::new(), Some((upto.index + 1, upto.term))).map(drop)
+    }
+
+    /// Drops the sealed segments that lie at or below `upto`.
+    pub(super) fn drop_below(&mut self, shared: &Shared, upto: EntryId) -> Result<(), Fault> {
+        let count = self.sealed.partition_point(|sealed| sealed.meta().last.index <= upto.index);
+        self.relayout(shared, self.sealed[count..].to_vec(), None).map(drop)
+    }
+
+    fn with_active_cut(&mut self, last: EntryId) -> Vec<Arc<SealedSegment>> {
+        self.active.release_unwritten();
+        let (meta, index) = self.active.sealed_short(last);
+        let mut sealed = self.sealed.clone();
+        sealed.push(self.sealed_segment(meta, Some(index)));
+        sealed
+    }
+
+    /// The sealed segments that hold entries up to `last`, the last one cut there.
+    fn sealed_up_to(&self, last: EntryId) -> Result<Vec<Arc<SealedSegment>>, Fault> {
+        let begins_before = |sealed: &Arc<SealedSegment>| sealed.meta().segment.base <= last.index;
+        let count = self.sealed.partition_point(begins_before);
+        let mut sealed = self.sealed[..count].to_vec();
+        if let Some(cut) = sealed.last_mut()
+            && cut.meta().last.index > last.index
+        {
+            let meta = cut.cut_behind(last).map_err(Fault::Fatal)?;
+            *cut = self.sealed_segment(meta, None);
+        }
+        Ok(sealed)
+    }
+
+    fn sealed_segment(&self, meta: SealedMeta, index: Option<SparseIndex>) -> Arc<SealedSegment> {
+        Arc::new(SealedSegment::new(Arc::clone(&self.disk), &self.dir, meta, index))
+    }
+
+    /// One manifest change: these sealed segments, and the active one or, if `next` is given, a new
+    /// one that begins at that index behind that term. Files that are not listed any more are
+    /// removed. Gives the old active segment if there is a new one.
+    ///
+    /// Until the manifest is replaced nothing is changed, and a stall may be tried again.
+    pub(super) fn relayout(
+        &mut self,
+        shared: &Shared,
+        sealed: Vec<Arc<SealedSegment>>,
+        next: Option<(u64, u64)>,
+    ) -> Result<Option<SegmentWriter>, Fault> {
+        let new = match next {
+            Some((base, prev_term)) => Some(self.new_segment(shared, base, prev_term)?),
+            None => None,
+        };
+        let active = new.as_ref().unwrap_or(&self.active).segment();
+        let id = active.meta().id;
+        let manifest = self.manifest(shared, &sealed, *active.meta());
+        if let Err(error) = self.write_manifest(&manifest) {
+            if let (Some(new), ReplaceError::Before(_)) = (&new, &error) {
+                // Not listed: the next open removes it if this does not.
+                let _ = self.disk.unlink(new.segment().path());
+            }
+            return Err(error.into());
+        }
+        self.next_segment_id = manifest.next_segment_id;
+        let listed: Vec<u64> =
+            sealed.iter().map(|sealed| sealed.meta().segment.id).chain([id]).collect();
+        let before = std::mem::replace(&mut self.sealed, sealed);
+        let old = new.map(|new| std::mem::replace(&mut self.active, new));
+        self.publish(shared);
+        let ids = before.iter().map(|sealed| sealed.meta().segment.id);
+        for id in ids.chain(old.iter().map(|old| old.segment().meta().id)) {
+            if !listed.contains(&id) {
+                self.remove_segment(id);
+            }
+        }
+        Ok(old)
+    }
+
+    /// Shows readers the segments.
+    fn publish(&self, shared: &Shared) {
+        let sealed = self.sealed.clone();
+        let active = Some(Arc::clone(self.active.segment()));
+        shared.set_segments(self.epoch, SegmentSet { sealed, active });
+    }
+
+    fn new_segment(
+        &self,
+        shared: &Shared,
+        base: u64,
+        prev_term: u64,
+    ) -> Result<SegmentWriter, Fault> {
+        let random = self.disk.random();
+        let random =
+            random.map_err(|error| Fault::Fatal(StorageError::io("draw", &self.dir, error)))?;
+        let salt = random as u64;
+        let meta = SegmentMeta { id: self.next_segment_id, base, salt, prev_term };
+        let options = shared.options();
+        let size = options.segment_size;
+        SegmentWriter::create(&*self.disk, &self.dir, options.log_id.0, meta, size)
+            .map_err(Fault::before)
+    }
+
+    fn manifest(
+        &self,
+        shared: &Shared,
+        sealed: &[Arc<SealedSegment>],
+        active: SegmentMeta,
+    ) -> Manifest {
+        let boundary = self.boundary.map(|id| Boundary {
+            id,
+            membership: self.memberships.boundary().map(StoredMembership::to_meta),
+            has_checkpoint: shared.has_checkpoint(id),
+        });
+        Manifest {
+            log_id: shared.options().log_id.0,
+            next_segment_id: self.next_segment_id.max(active.id + 1),
+            committed: self.committed_end(shared),
+            boundary,
+            sealed: sealed.iter().map(|sealed| *sealed.meta()).collect(),
+            active,
+            memberships: self.memberships.behind().iter().map(StoredMembership::to_meta).collect(),
+        }
+    }
+
+    fn write_manifest(&self, manifest: &Manifest) -> Result<(), ReplaceError> {
+        let path = self.dir.join(MANIFEST_NAME);
+        let bytes = manifest.encode().map_err(|error| ReplaceError::Before(error.at(&path, 0)))?;
+        atomic_file::replace(&*self.disk, &path, &[&bytes])
+    }
+
+    fn remove_segment(&self, id: u64) {
+        let path = segment_path(&self.dir, id);
+        if let Err(error) = self.disk.unlink(&path) {
+            tracing::warn!(path = %path.display(), %error, "cannot remove a dropped segment");
+        }
+    }
+}
