@@ -10,6 +10,7 @@ mod record;
 mod segment;
 mod state_machine;
 mod watermarks;
+mod wire;
 
 pub use config::{ByteCount, Config, Limits, RaftConfig, Retention, StorageConfig};
 pub use error::{
@@ -22,3 +23,4 @@ pub use record::{
 };
 pub use state_machine::StateMachine;
 pub use watermarks::Watermarks;
+pub use wire::{Acceptor, BoxFuture, Duplex, TcpTransport, Transport};

@@ -1,0 +1,302 @@
+//! The dialing end: one connection to one address, made when needed and made again when it breaks.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::{Instant, timeout};
+
+use super::backoff;
+use super::calls::{Calls, Pending, StreamReceiver};
+use super::connection::{Connection, Side};
+use super::hello::{self, HandshakeError};
+use super::{Frame, Hello, OutFrame, Transport, WireLimits};
+
+/// Why a request got no response.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum LinkError {
+    /// Not connected; nothing was sent.
+    #[error("{addr} cannot be reached: {detail}")]
+    Unreachable { addr: String, detail: String },
+    /// The other end refused the handshake; nothing was sent.
+    #[error("{addr} refused the connection: {reason}")]
+    Refused { addr: String, reason: String },
+    /// The queue to the peer is full, or too many requests wait for their responses; nothing was sent.
+    #[error("{addr} is too slow: {queued} bytes or requests wait")]
+    Busy { addr: String, queued: usize },
+    /// The other end would not take a frame of this size; nothing was sent.
+    #[error("{addr} takes {limit} bytes at once, and the request has {size}")]
+    TooLarge { addr: String, size: usize, limit: usize },
+    /// The connection broke after the frame was queued.
+    #[error("the connection to {addr} broke: {detail}")]
+    Broken { addr: String, detail: String },
+    #[error("{addr} did not answer within {after:?}")]
+    Timeout { addr: String, after: Duration },
+}
+
+/// Decides about the other end's hello when dialing: Err refuses.
+pub(crate) type HelloCheck = Arc<dyn Fn(&Hello) -> Result<(), String> + Send + Sync>;
+
+/// One connection to one address: dialed on demand, with backoff, shared by all that send there.
+/// Requests and responses are matched by correlation. The last clone's drop closes it.
+#[derive(Clone)]
+pub(crate) struct Link {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    dialer: Dialer,
+    phase: watch::Sender<Phase>,
+    failures: AtomicU32,
+}
+
+struct Dialer {
+    transport: Arc<dyn Transport>,
+    addr: String,
+    hello: Arc<dyn Fn() -> Hello + Send + Sync>,
+    check: HelloCheck,
+    limits: WireLimits,
+}
+
+#[derive(Clone)]
+enum Phase {
+    Idle,
+    Dialing,
+    Open(Arc<Calls>),
+    Waiting { until: Instant, error: LinkError },
+    Closed,
+}
+
+impl Link {
+    /// Sends nothing yet. `hello` is asked for at each dial, since the cluster id may become known later.
+    pub(crate) fn new(
+        transport: Arc<dyn Transport>,
+        addr: String,
+        hello: Arc<dyn Fn() -> Hello + Send + Sync>,
+        check: HelloCheck,
+        limits: WireLimits,
+    ) -> Self {
+        let dialer = Dialer { transport, addr, hello, check, limits };
+        let phase = watch::Sender::new(Phase::Idle);
+        Self { shared: Arc::new(Shared { dialer, phase, failures: AtomicU32::new(0) }) }
+    }
+
+    /// Connects if need be, and fails fast while backing off. Dropping the future does not stop the
+    /// dial, which ends by itself within the handshake timeout.
+    pub(crate) async fn connect(&self) -> Result<(), LinkError> {
+        let shared = &self.shared;
+        if self.calls().is_ok() {
+            return Ok(());
+        }
+        shared.dial_if_due();
+        let mut phase = shared.phase.subscribe();
+        let phase = phase.wait_for(|phase| !matches!(phase, Phase::Dialing)).await;
+        match phase.as_deref() {
+            Ok(Phase::Open(_)) => Ok(()),
+            Ok(Phase::Waiting { error, .. }) => Err(error.clone()),
+            _ => Err(shared.unreachable("the link is closed")),
+        }
+    }
+
+    /// Queues the request on the open connection, in order (correlation is chosen here), and gives
+    /// the response later. Fails at once if not connected.
+    pub(crate) fn start(&self, frame: OutFrame) -> Result<Pending, LinkError> {
+        self.calls()?.start(frame, None)
+    }
+
+    /// `start` for a request that takes up room until its response is there.
+    #[cfg_attr(not(feature = "client"), allow(dead_code, reason = "nodes bound appends otherwise"))]
+    pub(crate) fn start_in(
+        &self,
+        frame: OutFrame,
+        room: Arc<OwnedSemaphorePermit>,
+    ) -> Result<Pending, LinkError> {
+        self.calls()?.start(frame, Some(room))
+    }
+
+    /// Queues a request that is answered by a stream of frames with the same correlation. The sender
+    /// may be `capacity` frames ahead of the receiver. Fails at once if not connected.
+    #[cfg_attr(not(feature = "client"), allow(dead_code, reason = "streams are for clients"))]
+    pub(crate) fn open_stream(
+        &self,
+        frame: OutFrame,
+        capacity: u32,
+    ) -> Result<StreamReceiver, LinkError> {
+        self.calls()?.open_stream(frame, capacity)
+    }
+
+    /// `connect`, `start`, and wait with a time limit.
+    pub(crate) async fn request(
+        &self,
+        frame: OutFrame,
+        limit: Duration,
+    ) -> Result<Frame, LinkError> {
+        let exchange = async {
+            self.connect().await?;
+            self.start(frame)?.await
+        };
+        timeout(limit, exchange).await.unwrap_or_else(|_| {
+            Err(LinkError::Timeout { addr: self.shared.dialer.addr.clone(), after: limit })
+        })
+    }
+
+    /// Closes the connection and makes no other. What waits for a response fails.
+    pub(crate) fn close(&self) {
+        if let Phase::Open(calls) = self.shared.phase.send_replace(Phase::Closed) {
+            calls.close("the link was closed");
+        }
+    }
+
+    fn calls(&self) -> Result<Arc<Calls>, LinkError> {
+        match &*self.shared.phase.borrow() {
+            Phase::Open(calls) if calls.is_open() => Ok(Arc::clone(calls)),
+            Phase::Waiting { error, .. } => Err(error.clone()),
+            Phase::Closed => Err(self.shared.unreachable("the link is closed")),
+            _ => Err(self.shared.unreachable("it is not connected")),
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Phase::Open(calls) = &*self.phase.borrow() {
+            calls.close("the link was dropped");
+        }
+    }
+}
+
+impl Shared {
+    fn unreachable(&self, detail: &str) -> LinkError {
+        LinkError::Unreachable { addr: self.dialer.addr.clone(), detail: detail.to_owned() }
+    }
+
+    fn dial_if_due(self: &Arc<Self>) {
+        let due = self.phase.send_if_modified(|phase| {
+            let due = match phase {
+                Phase::Idle => true,
+                Phase::Open(calls) => !calls.is_open(),
+                Phase::Waiting { until, .. } => Instant::now() >= *until,
+                Phase::Dialing | Phase::Closed => false,
+            };
+            if due {
+                *phase = Phase::Dialing;
+            }
+            due
+        });
+        if due {
+            tokio::spawn(Arc::clone(self).dial());
+        }
+    }
+
+    async fn dial(self: Arc<Self>) {
+        let opened = match self.dialer.dial().await {
+            Ok(connection) => connection,
+            Err(error) => {
+                tracing::debug!(%error, "no connection");
+                let waiting = self.after_failure(error);
+                self.end_dialing(waiting);
+                return;
+            }
+        };
+        let calls = Arc::new(Calls::new(self.dialer.addr.clone(), opened.out.clone()));
+        if self.end_dialing(Phase::Open(Arc::clone(&calls))) {
+            tokio::spawn(run(Arc::downgrade(&self), opened, calls));
+        }
+    }
+
+    /// False if the link was closed meanwhile.
+    fn end_dialing(&self, next: Phase) -> bool {
+        self.phase.send_if_modified(|phase| {
+            let dialing = matches!(phase, Phase::Dialing);
+            if dialing {
+                *phase = next;
+            }
+            dialing
+        })
+    }
+
+    fn after_failure(&self, error: LinkError) -> Phase {
+        let failures = self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        let seed = u64::from(crc32fast::hash(self.dialer.addr.as_bytes())) << 32;
+        let seed = seed ^ (self.dialer.hello)().node_id;
+        Phase::Waiting { until: Instant::now() + backoff::delay(failures, seed), error }
+    }
+
+    /// A connection that broke soon counts as a failure, so that one that is refused late is not
+    /// made again at once.
+    fn after_break(&self, calls: &Arc<Calls>, lasted: Duration, detail: String) {
+        let next = if lasted < backoff::LONGEST {
+            let addr = self.dialer.addr.clone();
+            self.after_failure(LinkError::Unreachable { addr, detail })
+        } else {
+            self.failures.store(0, Ordering::Relaxed);
+            Phase::Idle
+        };
+        self.phase.send_if_modified(|phase| {
+            let current = matches!(phase, Phase::Open(open) if Arc::ptr_eq(open, calls));
+            if current {
+                *phase = next;
+            }
+            current
+        });
+    }
+}
+
+async fn run(link: std::sync::Weak<Shared>, connection: Connection, calls: Arc<Calls>) {
+    let _guard = FailOnDrop(Arc::clone(&calls));
+    let begun = Instant::now();
+    let never = std::future::pending();
+    let end = connection.run(Side::Dialer, never, |frame| calls.deliver(frame)).await;
+    let detail = end.to_string();
+    if let Some(link) = link.upgrade() {
+        tracing::debug!(addr = link.dialer.addr, reason = detail, "connection ended");
+        link.after_break(&calls, begun.elapsed(), detail.clone());
+    }
+    calls.fail_all(&detail);
+}
+
+/// However the connection's task ends, nobody waits for it for ever.
+struct FailOnDrop(Arc<Calls>);
+
+impl Drop for FailOnDrop {
+    fn drop(&mut self) {
+        self.0.fail_all("its task has ended");
+    }
+}
+
+impl Dialer {
+    async fn dial(&self) -> Result<Connection, LinkError> {
+        let unreachable =
+            |detail: String| LinkError::Unreachable { addr: self.addr.clone(), detail };
+        let handshake = async {
+            let io = self.transport.dial(&self.addr).await;
+            let io = io.map_err(|error| unreachable(error.to_string()))?;
+            let hello = (self.hello)();
+            hello::dial(io, &hello, |hello| (self.check)(hello), &self.limits).await.map_err(
+                |error| match error {
+                    HandshakeError::Refused(reason) => {
+                        LinkError::Refused { addr: self.addr.clone(), reason }
+                    }
+                    HandshakeError::Broken(detail) => unreachable(detail),
+                },
+            )
+        };
+        let limit = self.limits.handshake_timeout;
+        timeout(limit, handshake)
+            .await
+            .unwrap_or_else(|_| Err(unreachable(format!("no hello came back within {limit:?}"))))
+    }
+}
+
+#[cfg(test)]
+impl Link {
+    /// Dials that failed in a row.
+    pub(crate) fn failures(&self) -> u32 {
+        self.shared.failures.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn waiting_count(&self) -> usize {
+        self.calls().map_or(0, |calls| calls.waiting_count())
+    }
+}

@@ -1,0 +1,439 @@
+//! The sending half of a connection: a queue bounded in bytes, and the writer that drains it.
+
+use std::io::{self, IoSlice};
+use std::ops::Range;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::sync::Notify;
+
+use super::patience::Patience;
+use super::{OutFrame, Protocol};
+use crate::format::frame::{FrameHeader, HEAD_BYTES_MAX, HEADER_BYTES};
+use crate::record::LogId;
+
+/// Chunks up to this size are copied next to each other rather than written on their own.
+const COPIED_BYTES_MAX: usize = 256;
+/// Slices given to one vectored write.
+const SLICES: usize = 64;
+/// Room for copied bytes that is kept from one batch to the next.
+const COPIED_ROOM_KEPT: usize = 64 << 10;
+/// A connection that takes no byte for this long is given up.
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Sends frames on one connection; cheap to clone. Frames of one handle keep their order.
+#[derive(Clone)]
+pub(crate) struct Outbound {
+    queue: Arc<Queue>,
+}
+
+struct Queue {
+    protocol: Protocol,
+    queue_bytes_max: usize,
+    /// What the other end takes.
+    frame_bytes_max: usize,
+    state: Mutex<State>,
+    writer: Notify,
+    room: Notify,
+    closed: Notify,
+}
+
+struct State {
+    batch: Batch,
+    /// Queued, handed to the writer and not yet written, or reserved.
+    bytes: usize,
+    writer_waits: bool,
+    phase: Phase,
+}
+
+#[derive(Clone)]
+enum Phase {
+    Open,
+    /// Takes no more, and closes when what is queued is written.
+    Finishing,
+    Closed(Arc<str>),
+}
+
+/// Why a frame was not queued.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum SendError {
+    /// No room: so many bytes wait.
+    Full {
+        queued: usize,
+    },
+    /// The other end would not take a frame of this size.
+    TooLarge {
+        size: usize,
+        limit: usize,
+    },
+    Closed,
+}
+
+impl Outbound {
+    pub(crate) fn new(protocol: Protocol, queue_bytes_max: usize, frame_bytes_max: usize) -> Self {
+        let state =
+            State { batch: Batch::default(), bytes: 0, writer_waits: false, phase: Phase::Open };
+        Self {
+            queue: Arc::new(Queue {
+                protocol,
+                queue_bytes_max,
+                frame_bytes_max,
+                state: Mutex::new(state),
+                writer: Notify::new(),
+                room: Notify::new(),
+                closed: Notify::new(),
+            }),
+        }
+    }
+
+    /// Queues a frame. False if the connection is gone, or its queue is over its byte limit (which
+    /// closes it).
+    pub(crate) fn send(&self, frame: OutFrame) -> bool {
+        self.or_close(self.try_send(frame))
+    }
+
+    /// `send` for a frame without a body; allocates nothing.
+    pub(crate) fn send_head(&self, kind: u8, log: LogId, correlation: u64, head: &[u8]) -> bool {
+        let sized = self.header(kind, log, correlation, head, 0);
+        self.or_close(sized.and_then(|header| {
+            self.queue(header.frame_bytes(), None, |batch| {
+                batch.copy(&header.encode(head));
+                batch.copy(head);
+            })
+        }))
+    }
+
+    /// Queues a frame, or says why not and leaves the connection as it is.
+    pub(crate) fn try_send(&self, frame: OutFrame) -> Result<(), SendError> {
+        self.try_send_reserved(frame, None)
+    }
+
+    /// What is reserved becomes the frame's room, whatever its size.
+    fn try_send_reserved(&self, frame: OutFrame, reserved: Option<usize>) -> Result<(), SendError> {
+        let body_bytes = frame.body.iter().map(Bytes::len).sum();
+        let OutFrame { kind, log, correlation, head, body } = frame;
+        let header = self.header(kind, log, correlation, &head, body_bytes)?;
+        let encoded = header.encode(&head);
+        self.queue(header.frame_bytes(), reserved, |batch| {
+            batch.copy(&encoded);
+            batch.push(head);
+            for chunk in body {
+                batch.push(chunk);
+            }
+        })
+    }
+
+    fn header(
+        &self,
+        kind: u8,
+        log: LogId,
+        correlation: u64,
+        head: &[u8],
+        body_bytes: usize,
+    ) -> Result<FrameHeader, SendError> {
+        let size = head.len() + body_bytes;
+        let limit = self.queue.frame_bytes_max;
+        let sizes = (u32::try_from(head.len()), u32::try_from(body_bytes));
+        let (Ok(head_bytes), Ok(body_bytes)) = sizes else {
+            return Err(SendError::TooLarge { size, limit });
+        };
+        if size > limit || head.len() > HEAD_BYTES_MAX {
+            return Err(SendError::TooLarge { size, limit });
+        }
+        let protocol = self.queue.protocol;
+        Ok(FrameHeader { protocol, kind, log: log.0, correlation, head_bytes, body_bytes })
+    }
+
+    fn queue(
+        &self,
+        size: usize,
+        reserved: Option<usize>,
+        push: impl FnOnce(&mut Batch),
+    ) -> Result<(), SendError> {
+        let mut state = self.state();
+        if !matches!(state.phase, Phase::Open) {
+            return Err(SendError::Closed);
+        }
+        let others = state.bytes - reserved.unwrap_or(0);
+        if reserved.is_none() && others > 0 && others + size > self.queue.queue_bytes_max {
+            return Err(SendError::Full { queued: others });
+        }
+        push(&mut state.batch);
+        state.bytes = others + size;
+        // One wake-up per batch: who comes after finds the writer awake.
+        if std::mem::take(&mut state.writer_waits) {
+            drop(state);
+            self.queue.writer.notify_one();
+        }
+        Ok(())
+    }
+
+    fn or_close(&self, sent: Result<(), SendError>) -> bool {
+        match sent {
+            Ok(()) => return true,
+            Err(SendError::Closed) => {}
+            Err(SendError::Full { queued }) => {
+                self.close(&format!("the other end is too slow: {queued} bytes wait"));
+            }
+            Err(SendError::TooLarge { size, limit }) => self
+                .close(&format!("a frame of {size} bytes is due, and the other end takes {limit}")),
+        }
+        false
+    }
+
+    /// Waits until a frame of `bytes` has room in the queue, and keeps that room. None if the
+    /// connection is gone. Dropping the future gives up the place.
+    #[cfg_attr(not(feature = "server"), allow(dead_code, reason = "peers do not wait"))]
+    pub(crate) async fn reserve(&self, bytes: usize) -> Option<Reservation> {
+        loop {
+            let mut room = pin!(self.queue.room.notified());
+            room.as_mut().enable();
+            {
+                let mut state = self.state();
+                if !matches!(state.phase, Phase::Open) {
+                    return None;
+                }
+                if state.bytes == 0 || state.bytes + bytes <= self.queue.queue_bytes_max {
+                    state.bytes += bytes;
+                    return Some(Reservation { out: self.clone(), bytes });
+                }
+            }
+            room.await;
+        }
+    }
+
+    /// True once the connection takes no more frames.
+    pub(crate) fn is_closed(&self) -> bool {
+        !matches!(self.state().phase, Phase::Open)
+    }
+
+    /// Ends the connection now; what is queued is lost. The first reason stays.
+    pub(crate) fn close(&self, reason: &str) {
+        let mut state = self.state();
+        if !matches!(state.phase, Phase::Closed(_)) {
+            state.phase = Phase::Closed(Arc::from(reason));
+            state.batch = Batch::default();
+        }
+        drop(state);
+        self.wake_all();
+    }
+
+    /// Queues a last frame that says why, and takes no more.
+    pub(crate) fn finish(&self, kind: u8, reason: &str) {
+        // If there is no room for the reason, the end goes without.
+        let _ = self.try_send(OutFrame {
+            kind,
+            head: Bytes::copy_from_slice(reason.as_bytes()),
+            ..OutFrame::default()
+        });
+        let mut state = self.state();
+        if matches!(state.phase, Phase::Open) {
+            state.phase = Phase::Finishing;
+        }
+        drop(state);
+        self.wake_all();
+    }
+
+    /// Resolves with the reason when `close` was called.
+    pub(crate) async fn closed(&self) -> Arc<str> {
+        loop {
+            let mut closed = pin!(self.queue.closed.notified());
+            closed.as_mut().enable();
+            if let Phase::Closed(reason) = &self.state().phase {
+                return Arc::clone(reason);
+            }
+            closed.await;
+        }
+    }
+
+    fn wake_all(&self) {
+        self.queue.writer.notify_one();
+        self.queue.room.notify_waiters();
+        self.queue.closed.notify_waiters();
+    }
+
+    /// Writes what is queued until the connection finishes (Ok) or breaks.
+    pub(crate) async fn write_to(&self, mut io: impl AsyncWrite + Unpin) -> io::Result<()> {
+        let mut batch = Batch::default();
+        let mut patience = Patience::new(STALL_TIMEOUT);
+        while self.take(&mut batch).await {
+            self.write(&mut io, &batch, &mut patience).await?;
+            io.flush().await?;
+            batch.clear();
+        }
+        io.shutdown().await
+    }
+
+    async fn write(
+        &self,
+        io: &mut (impl AsyncWrite + Unpin),
+        batch: &Batch,
+        patience: &mut Patience,
+    ) -> io::Result<()> {
+        let mut at = Position::default();
+        while at.piece < batch.pieces.len() {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let count = batch.slices(at, &mut slices);
+            let written = patience.limit(io.write_vectored(&slices[..count])).await?;
+            if written == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            patience.reset();
+            batch.advance(&mut at, written);
+            self.release(written);
+        }
+        Ok(())
+    }
+
+    /// Swaps the queued frames into `batch`, which is empty; waits for some. False at the end.
+    async fn take(&self, batch: &mut Batch) -> bool {
+        loop {
+            {
+                let mut state = self.state();
+                if matches!(state.phase, Phase::Closed(_)) {
+                    return false;
+                }
+                if !state.batch.pieces.is_empty() {
+                    std::mem::swap(&mut state.batch, batch);
+                    return true;
+                }
+                if matches!(state.phase, Phase::Finishing) {
+                    return false;
+                }
+                state.writer_waits = true;
+            }
+            self.queue.writer.notified().await;
+        }
+    }
+
+    fn release(&self, bytes: usize) {
+        self.state().bytes -= bytes;
+        self.queue.room.notify_waiters();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.queue.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Room in a queue, for one frame. Dropping it gives the room back.
+pub(crate) struct Reservation {
+    out: Outbound,
+    bytes: usize,
+}
+
+#[cfg_attr(not(feature = "server"), allow(dead_code, reason = "peers do not wait"))]
+impl Reservation {
+    /// Queues the frame. False if the connection is gone, or the frame is larger than the other end
+    /// takes (which closes it).
+    pub(crate) fn send(mut self, frame: OutFrame) -> bool {
+        let reserved = std::mem::take(&mut self.bytes);
+        let sent = self.out.try_send_reserved(frame, Some(reserved));
+        if sent.is_err() {
+            self.bytes = reserved;
+        }
+        self.out.or_close(sent)
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            self.out.release(self.bytes);
+        }
+    }
+}
+
+/// Frames in the form in which they are written.
+#[derive(Default)]
+struct Batch {
+    copied: Vec<u8>,
+    pieces: Vec<Piece>,
+}
+
+enum Piece {
+    Copied(Range<usize>),
+    Shared(Bytes),
+}
+
+#[derive(Clone, Copy, Default)]
+struct Position {
+    piece: usize,
+    offset: usize,
+}
+
+impl Batch {
+    fn push(&mut self, chunk: Bytes) {
+        if chunk.len() <= COPIED_BYTES_MAX {
+            self.copy(&chunk);
+        } else {
+            self.pieces.push(Piece::Shared(chunk));
+        }
+    }
+
+    fn copy(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        let begin = self.copied.len();
+        self.copied.extend_from_slice(bytes);
+        let end = self.copied.len();
+        match self.pieces.last_mut() {
+            Some(Piece::Copied(range)) => range.end = end,
+            _ => self.pieces.push(Piece::Copied(begin..end)),
+        }
+    }
+
+    fn clear(&mut self) {
+        self.pieces.clear();
+        self.pieces.shrink_to(COPIED_ROOM_KEPT / HEADER_BYTES);
+        self.copied.clear();
+        self.copied.shrink_to(COPIED_ROOM_KEPT);
+    }
+
+    fn bytes<'a>(&'a self, piece: &'a Piece) -> &'a [u8] {
+        match piece {
+            Piece::Copied(range) => &self.copied[range.clone()],
+            Piece::Shared(bytes) => bytes,
+        }
+    }
+
+    /// Fills in the slices from `at` on; how many.
+    fn slices<'a>(&'a self, at: Position, slices: &mut [IoSlice<'a>]) -> usize {
+        let mut skip = at.offset;
+        let pieces = &self.pieces[at.piece..];
+        for (slice, piece) in slices.iter_mut().zip(pieces) {
+            *slice = IoSlice::new(&self.bytes(piece)[skip..]);
+            skip = 0;
+        }
+        pieces.len().min(slices.len())
+    }
+
+    fn advance(&self, at: &mut Position, mut written: usize) {
+        while written > 0 {
+            let left = self.bytes(&self.pieces[at.piece]).len() - at.offset;
+            if written < left {
+                at.offset += written;
+                return;
+            }
+            written -= left;
+            *at = Position { piece: at.piece + 1, offset: 0 };
+        }
+    }
+}
+
+/// Writes one frame, past any queue.
+pub(crate) async fn write_one(
+    io: &mut (impl AsyncWrite + Unpin),
+    protocol: Protocol,
+    frame: OutFrame,
+) -> io::Result<()> {
+    let out = Outbound::new(protocol, usize::MAX, usize::MAX);
+    out.try_send(frame).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let batch = std::mem::take(&mut out.state().batch);
+    out.write(io, &batch, &mut Patience::new(STALL_TIMEOUT)).await?;
+    io.flush().await
+}

@@ -1,0 +1,139 @@
+//! The accepting end: a listener, and a service for what comes in.
+
+use std::future::Future;
+use std::io::ErrorKind;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::connection::{End, Side};
+use super::hello::{self, HandshakeError};
+use super::{Acceptor, Duplex, Frame, Hello, Outbound, WireLimits};
+
+/// Connections over the limit that are being told so; any more are closed without a word.
+const REFUSALS_MAX: usize = 64;
+/// Pause after a failure to accept, such as too many open files.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a listener does with connections and frames.
+pub(crate) trait Service: Send + Sync + 'static {
+    /// State of one connection.
+    type Session: Send + 'static;
+    /// Our hello, or the reason to refuse.
+    fn open(&self, hello: &Hello, remote: &str) -> Result<(Hello, Self::Session), String>;
+    /// Takes the next frame. Must not block; answers through `out`, now or later.
+    /// Err closes the connection with a reason.
+    fn handle(
+        &self,
+        session: &mut Self::Session,
+        frame: Frame,
+        out: &Outbound,
+    ) -> Result<(), String>;
+}
+
+/// Accepts and serves connections until `shutdown` resolves, then closes them: what is queued to
+/// them is written first, for at most a second.
+pub(crate) async fn serve<S: Service>(
+    mut acceptor: Box<dyn Acceptor>,
+    service: Arc<S>,
+    limits: WireLimits,
+    shutdown: impl Future<Output = ()> + Send,
+) {
+    let (stop, stopped) = watch::channel(false);
+    let places = Arc::new(Semaphore::new(limits.connections_max.min(Semaphore::MAX_PERMITS)));
+    let mut tasks = JoinSet::new();
+    let mut shutdown = pin!(shutdown);
+    loop {
+        let accepted = tokio::select! {
+            () = &mut shutdown => break,
+            Some(ended) = tasks.join_next() => {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "a connection's task failed");
+                }
+                continue;
+            }
+            accepted = acceptor.accept() => accepted,
+        };
+        let (io, remote) = match accepted {
+            Ok(accepted) => accepted,
+            // The other end has gone again.
+            Err(error) if error.kind() == ErrorKind::ConnectionAborted => continue,
+            Err(error) => {
+                tracing::warn!(%error, listener = acceptor.local_addr(), "cannot accept");
+                tokio::select! {
+                    () = &mut shutdown => break,
+                    () = sleep(ACCEPT_PAUSE) => continue,
+                }
+            }
+        };
+        if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
+            let connection =
+                connection(io, remote, Arc::clone(&service), limits.clone(), stopped.clone());
+            tasks.spawn(async move {
+                connection.await;
+                drop(place);
+            });
+        } else {
+            tracing::warn!(remote, limit = limits.connections_max, "connection refused: too many");
+            if tasks.len() < limits.connections_max.saturating_add(REFUSALS_MAX) {
+                let reason = format!("{} connections are open already", limits.connections_max);
+                tasks.spawn(async move { hello::turn_away(io, &reason).await });
+            }
+        }
+    }
+    drop(acceptor);
+    // Fails only if no connection is left to be told.
+    let _ = stop.send(true);
+    while tasks.join_next().await.is_some() {}
+}
+
+async fn connection<S: Service>(
+    io: Box<dyn Duplex>,
+    remote: String,
+    service: Arc<S>,
+    limits: WireLimits,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let open = |hello: &Hello| service.open(hello, &remote);
+    let handshake = timeout(limits.handshake_timeout, hello::accept(io, open, &limits));
+    let opened = tokio::select! {
+        opened = handshake => opened,
+        _ = stopped.wait_for(|stopped| *stopped) => return,
+    };
+    let (connection, mut session) = match opened {
+        Ok(Ok(opened)) => opened,
+        Ok(Err(HandshakeError::Refused(reason))) => {
+            tracing::warn!(remote, reason, "connection refused");
+            return;
+        }
+        Ok(Err(HandshakeError::Broken(reason))) => {
+            tracing::debug!(remote, reason, "connection ended before it was open");
+            return;
+        }
+        Err(_) => {
+            tracing::warn!(remote, reason = "no hello in time", "connection closed");
+            return;
+        }
+    };
+    let out = connection.out.clone();
+    let stopping = stopped.clone();
+    let stop = async move {
+        // An error means that the listener is gone, which is the same.
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+    };
+    let on_frame = |frame| service.handle(&mut session, frame, &out);
+    match connection.run(Side::Acceptor, stop, on_frame).await {
+        End::Closed => tracing::debug!(remote, "connection closed by the other end"),
+        End::Told(reason) => tracing::info!(remote, reason, "connection closed by the other end"),
+        End::Ours(reason) if *stopping.borrow() => {
+            tracing::debug!(remote, reason, "connection closed");
+        }
+        End::Ours(reason) | End::Broken(reason) => {
+            tracing::warn!(remote, reason, "connection closed");
+        }
+    }
+}
