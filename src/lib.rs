@@ -6,6 +6,7 @@ mod error;
 mod format;
 mod log;
 mod member;
+mod raft;
 mod record;
 mod segment;
 mod state_machine;

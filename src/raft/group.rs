@@ -1,0 +1,345 @@
+//! One log's Raft group on this node: opens it, proposes to it, asks it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use openraft::async_runtime::watch::WatchReceiver as _;
+use openraft::{Raft, ReadPolicy, SnapshotPolicy};
+
+use super::log_store::LogStore;
+use super::metrics::GroupMetrics;
+use super::network::NetworkFactory;
+use super::peers::Peers;
+use super::responder::{
+    APPEND_BYTES_MIN, Ack, AckTarget, Admission, AppendResponder, AppendResult, Inflight,
+    append_error, interrupted,
+};
+use super::state_machine::{ApplyShared, LogStateMachine};
+use super::status::{RoleWatch, tell_leaders};
+use super::types::{Address, Proposal, RaftVote, Types, entry_id};
+use crate::config::Config;
+use crate::error::{AppendError, OpenError, ReadError, StorageError};
+use crate::format::entry::{Batch, EntryId};
+use crate::log::{Log, LogOptions, WriterPool};
+use crate::member::{Member, NodeId};
+use crate::record::{Appended, LogId, LogName};
+use crate::segment::Disk;
+use crate::state_machine::StateMachine;
+
+/// Room in the core's queue for requests that are not appends.
+const API_CHANNEL_SPARE: u64 = 65_536;
+
+pub(crate) type RaftHandle = Raft<Types, LogStateMachine>;
+
+/// What a group is opened with.
+pub(crate) struct GroupSetup<'a> {
+    pub(crate) name: LogName,
+    pub(crate) id: LogId,
+    pub(crate) config: &'a Config,
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) dir: &'a Path,
+    pub(crate) writers: &'a WriterPool,
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) machine: Option<Box<dyn StateMachine>>,
+}
+
+/// One log's Raft group on this node.
+pub(crate) struct Group {
+    pub(crate) name: LogName,
+    pub(crate) id: LogId,
+    pub(crate) node: NodeId,
+    pub(crate) raft: RaftHandle,
+    pub(crate) log: Log,
+    pub(crate) apply: Arc<ApplyShared>,
+    pub(crate) inflight: Arc<Inflight>,
+    pub(crate) has_machine: bool,
+    metrics: Arc<GroupMetrics>,
+    pub(crate) peers: Arc<Peers>,
+    inflight_max: u64,
+    tail_max: u64,
+    closed: AtomicBool,
+    /// The node that leadership is being handed to; 0 if none.
+    successor: AtomicU64,
+}
+
+/// One append, checked and ready to be proposed.
+pub(crate) struct NewRecord {
+    pub(crate) payload: Bytes,
+    pub(crate) payload_crc: u32,
+    pub(crate) sync: bool,
+}
+
+impl Group {
+    /// Recovers the log and starts consensus on it.
+    pub(crate) async fn open(setup: GroupSetup<'_>) -> Result<Arc<Self>, OpenError> {
+        let config = setup.config;
+        let metrics = Arc::new(GroupMetrics::new(&setup.name));
+        let options = LogOptions {
+            log_id: setup.id,
+            flush: config.storage.flush,
+            flush_interval: config.storage.flush_interval,
+            segment_size: config.storage.segment_size.bytes(),
+            tail_cache_max: config.limits.tail_cache_max.bytes(),
+            observer: Some(metrics.clone()),
+        };
+        let log = Log::open(setup.disk, setup.dir, options, setup.writers)?;
+        let apply = Arc::new(ApplyShared::default());
+        let has_machine = setup.machine.is_some();
+        let machine =
+            LogStateMachine::open(log.clone(), setup.machine, apply.clone(), metrics.clone())?;
+        let request_bytes = usize::try_from(config.limits.replication_request_max.bytes());
+        let store = LogStore::new(
+            log.clone(),
+            request_bytes.unwrap_or(usize::MAX),
+            has_machine,
+            metrics.clone(),
+        );
+        let network = NetworkFactory {
+            peers: setup.peers.clone(),
+            log: setup.id,
+            node: config.node_id,
+            window: config.raft.replication_window as usize,
+            append_timeout: config.raft.election_timeout_max * 2,
+        };
+        let start_error = |detail: String| OpenError::Start { log: setup.name.to_string(), detail };
+        let raft_config = raft_config(config, &setup.name).map_err(start_error)?;
+        let raft = Raft::new(config.node_id, Arc::new(raft_config), network, store, machine).await;
+        let raft = raft.map_err(|error| start_error(error.to_string()))?;
+        let watch = RoleWatch::new(&raft);
+        tokio::spawn(tell_leaders(setup.name.clone(), watch));
+        Ok(Arc::new(Self {
+            name: setup.name,
+            id: setup.id,
+            node: config.node_id,
+            raft,
+            log,
+            apply,
+            inflight: Arc::new(Inflight::default()),
+            has_machine,
+            metrics,
+            peers: setup.peers,
+            inflight_max: config.limits.append_inflight_max.bytes(),
+            tail_max: config.limits.tail_cache_max.bytes()
+                + config.limits.append_inflight_max.bytes(),
+            closed: AtomicBool::new(false),
+            successor: AtomicU64::new(0),
+        }))
+    }
+
+    /// Founds the group with these voters. True if it was not founded before.
+    pub(crate) async fn initialize(&self, members: &[Member]) -> Result<bool, String> {
+        let members: BTreeMap<NodeId, Address> =
+            members.iter().map(|member| (member.id, Address::from(member))).collect();
+        match self.raft.initialize(members).await {
+            Ok(()) => Ok(true),
+            Err(openraft::errors::RaftError::APIError(
+                openraft::errors::InitializeError::NotAllowed(_),
+            )) => Ok(false),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Admits an append of `bytes`, unless too much waits for its commit, or for this node's disk: followers
+    /// can commit without it, so that the one does not bound the other.
+    fn admit(&self, bytes: u64) -> Result<Admission, AppendError> {
+        let (held, limit) = (self.log.tail_bytes(), self.tail_max);
+        if held > limit {
+            return Err(AppendError::Overloaded { inflight: held, limit });
+        }
+        self.inflight.admit(bytes, self.inflight_max)
+    }
+
+    /// Proposes one record. The target is told the outcome exactly once, unless this fails.
+    pub(crate) fn propose(&self, record: NewRecord, target: AckTarget) -> Result<(), AppendError> {
+        self.takes_appends()?;
+        let admission = self.admit(record.payload.len() as u64)?;
+        let responder = AppendResponder::new(Ack::new(
+            target,
+            self.log.clone(),
+            self.metrics.clone(),
+            admission,
+        ));
+        let proposal = Proposal {
+            payload: record.payload,
+            payload_crc: record.payload_crc,
+            sync: record.sync,
+            batch: Batch::SINGLE,
+        };
+        // One poll hands it over: the core's queue has room for every append that admission lets in
+        // (`raft_config`). If the core is gone the responder is dropped, which tells the target why.
+        let proposing = std::pin::pin!(self.raft.client_write_ff(proposal, Some(responder)));
+        let _ = tokio::task::unconstrained(proposing).now_or_never();
+        Ok(())
+    }
+
+    /// Proposes a batch, at consecutive indexes, visible whole or not at all (I11).
+    ///
+    /// # Cancel safety
+    /// Dropped, the outcome is unknown.
+    pub(crate) async fn propose_batch(&self, records: Vec<NewRecord>) -> AppendResult {
+        self.takes_appends()?;
+        if records.is_empty() {
+            let next = self.log.watermarks().committed;
+            let term = self.raft.server_metrics().borrow_watched().vote.leader_id.term;
+            return Ok(Appended::new(next, term, 0));
+        }
+        let bytes =
+            records.iter().map(|record| record.payload.len() as u64 + APPEND_BYTES_MIN).sum();
+        let admission = self.admit(bytes)?;
+        let count = u32::try_from(records.len()).unwrap_or(u32::MAX);
+        let proposals = records.into_iter().zip(0..).map(|(record, position)| Proposal {
+            payload: record.payload,
+            payload_crc: record.payload_crc,
+            sync: record.sync,
+            batch: Batch { position, count },
+        });
+        let log = self.log.clone();
+        let writing = self.raft.client_write_many(proposals).await;
+        let mut written = writing.map_err(|_| interrupted(log.failure()))?;
+        // In a task of its own: the batch counts as in flight also when nobody waits for it any more.
+        let outcome = tokio::spawn(async move {
+            let _admission = admission;
+            let interrupted = || interrupted(log.failure());
+            let (mut first, mut last): (Option<EntryId>, Option<EntryId>) = (None, None);
+            while let Some(result) = futures_util::StreamExt::next(&mut written).await {
+                let response = result.map_err(|_| interrupted())?.map_err(append_error)?;
+                last = Some(entry_id(&response.log_id));
+                first = first.or(last);
+            }
+            match (first, last) {
+                (Some(first), Some(last)) if last.index - first.index + 1 == u64::from(count) => {
+                    Ok(Appended::new(first.index, first.term, count))
+                }
+                _ => Err(interrupted()),
+            }
+        });
+        outcome.await.unwrap_or_else(|_| Err(interrupted(self.log.failure())))
+    }
+
+    /// On the leader: one past the last index that was committed when asked, confirmed by a majority.
+    pub(crate) async fn read_index(&self, timeout: Duration) -> Result<u64, ReadError> {
+        use openraft::errors::{LinearizableReadError, RaftError};
+        let asked = self.raft.get_read_log_id(ReadPolicy::ReadIndex);
+        let answer = tokio::time::timeout(timeout, asked).await;
+        match answer.map_err(|_| ReadError::NoQuorum { after: timeout })? {
+            Ok((read, _)) => Ok(read.index() + 1),
+            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {
+                Err(ReadError::NotLeader { leader: super::responder::leader_of(&forward) })
+            }
+            Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => {
+                Err(ReadError::NoQuorum { after: timeout })
+            }
+            Err(RaftError::Fatal(_)) => Err(self.stopped()),
+        }
+    }
+
+    /// The error of a read from a group that has stopped.
+    pub(crate) fn stopped(&self) -> ReadError {
+        self.log.failure().map_or(ReadError::Closed, ReadError::Storage)
+    }
+
+    fn takes_appends(&self) -> Result<(), AppendError> {
+        if self.is_closed() {
+            return Err(AppendError::Closed);
+        }
+        match self.successor.load(Ordering::Acquire) {
+            0 => Ok(()),
+            successor => {
+                let leader = self.members().remove(&successor);
+                Err(AppendError::NotLeader { leader })
+            }
+        }
+    }
+
+    /// Sends appends to `successor` until the guard is dropped.
+    pub(super) fn send_appends_to(&self, successor: NodeId) -> HandingOver<'_> {
+        self.successor.store(successor, Ordering::Release);
+        HandingOver(self)
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Takes no more appends. Those in flight go on.
+    pub(crate) fn refuse_appends(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    /// The leader that this node knows of.
+    pub(crate) fn leader(&self) -> Option<Member> {
+        let metrics = self.raft.server_metrics().borrow_watched().clone();
+        let id = metrics.current_leader?;
+        metrics.membership_config.membership().get_node(&id).map(|node| node.member(id))
+    }
+
+    pub(crate) fn is_leader(&self) -> bool {
+        self.leader().is_some_and(|leader| leader.id == self.node)
+    }
+
+    /// Ids of the voters in force.
+    pub(crate) fn voters(&self) -> BTreeSet<NodeId> {
+        let metrics = self.raft.server_metrics().borrow_watched().clone();
+        metrics.membership_config.membership().voter_ids().collect()
+    }
+
+    /// Stops consensus, and leaves the log open.
+    pub(crate) async fn halt(&self) {
+        self.refuse_appends();
+        // An error means that the core has stopped already.
+        let _ = self.raft.shutdown().await;
+    }
+
+    /// Stops consensus, then the log: everything submitted is durable on return.
+    pub(crate) async fn stop(&self) -> Result<(), Arc<StorageError>> {
+        self.halt().await;
+        self.log.close().await
+    }
+
+    /// The vote in force, for a snapshot's answer.
+    pub(crate) fn vote(&self) -> RaftVote {
+        self.raft.server_metrics().borrow_watched().vote
+    }
+}
+
+/// While it lives, appends are refused with a hint at the successor.
+pub(super) struct HandingOver<'a>(&'a Group);
+
+impl Drop for HandingOver<'_> {
+    fn drop(&mut self) {
+        self.0.successor.store(0, Ordering::Release);
+    }
+}
+
+pub(super) fn raft_config(config: &Config, name: &LogName) -> Result<openraft::Config, String> {
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let raft = &config.raft;
+    let config = openraft::Config {
+        cluster_name: name.to_string(),
+        heartbeat_interval: millis(raft.heartbeat_interval),
+        election_timeout_min: millis(raft.election_timeout_min),
+        election_timeout_max: millis(raft.election_timeout_max),
+        // Appends keep followers from standing for election, so heartbeats rest under load.
+        heartbeat_min_interval: Some(millis(raft.heartbeat_interval) / 2),
+        install_snapshot_timeout: 60_000,
+        max_payload_entries: 4096,
+        // Room for every append in flight, each of which counts for `APPEND_BYTES_MIN` at least.
+        api_channel_size: Some(
+            config.limits.append_inflight_max.bytes() / APPEND_BYTES_MIN + API_CHANNEL_SPARE,
+        ),
+        backoff: "20ms 40ms ...500ms".to_owned(),
+        // Snapshots are boundaries, made by retention; nothing is purged by count.
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: u64::MAX,
+        enable_pre_vote: Some(true),
+        // A leader that lost its unflushed tail would give the same log ids again.
+        enable_leader_restore: Some(false),
+        ..openraft::Config::default()
+    };
+    config.validate().map_err(|error| error.to_string())
+}

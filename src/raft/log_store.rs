@@ -1,0 +1,197 @@
+//! openraft's log storage over [`Log`].
+//!
+//! The rules that openraft relies on and does not enforce are kept by `Log`: `save_vote` is a flush
+//! barrier, completions come in order, truncation is durable before it returns, and `committed` is
+//! clamped to the tail at open. Here: no I/O, encoding or CRC on openraft's core task.
+
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
+
+use futures_util::Stream;
+use openraft::storage::{IOFlushed, RaftLogStorage};
+use openraft::{LogState, OptionalSend, RaftLogReader};
+
+use super::metrics::{GroupMetrics, Started};
+use super::types::{
+    LogEntry, RaftLogId, RaftVote, Types, entry_from_raft, entry_id, entry_to_raft, raft_log_id,
+    raft_vote, stored_vote,
+};
+use crate::error::with_sources;
+use crate::log::Log;
+
+/// Bytes of payload read at a time to feed a state machine.
+const APPLY_READ_BYTES: usize = 1 << 20;
+
+/// openraft's view of a log. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct LogStore {
+    log: Log,
+    /// Byte cap of one replication request.
+    request_bytes_max: usize,
+    /// False if nothing looks at applied payloads, so reading them is saved.
+    apply_payloads: bool,
+    metrics: Arc<GroupMetrics>,
+}
+
+impl LogStore {
+    pub(crate) fn new(
+        log: Log,
+        request_bytes_max: usize,
+        apply_payloads: bool,
+        metrics: Arc<GroupMetrics>,
+    ) -> Self {
+        Self { log, request_bytes_max, apply_payloads, metrics }
+    }
+
+    fn holds(&self, index: u64) -> bool {
+        self.log.last_id().is_some_and(|last| index <= last.index)
+    }
+
+    fn read(&self, from: u64, to: u64, bytes: usize, payloads: bool) -> io::Result<Vec<LogEntry>> {
+        let entries = self.log.read(from, to, bytes, payloads).map_err(to_io)?;
+        // I9: openraft gets what it asked for, in order and without a hole. A log may begin behind `from`.
+        let first = entries.first().map_or(from, |entry| entry.id.index);
+        assert!(
+            first >= from
+                && entries.iter().zip(first..).all(|(entry, index)| entry.id.index == index),
+            "I9: read from {from} gave other indexes"
+        );
+        entries.into_iter().map(|entry| entry_to_raft(entry).map_err(to_io)).collect()
+    }
+}
+
+fn to_io(error: impl std::error::Error) -> io::Error {
+    io::Error::other(with_sources(&error))
+}
+
+fn bounds(range: &impl RangeBounds<u64>) -> (u64, u64) {
+    let from = match range.start_bound() {
+        Bound::Included(index) => *index,
+        Bound::Excluded(index) => index.saturating_add(1),
+        Bound::Unbounded => 0,
+    };
+    let to = match range.end_bound() {
+        Bound::Included(index) => index.saturating_add(1),
+        Bound::Excluded(index) => *index,
+        Bound::Unbounded => u64::MAX,
+    };
+    (from, to)
+}
+
+impl RaftLogReader<Types> for LogStore {
+    /// Start-up reads, in small chunks: never below the boundary, and whole.
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> io::Result<Vec<LogEntry>> {
+        let (from, to) = bounds(&range);
+        let from = from.max(self.log.purged().map_or(0, |id| id.index + 1));
+        let mut entries = Vec::new();
+        let mut next = from;
+        while next < to {
+            let chunk = self.read(next, to, APPLY_READ_BYTES, true)?;
+            let Some(last) = chunk.last() else { break };
+            next = last.log_id.index + 1;
+            entries.extend(chunk);
+        }
+        Ok(entries)
+    }
+
+    /// Replication reads: capped in bytes, since openraft counts entries only.
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<LogEntry>> {
+        self.read(start, end, self.request_bytes_max, true)
+    }
+
+    /// Apply reads: payloads only if something looks at them.
+    async fn entries_stream<RB>(
+        &mut self,
+        range: RB,
+    ) -> impl Stream<Item = io::Result<LogEntry>> + OptionalSend
+    where
+        RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
+    {
+        let (from, to) = bounds(&range);
+        let store = self.clone();
+        let next_chunk = move |next: u64| {
+            if next >= to {
+                return None;
+            }
+            let chunk = store.read(next, to, APPLY_READ_BYTES, store.apply_payloads);
+            let after = match &chunk {
+                Ok(entries) => entries.last().map_or(to, |entry| entry.log_id.index + 1),
+                Err(_) => to,
+            };
+            let items: Vec<io::Result<LogEntry>> = match chunk {
+                Ok(entries) if entries.is_empty() && store.holds(next) => {
+                    vec![Err(io::Error::other(format!("entry {next} of the log cannot be read")))]
+                }
+                Ok(entries) => entries.into_iter().map(Ok).collect(),
+                Err(error) => vec![Err(error)],
+            };
+            Some((items, after))
+        };
+        let chunks = std::iter::successors(next_chunk(from), move |(_, after)| next_chunk(*after));
+        futures_util::stream::iter(chunks.flat_map(|(items, _)| items))
+    }
+
+    async fn read_vote(&mut self) -> io::Result<Option<RaftVote>> {
+        Ok(self.log.vote().map(raft_vote))
+    }
+}
+
+impl RaftLogStorage<Types> for LogStore {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> io::Result<LogState<Types>> {
+        Ok(LogState {
+            last_purged_log_id: self.log.purged().map(raft_log_id),
+            last_log_id: self.log.last_id().map(raft_log_id),
+        })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &RaftVote) -> io::Result<()> {
+        self.log.save_vote(stored_vote(vote)).await.map_err(to_io)
+    }
+
+    /// In memory; rides on the next flush. It also publishes the committed watermark, before openraft
+    /// tells the callers, so that who was told can read.
+    async fn save_committed(&mut self, committed: Option<RaftLogId>) -> io::Result<()> {
+        if let Some(id) = committed {
+            self.log.set_committed(entry_id(&id));
+        }
+        Ok(())
+    }
+
+    async fn read_committed(&mut self) -> io::Result<Option<RaftLogId>> {
+        Ok(self.log.committed().map(raft_log_id))
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<Types>) -> io::Result<()>
+    where
+        I: IntoIterator<Item = LogEntry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let entries = entries.into_iter().map(entry_from_raft).collect();
+        let (metrics, started) = (self.metrics.clone(), Started::now());
+        let done = move |done: Result<(), _>| {
+            metrics.appended(started);
+            callback.io_completed(done.map_err(to_io));
+        };
+        self.log.append(entries, Box::new(done));
+        Ok(())
+    }
+
+    async fn truncate_after(&mut self, last: Option<RaftLogId>) -> io::Result<()> {
+        self.log.truncate_after(last.as_ref().map(entry_id)).await.map_err(to_io)
+    }
+
+    async fn purge(&mut self, upto: RaftLogId) -> io::Result<()> {
+        self.log.purge(entry_id(&upto)).await.map_err(to_io)
+    }
+}

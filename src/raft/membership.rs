@@ -1,0 +1,234 @@
+//! Changes of one log's members. All are for its leader.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use openraft::ChangeMembers;
+use openraft::async_runtime::watch::WatchReceiver as _;
+use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
+use openraft::raft::ClientWriteResponse;
+
+use super::group::Group;
+use super::peers::Lane;
+use super::responder::leader_of;
+use super::types::{Address, Types, decode_membership};
+use crate::error::AdminError;
+use crate::log::StoredMembership;
+use crate::member::{Member, NodeId};
+
+/// Entries that a learner may be behind when it is made a voter.
+const PROMOTE_LAG_MAX: u64 = 1000;
+
+/// Pause before a successor that cannot be reached is tried again.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(20);
+
+type Written = Result<ClientWriteResponse<Types>, RaftError<Types, ClientWriteError<Types>>>;
+
+impl Group {
+    /// Adds a copy that does not vote, or changes a member's address. Returns when the change is
+    /// committed, which is before the copy has caught up.
+    pub(crate) async fn add_learner(
+        &self,
+        member: &Member,
+        timeout: Duration,
+    ) -> Result<(), AdminError> {
+        let adding = self.raft.add_learner(member.id, Address::from(member), false);
+        self.changed(tokio::time::timeout(timeout, adding).await, timeout)
+    }
+
+    /// Makes a learner a voter, once it has caught up.
+    pub(crate) async fn promote(&self, node: NodeId, timeout: Duration) -> Result<(), AdminError> {
+        if self.voters().contains(&node) {
+            return Ok(());
+        }
+        self.caught_up(node, timeout).await?;
+        let change = ChangeMembers::AddVoterIds(BTreeSet::from([node]));
+        self.change(change, true, timeout).await
+    }
+
+    /// Sets the voters. Voters that are not among them stay as learners.
+    pub(crate) async fn change_voters(
+        &self,
+        voters: BTreeSet<NodeId>,
+        timeout: Duration,
+    ) -> Result<(), AdminError> {
+        if voters.is_empty() {
+            return Err(AdminError::Invalid { reason: "a log needs a voter".to_owned() });
+        }
+        self.change(ChangeMembers::ReplaceAllVoters(voters), true, timeout).await
+    }
+
+    /// Removes a voter or learner.
+    pub(crate) async fn remove(&self, node: NodeId, timeout: Duration) -> Result<(), AdminError> {
+        let members = self.members();
+        if !members.contains_key(&node) {
+            return Ok(());
+        }
+        let voters = self.voters();
+        if voters.len() == 1 && voters.contains(&node) {
+            let reason = format!("node {node} is the only voter of {}", self.name);
+            return Err(AdminError::Invalid { reason });
+        }
+        let nodes = BTreeSet::from([node]);
+        let change = if voters.contains(&node) {
+            ChangeMembers::RemoveVoters(nodes)
+        } else {
+            ChangeMembers::RemoveNodes(nodes)
+        };
+        self.change(change, false, timeout).await
+    }
+
+    /// Hands leadership to another voter. Returns when it leads.
+    pub(crate) async fn transfer_leadership(
+        &self,
+        to: NodeId,
+        timeout: Duration,
+    ) -> Result<(), AdminError> {
+        if !self.is_leader() {
+            return Err(AdminError::NotLeader { leader: self.leader() });
+        }
+        if to == self.node {
+            return Ok(());
+        }
+        if !self.voters().contains(&to) {
+            let reason = format!("node {to} is no voter of {}", self.name);
+            return Err(AdminError::Invalid { reason });
+        }
+        let handing_over = self.send_appends_to(to);
+        let handed = tokio::time::timeout(timeout, self.hand_over(to)).await;
+        drop(handing_over);
+        handed.unwrap_or(Err(AdminError::Timeout { after: timeout }))
+    }
+
+    /// openraft tells the successor once, and the successor stands for election only if it is reached
+    /// and holds everything; else some other node is elected. So both are waited for first.
+    async fn hand_over(&self, to: NodeId) -> Result<(), AdminError> {
+        let address = self.members().remove(&to).map(|member| member.peer_addr).unwrap_or_default();
+        let link = self.peers.link(to, &address, Lane::Control);
+        while link.connect().await.is_err() {
+            tokio::time::sleep(RECONNECT_PAUSE).await;
+        }
+        self.inflight.drained().await;
+        let stopped = || self.log.failure().map_or(AdminError::Closed, AdminError::Storage);
+        let wait = self.raft.wait(None);
+        let all_there = wait.metrics(
+            |now| {
+                let Some(followers) = &now.replication else { return true };
+                let held = followers.get(&to).and_then(|id| id.as_ref()).map(|id| id.index);
+                held == now.last_log_index
+            },
+            "the successor to hold everything",
+        );
+        if all_there.await.map_err(|_| stopped())?.replication.is_none() {
+            return Err(AdminError::NotLeader { leader: self.leader() });
+        }
+        self.raft.trigger().transfer_leader(to).await.map_err(|_| stopped())?;
+        let next = wait.metrics(
+            |now| now.current_leader.is_some_and(|leader| leader != self.node),
+            "the next leader",
+        );
+        match next.await.map_err(|_| stopped())?.current_leader {
+            Some(leader) if leader == to => Ok(()),
+            other => {
+                let who =
+                    other.map_or_else(|| "another node".to_owned(), |id| format!("node {id}"));
+                let reason = format!("{who} was elected instead of node {to}");
+                Err(AdminError::Invalid { reason })
+            }
+        }
+    }
+
+    /// Members in force, by id.
+    pub(crate) fn members(&self) -> BTreeMap<NodeId, Member> {
+        let metrics = self.raft.server_metrics().borrow_watched().clone();
+        let membership = metrics.membership_config.membership();
+        membership.nodes().map(|(id, node)| (*id, node.member(*id))).collect()
+    }
+
+    /// Members as of each committed membership at or behind the index `from`, with its index, as far back as
+    /// this node's log goes.
+    pub(crate) fn committed_members(&self, from: u64) -> Vec<(u64, BTreeSet<NodeId>)> {
+        let reach = from.max(self.log.purged().map_or(0, |purged| purged.index));
+        let held = self.log.memberships_since(reach).unwrap_or_default().into_iter();
+        let committed = self.log.committed();
+        held.filter(|stored| stored.id.index >= from && Some(stored.id) <= committed)
+            .filter_map(|stored| {
+                let membership = decode_membership(&stored.payload).ok()?;
+                Some((stored.id.index, membership.nodes().map(|(id, _)| *id).collect()))
+            })
+            .collect()
+    }
+
+    /// True if `node` was a member at `index` and in every membership since. False if the log does not
+    /// reach back that far any more.
+    pub(crate) fn member_since(&self, node: NodeId, index: u64) -> bool {
+        let is_member = |stored: &StoredMembership| {
+            let membership = decode_membership(&stored.payload);
+            membership.is_ok_and(|membership| membership.get_node(&node).is_some())
+        };
+        let memberships = self.log.memberships_since(index);
+        memberships.is_some_and(|held| !held.is_empty() && held.iter().all(is_member))
+    }
+
+    async fn change(
+        &self,
+        change: ChangeMembers<NodeId, Address>,
+        retain: bool,
+        timeout: Duration,
+    ) -> Result<(), AdminError> {
+        let changing = self.raft.change_membership(change, retain);
+        self.changed(tokio::time::timeout(timeout, changing).await, timeout)
+    }
+
+    fn changed(
+        &self,
+        written: Result<Written, tokio::time::error::Elapsed>,
+        timeout: Duration,
+    ) -> Result<(), AdminError> {
+        match written {
+            Err(_) => Err(AdminError::Timeout { after: timeout }),
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(RaftError::APIError(error))) => Err(match error {
+                ClientWriteError::ForwardToLeader(forward) => {
+                    AdminError::NotLeader { leader: leader_of(&forward) }
+                }
+                ClientWriteError::ChangeMembershipError(error) => invalid(&error),
+                other => AdminError::Invalid { reason: other.to_string() },
+            }),
+            Ok(Err(RaftError::Fatal(_))) => {
+                Err(self.log.failure().map_or(AdminError::Closed, AdminError::Storage))
+            }
+        }
+    }
+
+    /// Waits until `node` holds nearly everything that this leader does.
+    async fn caught_up(&self, node: NodeId, timeout: Duration) -> Result<(), AdminError> {
+        if !self.members().contains_key(&node) {
+            let reason = format!("node {node} is no member of {}; add it first", self.name);
+            return Err(AdminError::Invalid { reason });
+        }
+        let wait = self.raft.wait(Some(timeout));
+        let close = wait.metrics(
+            |now| {
+                let Some(followers) = &now.replication else { return true };
+                let held = followers.get(&node).and_then(|id| id.as_ref()).map(|id| id.index + 1);
+                let end = now.last_log_index.map_or(0, |index| index + 1);
+                held.is_some_and(|held| held + PROMOTE_LAG_MAX >= end)
+            },
+            "a member to catch up",
+        );
+        match close.await {
+            Ok(now) if now.replication.is_some() => Ok(()),
+            Ok(_) => Err(AdminError::NotLeader { leader: self.leader() }),
+            Err(_) => Err(AdminError::Timeout { after: timeout }),
+        }
+    }
+}
+
+fn invalid<C, N>(error: &ChangeMembershipError<C, N>) -> AdminError
+where
+    C: openraft::vote::RaftCommittedLeaderId,
+    N: openraft::NodeId,
+{
+    AdminError::Invalid { reason: error.to_string() }
+}

@@ -1,0 +1,296 @@
+//! What nodes say to each other: kinds of frames and their heads. Bodies are entries or checkpoints.
+
+use bytes::{Bytes, BytesMut};
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest, VoteResponse};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::types::{
+    LogEntry, RaftLogId, RaftVote, Types, entry_from_raft, entry_id, entry_to_raft, raft_log_id,
+    raft_vote, stored_vote,
+};
+use crate::error::with_sources;
+use crate::format::codec;
+use crate::format::entry::{Entry, EntryId};
+use crate::log::Vote;
+use crate::record::LogId;
+use crate::wire::{Frame, OutFrame};
+
+pub(crate) const APPEND: u8 = 1;
+pub(crate) const VOTE: u8 = 2;
+pub(crate) const PRE_VOTE: u8 = 3;
+pub(crate) const TRANSFER_LEADER: u8 = 4;
+pub(crate) const SNAPSHOT: u8 = 5;
+pub(crate) const READ_INDEX: u8 = 6;
+pub(crate) const ADMIN: u8 = 7;
+/// Set in the kind of a response.
+pub(crate) const RESPONSE: u8 = 0x80;
+/// Response to a request that was not served; the head is a text.
+pub(crate) const REFUSED: u8 = 0xef;
+
+/// Entries smaller than this are joined with their headers when sent; larger ones are sent as they lie.
+const JOIN_BYTES: usize = 512;
+
+/// `(term, index)`.
+type WireId = (u64, u64);
+/// `(term, node, committed)`.
+type WireVote = (u64, u64, bool);
+
+fn wire_id(id: &RaftLogId) -> WireId {
+    let id = entry_id(id);
+    (id.term, id.index)
+}
+
+fn from_wire_id((term, index): WireId) -> RaftLogId {
+    raft_log_id(EntryId { term, index })
+}
+
+fn wire_vote(vote: &RaftVote) -> WireVote {
+    let vote = stored_vote(vote);
+    (vote.term, vote.voted_for, vote.committed)
+}
+
+fn from_wire_vote((term, voted_for, committed): WireVote) -> RaftVote {
+    raft_vote(Vote { term, voted_for, committed })
+}
+
+#[derive(Serialize, Deserialize)]
+struct AppendHead {
+    vote: WireVote,
+    prev: Option<WireId>,
+    commit: Option<WireId>,
+    entries: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct VoteHead {
+    vote: WireVote,
+    last: Option<WireId>,
+    leadership_transfer: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct VoteReply {
+    vote: WireVote,
+    last: Option<WireId>,
+    granted: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+enum AppendReply {
+    Success,
+    Partial(Option<WireId>),
+    Conflict,
+    HigherVote(WireVote),
+}
+
+/// A leader hands over.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct TransferHead {
+    from: WireVote,
+    to: u64,
+    last: Option<WireId>,
+}
+
+/// One piece of a boundary snapshot; the body is the piece of the checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SnapshotHead {
+    vote: WireVote,
+    pub(crate) last: WireId,
+    pub(crate) membership: Option<(WireId, Vec<u8>)>,
+    /// False if the log has no state machine: then there is no checkpoint, not an empty one.
+    pub(crate) has_state: bool,
+    pub(crate) state_len: u64,
+    pub(crate) state_crc: u32,
+    pub(crate) offset: u64,
+}
+
+impl SnapshotHead {
+    pub(crate) fn vote(&self) -> RaftVote {
+        from_wire_vote(self.vote)
+    }
+    pub(crate) fn set_vote(&mut self, vote: &RaftVote) {
+        self.vote = wire_vote(vote);
+    }
+    pub(crate) fn new(last: EntryId, membership: Option<(EntryId, Bytes)>) -> Self {
+        Self {
+            vote: (0, 0, false),
+            last: (last.term, last.index),
+            membership: membership.map(|(id, bytes)| ((id.term, id.index), bytes.to_vec())),
+            has_state: false,
+            state_len: 0,
+            state_crc: 0,
+            offset: 0,
+        }
+    }
+}
+
+/// A frame's head or body that does not make sense. The connection is closed.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct BadMessage(String);
+
+impl BadMessage {
+    pub(crate) fn new(what: impl Into<String>) -> Self {
+        Self(what.into())
+    }
+}
+
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, BadMessage> {
+    codec::decode(bytes).map_err(|error| BadMessage(error.to_string()))
+}
+
+pub(crate) fn frame(kind: u8, log: LogId, head: &impl Serialize) -> OutFrame {
+    OutFrame { kind, log, correlation: 0, head: codec::encode(head).into(), body: Vec::new() }
+}
+
+pub(crate) fn response(to: &Frame, head: &impl Serialize) -> OutFrame {
+    OutFrame { correlation: to.correlation, ..frame(to.kind | RESPONSE, to.log, head) }
+}
+
+pub(crate) fn refused(to: &Frame, reason: impl Into<String>) -> OutFrame {
+    OutFrame { correlation: to.correlation, ..frame(REFUSED, to.log, &reason.into()) }
+}
+
+/// Takes a response apart: the head if it is one, the reason if the request was refused.
+pub(crate) fn accepted<T: DeserializeOwned>(frame: &Frame) -> Result<T, BadMessage> {
+    if frame.kind == REFUSED {
+        return Err(BadMessage(decode::<String>(&frame.head)?));
+    }
+    decode(&frame.head)
+}
+
+/// An append request. Payloads are handles; headers are written into one buffer.
+pub(crate) fn encode_append(log: LogId, request: AppendEntriesRequest<Types>) -> OutFrame {
+    let head = AppendHead {
+        vote: wire_vote(&request.vote),
+        prev: request.prev_log_id.as_ref().map(wire_id),
+        commit: request.leader_commit.as_ref().map(wire_id),
+        entries: u32::try_from(request.entries.len()).unwrap_or(u32::MAX),
+    };
+    let mut out = frame(APPEND, log, &head);
+    let mut joined = BytesMut::with_capacity(request.entries.len() * 64);
+    for entry in request.entries {
+        let entry = entry_from_raft(entry);
+        joined.extend_from_slice(&entry.encode_header());
+        if entry.payload.len() < JOIN_BYTES {
+            joined.extend_from_slice(&entry.payload);
+        } else {
+            out.body.push(joined.split().freeze());
+            out.body.push(entry.payload);
+        }
+    }
+    if !joined.is_empty() {
+        out.body.push(joined.freeze());
+    }
+    out
+}
+
+/// Decodes an append request, verifying every entry. Payloads are slices of the frame's body.
+pub(crate) fn decode_append(frame: Frame) -> Result<AppendEntriesRequest<Types>, BadMessage> {
+    let head: AppendHead = decode(&frame.head)?;
+    let mut body = frame.body;
+    let mut entries: Vec<LogEntry> = Vec::with_capacity(head.entries.min(4096) as usize);
+    for _ in 0..head.entries {
+        let entry = Entry::decode(&mut body).map_err(|error| BadMessage(error.to_string()))?;
+        entries.push(entry_to_raft(entry).map_err(|error| BadMessage(with_sources(&error)))?);
+    }
+    if !body.is_empty() {
+        return Err(BadMessage(format!("{} bytes behind the last entry", body.len())));
+    }
+    let mut expected = head.prev.map(|(_, index)| index + 1);
+    for entry in &entries {
+        if expected.is_some_and(|index| index != entry.log_id.index) {
+            return Err(BadMessage(format!("entry {} is out of order", entry.log_id.index)));
+        }
+        expected = Some(entry.log_id.index + 1);
+    }
+    Ok(AppendEntriesRequest {
+        vote: from_wire_vote(head.vote),
+        prev_log_id: head.prev.map(from_wire_id),
+        entries,
+        leader_commit: head.commit.map(from_wire_id),
+    })
+}
+
+pub(crate) fn append_reply(to: &Frame, reply: AppendEntriesResponse<Types>) -> OutFrame {
+    let reply = match reply {
+        AppendEntriesResponse::Success => AppendReply::Success,
+        AppendEntriesResponse::PartialSuccess(id) => AppendReply::Partial(id.as_ref().map(wire_id)),
+        AppendEntriesResponse::Conflict => AppendReply::Conflict,
+        AppendEntriesResponse::HigherVote(vote) => AppendReply::HigherVote(wire_vote(&vote)),
+    };
+    response(to, &reply)
+}
+
+pub(crate) fn decode_append_reply(
+    frame: &Frame,
+) -> Result<AppendEntriesResponse<Types>, BadMessage> {
+    Ok(match accepted::<AppendReply>(frame)? {
+        AppendReply::Success => AppendEntriesResponse::Success,
+        AppendReply::Partial(id) => AppendEntriesResponse::PartialSuccess(id.map(from_wire_id)),
+        AppendReply::Conflict => AppendEntriesResponse::Conflict,
+        AppendReply::HigherVote(vote) => AppendEntriesResponse::HigherVote(from_wire_vote(vote)),
+    })
+}
+
+pub(crate) fn encode_vote(kind: u8, log: LogId, request: &VoteRequest<Types>) -> OutFrame {
+    let head = VoteHead {
+        vote: wire_vote(&request.vote),
+        last: request.last_log_id.as_ref().map(wire_id),
+        leadership_transfer: request.leadership_transfer,
+    };
+    frame(kind, log, &head)
+}
+
+pub(crate) fn decode_vote(frame: &Frame) -> Result<VoteRequest<Types>, BadMessage> {
+    let head: VoteHead = decode(&frame.head)?;
+    let mut request = VoteRequest::new(from_wire_vote(head.vote), head.last.map(from_wire_id));
+    request.leadership_transfer = head.leadership_transfer;
+    Ok(request)
+}
+
+pub(crate) fn vote_reply(to: &Frame, reply: &VoteResponse<Types>) -> OutFrame {
+    let reply = VoteReply {
+        vote: wire_vote(&reply.vote),
+        last: reply.last_log_id.as_ref().map(wire_id),
+        granted: reply.vote_granted,
+    };
+    response(to, &reply)
+}
+
+pub(crate) fn decode_vote_reply(frame: &Frame) -> Result<VoteResponse<Types>, BadMessage> {
+    let reply: VoteReply = accepted(frame)?;
+    Ok(VoteResponse::new(from_wire_vote(reply.vote), reply.last.map(from_wire_id), reply.granted))
+}
+
+/// A vote alone: the reply to a snapshot.
+pub(crate) fn vote_only(to: &Frame, vote: &RaftVote) -> OutFrame {
+    response(to, &wire_vote(vote))
+}
+
+pub(crate) fn decode_vote_only(frame: &Frame) -> Result<RaftVote, BadMessage> {
+    accepted::<WireVote>(frame).map(from_wire_vote)
+}
+
+pub(crate) fn encode_transfer(
+    log: LogId,
+    request: &openraft::raft::TransferLeaderRequest<Types>,
+) -> OutFrame {
+    let head = TransferHead {
+        from: wire_vote(request.from_leader()),
+        to: *request.to_node_id(),
+        last: request.last_log_id().map(wire_id),
+    };
+    frame(TRANSFER_LEADER, log, &head)
+}
+
+pub(crate) fn decode_transfer(
+    frame: &Frame,
+) -> Result<openraft::raft::TransferLeaderRequest<Types>, BadMessage> {
+    let head: TransferHead = decode(&frame.head)?;
+    Ok(openraft::raft::TransferLeaderRequest::new(
+        from_wire_vote(head.from),
+        head.to,
+        head.last.map(from_wire_id),
+    ))
+}

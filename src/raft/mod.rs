@@ -1,0 +1,25 @@
+//! Consensus: the only place that names openraft.
+
+mod group;
+mod log_store;
+mod membership;
+pub(crate) mod messages;
+mod metrics;
+mod network;
+mod peer_service;
+mod peers;
+mod responder;
+mod retention;
+mod state_machine;
+mod status;
+#[cfg(test)]
+mod tests;
+mod types;
+
+pub(crate) use group::{Group, GroupSetup, NewRecord};
+pub(crate) use peer_service::{Host, PeerService};
+pub(crate) use peers::{Identity, Lane, Peers};
+#[cfg(feature = "server")]
+pub(crate) use responder::AckSink;
+pub(crate) use responder::{AckTarget, interrupted};
+pub(crate) use status::RoleWatch;

@@ -1,0 +1,345 @@
+//! openraft's network: requests to other nodes over their links.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+use futures_util::{Stream, StreamExt, stream};
+use openraft::OptionalSend;
+use openraft::errors::{
+    NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable,
+};
+use openraft::network::{RPCOption, RPCTypes, RaftNetworkFactory, RaftNetworkV2};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+
+use super::messages::{self, BadMessage, SnapshotHead};
+use super::peers::{Lane, Peers};
+use super::state_machine::{Checkpoint, RaftSnapshot};
+use super::types::{Address, RaftLogId, RaftVote, Types, entry_id, stored_membership};
+use crate::member::NodeId;
+use crate::record::LogId;
+use crate::wire::{Frame, Link, LinkError, OutFrame, Pending};
+
+/// Bytes of a checkpoint in one frame.
+pub(crate) const SNAPSHOT_CHUNK_BYTES: usize = 1 << 20;
+
+type BoxFuture<'a, T> = futures_util::future::BoxFuture<'a, T>;
+type BoxStream<'a, T> = stream::BoxStream<'a, T>;
+
+/// Makes clients for one log.
+pub(crate) struct NetworkFactory {
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) log: LogId,
+    pub(crate) node: NodeId,
+    /// Append requests on their way to one follower.
+    pub(crate) window: usize,
+    /// How long a follower may take to flush and answer an append.
+    pub(crate) append_timeout: Duration,
+}
+
+impl RaftNetworkFactory<Types> for NetworkFactory {
+    type Network = PeerClient;
+
+    async fn new_client(&mut self, target: NodeId, node: &Address) -> PeerClient {
+        PeerClient {
+            control: self.peers.link(target, &node.peer, Lane::Control),
+            bulk: self.peers.link(target, &node.peer, Lane::Bulk),
+            log: self.log,
+            node: self.node,
+            target,
+            window: self.window,
+            append_timeout: self.append_timeout,
+        }
+    }
+
+    /// A heartbeat is an append without entries; it must not wait behind those with.
+    async fn new_heartbeat_client(&mut self, target: NodeId, node: &Address) -> PeerClient {
+        let client = self.new_client(target, node).await;
+        PeerClient { bulk: client.control.clone(), ..client }
+    }
+}
+
+/// Requests of one log to one node.
+pub(crate) struct PeerClient {
+    control: Link,
+    bulk: Link,
+    log: LogId,
+    node: NodeId,
+    target: NodeId,
+    window: usize,
+    append_timeout: Duration,
+}
+
+impl PeerClient {
+    fn error(&self, action: RPCTypes, error: &LinkError) -> RPCError<Types> {
+        match error {
+            LinkError::Timeout { after, .. } => RPCError::Timeout(Timeout {
+                action,
+                id: self.node,
+                target: self.target,
+                timeout: *after,
+            }),
+            LinkError::Broken { .. } => RPCError::Network(NetworkError::new(error)),
+            LinkError::Unreachable { .. }
+            | LinkError::Refused { .. }
+            | LinkError::Busy { .. }
+            | LinkError::TooLarge { .. } => RPCError::Unreachable(Unreachable::new(error)),
+        }
+    }
+
+    async fn request(
+        &self,
+        link: &Link,
+        action: RPCTypes,
+        frame: OutFrame,
+        timeout: Duration,
+    ) -> Result<Frame, RPCError<Types>> {
+        let response = link.request(frame, timeout).await;
+        response.map_err(|error| self.error(action, &error))
+    }
+}
+
+/// A node that refuses, or answers nonsense, is as good as unreachable: retry later.
+fn nonsense(error: &BadMessage) -> RPCError<Types> {
+    RPCError::Unreachable(Unreachable::from_string(error))
+}
+
+impl RaftNetworkV2<Types> for PeerClient {
+    type SnapshotData = Checkpoint;
+
+    async fn append_entries(
+        &mut self,
+        request: AppendEntriesRequest<Types>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
+        let frame = messages::encode_append(self.log, request);
+        let response =
+            self.request(&self.bulk, RPCTypes::AppendEntries, frame, option.hard_ttl()).await?;
+        messages::decode_append_reply(&response).map_err(|error| nonsense(&error))
+    }
+
+    /// Up to `window` requests are on their way; responses come in the order of the requests. The input
+    /// is dropped with the response stream, as openraft needs it. It connects only once the input has
+    /// given a request: openraft's pauses between attempts are in the input.
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        _option: RPCOption,
+    ) -> BoxFuture<'s, Result<AppendResponses<'s>, RPCError<Types>>>
+    where
+        S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
+    {
+        Box::pin(async move {
+            let sent = VecDeque::new();
+            let pipeline = Pipeline { client: self, input: Some(input), connected: false, sent };
+            let responses: AppendResponses<'s> =
+                Box::pin(stream::unfold(Some(pipeline), |pipeline| async move {
+                    let mut pipeline = pipeline?;
+                    match pipeline.next_response().await? {
+                        Ok(response) => {
+                            let goes_on = response.is_ok();
+                            Some((Ok(response), goes_on.then_some(pipeline)))
+                        }
+                        Err(error) => Some((Err(error), None)),
+                    }
+                }));
+            Ok(responses)
+        })
+    }
+
+    async fn vote(
+        &mut self,
+        request: VoteRequest<Types>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        let frame = messages::encode_vote(messages::VOTE, self.log, &request);
+        let response =
+            self.request(&self.control, RPCTypes::Vote, frame, option.hard_ttl()).await?;
+        messages::decode_vote_reply(&response).map_err(|error| nonsense(&error))
+    }
+
+    async fn pre_vote(
+        &mut self,
+        request: VoteRequest<Types>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        let frame = messages::encode_vote(messages::PRE_VOTE, self.log, &request);
+        let response =
+            self.request(&self.control, RPCTypes::Vote, frame, option.hard_ttl()).await?;
+        messages::decode_vote_reply(&response).map_err(|error| nonsense(&error))
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<Types>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<Types>, RPCError<Types>> {
+        let frame = messages::encode_transfer(self.log, &request);
+        let response =
+            self.request(&self.control, RPCTypes::TransferLeader, frame, option.hard_ttl()).await?;
+        messages::accepted::<()>(&response).map_err(|error| nonsense(&error))?;
+        Ok(Ok(()))
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: RaftVote,
+        snapshot: RaftSnapshot,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        option: RPCOption,
+    ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
+        let send = std::pin::pin!(self.send_snapshot(vote, snapshot, option.hard_ttl()));
+        match select(send, std::pin::pin!(cancel)).await {
+            Either::Left((sent, _)) => sent.map(SnapshotResponse::new),
+            Either::Right((closed, _)) => Err(StreamingError::Closed(closed)),
+        }
+    }
+}
+
+impl PeerClient {
+    async fn send_snapshot(
+        &self,
+        vote: RaftVote,
+        snapshot: RaftSnapshot,
+        timeout: Duration,
+    ) -> Result<RaftVote, StreamingError<Types>> {
+        let Some(last) = &snapshot.meta.last_log_id else {
+            return Err(StreamingError::Network(NetworkError::from_string("an empty snapshot")));
+        };
+        let membership = stored_membership(&snapshot.meta.last_membership);
+        let mut head =
+            SnapshotHead::new(entry_id(last), membership.map(|stored| (stored.id, stored.payload)));
+        head.set_vote(&vote);
+        let state = snapshot.snapshot.state;
+        head.has_state = state.is_some();
+        let state = state.unwrap_or_default();
+        head.state_len = state.len() as u64;
+        head.state_crc = crc32fast::hash(&state);
+        loop {
+            let start = usize::try_from(head.offset).unwrap_or(usize::MAX).min(state.len());
+            let end = state.len().min(start + SNAPSHOT_CHUNK_BYTES);
+            let mut frame = messages::frame(messages::SNAPSHOT, self.log, &head);
+            frame.body.push(state.slice(start..end));
+            let response =
+                self.request(&self.bulk, RPCTypes::InstallSnapshot, frame, timeout).await;
+            let reply = response.map_err(streaming_error)?;
+            let vote_there = messages::decode_vote_only(&reply)
+                .map_err(|error| StreamingError::Unreachable(Unreachable::from_string(error)))?;
+            if end == state.len() || vote_there > vote {
+                return Ok(vote_there);
+            }
+            head.offset = end as u64;
+        }
+    }
+}
+
+fn streaming_error(error: RPCError<Types>) -> StreamingError<Types> {
+    match error {
+        RPCError::Timeout(timeout) => StreamingError::Timeout(timeout),
+        RPCError::Unreachable(unreachable) => StreamingError::Unreachable(unreachable),
+        RPCError::Network(network) => StreamingError::Network(network),
+        RPCError::RemoteError(remote) => match remote.source {},
+    }
+}
+
+type AppendResponses<'s> = BoxStream<'s, Result<StreamAppendResult<Types>, RPCError<Types>>>;
+
+/// Append requests on their way to one follower, oldest first.
+struct Pipeline<'s, S> {
+    client: &'s PeerClient,
+    /// None once it has ended.
+    input: Option<S>,
+    /// A connection that breaks later ends the pipeline: requests must not overtake one another.
+    connected: bool,
+    sent: VecDeque<Sent>,
+}
+
+/// What a pipeline does next.
+enum Step {
+    Send(Option<AppendEntriesRequest<Types>>),
+    Finish(Result<Frame, LinkError>),
+}
+
+struct Sent {
+    prev: Option<RaftLogId>,
+    last: Option<RaftLogId>,
+    response: Pending,
+}
+
+impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Pipeline<'_, S> {
+    /// Sends what the window allows until the oldest request is answered. None when all is done.
+    async fn next_response(
+        &mut self,
+    ) -> Option<Result<StreamAppendResult<Types>, RPCError<Types>>> {
+        loop {
+            let room = self.sent.len() < self.client.window;
+            let step = match (&mut self.input, self.sent.front_mut()) {
+                (None, None) => return None,
+                (Some(input), None) => Step::Send(input.next().await),
+                (Some(input), Some(oldest)) if room => {
+                    let answer = std::pin::pin!(answer(&mut oldest.response, self.client));
+                    match select(input.next(), answer).await {
+                        Either::Left((request, _)) => Step::Send(request),
+                        Either::Right((answer, _)) => Step::Finish(answer),
+                    }
+                }
+                (_, Some(oldest)) => Step::Finish(answer(&mut oldest.response, self.client).await),
+            };
+            match step {
+                Step::Finish(answer) => return Some(self.finish(answer)),
+                Step::Send(None) => self.input = None,
+                Step::Send(Some(request)) => {
+                    if let Err(error) = self.send(request).await {
+                        return Some(Err(error));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn send(&mut self, request: AppendEntriesRequest<Types>) -> Result<(), RPCError<Types>> {
+        if !self.connected {
+            let connected = self.client.bulk.connect().await;
+            connected.map_err(|error| self.client.error(RPCTypes::AppendEntries, &error))?;
+            self.connected = true;
+        }
+        let prev = request.prev_log_id;
+        let last = request.entries.last().map(|entry| entry.log_id).or(prev);
+        let frame = messages::encode_append(self.client.log, request);
+        let response = self.client.bulk.start(frame);
+        let response =
+            response.map_err(|error| self.client.error(RPCTypes::AppendEntries, &error))?;
+        self.sent.push_back(Sent { prev, last, response });
+        Ok(())
+    }
+
+    fn finish(
+        &mut self,
+        answer: Result<Frame, LinkError>,
+    ) -> Result<StreamAppendResult<Types>, RPCError<Types>> {
+        let sent = self.sent.pop_front();
+        let frame = answer.map_err(|error| self.client.error(RPCTypes::AppendEntries, &error))?;
+        let reply = messages::decode_append_reply(&frame).map_err(|error| nonsense(&error))?;
+        let (prev, last) = sent.map_or((None, None), |sent| (sent.prev, sent.last));
+        if matches!(reply, AppendEntriesResponse::Conflict) && prev.is_none() {
+            // Nothing precedes the first entry, so nothing can conflict with it.
+            return Err(nonsense(&BadMessage::new("conflict at the begin of the log")));
+        }
+        Ok(reply.into_stream_result(prev, last))
+    }
+}
+
+async fn answer(response: &mut Pending, client: &PeerClient) -> Result<Frame, LinkError> {
+    match tokio::time::timeout(client.append_timeout, response).await {
+        Ok(answer) => answer,
+        Err(_) => Err(LinkError::Timeout {
+            addr: format!("node {}", client.target),
+            after: client.append_timeout,
+        }),
+    }
+}

@@ -1,0 +1,235 @@
+//! Serves requests of other nodes.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+use openraft::storage::Snapshot;
+use tokio::sync::mpsc;
+
+use super::group::Group;
+use super::messages::{self, BadMessage, SnapshotHead};
+use super::network::SNAPSHOT_CHUNK_BYTES;
+use super::peers::Identity;
+use super::state_machine::Checkpoint;
+use super::types::{RaftMembership, RaftSnapshotMeta, decode_membership, raft_log_id};
+use crate::format::entry::EntryId;
+use crate::record::LogId;
+use crate::wire::{Frame, Hello, OutFrame, Outbound, Protocol, Service};
+
+/// Largest checkpoint that is taken from a peer.
+const CHECKPOINT_BYTES_MAX: u64 = 1 << 30;
+/// Requests of one connection that wait for their answer. A leader's window is far smaller.
+const REQUESTS_MAX: usize = 4096;
+
+type Answer = Pin<Box<dyn Future<Output = OutFrame> + Send>>;
+
+/// What the node behind the service provides.
+pub(crate) trait Host: Identity {
+    fn group(&self, log: LogId) -> Option<Arc<Group>>;
+    /// False while the disk is too full to take entries; votes go on.
+    fn takes_entries(&self) -> bool;
+    /// Serves an administrative request that another node forwards. The head is opaque here.
+    fn admin(self: Arc<Self>, frame: Frame) -> Answer;
+}
+
+/// Serves the peer listener.
+pub(crate) struct PeerService<H> {
+    host: Arc<H>,
+}
+
+impl<H: Host> PeerService<H> {
+    pub(crate) fn new(host: Arc<H>) -> Self {
+        Self { host }
+    }
+}
+
+/// State of one connection.
+#[derive(Default)]
+pub(crate) struct PeerSession {
+    answers: Option<mpsc::Sender<Answer>>,
+    /// Checkpoints being received.
+    incoming: BTreeMap<LogId, (SnapshotHead, BytesMut)>,
+}
+
+impl<H: Host> Service for PeerService<H> {
+    type Session = PeerSession;
+
+    fn open(&self, hello: &Hello, _remote: &str) -> Result<(Hello, PeerSession), String> {
+        if hello.protocol != Protocol::Peer {
+            return Err("this address is for nodes; clients have another one".to_owned());
+        }
+        self.host.check(hello)?;
+        Ok((self.host.hello(hello.node_id), PeerSession::default()))
+    }
+
+    fn handle(
+        &self,
+        session: &mut PeerSession,
+        frame: Frame,
+        out: &Outbound,
+    ) -> Result<(), String> {
+        let mut answer = match self.answer(session, frame) {
+            Ok(Served::Later(answer)) => answer,
+            Ok(Served::Now(response)) => {
+                out.send(response);
+                return Ok(());
+            }
+            Err(error) => return Err(error.to_string()),
+        };
+        // The first poll hands the request to Raft, so requests reach it in the order of the frames.
+        // Unconstrained: a used-up budget of the task must not keep the request back.
+        if let Some(response) = tokio::task::unconstrained(answer.as_mut()).now_or_never() {
+            out.send(response);
+            return Ok(());
+        }
+        let answers = session.answers.get_or_insert_with(|| {
+            let (sender, receiver) = mpsc::channel(REQUESTS_MAX);
+            tokio::spawn(send_answers(receiver, out.clone()));
+            sender
+        });
+        answers.try_send(answer).map_err(|_| format!("more than {REQUESTS_MAX} requests wait"))
+    }
+}
+
+/// Sends answers as they become ready; the requester tells them apart by correlation.
+async fn send_answers(mut new: mpsc::Receiver<Answer>, out: Outbound) {
+    let mut waiting = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            answer = new.recv() => match answer {
+                Some(answer) => waiting.push(answer),
+                None => break,
+            },
+            Some(response) = waiting.next(), if !waiting.is_empty() => {
+                if !out.send(response) {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+enum Served {
+    Now(OutFrame),
+    Later(Answer),
+}
+
+impl<H: Host> PeerService<H> {
+    fn answer(&self, session: &mut PeerSession, frame: Frame) -> Result<Served, BadMessage> {
+        if frame.kind == messages::ADMIN {
+            return Ok(Served::Later(self.host.clone().admin(frame)));
+        }
+        let Some(group) = self.host.group(frame.log) else {
+            let reason = format!("this node has no log {} (yet)", frame.log);
+            return Ok(Served::Now(messages::refused(&frame, reason)));
+        };
+        Ok(match frame.kind {
+            messages::APPEND => self.append(group, frame)?,
+            messages::VOTE | messages::PRE_VOTE => vote(group, frame)?,
+            messages::TRANSFER_LEADER => transfer(group, frame)?,
+            messages::SNAPSHOT => snapshot(group, session, frame)?,
+            messages::READ_INDEX => Served::Later(Box::pin(async move {
+                match group.read_index(group_timeout(&group)).await {
+                    Ok(index) => messages::response(&frame, &index),
+                    Err(error) => messages::refused(&frame, error.to_string()),
+                }
+            })),
+            kind => return Err(BadMessage::new(format!("unknown kind of request {kind}"))),
+        })
+    }
+
+    fn append(&self, group: Arc<Group>, mut frame: Frame) -> Result<Served, BadMessage> {
+        let body = std::mem::take(&mut frame.body);
+        let request = messages::decode_append(Frame { body, ..frame.clone() })?;
+        if !request.entries.is_empty() && !self.host.takes_entries() {
+            return Ok(Served::Now(messages::refused(&frame, "the disk is full")));
+        }
+        Ok(Served::Later(Box::pin(async move {
+            match group.raft.append_entries(request).await {
+                Ok(reply) => messages::append_reply(&frame, reply),
+                Err(error) => messages::refused(&frame, error.to_string()),
+            }
+        })))
+    }
+}
+
+fn group_timeout(group: &Group) -> std::time::Duration {
+    std::time::Duration::from_millis(group.raft.config().election_timeout_max * 2)
+}
+
+fn vote(group: Arc<Group>, frame: Frame) -> Result<Served, BadMessage> {
+    let request = messages::decode_vote(&frame)?;
+    Ok(Served::Later(Box::pin(async move {
+        let reply = match frame.kind {
+            messages::PRE_VOTE => group.raft.pre_vote(request).await,
+            _ => group.raft.vote(request).await,
+        };
+        match reply {
+            Ok(reply) => messages::vote_reply(&frame, &reply),
+            Err(error) => messages::refused(&frame, error.to_string()),
+        }
+    })))
+}
+
+fn transfer(group: Arc<Group>, frame: Frame) -> Result<Served, BadMessage> {
+    let request = messages::decode_transfer(&frame)?;
+    Ok(Served::Later(Box::pin(async move {
+        match group.raft.handle_transfer_leader(request).await {
+            Ok(Ok(())) => messages::response(&frame, &()),
+            Ok(Err(error)) => messages::refused(&frame, error.to_string()),
+            Err(error) => messages::refused(&frame, error.to_string()),
+        }
+    })))
+}
+
+/// Collects a checkpoint piece by piece; the last piece installs it.
+fn snapshot(
+    group: Arc<Group>,
+    session: &mut PeerSession,
+    frame: Frame,
+) -> Result<Served, BadMessage> {
+    let head: SnapshotHead = messages::decode(&frame.head)?;
+    if head.state_len > CHECKPOINT_BYTES_MAX || frame.body.len() > SNAPSHOT_CHUNK_BYTES {
+        return Err(BadMessage::new("checkpoint too large"));
+    }
+    if head.offset == 0 {
+        session.incoming.insert(frame.log, (head.clone(), BytesMut::new()));
+    }
+    let goes_on = session.incoming.get_mut(&frame.log).filter(|(begun, received)| {
+        let same = begun.last == head.last && begun.state_crc == head.state_crc;
+        same && begun.state_len == head.state_len && received.len() as u64 == head.offset
+    });
+    let Some((_, received)) = goes_on else {
+        return Err(BadMessage::new("a piece of a checkpoint is out of order"));
+    };
+    received.extend_from_slice(&frame.body);
+    if (received.len() as u64) < head.state_len {
+        return Ok(Served::Now(messages::vote_only(&frame, &group.vote())));
+    }
+    let state = session.incoming.remove(&frame.log).map(|(_, state)| state.freeze());
+    let state = state.unwrap_or_default();
+    if state.len() as u64 != head.state_len || crc32fast::hash(&state) != head.state_crc {
+        return Err(BadMessage::new("a checkpoint arrived damaged"));
+    }
+    let id = |(term, index)| raft_log_id(EntryId { term, index });
+    let last_membership = match &head.membership {
+        Some((at, bytes)) => {
+            let membership = decode_membership(bytes).map_err(BadMessage::new)?;
+            RaftMembership::new(Some(id(*at)), membership)
+        }
+        None => RaftMembership::default(),
+    };
+    let meta = RaftSnapshotMeta { last_log_id: Some(id(head.last)), last_membership };
+    let snapshot =
+        Snapshot { meta, snapshot: Checkpoint { state: head.has_state.then_some(state) } };
+    Ok(Served::Later(Box::pin(async move {
+        match group.raft.install_full_snapshot(head.vote(), snapshot).await {
+            Ok(reply) => messages::vote_only(&frame, &reply.vote),
+            Err(error) => messages::refused(&frame, error.to_string()),
+        }
+    })))
+}

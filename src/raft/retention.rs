@@ -1,0 +1,155 @@
+//! Moves the boundary: which sealed segments may go, and the steps to let them go.
+//!
+//! Each node does this for itself. The boundary moves in whole segments, so a follower that is a
+//! little behind is not overtaken at every step.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::group::Group;
+use crate::config::Retention;
+use crate::error::AdminError;
+use crate::format::entry::EntryId;
+use crate::log::SegmentInfo;
+
+/// The last entry of the newest sealed segment that `retention` lets go; none if none.
+fn expired(segments: &[SegmentInfo], retention: &Retention, now_ms: u64) -> Option<EntryId> {
+    let age_max = retention.age_max.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+    let mut bytes: u64 = segments.iter().map(|segment| segment.bytes).sum();
+    let mut last = None;
+    for segment in segments.iter().take_while(|segment| segment.sealed) {
+        let too_large = retention.size_max.is_some_and(|size| bytes > size.bytes());
+        let too_old = age_max.is_some_and(|age| now_ms.saturating_sub(segment.newest_ms) > age);
+        if !too_large && !too_old {
+            break;
+        }
+        bytes -= segment.bytes;
+        last = segment.last.or(last);
+    }
+    last
+}
+
+impl Group {
+    /// Applies `retention` once. Gives the new begin if it moved.
+    pub(crate) async fn retain(
+        &self,
+        retention: &Retention,
+        now_ms: u64,
+        timeout: Duration,
+    ) -> Result<Option<u64>, AdminError> {
+        match expired(&self.log.segments(), retention, now_ms) {
+            Some(last) => self.move_boundary(last, timeout).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Drops what lies below `before`, in whole segments. Gives the new begin if it moved.
+    pub(crate) async fn trim(
+        &self,
+        before: u64,
+        timeout: Duration,
+    ) -> Result<Option<u64>, AdminError> {
+        let segments = self.log.segments();
+        let below = |segment: &&SegmentInfo| {
+            segment.sealed && segment.last.is_some_and(|last| last.index < before)
+        };
+        match segments.iter().take_while(below).last().and_then(|segment| segment.last) {
+            Some(last) => self.move_boundary(last, timeout).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Moves the boundary to `last`, or to the newest checkpoint before it: the state as of the
+    /// boundary must be at hand for nodes that need it (I8).
+    async fn move_boundary(
+        &self,
+        last: EntryId,
+        timeout: Duration,
+    ) -> Result<Option<u64>, AdminError> {
+        let applied = self.apply.applied_end();
+        let target = if self.has_machine {
+            let fits = |id: &EntryId| id.index <= last.index && id.index < applied;
+            self.log.checkpoints().into_iter().rfind(fits)
+        } else {
+            Some(last).filter(|id| id.index < applied)
+        };
+        let Some(target) = target.filter(|target| Some(*target) > self.log.purged()) else {
+            return Ok(None);
+        };
+        let trigger = self.raft.trigger();
+        let closed = |_| AdminError::Closed;
+        self.apply.set_target(target);
+        trigger.snapshot().await.map_err(closed)?;
+        let wait = self.raft.wait(Some(timeout));
+        let reached = wait.metrics(
+            |now| now.snapshot.as_ref().is_some_and(|id| id.index >= target.index),
+            "the boundary snapshot",
+        );
+        reached.await.map_err(|_| AdminError::Timeout { after: timeout })?;
+        trigger.purge_log(target.index).await.map_err(closed)?;
+        let wait = self.raft.wait(Some(timeout));
+        let purged = wait.metrics(
+            |now| now.purged.as_ref().is_some_and(|id| id.index >= target.index),
+            "the purge",
+        );
+        purged.await.map_err(|_| AdminError::Timeout { after: timeout })?;
+        Ok(Some(self.log.watermarks().begin))
+    }
+    /// Saves the state machine's state as of the last applied entry; durable on return. Gives one
+    /// past that entry.
+    pub(crate) async fn checkpoint(&self) -> Result<u64, AdminError> {
+        let saving = self.raft.with_state_machine(|machine| {
+            let saved = machine.checkpoint();
+            Box::pin(async move { saved })
+        });
+        match saving.await {
+            Ok(Ok(Some(id))) => Ok(id.index + 1),
+            Ok(Ok(None)) => {
+                let reason = format!("{} has no state to save", self.name);
+                Err(AdminError::Invalid { reason })
+            }
+            Ok(Err(error)) => Err(AdminError::Storage(Arc::new(error))),
+            Err(_) => Err(AdminError::Closed),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ByteCount;
+
+    fn segment(base: u64, bytes: u64, newest_ms: u64, sealed: bool) -> SegmentInfo {
+        let last = Some(EntryId { term: 1, index: base + 9 });
+        SegmentInfo { base_index: base, last, bytes, sealed, newest_ms }
+    }
+
+    #[test]
+    fn size_drops_the_oldest_until_the_rest_fits() {
+        let segments =
+            [segment(0, 100, 0, true), segment(10, 100, 0, true), segment(20, 50, 0, false)];
+        let limit = |bytes| Retention { size_max: Some(ByteCount::new(bytes)), age_max: None };
+        assert_eq!(expired(&segments, &limit(250), 0), None);
+        assert_eq!(expired(&segments, &limit(249), 0).map(|id| id.index), Some(9));
+        assert_eq!(expired(&segments, &limit(60), 0).map(|id| id.index), Some(19));
+        assert_eq!(
+            expired(&segments, &limit(1), 0).map(|id| id.index),
+            Some(19),
+            "never the active"
+        );
+    }
+
+    #[test]
+    fn age_drops_what_is_older_and_stops_at_the_first_that_is_not() {
+        let segments = [
+            segment(0, 1, 1_000, true),
+            segment(10, 1, 9_000, true),
+            segment(20, 1, 2_000, true),
+            segment(30, 1, 0, false),
+        ];
+        let age = Retention { size_max: None, age_max: Some(Duration::from_secs(5)) };
+        assert_eq!(expired(&segments, &age, 7_000).map(|id| id.index), Some(9));
+        assert_eq!(expired(&segments, &age, 20_000).map(|id| id.index), Some(29));
+        assert_eq!(expired(&segments, &Retention::default(), u64::MAX), None);
+    }
+}

@@ -1,0 +1,365 @@
+//! openraft's state machine: feeds the embedder's, if there is one, and keeps the boundary snapshot.
+//!
+//! The log is the state, so without an embedder's state machine applying moves a counter. A snapshot
+//! is a boundary: the last log id that is gone, the membership as of it, and the state machine's
+//! checkpoint as of it. A node that needs one gets that, and then the retained log by replication.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use futures_util::{Stream, TryStreamExt};
+use openraft::storage::{EntryResponder, RaftStateMachine, Snapshot};
+use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
+
+use super::metrics::{GroupMetrics, Started};
+use super::types::{
+    RaftLogId, RaftMembership, RaftSnapshotMeta, Response, Types, entry_id, raft_log_id,
+    raft_membership, stored_membership,
+};
+use crate::error::{StorageError, with_sources};
+use crate::format::entry::{Batch, EntryId};
+use crate::log::Log;
+use crate::record::Record;
+use crate::state_machine::StateMachine;
+
+/// What travels with a boundary: the state machine's checkpoint as of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Checkpoint {
+    pub(crate) state: Option<Bytes>,
+}
+
+pub(crate) type RaftSnapshot = openraft::alias::SnapshotOf<Types, Checkpoint>;
+
+/// What the rest of the node sees and sets.
+#[derive(Debug, Default)]
+pub(crate) struct ApplyShared {
+    /// One past the last applied index.
+    applied_end: AtomicU64,
+    /// Told after each run; for those who wait for `applied_end`.
+    moved: tokio::sync::Notify,
+    /// Where the next snapshot is to lie: the new boundary that retention chose.
+    target: Mutex<Option<EntryId>>,
+}
+
+impl ApplyShared {
+    pub(crate) fn applied_end(&self) -> u64 {
+        self.applied_end.load(Ordering::Acquire)
+    }
+
+    fn set_applied(&self, id: EntryId) {
+        self.applied_end.store(id.index + 1, Ordering::Release);
+        self.moved.notify_waiters();
+    }
+
+    pub(crate) fn set_target(&self, id: EntryId) {
+        *self.target.lock().unwrap_or_else(PoisonError::into_inner) = Some(id);
+    }
+
+    fn target(&self) -> Option<EntryId> {
+        *self.target.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until `index` is applied.
+    pub(crate) async fn applied(&self, index: u64) {
+        loop {
+            let mut moved = std::pin::pin!(self.moved.notified());
+            // Registered before the look, or a change in between would be missed.
+            moved.as_mut().enable();
+            if self.applied_end() > index {
+                return;
+            }
+            moved.await;
+        }
+    }
+}
+
+/// The embedder's state machine and the records of a batch that is not whole yet.
+struct User {
+    /// Never locked: it only makes the machine shareable, which openraft asks for and never does.
+    machine: Mutex<Box<dyn StateMachine>>,
+    /// Records of a batch whose last record has not come yet (I11).
+    batch: Vec<Record>,
+    /// Base index of the segment that the last checkpoint was taken in.
+    checkpoint_segment: u64,
+}
+
+impl User {
+    fn machine(&mut self) -> &mut dyn StateMachine {
+        self.machine.get_mut().unwrap_or_else(PoisonError::into_inner).as_mut()
+    }
+}
+
+/// openraft's state machine over one log.
+pub(crate) struct LogStateMachine {
+    log: Log,
+    shared: Arc<ApplyShared>,
+    applied: Option<EntryId>,
+    membership: RaftMembership,
+    user: Option<User>,
+    /// Boundary announced but not purged yet.
+    snapshot: Option<RaftSnapshotMeta>,
+    metrics: Arc<GroupMetrics>,
+}
+
+fn to_io(error: impl std::error::Error) -> io::Error {
+    io::Error::other(with_sources(&error))
+}
+
+/// The newest sound checkpoint to go on from; none if the log holds everything itself. A damaged one is
+/// passed over, and replaying from an older one takes longer.
+fn newest_checkpoint(log: &Log) -> Result<Option<(EntryId, Bytes)>, StorageError> {
+    let (purged, committed) = (log.purged(), log.committed());
+    let mut damaged = None;
+    let held = log.checkpoints().into_iter();
+    for id in held.rev().filter(|id| Some(*id) <= committed && Some(*id) >= purged) {
+        match log.load_checkpoint(id) {
+            Ok(state) => return Ok(Some((id, state))),
+            Err(error) => {
+                tracing::warn!(error = %with_sources(&error), "passing over a checkpoint");
+                damaged.get_or_insert(error);
+            }
+        }
+    }
+    match damaged {
+        Some(error) if purged.is_some() => Err(error),
+        _ => Ok(None),
+    }
+}
+
+impl LogStateMachine {
+    /// Takes up where the log's recovery left off: at its committed entry, or, with an embedder's
+    /// state machine, at the newest checkpoint; openraft replays the rest.
+    pub(crate) fn open(
+        log: Log,
+        machine: Option<Box<dyn StateMachine>>,
+        shared: Arc<ApplyShared>,
+        metrics: Arc<GroupMetrics>,
+    ) -> Result<Self, StorageError> {
+        let committed = log.committed();
+        let mut applied = committed;
+        let mut user = None;
+        if let Some(mut machine) = machine {
+            let newest = newest_checkpoint(&log)?;
+            if let Some((_, state)) = &newest {
+                machine
+                    .restore(&mut &state[..])
+                    .map_err(|error| StorageError::io("restore the checkpoint in", "log", error))?;
+            }
+            let newest = newest.map(|(id, _)| id);
+            applied = newest;
+            user = Some(User {
+                machine: Mutex::new(machine),
+                batch: Vec::new(),
+                checkpoint_segment: newest.map_or(0, |id| id.index),
+            });
+        }
+        let membership = match applied.and_then(|id| log.membership_at(id.index)) {
+            Some(stored) => raft_membership(&stored)
+                .map_err(|detail| StorageError::corrupt("MANIFEST", 0, detail))?,
+            None => RaftMembership::default(),
+        };
+        if let Some(id) = applied {
+            shared.set_applied(id);
+        }
+        Ok(Self { log, shared, applied, membership, user, snapshot: None, metrics })
+    }
+
+    fn apply_record(&mut self, record: Record, batch: Batch) -> Bytes {
+        let Some(user) = &mut self.user else { return Bytes::new() };
+        if batch.count <= 1 {
+            user.batch.clear();
+            return user.machine().apply(&record);
+        }
+        // A batch that its leader could not finish is followed by an entry of a later term.
+        let broken = user.batch.last().is_some_and(|last| last.term != record.term);
+        if batch.position == 0 || broken {
+            user.batch.clear();
+        }
+        if user.batch.len() == batch.position as usize {
+            user.batch.push(record);
+        }
+        if batch.position + 1 < batch.count || user.batch.len() < batch.count as usize {
+            return Bytes::new();
+        }
+        assert!(user.batch.len() == batch.count as usize, "I11: a part of a batch is visible");
+        let mut response = Bytes::new();
+        for record in std::mem::take(&mut user.batch) {
+            response = user.machine().apply(&record);
+        }
+        response
+    }
+
+    /// Takes a checkpoint when the entries applied have reached a new segment.
+    fn checkpoint_at_boundary(&mut self) {
+        let Some((user, id)) = self.user.as_mut().zip(self.applied) else { return };
+        let base = self.log.active_base();
+        if base <= user.checkpoint_segment || id.index + 1 < base || !user.batch.is_empty() {
+            return;
+        }
+        user.checkpoint_segment = base;
+        if let Err(error) = self.checkpoint() {
+            // Not fatal: the log still holds everything, and the next boundary tries again.
+            tracing::warn!(error = %with_sources(&error), index = id.index, "checkpoint given up");
+        }
+    }
+
+    /// Saves the state as of the last applied entry; durable on return. None without a state machine,
+    /// before the first entry, or in the middle of a batch.
+    pub(crate) fn checkpoint(&mut self) -> Result<Option<EntryId>, StorageError> {
+        let Some((user, id)) = self.user.as_mut().zip(self.applied) else { return Ok(None) };
+        if !user.batch.is_empty() {
+            return Ok(None);
+        }
+        let mut state = Vec::new();
+        user.machine().checkpoint(&mut state).map_err(|error| {
+            StorageError::io("take a checkpoint of", "the state machine", error)
+        })?;
+        self.log.save_checkpoint(id, &state)?;
+        Ok(Some(id))
+    }
+
+    fn boundary_meta(&self, id: EntryId) -> io::Result<RaftSnapshotMeta> {
+        let last_membership = match self.log.membership_at(id.index) {
+            _ if self.applied == Some(id) => self.membership.clone(),
+            Some(stored) => raft_membership(&stored).map_err(io::Error::other)?,
+            None => RaftMembership::default(),
+        };
+        Ok(RaftSnapshotMeta { last_log_id: Some(raft_log_id(id)), last_membership })
+    }
+
+    fn checkpoint_at(&self, id: EntryId) -> io::Result<Checkpoint> {
+        let state = match &self.user {
+            Some(_) if self.log.checkpoints().contains(&id) => {
+                Some(self.log.load_checkpoint(id).map_err(to_io)?)
+            }
+            Some(_) => {
+                let detail = format!("no checkpoint as of the boundary {}", id.index);
+                return Err(io::Error::new(io::ErrorKind::NotFound, detail));
+            }
+            None => None,
+        };
+        Ok(Checkpoint { state })
+    }
+}
+
+impl RaftStateMachine<Types> for LogStateMachine {
+    type SnapshotData = Checkpoint;
+    type SnapshotBuilder = BoundaryBuilder;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<RaftLogId>, RaftMembership)> {
+        Ok((self.applied.map(raft_log_id), self.membership.clone()))
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> io::Result<()>
+    where
+        S: Stream<Item = io::Result<EntryResponder<Types>>> + Unpin + OptionalSend,
+    {
+        let started = Started::now();
+        while let Some((entry, responder)) = entries.try_next().await? {
+            let id = entry_id(&entry.log_id);
+            let response = match entry.payload {
+                EntryPayload::Normal(proposal) => {
+                    let record = Record::new(id.index, id.term, proposal.payload);
+                    self.apply_record(record, proposal.batch)
+                }
+                EntryPayload::Membership(membership) => {
+                    self.membership = RaftMembership::new(Some(entry.log_id), membership);
+                    Bytes::new()
+                }
+                EntryPayload::Blank => {
+                    // A new leader's first entry: what its predecessor did not finish never will be.
+                    if let Some(user) = &mut self.user {
+                        user.batch.clear();
+                    }
+                    Bytes::new()
+                }
+            };
+            self.applied = Some(id);
+            if let Some(responder) = responder {
+                responder.send(Response(response));
+            }
+        }
+        if let Some(id) = self.applied {
+            self.shared.set_applied(id);
+        }
+        self.metrics.applied(started);
+        self.checkpoint_at_boundary();
+        Ok(())
+    }
+
+    async fn try_create_snapshot_builder(&mut self, _force: bool) -> Option<BoundaryBuilder> {
+        Some(self.get_snapshot_builder().await)
+    }
+
+    async fn get_snapshot_builder(&mut self) -> BoundaryBuilder {
+        // Without a target (only at start-up, and in openraft's own tests) it lies at what is applied.
+        let id = self.shared.target().or(self.applied).max(self.log.purged());
+        // I8: the boundary never passes what is applied.
+        assert!(
+            id <= self.applied.max(self.log.purged()),
+            "I8: boundary {id:?} is not applied yet"
+        );
+        let snapshot = match id {
+            Some(id) => self.boundary_meta(id).and_then(|meta| {
+                let snapshot = self.checkpoint_at(id)?;
+                self.snapshot = Some(meta.clone());
+                Ok(Snapshot { meta, snapshot })
+            }),
+            None => {
+                Ok(Snapshot { meta: RaftSnapshotMeta::default(), snapshot: Checkpoint::default() })
+            }
+        };
+        BoundaryBuilder { snapshot: Some(snapshot) }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &RaftSnapshotMeta,
+        checkpoint: Checkpoint,
+    ) -> io::Result<()> {
+        let Some(last) = &meta.last_log_id else { return Ok(()) };
+        let id = entry_id(last);
+        if let (Some(user), Some(state)) = (&mut self.user, &checkpoint.state) {
+            // On disk before the log refers to it; a crash between leaves an unused file.
+            self.log.save_checkpoint(id, state).map_err(to_io)?;
+            user.machine().restore(&mut &state[..])?;
+            user.batch.clear();
+            user.checkpoint_segment = id.index;
+        } else if self.user.is_some() {
+            return Err(io::Error::other("the leader sent no checkpoint for the state machine"));
+        }
+        self.log.install(id, stored_membership(&meta.last_membership)).await.map_err(to_io)?;
+        self.applied = Some(id);
+        self.membership = meta.last_membership.clone();
+        self.snapshot = Some(meta.clone());
+        self.shared.set_applied(id);
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<RaftSnapshot>> {
+        let purged = self.log.purged();
+        let meta = match (&self.snapshot, purged) {
+            (Some(meta), _) if meta.last_log_id >= purged.map(raft_log_id) => meta.clone(),
+            (_, Some(id)) => self.boundary_meta(id)?,
+            (_, None) => return Ok(None),
+        };
+        let Some(last) = &meta.last_log_id else { return Ok(None) };
+        let snapshot = self.checkpoint_at(entry_id(last))?;
+        Ok(Some(Snapshot { meta, snapshot }))
+    }
+}
+
+/// Hands out the boundary that was prepared when it was asked for.
+pub(crate) struct BoundaryBuilder {
+    snapshot: Option<io::Result<RaftSnapshot>>,
+}
+
+impl RaftSnapshotBuilder<Types> for BoundaryBuilder {
+    type SnapshotData = Checkpoint;
+
+    async fn build_snapshot(&mut self) -> io::Result<RaftSnapshot> {
+        self.snapshot.take().unwrap_or_else(|| Err(io::Error::other("built already")))
+    }
+}

@@ -1,0 +1,104 @@
+//! What a group says about itself.
+
+use openraft::ServerState;
+use openraft::async_runtime::watch::WatchReceiver as _;
+
+use super::group::{Group, RaftHandle};
+use super::types::Types;
+use crate::error::with_sources;
+use crate::member::{MemberStatus, Role, Status};
+use crate::record::LogName;
+
+/// Tells changes of role, term, leader and membership.
+pub(crate) struct RoleWatch(
+    openraft::alias::WatchReceiverOf<Types, openraft::metrics::RaftServerMetrics<Types>>,
+);
+
+impl RoleWatch {
+    pub(super) fn new(raft: &RaftHandle) -> Self {
+        Self(raft.server_metrics())
+    }
+
+    /// Waits for a change. False once the group has stopped.
+    pub(crate) async fn changed(&mut self) -> bool {
+        self.0.changed().await.is_ok()
+    }
+}
+
+/// Tells in the node's log who leads, at each change, until the group stops.
+pub(super) async fn tell_leaders(log: LogName, mut watch: RoleWatch) {
+    let mut known = None;
+    loop {
+        let (leader, term) = {
+            let server = watch.0.borrow_watched();
+            (server.current_leader, server.vote.leader_id.term)
+        };
+        let now = leader.map(|leader| (leader, term));
+        match now {
+            Some((leader, term)) if now != known => {
+                tracing::info!(%log, leader, term, "a node leads");
+            }
+            None if known.is_some() => tracing::info!(%log, term, "no leader is known"),
+            _ => {}
+        }
+        known = now;
+        if !watch.changed().await {
+            return;
+        }
+    }
+}
+
+impl Group {
+    pub(crate) fn watch_role(&self) -> RoleWatch {
+        RoleWatch::new(&self.raft)
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        // Role, term, leader and members come from what `watch_role` watches, so that who is woken by
+        // it sees what woke it.
+        let server = self.raft.server_metrics().borrow_watched().clone();
+        let metrics = self.raft.metrics().borrow_watched().clone();
+        let watermarks = self.log.watermarks();
+        let membership = server.membership_config.membership();
+        let voters: Vec<_> = membership.voter_ids().collect();
+        let members = membership.nodes().map(|(id, node)| MemberStatus {
+            member: node.member(*id),
+            voter: voters.contains(id),
+            matched: if *id == self.node {
+                metrics.replication.as_ref().map(|_| watermarks.end)
+            } else {
+                let held = metrics.replication.as_ref().and_then(|nodes| nodes.get(id));
+                held.map(|id| id.as_ref().map_or(0, |id| id.index + 1))
+            },
+        });
+        let leader = server.current_leader;
+        let failure = self.log.failure().map(|error| with_sources(&*error));
+        Status {
+            log: self.name.to_string(),
+            log_id: self.id.0,
+            node_id: self.node,
+            role: role(server.state, metrics.running_state.is_ok() && failure.is_none()),
+            term: server.vote.leader_id.term,
+            leader: leader.and_then(|id| membership.get_node(&id).map(|node| node.member(id))),
+            begin: watermarks.begin,
+            committed: watermarks.committed,
+            end: watermarks.end,
+            applied: self.apply.applied_end(),
+            members: members.collect(),
+            disk_bytes: self.log.disk_bytes(),
+            failure: failure
+                .or_else(|| metrics.running_state.as_ref().err().map(ToString::to_string)),
+        }
+    }
+}
+
+fn role(state: ServerState, running: bool) -> Role {
+    match state {
+        _ if !running => Role::Stopped,
+        ServerState::Leader => Role::Leader,
+        ServerState::Follower => Role::Follower,
+        ServerState::Candidate => Role::Candidate,
+        ServerState::Learner => Role::Learner,
+        ServerState::Shutdown => Role::Stopped,
+    }
+}

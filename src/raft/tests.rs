@@ -1,0 +1,269 @@
+//! openraft's own suite, on the real store; and what openraft relies on and does not enforce, on one
+//! group with a disk in memory whose flushes can be held.
+
+mod state_machine;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use openraft::entry::RaftEntry as _;
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest};
+use openraft::testing::log::{StoreBuilder, Suite};
+use openraft::{EntryPayload, Membership, StorageError};
+
+use super::group::raft_config;
+use super::log_store::LogStore;
+use super::metrics::GroupMetrics;
+use super::state_machine::{ApplyShared, LogStateMachine};
+use super::types::{LogEntry, Proposal, RaftVote, Types, raft_log_id};
+use super::*;
+use crate::config::Config;
+use crate::format::entry::{Batch, EntryId};
+use crate::log::{Log, LogOptions, WriterPool};
+use crate::member::{Member, NodeId};
+use crate::record::{Flush, LogId, LogName};
+use crate::segment::RealDisk;
+use crate::segment::test_disk::{Keep, TestDisk};
+use crate::wire::memory::MemoryTransport;
+use crate::wire::{Hello, Protocol, WireLimits};
+
+struct RealStore;
+
+impl StoreBuilder<Types, LogStore, LogStateMachine, (tempfile::TempDir, WriterPool)> for RealStore {
+    async fn build(
+        &self,
+    ) -> Result<((tempfile::TempDir, WriterPool), LogStore, LogStateMachine), StorageError<Types>>
+    {
+        let dir = tempfile::tempdir().expect("a directory");
+        let writers = WriterPool::start(1).expect("a thread");
+        let options = LogOptions {
+            log_id: LogId(1),
+            flush: Flush::Sync,
+            flush_interval: Duration::from_millis(50),
+            segment_size: 64 << 10,
+            tail_cache_max: 1 << 20,
+            observer: None,
+        };
+        let log = Log::open(RealDisk::shared(), &dir.path().join("log"), options, &writers)
+            .expect("a new log");
+        let metrics = Arc::new(GroupMetrics::new(&LogName::system()));
+        let store = LogStore::new(log.clone(), 1 << 20, false, metrics.clone());
+        let machine = LogStateMachine::open(log, None, Arc::new(ApplyShared::default()), metrics)
+            .expect("a new state machine");
+        Ok(((dir, writers), store, machine))
+    }
+}
+
+#[test]
+fn openrafts_suite_passes_on_the_real_store() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime
+        .expect("a runtime")
+        .block_on(Suite::test_all(RealStore))
+        .expect("openraft's suite passes");
+}
+
+/// Accepts everyone.
+struct Anyone;
+
+impl Identity for Anyone {
+    fn hello(&self, target: NodeId) -> Hello {
+        Hello { protocol: Protocol::Peer, cluster: 1, node_id: 1, incarnation: 1, target }
+    }
+
+    fn check(&self, _hello: &Hello) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+fn config() -> Config {
+    let mut config = Config::new(1, "/data");
+    config.raft.heartbeat_interval = Duration::from_millis(20);
+    config.raft.election_timeout_min = Duration::from_millis(60);
+    config.raft.election_timeout_max = Duration::from_millis(120);
+    config
+}
+
+/// The group of node 1, which reaches nobody.
+async fn group(disk: &TestDisk, config: &Config) -> Arc<Group> {
+    let limits = WireLimits {
+        frame_bytes_max: 1 << 20,
+        queue_bytes_max: 1 << 20,
+        connections_max: 1,
+        handshake_timeout: Duration::from_secs(1),
+    };
+    let peers = Peers::new(Arc::new(MemoryTransport::default()), Arc::new(Anyone), limits);
+    let writers = WriterPool::start(1).expect("a thread");
+    let setup = GroupSetup {
+        name: LogName::system(),
+        id: LogId(1),
+        config,
+        disk: Arc::new(disk.clone()),
+        dir: Path::new("/log"),
+        writers: &writers,
+        peers: Arc::new(peers),
+        machine: None,
+    };
+    let group = Group::open(setup).await.expect("the group opens");
+    // Dropping the pool would stop its thread.
+    std::mem::forget(writers);
+    group
+}
+
+fn id(term: u64, index: u64) -> EntryId {
+    EntryId { term, index }
+}
+
+fn proposal(batch: Batch) -> Proposal {
+    let payload = Bytes::from_static(b"X");
+    Proposal { payload_crc: crc32fast::hash(&payload), payload, sync: false, batch }
+}
+
+/// Lets time pass in which something must not happen.
+async fn meanwhile() {
+    // paced: that nothing happens can only be seen over time.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+}
+
+async fn until(what: &str, mut probe: impl FnMut() -> bool) {
+    let asking = async {
+        while !probe() {
+            // paced: the next look at a condition that announces itself nowhere.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), asking).await.expect(what);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vote_does_not_answer_for_an_append_that_was_not_flushed() {
+    for flush in [Flush::Sync, Flush::Async] {
+        vote_while_an_append_waits(flush).await;
+    }
+}
+
+async fn vote_while_an_append_waits(flush: Flush) {
+    let disk = TestDisk::new();
+    let mut config = config();
+    config.storage.flush = flush;
+    config.storage.flush_interval = Duration::from_secs(1000);
+    config.raft.election_timeout_min = Duration::from_secs(100);
+    config.raft.election_timeout_max = Duration::from_secs(200);
+    let follower = group(&disk, &config).await;
+    let append = |prev: Option<EntryId>, entry: LogEntry| {
+        let raft = follower.raft.clone();
+        let request = AppendEntriesRequest {
+            vote: RaftVote::new_committed(4, 2),
+            prev_log_id: prev.map(raft_log_id),
+            entries: vec![entry],
+            leader_commit: None,
+        };
+        tokio::spawn(async move { raft.append_entries(request).await.expect("it runs") })
+    };
+    let voters = Membership::new_with_defaults(vec![BTreeSet::from([1, 2, 3])], []);
+    let first = LogEntry::new(raft_log_id(id(4, 0)), EntryPayload::Membership(voters));
+    let answer = append(None, first).await.expect("no panic");
+    assert!(matches!(answer, AppendEntriesResponse::Success), "{answer:?}");
+    disk.hold_flushes(true);
+    let second = EntryPayload::Normal(proposal(Batch::SINGLE));
+    let appended = append(Some(id(4, 0)), LogEntry::new(raft_log_id(id(4, 1)), second));
+    until("the append to arrive", || follower.log.last_id() == Some(id(4, 1))).await;
+    // A candidate that the old leader's lease does not hold back.
+    let mut request = VoteRequest::new(RaftVote::new(5, 3), Some(raft_log_id(id(4, 9))));
+    request.leadership_transfer = true;
+    let raft = follower.raft.clone();
+    let voted = tokio::spawn(async move { raft.vote(request).await.expect("it runs") });
+    until("the vote to arrive", || follower.log.vote().is_some_and(|vote| vote.term == 5)).await;
+    meanwhile().await;
+    if flush == Flush::Sync {
+        assert!(!appended.is_finished(), "answered before it was flushed");
+    }
+    assert!(!voted.is_finished(), "voted before what was appended is flushed");
+    disk.hold_flushes(false);
+    assert!(voted.await.expect("no panic").vote_granted);
+    let _ = appended.await.expect("no panic");
+    let after = group(&disk.crash(Keep::Nothing), &config).await;
+    assert_eq!(after.log.last_id(), Some(id(4, 1)), "it was answered");
+    assert_eq!(after.log.vote().map(|vote| (vote.term, vote.voted_for)), Some((5, 3)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restarted_leader_leads_again_only_after_an_election() {
+    let config = config();
+    let raft = raft_config(&config, &LogName::system()).expect("valid");
+    assert_eq!(raft.enable_leader_restore, Some(false));
+    let disk = TestDisk::new();
+    let leader = group(&disk, &config).await;
+    leader.initialize(&[Member::new(1, "alone:1")]).await.expect("it is new");
+    until("it to lead", || leader.is_leader()).await;
+    let old = leader.status().term;
+    for keep in [Keep::Everything, Keep::Nothing] {
+        let again = group(&disk.crash(keep), &config).await;
+        until("it to lead", || again.status().role == crate::Role::Leader).await;
+        assert!(again.status().term > old, "it took its old term up again: {keep:?}");
+    }
+    leader.stop().await.expect("a healthy disk");
+    // With others it does not lead at all until they have voted.
+    let disk = TestDisk::new();
+    let follower = group(&disk, &config).await;
+    let members = [1, 2, 3].map(|id| Member::new(id, format!("nobody{id}:1")));
+    follower.initialize(&members).await.expect("it is new");
+    follower.stop().await.expect("a healthy disk");
+    let leads = crate::log::Vote { term: 7, voted_for: 1, committed: true };
+    let writers = WriterPool::start(1).expect("a thread");
+    let log = Log::open(Arc::new(disk.clone()), Path::new("/log"), options(), &writers);
+    log.expect("it opens").save_vote(leads).await.expect("a healthy disk");
+    writers.shutdown().await;
+    let again = group(&disk, &config).await;
+    meanwhile().await;
+    assert_ne!(again.status().role, crate::Role::Leader);
+}
+
+fn options() -> LogOptions {
+    LogOptions {
+        log_id: LogId(1),
+        flush: Flush::Sync,
+        flush_interval: Duration::from_millis(50),
+        segment_size: 64 << 10,
+        tail_cache_max: 1 << 20,
+        observer: None,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_counts_as_in_flight_until_it_is_committed_even_if_nobody_waits() {
+    let disk = TestDisk::new();
+    let leader = group(&disk, &config()).await;
+    leader.initialize(&[Member::new(1, "alone:1")]).await.expect("it is new");
+    let record = || NewRecord {
+        payload: Bytes::from_static(b"one"),
+        payload_crc: crc32fast::hash(b"one"),
+        sync: false,
+    };
+    until("it to take appends", || {
+        let one = futures_util::FutureExt::now_or_never(leader.propose_batch(vec![record()]));
+        drop(one);
+        leader.log.watermarks().committed > 2
+    })
+    .await;
+    until("them to be committed", || {
+        let marks = leader.log.watermarks();
+        marks.committed == marks.end && leader.inflight.bytes() == 0
+    })
+    .await;
+    disk.hold_flushes(true);
+    let end = leader.log.watermarks().end;
+    let given_up = tokio::time::timeout(
+        Duration::from_millis(50),
+        leader.propose_batch(vec![record(), record()]),
+    );
+    assert!(given_up.await.is_err(), "it cannot be committed");
+    assert_eq!(leader.log.watermarks().end, end + 2, "it was taken in");
+    assert!(leader.inflight.bytes() > 0, "it waits for its commit");
+    disk.hold_flushes(false);
+    until("it to be committed", || leader.log.watermarks().committed == end + 2).await;
+    until("its room to be given back", || leader.inflight.bytes() == 0).await;
+}
