@@ -6,6 +6,7 @@ mod error;
 mod format;
 mod log;
 mod member;
+mod node;
 mod raft;
 mod record;
 mod segment;
@@ -19,6 +20,10 @@ pub use error::{
 };
 pub use log::offline;
 pub use member::{Member, MemberStatus, NodeId, Role, Status};
+pub use node::{
+    Applied, ClusterAdmin, CommitLog, LogAdmin, LogInfo, Node, NodeBuilder, StateMachineFactory,
+    StatusWatch, Subscription, Ticket,
+};
 pub use record::{
     AppendOptions, Appended, Flush, Index, LOG_NAME_BYTES_MAX, LogId, LogName, Record, Start, Term,
 };

@@ -1,0 +1,182 @@
+//! The list of logs: a state machine over the system log.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Read, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use crate::format::codec;
+use crate::member::Member;
+use crate::record::{LogId, LogName, Record};
+use crate::state_machine::StateMachine;
+
+/// Logs of one cluster. Each costs a directory, a few tasks and some memory on every node.
+pub(crate) const LOGS_MAX: usize = 1024;
+
+/// What the system log's records say. Version 1; changes need new variants at the end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum CatalogCommand {
+    /// Make a log with these first voters.
+    Create {
+        name: LogName,
+        members: Vec<Member>,
+    },
+    Delete {
+        name: LogName,
+    },
+}
+
+/// What came of a command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum CatalogReply {
+    Done(LogId),
+    Exists,
+    Unknown,
+    TooMany,
+    NotUnderstood,
+}
+
+/// A log of the list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LogEntry {
+    pub(crate) id: LogId,
+    /// Its first voters; any of them may found its group.
+    pub(crate) founders: Vec<Member>,
+}
+
+/// The list as of some entry of the system log.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CatalogState {
+    pub(crate) logs: BTreeMap<LogName, LogEntry>,
+    pub(crate) deleted: BTreeSet<LogId>,
+}
+
+impl CatalogState {
+    fn apply(&mut self, index: u64, command: CatalogCommand) -> CatalogReply {
+        match command {
+            CatalogCommand::Create { name, .. } if self.logs.contains_key(&name) => {
+                CatalogReply::Exists
+            }
+            CatalogCommand::Create { .. } if self.logs.len() >= LOGS_MAX => CatalogReply::TooMany,
+            CatalogCommand::Create { name, members } => {
+                let id = LogId(index);
+                self.logs.insert(name, LogEntry { id, founders: members });
+                CatalogReply::Done(id)
+            }
+            CatalogCommand::Delete { name } => match self.logs.remove(&name) {
+                Some(log) => {
+                    self.deleted.insert(log.id);
+                    CatalogReply::Done(log.id)
+                }
+                None => CatalogReply::Unknown,
+            },
+        }
+    }
+}
+
+/// The list, shared between the state machine that changes it and the node that follows it.
+#[derive(Debug)]
+pub(crate) struct Catalog {
+    state: Mutex<CatalogState>,
+    changed: watch::Sender<u64>,
+}
+
+impl Catalog {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { state: Mutex::default(), changed: watch::Sender::new(0) })
+    }
+
+    pub(crate) fn state(&self) -> CatalogState {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Counts changes.
+    pub(crate) fn watch(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut CatalogState) -> T) -> T {
+        let result = change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changed.send_modify(|count| *count += 1);
+        result
+    }
+}
+
+/// Feeds the list from the system log.
+pub(crate) struct CatalogMachine(pub(crate) Arc<Catalog>);
+
+impl StateMachine for CatalogMachine {
+    fn apply(&mut self, record: &Record) -> Bytes {
+        let reply = match codec::decode::<CatalogCommand>(&record.payload) {
+            Ok(command) => self.0.change(|state| state.apply(record.index, command)),
+            Err(error) => {
+                tracing::error!(index = record.index, %error, "unknown system record; a newer version wrote it");
+                CatalogReply::NotUnderstood
+            }
+        };
+        codec::encode(&reply).into()
+    }
+
+    fn checkpoint(&self, out: &mut dyn Write) -> io::Result<()> {
+        out.write_all(&codec::encode(&self.0.state()))
+    }
+
+    fn restore(&mut self, from: &mut dyn Read) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        from.read_to_end(&mut bytes)?;
+        let state = codec::decode(&bytes).map_err(|error| io::Error::other(error.to_string()))?;
+        self.0.change(|held| *held = state);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn apply(machine: &mut CatalogMachine, index: u64, command: &CatalogCommand) -> CatalogReply {
+        let record = Record::new(index, 1, codec::encode(command).into());
+        codec::decode(&machine.apply(&record)).expect("a reply")
+    }
+
+    #[test]
+    fn a_name_gets_a_new_number_each_time_it_is_created() {
+        let mut machine = CatalogMachine(Catalog::new());
+        let name = LogName::new("orders").expect("a name");
+        let create = CatalogCommand::Create { name: name.clone(), members: Vec::new() };
+        let delete = CatalogCommand::Delete { name };
+        assert_eq!(apply(&mut machine, 5, &create), CatalogReply::Done(LogId(5)));
+        assert_eq!(apply(&mut machine, 6, &create), CatalogReply::Exists);
+        assert_eq!(apply(&mut machine, 7, &delete), CatalogReply::Done(LogId(5)));
+        assert_eq!(apply(&mut machine, 8, &delete), CatalogReply::Unknown);
+        assert_eq!(apply(&mut machine, 9, &create), CatalogReply::Done(LogId(9)));
+        assert!(machine.0.state().deleted.contains(&LogId(5)));
+    }
+
+    #[test]
+    fn a_checkpoint_restores_to_the_same_list() {
+        let mut machine = CatalogMachine(Catalog::new());
+        let name = LogName::new("orders").expect("a name");
+        apply(&mut machine, 5, &CatalogCommand::Create { name, members: Vec::new() });
+        let mut bytes = Vec::new();
+        machine.checkpoint(&mut bytes).expect("checkpoint");
+        let mut other = CatalogMachine(Catalog::new());
+        other.restore(&mut &bytes[..]).expect("restore");
+        assert_eq!(machine.0.state(), other.0.state());
+        assert!(other.restore(&mut &b"nonsense"[..]).is_err());
+    }
+
+    #[test]
+    fn a_record_of_a_newer_version_changes_nothing() {
+        let mut machine = CatalogMachine(Catalog::new());
+        let reply = machine.apply(&Record::new(1, 1, Bytes::from_static(&[9, 9, 9, 9, 9])));
+        assert_eq!(
+            codec::decode::<CatalogReply>(&reply).expect("a reply"),
+            CatalogReply::NotUnderstood
+        );
+        assert_eq!(machine.0.state(), CatalogState::default());
+    }
+}

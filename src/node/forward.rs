@@ -1,0 +1,222 @@
+//! Administrative requests, served by the leader of the log that they are about, from any node.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::catalog::{CatalogCommand, CatalogReply, LOGS_MAX};
+use super::inner::{ADMIN_TIMEOUT, NodeInner};
+use crate::error::{AdminError, AppendError, Outcome, with_sources};
+use crate::format::codec;
+use crate::member::{Member, NodeId};
+use crate::raft::{AckTarget, Group, Lane, NewRecord, messages};
+use crate::record::{LogId, LogName};
+use crate::wire::{Frame, LinkError, OutFrame};
+
+/// Pause before a request is tried again on another leader.
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
+
+/// A request about one log, for its leader.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum AdminRequest {
+    CreateLog(LogName),
+    DeleteLog(LogName),
+    AddLearner(Member),
+    Promote(NodeId),
+    Remove(NodeId),
+    TransferLeadership(NodeId),
+}
+
+/// Answer to a request that was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum AdminReply {
+    Done,
+    Log(LogId),
+}
+
+/// An [`AdminError`] between nodes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+enum WireError {
+    /// Definitely not done: go to the leader.
+    NotLeader(Option<Member>),
+    NotBootstrapped,
+    Invalid(String),
+    LogExists(String),
+    UnknownLog(String),
+    /// It may still take effect.
+    Unknown(String),
+}
+
+impl WireError {
+    fn new(error: AdminError) -> Self {
+        match error {
+            AdminError::NotLeader { leader } => Self::NotLeader(leader),
+            AdminError::NotBootstrapped => Self::NotBootstrapped,
+            AdminError::Invalid { reason } => Self::Invalid(reason),
+            AdminError::LogExists { name } => Self::LogExists(name),
+            AdminError::UnknownLog { name } => Self::UnknownLog(name),
+            other => Self::Unknown(with_sources(&other)),
+        }
+    }
+
+    fn into_error(self) -> AdminError {
+        match self {
+            Self::NotLeader(leader) => AdminError::NotLeader { leader },
+            Self::NotBootstrapped => AdminError::NotBootstrapped,
+            Self::Invalid(reason) => AdminError::Invalid { reason },
+            Self::LogExists(name) => AdminError::LogExists { name },
+            Self::UnknownLog(name) => AdminError::UnknownLog { name },
+            Self::Unknown(detail) => AdminError::Unreachable { detail },
+        }
+    }
+}
+
+/// Serves a request that another node sent here, taking this node for the leader.
+pub(super) async fn serve(node: Arc<NodeInner>, frame: Frame) -> OutFrame {
+    let request: AdminRequest = match messages::decode(&frame.head) {
+        Ok(request) => request,
+        Err(error) => return messages::refused(&frame, error.to_string()),
+    };
+    let result = match node.group(frame.log) {
+        Some(group) => node.perform(&group, request).await,
+        None => Err(AdminError::NotLeader { leader: None }),
+    };
+    messages::response(&frame, &result.map_err(WireError::new))
+}
+
+impl NodeInner {
+    /// Has the log's leader do it, wherever that is. Tries again only while it is certain that nothing was done.
+    pub(super) async fn on_leader(
+        &self,
+        log: LogId,
+        request: &AdminRequest,
+    ) -> Result<AdminReply, AdminError> {
+        let deadline = Instant::now() + ADMIN_TIMEOUT;
+        loop {
+            if self.is_stopping() {
+                return Err(AdminError::Closed);
+            }
+            let result = self.attempt(log, request, deadline).await;
+            let retry = matches!(result, Err(AdminError::NotLeader { .. }));
+            if !retry || Instant::now() + RETRY_PAUSE >= deadline {
+                return result;
+            }
+            tokio::time::sleep(RETRY_PAUSE).await;
+        }
+    }
+
+    async fn attempt(
+        &self,
+        log: LogId,
+        request: &AdminRequest,
+        deadline: Instant,
+    ) -> Result<AdminReply, AdminError> {
+        let group = self.group(log).ok_or(AdminError::NotBootstrapped)?;
+        let Some(leader) = group.leader() else {
+            let bootstrapped = self.identity.cluster() != 0 || !group.voters().is_empty();
+            return Err(if bootstrapped {
+                AdminError::NotLeader { leader: None }
+            } else {
+                AdminError::NotBootstrapped
+            });
+        };
+        if leader.id == self.config.node_id {
+            return self.perform(&group, request.clone()).await;
+        }
+        let frame = messages::frame(messages::ADMIN, log, request);
+        let left = deadline.saturating_duration_since(Instant::now());
+        let link = self.peers.link(leader.id, &leader.peer_addr, Lane::Control);
+        let answer = link.request(frame, left).await.map_err(|error| match error {
+            LinkError::Timeout { after, .. } => AdminError::Timeout { after },
+            LinkError::Broken { .. } | LinkError::TooLarge { .. } => {
+                AdminError::Unreachable { detail: error.to_string() }
+            }
+            // Nothing was sent.
+            LinkError::Unreachable { .. } | LinkError::Refused { .. } | LinkError::Busy { .. } => {
+                AdminError::NotLeader { leader: None }
+            }
+        })?;
+        let result: Result<AdminReply, WireError> = messages::accepted(&answer)
+            .map_err(|error| AdminError::Unreachable { detail: error.to_string() })?;
+        result.map_err(WireError::into_error)
+    }
+
+    /// Does it here, on the leader.
+    async fn perform(
+        &self,
+        group: &Arc<Group>,
+        request: AdminRequest,
+    ) -> Result<AdminReply, AdminError> {
+        if !group.is_leader() {
+            return Err(AdminError::NotLeader { leader: group.leader() });
+        }
+        match request {
+            AdminRequest::CreateLog(name) => {
+                let voters = group.voters();
+                let members = group.members().into_values();
+                let members = members.filter(|member| voters.contains(&member.id)).collect();
+                self.change_catalog(group, CatalogCommand::Create { name, members }).await
+            }
+            AdminRequest::DeleteLog(name) => {
+                self.change_catalog(group, CatalogCommand::Delete { name }).await
+            }
+            AdminRequest::AddLearner(member) => {
+                group.add_learner(&member, ADMIN_TIMEOUT).await.map(|()| AdminReply::Done)
+            }
+            AdminRequest::Promote(node) => {
+                group.promote(node, ADMIN_TIMEOUT).await.map(|()| AdminReply::Done)
+            }
+            AdminRequest::Remove(node) => {
+                group.remove(node, ADMIN_TIMEOUT).await.map(|()| AdminReply::Done)
+            }
+            AdminRequest::TransferLeadership(to) => {
+                group.transfer_leadership(to, ADMIN_TIMEOUT).await.map(|()| AdminReply::Done)
+            }
+        }
+    }
+
+    async fn change_catalog(
+        &self,
+        group: &Arc<Group>,
+        command: CatalogCommand,
+    ) -> Result<AdminReply, AdminError> {
+        let payload = bytes::Bytes::from(codec::encode(&command));
+        let payload_crc = crc32fast::hash(&payload);
+        // The list of logs is worth a flush even where records are not.
+        let record = NewRecord { payload, payload_crc, sync: true };
+        let (sender, applied) = oneshot::channel();
+        group.propose(record, AckTarget::Applied(sender))?;
+        let applied = tokio::time::timeout(ADMIN_TIMEOUT, applied).await;
+        let applied = applied.map_err(|_| AdminError::Timeout { after: ADMIN_TIMEOUT })?;
+        let (_, reply) = match applied {
+            Ok(Ok(applied)) => applied,
+            Ok(Err(AppendError::NotLeader { leader })) => {
+                return Err(AdminError::NotLeader { leader });
+            }
+            Ok(Err(error)) if error.outcome() == Outcome::NotAppended && error.is_retryable() => {
+                return Err(AdminError::NotLeader { leader: None });
+            }
+            Ok(Err(error)) => return Err(AdminError::Append(error)),
+            Err(_) => return Err(AdminError::Closed),
+        };
+        let reply = codec::decode(&reply)
+            .map_err(|error| AdminError::Invalid { reason: error.to_string() })?;
+        let (CatalogCommand::Create { name, .. } | CatalogCommand::Delete { name }) = command;
+        match reply {
+            CatalogReply::Done(id) => Ok(AdminReply::Log(id)),
+            CatalogReply::Exists => Err(AdminError::LogExists { name: name.to_string() }),
+            CatalogReply::Unknown => Err(AdminError::UnknownLog { name: name.to_string() }),
+            CatalogReply::TooMany => {
+                let reason = format!("the cluster has {LOGS_MAX} logs, which is the most");
+                Err(AdminError::Invalid { reason })
+            }
+            CatalogReply::NotUnderstood => {
+                let reason = "the system log's leader runs another version".to_owned();
+                Err(AdminError::Invalid { reason })
+            }
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! What a node does now and then: retention, free space, the list of members.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::inner::NodeInner;
+use crate::error::with_sources;
+
+/// How often free space and retention are looked at.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// How long one step of retention may take.
+const RETENTION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Runs until the node stops.
+pub(super) async fn keep_house(node: Arc<NodeInner>) {
+    let mut stopping = node.stopping.subscribe();
+    let mut ticks = tokio::time::interval(INTERVAL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let Some(mut members) = node.system().map(|system| system.watch_role()) else { return };
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            changed = members.changed() => {
+                if !changed {
+                    return;
+                }
+                node.remember_members();
+                continue;
+            }
+            _ = stopping.wait_for(|stopping| *stopping) => return,
+        }
+        node.check_space();
+        node.remember_members();
+        #[cfg(feature = "metrics")]
+        super::metrics::record_gauges(&node);
+    }
+}
+
+/// Applies retention until the node stops. By itself, and to all logs at once: a step waits for the log's disk
+/// and for replication that is under way.
+pub(super) async fn keep_retention(node: Arc<NodeInner>) {
+    let mut stopping = node.stopping.subscribe();
+    let mut ticks = tokio::time::interval(INTERVAL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let stopped = async move {
+        // An error means that the node is gone, which is the same.
+        let _ = stopping.wait_for(|stopping| *stopping).await;
+    };
+    let retaining = async {
+        loop {
+            ticks.tick().await;
+            node.retain().await;
+        }
+    };
+    tokio::select! {
+        () = stopped => {}
+        () = retaining => {}
+    }
+}
+
+impl NodeInner {
+    /// Refuses appends while the file system has less free than the reserve; takes them again with a
+    /// little more than that, so as not to flap.
+    pub(super) fn check_space(&self) {
+        let reserve = self.config.storage.disk_reserve.bytes();
+        match self.disk.free_space(&self.config.data_dir) {
+            Ok(free) => {
+                let was_full = self.disk_is_full();
+                let low = if was_full { free < reserve + reserve / 8 } else { free < reserve };
+                // A log stalls when the file system has no room in spite of the reserve.
+                let full = low || self.groups().iter().any(|group| group.log.stalled_for_space());
+                self.disk_full.store(full, Ordering::Relaxed);
+                if full != was_full {
+                    tracing::warn!(
+                        free,
+                        reserve,
+                        full,
+                        "disk space: appends are refused while full"
+                    );
+                }
+            }
+            Err(error) => tracing::warn!(%error, "cannot tell free space"),
+        }
+    }
+
+    pub(super) fn remember_members(&self) {
+        if let Some(system) = self.system() {
+            let members: BTreeSet<_> = system.members().into_keys().collect();
+            if !members.is_empty() {
+                self.note_members(members, &system.committed_members(self.identity.members_at()));
+            }
+        }
+    }
+
+    async fn retain(&self) {
+        let now_ms = self.disk.now_ms();
+        let groups = self.groups();
+        let retaining = groups.iter().map(async |group| {
+            match group.retain(&self.config.retention, now_ms, RETENTION_TIMEOUT).await {
+                Ok(Some(begin)) => {
+                    tracing::info!(log = %group.name, begin, "retention moved the begin")
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(log = %group.name, error = %with_sources(&error), "retention");
+                }
+            }
+        });
+        futures_util::future::join_all(retaining).await;
+    }
+}

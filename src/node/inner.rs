@@ -1,0 +1,178 @@
+//! What the handles of a node share.
+
+use std::collections::BTreeSet;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::catalog::Catalog;
+use super::commit_log::Groups;
+use super::forward;
+use super::identity::NodeIdentity;
+use crate::config::Config;
+use crate::error::{OpenError, ReadError, StorageError, with_sources};
+use crate::log::{DataDir, WriterPool};
+use crate::member::{Member, NodeId};
+use crate::raft::{Group, GroupSetup, Host, Identity, Lane, Peers, messages};
+use crate::record::{LogId, LogName};
+use crate::segment::Disk;
+use crate::state_machine::StateMachine;
+use crate::wire::{Frame, Hello, LinkError, OutFrame};
+
+/// How long an administrative call may take.
+pub(super) const ADMIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Makes the state machine for a log, or none. Called for each log that is opened or created.
+pub type StateMachineFactory = Arc<dyn Fn(&LogName) -> Option<Box<dyn StateMachine>> + Send + Sync>;
+
+/// A node's parts. The handles share it.
+pub(crate) struct NodeInner {
+    pub(super) config: Config,
+    pub(super) member: Member,
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) dir: Arc<DataDir>,
+    pub(super) identity: Arc<NodeIdentity>,
+    pub(super) peers: Arc<Peers>,
+    pub(super) writers: WriterPool,
+    pub(super) groups: RwLock<Groups>,
+    /// Counts changes of `groups`.
+    pub(super) groups_changed: watch::Sender<u64>,
+    pub(super) catalog: Arc<Catalog>,
+    pub(super) machines: Option<StateMachineFactory>,
+    pub(super) disk_full: AtomicBool,
+    /// Held while the node shuts down.
+    pub(super) shutting_down: tokio::sync::Mutex<()>,
+    /// True once the node shuts down.
+    pub(super) stopping: watch::Sender<bool>,
+    /// Background tasks: listener, catalog, housekeeping.
+    pub(super) tasks: Mutex<JoinSet<()>>,
+}
+
+impl NodeInner {
+    pub(super) fn groups(&self) -> Vec<Arc<Group>> {
+        self.groups.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    pub(super) fn group(&self, id: LogId) -> Option<Arc<Group>> {
+        self.groups.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    /// The system log's group. Absent only while the node opens and after it closed.
+    pub(super) fn system(&self) -> Option<Arc<Group>> {
+        self.group(LogId::SYSTEM)
+    }
+
+    pub(super) fn group_named(&self, name: &str) -> Option<Arc<Group>> {
+        self.groups().into_iter().find(|group| group.name.as_str() == name)
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
+    }
+
+    pub(super) fn disk_is_full(&self) -> bool {
+        self.disk_full.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).spawn(task);
+    }
+
+    /// Opens a log's group and makes it known.
+    pub(super) async fn open_group(
+        &self,
+        name: LogName,
+        id: LogId,
+        machine: Option<Box<dyn StateMachine>>,
+    ) -> Result<Arc<Group>, OpenError> {
+        let setup = GroupSetup {
+            name,
+            id,
+            config: &self.config,
+            disk: self.disk.clone(),
+            dir: &self.dir.log_dir(id),
+            writers: &self.writers,
+            peers: self.peers.clone(),
+            machine,
+        };
+        let group = Group::open(setup).await?;
+        self.dir.add_log(id)?;
+        self.groups.write().unwrap_or_else(PoisonError::into_inner).insert(id, group.clone());
+        self.groups_changed.send_modify(|count| *count += 1);
+        Ok(group)
+    }
+
+    pub(super) fn take_group(&self, id: LogId) -> Option<Arc<Group>> {
+        let group = self.groups.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        self.groups_changed.send_modify(|count| *count += 1);
+        group
+    }
+
+    /// The group's read index: from this node if it leads, else from the leader.
+    pub(super) async fn read_index(
+        &self,
+        group: &Group,
+        timeout: Duration,
+    ) -> Result<u64, ReadError> {
+        let leader = group.leader().ok_or(ReadError::NotLeader { leader: None })?;
+        if leader.id == self.config.node_id {
+            return group.read_index(timeout).await;
+        }
+        let frame = messages::frame(messages::READ_INDEX, group.id, &());
+        let link = self.peers.link(leader.id, &leader.peer_addr, Lane::Control);
+        let answer = link.request(frame, timeout).await;
+        let answer = answer.map_err(|error| match error {
+            LinkError::Timeout { after, .. } => ReadError::NoQuorum { after },
+            other => ReadError::Unreachable { detail: other.to_string() },
+        })?;
+        messages::accepted(&answer)
+            .map_err(|error| ReadError::Unreachable { detail: error.to_string() })
+    }
+
+    /// Takes note of who is in the cluster, as the system log has it.
+    pub(super) fn note_members(
+        &self,
+        members: BTreeSet<NodeId>,
+        history: &[(u64, BTreeSet<NodeId>)],
+    ) {
+        if let Err(error) = self.identity.set_members(members, history) {
+            tracing::error!(error = %with_sources(&error), "cannot note the cluster's members");
+        }
+    }
+
+    /// The failure that stopped a log of this node.
+    pub(super) fn failure(&self) -> Option<Arc<StorageError>> {
+        self.groups().iter().find_map(|group| group.log.failure())
+    }
+}
+
+impl Identity for NodeInner {
+    fn hello(&self, target: NodeId) -> Hello {
+        self.identity.hello(target)
+    }
+
+    fn check(&self, hello: &Hello) -> Result<(), String> {
+        if self.is_stopping() {
+            return Err("this node is shutting down".to_owned());
+        }
+        self.identity.check(hello)
+    }
+}
+
+impl Host for NodeInner {
+    fn group(&self, log: LogId) -> Option<Arc<Group>> {
+        Self::group(self, log)
+    }
+
+    fn takes_entries(&self) -> bool {
+        !self.disk_is_full()
+    }
+
+    fn admin(self: Arc<Self>, frame: Frame) -> Pin<Box<dyn Future<Output = OutFrame> + Send>> {
+        Box::pin(forward::serve(self, frame))
+    }
+}

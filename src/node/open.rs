@@ -1,0 +1,171 @@
+//! Opening a node: recovery, then the listener, then the cluster.
+
+use std::fmt;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::Node;
+use super::catalog::{Catalog, CatalogMachine};
+use super::commit_log::Groups;
+use super::follow_catalog::follow_catalog;
+use super::housekeeping::{keep_house, keep_retention};
+use super::identity::NodeIdentity;
+use super::inner::{NodeInner, StateMachineFactory};
+use crate::config::Config;
+use crate::error::OpenError;
+use crate::log::{DataDir, WriterPool};
+use crate::member::Member;
+use crate::raft::{Group, PeerService, Peers};
+use crate::record::{LogId, LogName};
+use crate::segment::{Disk, RealDisk};
+use crate::state_machine::StateMachine;
+use crate::wire::{Acceptor, TcpTransport, Transport, WireLimits, serve};
+
+/// What a node is opened with beside its configuration.
+pub struct NodeBuilder {
+    config: Config,
+    machines: Option<StateMachineFactory>,
+    transport: Arc<dyn Transport>,
+    disk: Arc<dyn Disk>,
+}
+
+impl fmt::Debug for NodeBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeBuilder").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl NodeBuilder {
+    pub(super) fn new(config: Config) -> Self {
+        Self { config, machines: None, transport: Arc::new(TcpTransport), disk: RealDisk::shared() }
+    }
+
+    /// Gives logs their state machines: `factory` is asked for each log that is opened or created. It must
+    /// give the same answer for the same name on every node and at every start.
+    #[must_use]
+    pub fn state_machines(
+        mut self,
+        factory: impl Fn(&LogName) -> Option<Box<dyn StateMachine>> + Send + Sync + 'static,
+    ) -> Self {
+        self.machines = Some(Arc::new(factory));
+        self
+    }
+
+    /// Uses another transport than TCP.
+    #[must_use]
+    pub fn transport(mut self, transport: Arc<dyn Transport>) -> Self {
+        self.transport = transport;
+        self
+    }
+
+    /// Uses another disk than the machine's.
+    #[cfg(test)]
+    pub(super) fn disk(mut self, disk: Arc<dyn Disk>) -> Self {
+        self.disk = disk;
+        self
+    }
+
+    /// Recovers what is on disk, listens for the other nodes, and takes its place in the cluster that it
+    /// belongs to, if any. Call it within a tokio runtime with time and I/O enabled.
+    ///
+    /// # Errors
+    /// [`OpenError`]: nothing on disk was changed, save that an absent directory was made.
+    pub async fn open(self) -> Result<Node, OpenError> {
+        self.config.validate()?;
+        let disk = self.disk;
+        let config = self.config;
+        let dir = Arc::new(DataDir::open(disk.clone(), &config.data_dir, config.node_id)?);
+        let identity = Arc::new(NodeIdentity::new(config.node_id, dir.clone()));
+        let listen_error = |source| OpenError::Listen { addr: config.listen.clone(), source };
+        let acceptor = self.transport.bind(&config.listen).await.map_err(listen_error)?;
+        let member = Member::new(config.node_id, advertised(&config, acceptor.as_ref()))
+            .with_client_addr(config.client_advertise.clone());
+        let limits = wire_limits(&config);
+        let peers = Peers::new(self.transport, identity.clone(), limits.clone());
+        let writers = WriterPool::start(config.storage.writer_threads).map_err(|source| {
+            crate::StorageError::io("start the writer threads for", &config.data_dir, source)
+        })?;
+        let inner = Arc::new(NodeInner {
+            config,
+            member,
+            disk,
+            dir,
+            identity,
+            peers: Arc::new(peers),
+            writers,
+            groups: RwLock::new(Groups::new()),
+            groups_changed: watch::Sender::new(0),
+            catalog: Catalog::new(),
+            machines: self.machines,
+            disk_full: AtomicBool::new(false),
+            shutting_down: tokio::sync::Mutex::new(()),
+            stopping: watch::Sender::new(false),
+            tasks: Mutex::new(JoinSet::new()),
+        });
+        match open_logs(&inner).await {
+            Ok(system) => {
+                start_tasks(&inner, acceptor, limits);
+                Ok(Node { inner, system })
+            }
+            Err(error) => {
+                // What was opened is closed again; the first error is the one to tell.
+                let _ = inner.shut_down().await;
+                Err(error)
+            }
+        }
+    }
+}
+
+async fn open_logs(inner: &Arc<NodeInner>) -> Result<Arc<Group>, OpenError> {
+    inner.check_space();
+    let machine = Box::new(CatalogMachine(inner.catalog.clone()));
+    let system = inner.open_group(LogName::system(), LogId::SYSTEM, Some(machine)).await?;
+    inner.remember_members();
+    // The list as far as it is known here. A damaged log stops the node: what it acknowledged is not to be
+    // forgotten in silence.
+    for (name, entry) in inner.catalog.state().logs {
+        let machine = inner.machines.as_ref().and_then(|machines| machines(&name));
+        inner.open_group(name, entry.id, machine).await?;
+    }
+    Ok(system)
+}
+
+fn start_tasks(inner: &Arc<NodeInner>, acceptor: Box<dyn Acceptor>, limits: WireLimits) {
+    let service = Arc::new(PeerService::new(inner.clone()));
+    let mut stopping = inner.stopping.subscribe();
+    inner.spawn(async move {
+        let stopped = async move {
+            // An error means that the node is gone, which is the same.
+            let _ = stopping.wait_for(|stopping| *stopping).await;
+        };
+        serve(acceptor, service, limits, stopped).await;
+    });
+    inner.spawn(follow_catalog(inner.clone()));
+    inner.spawn(keep_house(inner.clone()));
+    inner.spawn(keep_retention(inner.clone()));
+}
+
+/// The address for others: as configured, with the port that the system chose where it was to.
+fn advertised(config: &Config, acceptor: &dyn Acceptor) -> String {
+    match &config.advertise {
+        Some(addr) => addr.clone(),
+        None => acceptor.local_addr(),
+    }
+}
+
+/// Frames between nodes are as large as the largest batch, with room for headers.
+fn wire_limits(config: &Config) -> WireLimits {
+    let limits = &config.limits;
+    let bytes = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+    let largest = limits.record_size_max.max(limits.replication_request_max).bytes();
+    WireLimits {
+        frame_bytes_max: bytes(largest * 2 + (4 << 20)),
+        queue_bytes_max: bytes(limits.append_inflight_max.bytes() * 2 + (16 << 20)),
+        connections_max: limits.connections_max as usize,
+        handshake_timeout: Duration::from_secs(5),
+    }
+}

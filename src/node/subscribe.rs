@@ -1,0 +1,135 @@
+//! Following a log: records as they are committed.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::{Stream, StreamExt};
+use tokio::sync::watch;
+
+use super::commit_log::read_visible;
+use crate::error::ReadError;
+use crate::raft::{Group, RoleWatch};
+use crate::record::{Record, Start};
+use crate::watermarks::Watermarks;
+
+/// Payload bytes read ahead of the subscriber.
+const READ_AHEAD_BYTES: usize = 256 << 10;
+
+type Moved = Pin<Box<dyn Future<Output = Option<Following>> + Send>>;
+
+/// What wakes a subscriber: the watermarks, and the end of the log on this node.
+struct Following {
+    watermarks: watch::Receiver<Watermarks>,
+    role: RoleWatch,
+}
+
+impl Following {
+    /// Waits until the watermarks have moved. None once the log was shut down or has failed.
+    async fn moved(mut self) -> Option<Self> {
+        loop {
+            tokio::select! {
+                moved = self.watermarks.changed() => return moved.ok().map(|()| self),
+                goes_on = self.role.changed() => if !goes_on { return None },
+            }
+        }
+    }
+}
+
+/// Committed records of one log in their order, from a start on, without end.
+///
+/// If retention removes records before the subscriber reached them, it yields
+/// [`ReadError::Trimmed`] once and ends; it never skips silently. It ends when the log is closed.
+///
+/// # Cancel safety
+/// `next` can be dropped and called again: no record is lost or repeated.
+pub struct Subscription {
+    group: Arc<Group>,
+    next: u64,
+    ready: VecDeque<Record>,
+    state: State,
+}
+
+enum State {
+    Reading(Following),
+    Waiting(Moved),
+    Ended,
+}
+
+impl std::fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut out = f.debug_struct("Subscription");
+        out.field("log", &self.group.name).field("next", &self.next).finish_non_exhaustive()
+    }
+}
+
+impl Subscription {
+    pub(crate) fn new(group: Arc<Group>, start: Start) -> Self {
+        let watermarks = group.log.watermarks();
+        let next = match start {
+            Start::Begin => watermarks.begin,
+            Start::At(index) => index,
+            Start::Committed => watermarks.committed,
+        };
+        let following = Following { watermarks: group.log.watch(), role: group.watch_role() };
+        Self { group, next, ready: VecDeque::new(), state: State::Reading(following) }
+    }
+
+    /// The next record; waits for one to be committed. None once the subscription has ended.
+    pub async fn next(&mut self) -> Option<Result<Record, ReadError>> {
+        StreamExt::next(self).await
+    }
+
+    /// Fills `ready` from what is committed. True if it did, or the start was trimmed away.
+    fn fill(&mut self, committed: u64) -> Result<(), ReadError> {
+        while self.ready.is_empty() && self.next < committed {
+            let (records, next) = read_visible(&self.group, self.next, READ_AHEAD_BYTES)?;
+            if next == self.next {
+                break;
+            }
+            self.next = next;
+            self.ready.extend(records);
+        }
+        Ok(())
+    }
+}
+
+impl Stream for Subscription {
+    type Item = Result<Record, ReadError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            if let Some(record) = self.ready.pop_front() {
+                return Poll::Ready(Some(Ok(record)));
+            }
+            match std::mem::replace(&mut self.state, State::Ended) {
+                State::Ended => return Poll::Ready(None),
+                State::Reading(mut following) => {
+                    let committed = following.watermarks.borrow_and_update().committed;
+                    if let Err(error) = self.fill(committed) {
+                        return Poll::Ready(Some(Err(error)));
+                    }
+                    self.state = if self.ready.is_empty() {
+                        State::Waiting(Box::pin(following.moved()))
+                    } else {
+                        State::Reading(following)
+                    };
+                }
+                State::Waiting(mut moved) => match moved.as_mut().poll(cx) {
+                    Poll::Pending => {
+                        self.state = State::Waiting(moved);
+                        return Poll::Pending;
+                    }
+                    Poll::Ready(Some(following)) => self.state = State::Reading(following),
+                    // A log that was shut down just ends; one that failed says why.
+                    Poll::Ready(None) => {
+                        let failure = self.group.log.failure();
+                        return Poll::Ready(failure.map(|error| Err(ReadError::Storage(error))));
+                    }
+                },
+            }
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! A slow link between nodes.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::*;
+use crate::wire::{Acceptor, BoxFuture, Duplex};
+
+/// Connections that take so many bytes a second each.
+#[derive(Debug, Clone)]
+struct SlowTransport {
+    inner: MemoryTransport,
+    bytes_a_second: Arc<AtomicUsize>,
+}
+
+impl Transport for SlowTransport {
+    fn dial(&self, addr: &str) -> BoxFuture<io::Result<Box<dyn Duplex>>> {
+        let (dialed, rate) = (self.inner.dial(addr), self.bytes_a_second.clone());
+        Box::pin(async move {
+            // paced: a link of so many bytes a second is what is being tested
+            let pause = Box::pin(tokio::time::sleep(Duration::ZERO));
+            Ok(Box::new(SlowStream { inner: dialed.await?, rate, pause }) as Box<dyn Duplex>)
+        })
+    }
+
+    fn bind(&self, addr: &str) -> BoxFuture<io::Result<Box<dyn Acceptor>>> {
+        self.inner.bind(addr)
+    }
+}
+
+struct SlowStream {
+    inner: Box<dyn Duplex>,
+    rate: Arc<AtomicUsize>,
+    /// Nothing is taken before it ends.
+    pause: Pin<Box<tokio::time::Sleep>>,
+}
+
+impl AsyncRead for SlowStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for SlowStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        std::task::ready!(self.pause.as_mut().poll(cx));
+        let piece = bytes.len().min(16 << 10);
+        let written = std::task::ready!(Pin::new(&mut self.inner).poll_write(cx, &bytes[..piece]))?;
+        // The number of bytes is small.
+        let rate = self.rate.load(Ordering::Relaxed) as f64;
+        let taken = Duration::from_secs_f64(written as f64 / rate);
+        self.pause.as_mut().reset(Instant::now() + taken);
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+#[test]
+fn appends_on_a_slow_link_do_not_keep_heartbeats_back() {
+    let disks = [TestDisk::new(), TestDisk::new(), TestDisk::new()];
+    let rate = Arc::new(AtomicUsize::new(usize::MAX >> 16));
+    let transport =
+        SlowTransport { inner: MemoryTransport::default(), bytes_a_second: rate.clone() };
+    let nodes = three(&transport, &disks, |config| {
+        config.raft.heartbeat_interval = Duration::from_millis(100);
+        config.raft.election_timeout_min = Duration::from_millis(400);
+        config.raft.election_timeout_max = Duration::from_millis(600);
+    });
+    let leader = &nodes[0];
+    let log = leader.node.log("orders").expect("it leads it");
+    let terms =
+        || leader.node.statuses().iter().map(|s| (s.log.clone(), s.term)).collect::<Vec<_>>();
+    let before = terms();
+    // Each follower has about two seconds of it on its way.
+    rate.store(2 << 20, Ordering::Relaxed);
+    let payload = bytes::Bytes::from(vec![7; 256 << 10]);
+    let tickets: Vec<_> =
+        (0..16).map(|_| leader.run(log.submit(payload.clone())).expect("there is room")).collect();
+    for ticket in tickets {
+        leader.run(ticket).expect("it is slow, and it works");
+    }
+    assert_eq!(terms(), before, "there was an election");
+    assert_eq!(leader.node.statuses().iter().filter(|s| s.role == Role::Leader).count(), 2);
+    nodes.into_iter().for_each(Running::kill);
+}

@@ -1,0 +1,47 @@
+//! Waiting for the outcome of an append.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::sync::oneshot;
+
+use crate::error::AppendError;
+use crate::raft::Group;
+use crate::record::Appended;
+
+/// An admitted append. Awaiting it gives the acknowledgement.
+///
+/// # Cancel safety
+/// Dropping it gives up on the outcome, not on the append: it may still happen.
+#[must_use = "only who awaits the ticket learns the append's outcome"]
+pub struct Ticket {
+    outcome: oneshot::Receiver<Result<Appended, AppendError>>,
+    group: Arc<Group>,
+}
+
+impl Ticket {
+    pub(crate) fn new(
+        outcome: oneshot::Receiver<Result<Appended, AppendError>>,
+        group: Arc<Group>,
+    ) -> Self {
+        Self { outcome, group }
+    }
+}
+
+impl std::fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ticket").field("log", &self.group.name).finish_non_exhaustive()
+    }
+}
+
+impl Future for Ticket {
+    type Output = Result<Appended, AppendError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.outcome).poll(cx).map(|outcome| {
+            outcome.unwrap_or_else(|_| Err(crate::raft::interrupted(self.group.log.failure())))
+        })
+    }
+}
