@@ -1,6 +1,8 @@
 //! A Raft-replicated, durable, append-only commit log to embed in a program.
 #![forbid(non_ascii_idents)]
 
+#[cfg(feature = "client")]
+pub mod client;
 mod config;
 mod error;
 mod format;
@@ -10,6 +12,8 @@ mod node;
 mod raft;
 mod record;
 mod segment;
+#[cfg(feature = "server")]
+pub mod server;
 mod state_machine;
 mod watermarks;
 mod wire;

@@ -1,0 +1,111 @@
+//! Requests that are answered once, each by a task of its own.
+
+use crate::error::{AdminError, ReadError};
+use crate::member::Status;
+use crate::node::{CommitLog, Node};
+use crate::record::{LogId, LogName};
+use crate::wire::Outbound;
+use crate::wire::client_protocol::{Request, Response};
+
+/// What a request is answered from and to.
+pub(super) struct Requests {
+    pub(super) node: Node,
+    /// The log of the frame's header, if this node knows it.
+    pub(super) log: Option<CommitLog>,
+    pub(super) id: LogId,
+    pub(super) correlation: u64,
+    pub(super) out: Outbound,
+    pub(super) read_bytes_max: usize,
+}
+
+/// How errors name a log of which only the number is known.
+pub(super) fn unknown_log(id: LogId) -> String {
+    format!("number {id}")
+}
+
+impl Requests {
+    /// Answers the request. The client may be gone by then.
+    pub(super) async fn answer(self, request: Request) {
+        let response = match request {
+            Request::Read { from, max_bytes } => return self.read(from, max_bytes).await,
+            Request::ReadBarrier => match self.log() {
+                Ok(log) => match log.read_barrier().await {
+                    Ok(index) => Response::Barrier(index),
+                    Err(error) => Response::ReadFailed(error),
+                },
+                Err(error) => Response::ReadFailed(error),
+            },
+            Request::Statuses => Response::Statuses(self.statuses()),
+            Request::Logs => {
+                let logs = self.node.logs().into_iter().map(|info| (info.name, info.id));
+                Response::Logs(logs.filter(|(_, id)| *id != LogId::SYSTEM).collect())
+            }
+            Request::Members => Response::Members(self.node.admin().members()),
+            request => self.change(request).await.unwrap_or_else(Response::AdminFailed),
+        };
+        self.out.send(response.into_frame(self.id, self.correlation));
+    }
+
+    fn log(&self) -> Result<&CommitLog, ReadError> {
+        let name = || unknown_log(self.id);
+        self.log.as_ref().ok_or_else(|| ReadError::UnknownLog { name: name() })
+    }
+
+    /// Waits for room in the connection's queue before it reads, so that a client with many reads
+    /// under way is slowed down and not cut off.
+    async fn read(self, from: u64, max_bytes: u64) {
+        let wanted = usize::try_from(max_bytes).unwrap_or(usize::MAX).min(self.read_bytes_max);
+        // One record comes back however large it is.
+        let record_max = self.node.config().limits.record_size_max.bytes();
+        let record_max = usize::try_from(record_max).unwrap_or(usize::MAX);
+        let Some(room) = self.out.reserve(wanted.max(record_max)).await else { return };
+        let read = match self.log() {
+            Ok(log) => log.read(from, wanted).await,
+            Err(error) => Err(error),
+        };
+        let response = match read {
+            Ok(records) => {
+                let next = records.last().map_or(from, |record| record.index + 1);
+                Response::Records { next, records }
+            }
+            Err(error) => Response::ReadFailed(error),
+        };
+        room.send(response.into_frame(self.id, self.correlation));
+    }
+
+    fn statuses(&self) -> Vec<Status> {
+        let logs = self.node.logs().into_iter().filter(|info| info.id != LogId::SYSTEM);
+        let logs = logs.filter_map(|info| self.node.log(info.name.as_str()));
+        std::iter::once(self.node.status()).chain(logs.map(|log| log.status())).collect()
+    }
+
+    async fn change(&self, request: Request) -> Result<Response, AdminError> {
+        let admin = self.node.admin();
+        match request {
+            Request::CreateLog { name } => {
+                let log = self.node.create_log(&log_name(name)?).await?;
+                return Ok(Response::Logs(vec![(log.name().clone(), log.id())]));
+            }
+            Request::DeleteLog { name } => self.node.delete_log(&log_name(name)?).await?,
+            Request::AddLearner { member } => admin.add_learner(member).await?,
+            Request::Promote { node } => admin.promote(node).await?,
+            Request::Remove { node } => admin.remove(node).await?,
+            Request::TransferAll { to } => admin.transfer_leadership(to).await?,
+            Request::TransferLog { to } => {
+                let name = || unknown_log(self.id);
+                let log = self.log.as_ref();
+                let log = log.ok_or_else(|| AdminError::UnknownLog { name: name() })?;
+                log.admin().transfer_leadership(to).await?;
+            }
+            other => {
+                let reason = format!("{other:?} changes nothing");
+                return Err(AdminError::Invalid { reason });
+            }
+        }
+        Ok(Response::Done)
+    }
+}
+
+fn log_name(name: String) -> Result<LogName, AdminError> {
+    LogName::new(name).map_err(|error| AdminError::Invalid { reason: error.to_string() })
+}

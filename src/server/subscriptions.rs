@@ -1,0 +1,155 @@
+//! Subscriptions of one client: records as they are committed, within the credit that it grants.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use tokio::sync::Semaphore;
+use tokio::task::{AbortHandle, JoinSet};
+
+use crate::error::ReadError;
+use crate::node::{CommitLog, Subscription};
+use crate::record::{LogId, Record, Start};
+use crate::wire::client_protocol::{RECORD_OVERHEAD, Response};
+use crate::wire::{Frame, Outbound, credit_of};
+
+/// Subscriptions of one connection.
+const SUBSCRIPTIONS_MAX: usize = 64;
+/// Frames that a client may grant ahead.
+const CREDIT_MAX: usize = 1 << 16;
+/// A frame is sent when it has this many bytes, or when no more records are there.
+const FRAME_BYTES: usize = 256 << 10;
+
+/// The subscriptions of one connection, by correlation. Dropping it ends them.
+#[derive(Default)]
+pub(super) struct Subscriptions {
+    streams: BTreeMap<u64, Stream>,
+    tasks: JoinSet<u64>,
+}
+
+struct Stream {
+    credit: Arc<Semaphore>,
+    task: AbortHandle,
+}
+
+impl Subscriptions {
+    /// Starts a stream; it waits for its first credit.
+    pub(super) fn start(
+        &mut self,
+        log: CommitLog,
+        start: Start,
+        out: &Outbound,
+        id: LogId,
+        correlation: u64,
+    ) -> Result<(), ReadError> {
+        while let Some(ended) = self.tasks.try_join_next() {
+            // A stream that was cancelled has been forgotten already.
+            if let Ok(ended) = ended {
+                self.streams.remove(&ended);
+            }
+        }
+        if self.streams.len() >= SUBSCRIPTIONS_MAX {
+            let detail = format!("this connection has {SUBSCRIPTIONS_MAX} subscriptions");
+            return Err(ReadError::Unreachable { detail });
+        }
+        let credit = Arc::new(Semaphore::new(0));
+        let sender = Sender { out: out.clone(), credit: Arc::clone(&credit), id, correlation };
+        let task = self.tasks.spawn(async move {
+            // None: the client is gone.
+            let _ = sender.run(log, start).await;
+            correlation
+        });
+        self.streams.insert(correlation, Stream { credit, task });
+        Ok(())
+    }
+
+    /// Adds credit; credit for a stream that has ended is of no use and does no harm.
+    pub(super) fn credit(&self, frame: &Frame) -> Result<(), String> {
+        let granted = credit_of(frame)? as usize;
+        if let Some(stream) = self.streams.get(&frame.correlation) {
+            if stream.credit.available_permits().saturating_add(granted) > CREDIT_MAX {
+                return Err(format!("more credit than {CREDIT_MAX} frames"));
+            }
+            stream.credit.add_permits(granted);
+        }
+        Ok(())
+    }
+
+    /// Ends a stream.
+    pub(super) fn cancel(&mut self, correlation: u64) {
+        if let Some(stream) = self.streams.remove(&correlation) {
+            stream.task.abort();
+        }
+    }
+}
+
+struct Sender {
+    out: Outbound,
+    credit: Arc<Semaphore>,
+    id: LogId,
+    correlation: u64,
+}
+
+impl Sender {
+    /// Sends records until the log ends, or until the client is gone.
+    async fn run(&self, log: CommitLog, start: Start) -> Option<()> {
+        let start = match start {
+            Start::Committed => Start::At(log.watermarks().committed),
+            other => other,
+        };
+        if let Start::At(next) = start {
+            // Now the client knows where to go on, even if no record reaches it from here.
+            self.send(Response::Records { next, records: Vec::new() }, 0).await?;
+        }
+        let mut subscription = log.subscribe(start);
+        loop {
+            let batch = Batch::gather(&mut subscription).await;
+            if let Some(last) = batch.records.last() {
+                let next = last.index + 1;
+                self.send(Response::Records { next, records: batch.records }, batch.bytes).await?;
+            }
+            if let Some(end) = batch.end {
+                return self.send(Response::ReadFailed(end), 0).await;
+            }
+        }
+    }
+
+    /// Waits for credit and for room.
+    async fn send(&self, response: Response, bytes: usize) -> Option<()> {
+        self.credit.acquire().await.ok()?.forget();
+        let room = self.out.reserve(bytes).await?;
+        room.send(response.into_frame(self.id, self.correlation)).then_some(())
+    }
+}
+
+/// The records of one frame.
+#[derive(Default)]
+struct Batch {
+    records: Vec<Record>,
+    bytes: usize,
+    /// There are no more.
+    end: Option<ReadError>,
+}
+
+impl Batch {
+    /// Waits for a record, and takes what is there with it.
+    async fn gather(subscription: &mut Subscription) -> Self {
+        let mut batch = Self::default();
+        let mut next = subscription.next().await;
+        loop {
+            match next {
+                Some(Ok(record)) => {
+                    batch.bytes += record.payload.len() + RECORD_OVERHEAD;
+                    batch.records.push(record);
+                }
+                Some(Err(error)) => batch.end = Some(error),
+                None => batch.end = Some(ReadError::Closed),
+            }
+            if batch.end.is_some() || batch.bytes >= FRAME_BYTES {
+                return batch;
+            }
+            let Some(ready) = subscription.next().now_or_never() else { return batch };
+            next = ready;
+        }
+    }
+}
