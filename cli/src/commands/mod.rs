@@ -1,0 +1,18 @@
+//! One file for each command.
+
+pub(crate) mod append;
+pub(crate) mod bench;
+pub(crate) mod completions;
+pub(crate) mod config;
+pub(crate) mod demo;
+pub(crate) mod dev;
+pub(crate) mod inspect;
+pub(crate) mod leader;
+pub(crate) mod log;
+pub(crate) mod member;
+pub(crate) mod read;
+mod records;
+pub(crate) mod start;
+pub(crate) mod status;
+pub(crate) mod tail;
+pub(crate) mod verify;

@@ -1,0 +1,248 @@
+//! `status`: role, term, leader, watermarks and lag, for each log on each node.
+
+use std::collections::BTreeMap;
+
+use quorumlog::{AdminError, Member, NodeId, Role, Status};
+use serde::Serialize;
+
+use crate::client::ClientArgs;
+use crate::commands::log::OutputKind;
+use crate::failure::{Failure, Result, chain};
+use crate::output::{Output, Table, note};
+
+const AFTER_HELP: &str = "\
+Examples:
+  quorumlog status
+  quorumlog status orders
+  quorumlog status --output json | jq '.nodes[].logs[] | select(.role == \"leader\")'
+
+LAG is how many entries the leader knows a node to miss; `?` if the leader does not answer.
+Exit code 1: no node answers.";
+
+/// Show role, term, leader, watermarks and lag, for each log on each node.
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub(crate) struct Args {
+    /// Only this log.
+    log: Option<String>,
+    /// How to write it.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: OutputKind,
+    #[command(flatten)]
+    cluster: ClientArgs,
+}
+
+/// Everything that the nodes said.
+#[derive(Debug, Serialize)]
+struct Report {
+    nodes: Vec<NodeReport>,
+}
+
+#[derive(Debug, Serialize)]
+struct NodeReport {
+    node: Member,
+    /// Why it does not answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    logs: Vec<LogReport>,
+}
+
+#[derive(Debug, Serialize)]
+struct LogReport {
+    #[serde(flatten)]
+    status: Status,
+    /// Entries that the leader knows this node to miss.
+    lag: Option<u64>,
+}
+
+type Answer = (Member, std::result::Result<Vec<Status>, AdminError>);
+
+/// Runs the command.
+///
+/// # Errors
+/// No node answers, or none knows the log.
+pub(crate) async fn run(args: Args, out: &mut Output) -> Result {
+    let answers = args.cluster.connect().await?.statuses().await;
+    let report = Report::of(answers, args.log.as_deref());
+    for node in &report.nodes {
+        if let Some(error) = &node.error {
+            note(format_args!("{} does not answer: {error}", node.node));
+        }
+    }
+    if report.nodes.iter().all(|node| node.error.is_some()) {
+        return Err(Failure::failed("no node answers"));
+    }
+    if let Some(log) = &args.log
+        && report.nodes.iter().all(|node| node.logs.is_empty())
+    {
+        let error = AdminError::UnknownLog { name: log.clone() };
+        return Err(error.into());
+    }
+    match args.output {
+        OutputKind::Json => out.json(&report),
+        OutputKind::Table => {
+            out.line(report.table())?;
+            report.failures().into_iter().for_each(note);
+            Ok(())
+        }
+    }
+}
+
+impl Report {
+    fn of(answers: Vec<Answer>, only: Option<&str>) -> Self {
+        let leaders = leaders(&answers);
+        let node = |(member, answer): Answer| match answer {
+            Err(error) => NodeReport { node: member, error: Some(chain(&error)), logs: vec![] },
+            Ok(statuses) => {
+                let wanted = statuses.into_iter().filter(|log| only.is_none_or(|n| n == log.log));
+                let logs = wanted
+                    .map(|status| {
+                        let leader = leaders.get(&status.log_id);
+                        let lag = leader.and_then(|leader| lag(leader, status.node_id));
+                        LogReport { status, lag }
+                    })
+                    .collect();
+                NodeReport { node: member, error: None, logs }
+            }
+        };
+        let mut nodes: Vec<NodeReport> = answers.into_iter().map(node).collect();
+        nodes.sort_by_key(|node| node.node.id);
+        Self { nodes }
+    }
+
+    fn table(&self) -> Table {
+        let mut table = Table::new(&[
+            "log",
+            "node",
+            "role",
+            "term",
+            "leader",
+            "begin",
+            "committed",
+            "end",
+            "applied",
+            "lag",
+            "disk",
+        ]);
+        let mut logs: Vec<&LogReport> = self.nodes.iter().flat_map(|node| &node.logs).collect();
+        logs.sort_by_key(|log| (log.status.log_id, log.status.node_id));
+        for LogReport { status, lag } in logs {
+            let leader = status.leader.as_ref().map(|leader| leader.id.to_string());
+            table.row(vec![
+                status.log.clone(),
+                status.node_id.to_string(),
+                status.role.to_string(),
+                status.term.to_string(),
+                leader.unwrap_or_else(|| "?".to_owned()),
+                status.begin.to_string(),
+                status.committed.to_string(),
+                status.end.to_string(),
+                status.applied.to_string(),
+                lag.map_or_else(|| "?".to_owned(), |lag| lag.to_string()),
+                indicatif::BinaryBytes(status.disk_bytes).to_string(),
+            ]);
+        }
+        table
+    }
+
+    fn failures(&self) -> Vec<String> {
+        let logs = self.nodes.iter().flat_map(|node| &node.logs);
+        logs.filter_map(|LogReport { status, .. }| {
+            let failure = status.failure.as_ref()?;
+            Some(format!("{} has stopped on node {}: {failure}", status.log, status.node_id))
+        })
+        .collect()
+    }
+}
+
+/// Of each log, the newest leader that answered.
+fn leaders(answers: &[Answer]) -> BTreeMap<u64, Status> {
+    let mut leaders: BTreeMap<u64, Status> = BTreeMap::new();
+    let statuses = answers.iter().filter_map(|(_, answer)| answer.as_ref().ok()).flatten();
+    for status in statuses.filter(|status| status.role == Role::Leader) {
+        let newer = leaders.get(&status.log_id).is_none_or(|known| known.term < status.term);
+        if newer {
+            leaders.insert(status.log_id, status.clone());
+        }
+    }
+    leaders
+}
+
+/// Entries that `leader` knows `node` to miss.
+fn lag(leader: &Status, node: NodeId) -> Option<u64> {
+    if leader.node_id == node {
+        return Some(0);
+    }
+    let member = leader.members.iter().find(|member| member.member.id == node)?;
+    Some(leader.end.saturating_sub(member.matched?))
+}
+
+#[cfg(test)]
+mod tests {
+    use quorumlog::MemberStatus;
+
+    use super::*;
+
+    fn status(node_id: NodeId, role: Role, term: u64) -> Status {
+        let member = |id, matched| MemberStatus {
+            member: Member::new(id, format!("n{id}:1")),
+            voter: true,
+            matched,
+        };
+        Status {
+            log: "orders".to_owned(),
+            log_id: 1,
+            node_id,
+            role,
+            term,
+            leader: Some(Member::new(1, "n1:1")),
+            begin: 1,
+            committed: 100,
+            end: 100,
+            applied: 100,
+            members: vec![member(1, None), member(2, Some(90)), member(3, None)],
+            disk_bytes: 2048,
+            failure: None,
+        }
+    }
+
+    fn node(id: NodeId, role: Role, term: u64) -> Answer {
+        (Member::new(id, format!("n{id}:1")), Ok(vec![status(id, role, term)]))
+    }
+
+    #[test]
+    fn the_lag_is_what_the_newest_leader_knows() {
+        let report = Report::of(
+            vec![node(3, Role::Follower, 5), node(2, Role::Leader, 4), node(1, Role::Leader, 5)],
+            None,
+        );
+        let lags: Vec<_> = report.nodes.iter().map(|node| node.logs[0].lag).collect();
+        assert_eq!(lags, [Some(0), Some(10), None]);
+    }
+
+    #[test]
+    fn without_a_leader_the_lag_is_not_known_and_silent_nodes_are_told() {
+        let silent = AdminError::Unreachable { detail: "refused".to_owned() };
+        let answers = vec![(Member::new(1, "n1:1"), Err(silent)), node(2, Role::Follower, 5)];
+        let report = Report::of(answers, Some("orders"));
+        assert!(report.nodes[0].error.as_deref().expect("error").contains("refused"));
+        let table = report.table().to_string();
+        let row = table.lines().nth(1).expect("row");
+        let cells: Vec<&str> = row.split_whitespace().collect();
+        assert_eq!(
+            cells,
+            ["orders", "2", "follower", "5", "1", "1", "100", "100", "100", "?", "2.00", "KiB"]
+        );
+        assert!(Report::of(vec![node(2, Role::Follower, 5)], Some("x")).nodes[0].logs.is_empty());
+    }
+
+    #[test]
+    fn json_carries_every_field_of_the_status_and_the_lag() {
+        let report = Report::of(vec![node(1, Role::Leader, 5)], None);
+        let json = serde_json::to_value(&report).expect("json");
+        let log = &json["nodes"][0]["logs"][0];
+        assert_eq!(log["role"], "leader");
+        assert_eq!(log["lag"], 0);
+        assert_eq!(log["members"][1]["matched"], 90);
+    }
+}
