@@ -1,4 +1,4 @@
-//! A Raft-replicated, durable, append-only commit log to embed in a program.
+#![doc = include_str!("../README.md")]
 #![forbid(non_ascii_idents)]
 
 #[cfg(feature = "client")]

@@ -1,0 +1,152 @@
+//! The documents exist, and say the same as the code.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::layers::LAYERS;
+use super::source::Source;
+use super::{Finding, Tree};
+
+const DOCUMENTS: [&str; 3] = ["CHANGELOG.md", "DESIGN.md", "README.md"];
+
+pub(crate) fn all(tree: &Tree, sources: &[Source], findings: &mut Vec<Finding>) {
+    for document in DOCUMENTS {
+        if tree.text(document).trim().is_empty() {
+            findings.push(Finding::new(document, 0, "the document is missing or empty"));
+        }
+    }
+    invariants(tree, sources, findings);
+    metrics(tree, sources, findings);
+    layer_table(tree, findings);
+    paths(tree, findings);
+}
+
+/// The lines of DESIGN.md's section `number`, with their line numbers.
+fn section(tree: &Tree, number: u32) -> impl Iterator<Item = (usize, &str)> {
+    let heading = format!("## {number}.");
+    let lines = tree.text("DESIGN.md").lines().enumerate().map(|(at, line)| (at + 1, line));
+    let from = lines.skip_while(move |(_, line)| !line.starts_with(&heading));
+    from.enumerate()
+        .take_while(|(at, (_, line))| *at == 0 || !line.starts_with("## "))
+        .map(|(_, line)| line)
+}
+
+/// `I7` and the like in a text, with their lines.
+fn numbers(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.lines().enumerate().flat_map(|(at, line)| {
+        let words = line.split(|c: char| !(c.is_alphanumeric() || c == '_'));
+        let is_number = |word: &&str| {
+            let digits = word.strip_prefix('I').unwrap_or_default();
+            !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())
+        };
+        words.filter(is_number).map(move |word| (at + 1, word))
+    })
+}
+
+/// Every invariant that the code names is in DESIGN.md section 5, and each one there is asserted in the code.
+fn invariants(tree: &Tree, sources: &[Source], findings: &mut Vec<Finding>) {
+    let rows = section(tree, 5).filter_map(|(line, text)| {
+        let number = text.strip_prefix("| ")?.split(' ').next()?;
+        numbers(number).next().map(|_| (number, line))
+    });
+    let listed: BTreeMap<_, _> = rows.collect();
+    let mut asserted: BTreeSet<&str> = BTreeSet::new();
+    for source in sources.iter().filter(|source| source.path.starts_with("src/")) {
+        for (line, number) in numbers(&source.text) {
+            if !listed.contains_key(number) {
+                let rule = format!("{number} is no invariant of DESIGN.md section 5");
+                findings.push(Finding::new(&source.path, line, rule));
+            }
+        }
+        for (at, text) in source.uncommented.lines().enumerate() {
+            let says = |number: &&&str| text.contains(&format!("{number}: "));
+            if !source.is_test(at + 1) {
+                asserted.extend(listed.keys().filter(says).copied());
+            }
+        }
+    }
+    for (number, line) in listed.iter().filter(|(number, _)| !asserted.contains(*number)) {
+        let rule = format!("{number} is asserted nowhere in src: no message says \"{number}: ..\"");
+        findings.push(Finding::new("DESIGN.md", *line, rule));
+    }
+}
+
+/// The README's table of metrics has those that the library records.
+fn metrics(tree: &Tree, sources: &[Source], findings: &mut Vec<Finding>) {
+    let mut recorded = BTreeMap::new();
+    for source in sources.iter().filter(|source| source.path.starts_with("src/")) {
+        for (at, line) in source.uncommented.lines().enumerate() {
+            for name in line.split('"').skip(1).step_by(2) {
+                if name.starts_with("quorumlog_") && !source.is_test(at + 1) {
+                    recorded.entry(name).or_insert((source.path.as_str(), at + 1));
+                }
+            }
+        }
+    }
+    let mut listed = BTreeMap::new();
+    for (at, line) in tree.text("README.md").lines().enumerate() {
+        listed.extend(quoted(line).filter(|n| n.starts_with("quorumlog_")).map(|n| (n, at + 1)));
+    }
+    for (name, (path, line)) in recorded.iter().filter(|(name, _)| !listed.contains_key(*name)) {
+        findings.push(Finding::new(
+            path,
+            *line,
+            format!("README.md does not list the metric {name}"),
+        ));
+    }
+    for (name, line) in listed.iter().filter(|(name, _)| !recorded.contains_key(*name)) {
+        findings.push(Finding::new(
+            "README.md",
+            *line,
+            format!("nothing records the metric {name}"),
+        ));
+    }
+}
+
+/// What stands between backticks.
+fn quoted(line: &str) -> impl Iterator<Item = &str> {
+    line.split('`').skip(1).step_by(2)
+}
+
+/// The folders of `src` are those of DESIGN.md's table of layers, in its order.
+fn layer_table(tree: &Tree, findings: &mut Vec<Finding>) {
+    let rows = section(tree, 3).filter_map(|(line, text)| {
+        let mut cells = text.split('|').skip(1);
+        let name = cells.next()?.trim();
+        let is_layer = name.strip_prefix('L').is_some_and(|level| level.parse::<u32>().is_ok());
+        is_layer.then_some((line, cells.next()?))
+    });
+    let mut listed = Vec::new();
+    for (line, cell) in rows {
+        for folder in quoted(cell).filter(|folder| !folder.contains('/')) {
+            listed.push(folder);
+            if !tree.has(&format!("src/{folder}/mod.rs")) {
+                let rule = format!("the layer `{folder}` has no src/{folder}/mod.rs");
+                findings.push(Finding::new("DESIGN.md", line, rule));
+            }
+        }
+    }
+    // `client, server` are siblings, and so are `log, wire`; the table gives the order.
+    let mut known: Vec<_> = LAYERS.iter().map(|(layer, _)| *layer).collect();
+    known.sort_unstable();
+    listed.sort_unstable();
+    if listed != known {
+        let rule =
+            format!("the layers {listed:?} of section 3 are not those of the test: {known:?}");
+        findings.push(Finding::new("DESIGN.md", 0, rule));
+    }
+}
+
+/// Files that DESIGN.md names exist.
+fn paths(tree: &Tree, findings: &mut Vec<Finding>) {
+    for (at, text) in tree.text("DESIGN.md").lines().enumerate() {
+        for path in quoted(text) {
+            let ours =
+                ["src/", "tests/", "cli/", "jepsen/", "examples/", "benches/", "fuzz/", ".ci/"];
+            let whole = !path.contains(['*', '<', ' ', '{']);
+            if whole && ours.iter().any(|start| path.starts_with(start)) && !tree.has(path) {
+                let rule = format!("`{path}` does not exist");
+                findings.push(Finding::new("DESIGN.md", at + 1, rule));
+            }
+        }
+    }
+}

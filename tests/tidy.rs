@@ -1,0 +1,245 @@
+//! The house rules that a compiler cannot hold, on this repository and on planted violations.
+
+mod house;
+
+use std::path::Path;
+
+use house::{Tree, check};
+
+#[test]
+fn the_repository_keeps_the_house_rules() {
+    let findings = check(&Tree::read(Path::new(env!("CARGO_MANIFEST_DIR"))));
+    let lines: Vec<_> = findings.iter().map(ToString::to_string).collect();
+    assert!(lines.is_empty(), "{} findings:\n{}", lines.len(), lines.join("\n"));
+}
+
+/// A small tree that keeps all rules.
+fn clean() -> Tree {
+    let mut tree = Tree::default();
+    for layer in ["format", "segment", "log", "wire", "raft", "node", "client", "server"] {
+        tree.files.insert(format!("src/{layer}/mod.rs"), "//! A layer.\n".to_owned());
+    }
+    let mut add = |path: &str, text: &str| tree.files.insert(path.to_owned(), text.to_owned());
+    add("README.md", "# Readme\n");
+    add("CHANGELOG.md", "# Changelog\n");
+    add(
+        "DESIGN.md",
+        "## 3. Layers\n\n| L0 | `src/*.rs` | vocabulary |\n| L1 | `format` | |\n| L2 | `segment` | |\n\
+         | L3 | `log` | |\n| L3 | `wire` | |\n| L4 | `raft` | |\n| L5 | `node` | |\n\
+         | L6 | `client`, `server` | |\n\n`src/format/mod.rs` is there.\n\n\
+         ## 5. Invariants\n\n| I1 | it holds |\n\n## 6. More\n",
+    );
+    add("src/lib.rs", "//! The crate.\nmod format;\npub use node::{Node, Other};\n");
+    add(
+        "src/log/writer.rs",
+        "//! Writes.\nuse crate::format::Entry;\nuse super::Log;\n\
+         fn f(x: bool) { assert!(x, \"I1: it holds\"); }\n\
+         // A comment may say bincode::x, crate::raft and .unwrap().\n\
+         const TEXT: &str = \"and so may a string: unsafe .unwrap() crate::raft\";\n\
+         #[cfg(test)]\nmod tests {\n    use super::*;\n    fn g() { None::<u8>.unwrap(); }\n}\n",
+    );
+    tree
+}
+
+/// Findings after `text` was added as `path`.
+fn planted(path: &str, text: &str) -> Vec<String> {
+    let mut tree = clean();
+    tree.files.insert(path.to_owned(), text.to_owned());
+    check(&tree).iter().map(ToString::to_string).collect()
+}
+
+/// `code` in a file at `path`, on its second line, breaks exactly one rule, and breaks it there.
+#[track_caller]
+fn breaks(path: &str, code: &str, rule: &str) {
+    let findings = planted(path, &format!("//! Planted.\n{code}\n"));
+    assert_eq!(findings.len(), 1, "{code}: {findings:#?}");
+    assert!(findings[0].starts_with(&format!("{path}:2: ")), "{}", findings[0]);
+    assert!(findings[0].contains(rule), "{}", findings[0]);
+}
+
+#[track_caller]
+fn keeps(path: &str, code: &str) {
+    let findings = planted(path, &format!("//! Planted.\n{code}\n"));
+    assert!(findings.is_empty(), "{code}: {findings:#?}");
+}
+
+#[test]
+fn a_clean_tree_has_no_findings() {
+    assert_eq!(check(&clean()), []);
+}
+
+#[test]
+fn a_layer_names_only_those_above_it() {
+    breaks("src/format/entry.rs", "use crate::segment::Disk;", "format may not name segment");
+    breaks("src/segment/disk.rs", "fn f() { crate::log::open() }", "segment may not name log");
+    breaks("src/log/tail.rs", "use crate::wire;", "log may not name wire");
+    breaks("src/wire/link.rs", "use crate::{config::Config, log::Log};", "wire may not name log");
+    breaks("src/client/log.rs", "use crate::server::run;", "client may not name server");
+    breaks("src/server/http.rs", "use crate::raft::Raft;", "server may not name raft");
+    breaks(
+        "src/config.rs",
+        "use crate::node::Node;",
+        "the vocabulary (src/*.rs) may not name node",
+    );
+    keeps("src/raft/store.rs", "use crate::log::Log;\nuse crate::{wire::{Link, Frame}, error::X};");
+    keeps("src/server/http.rs", "use crate::node::Node;\nuse crate::Node;");
+}
+
+#[test]
+fn a_layer_is_found_behind_super_and_behind_a_re_export() {
+    breaks(
+        "src/format/entry.rs",
+        "use super::super::segment::Disk;",
+        "format may not name segment",
+    );
+    breaks("src/config.rs", "use super::wire::Link;", "may not name wire");
+    breaks("src/config.rs", "mod tests { use super::super::wire::Link; }", "may not name wire");
+    breaks("src/format/entry.rs", "use crate::Other;", "may not name node (through Other)");
+    keeps("src/format/entry.rs", "use super::segment;\nmod tests { use super::super::log; }");
+}
+
+#[test]
+fn openraft_bincode_and_unsafe_have_one_place_each() {
+    breaks("src/node/mod.rs", "use openraft::Raft;", "openraft is named only in src/raft/");
+    breaks("cli/src/main.rs", "use openraft::Raft;", "openraft is named only in src/raft/");
+    breaks("src/raft/mod.rs", "use bincode::Options;", "bincode is named only in");
+    breaks("src/format/frame.rs", "fn f() { bincode::serialize(); }", "bincode is named only in");
+    keeps("src/format/codec.rs", "use bincode::Options;");
+    keeps("tests/suite.rs", "use openraft::testing::Suite;");
+    keeps("src/format/frame.rs", "// bincode and unsafe\nconst X: &str = \"unsafe openraft::\";");
+}
+
+#[test]
+fn unsafe_needs_its_place_and_a_reason() {
+    let findings = planted("src/log/writer.rs", "//! W.\nfn f() { unsafe {} }\n// I1\n");
+    assert_eq!(
+        findings.len(),
+        3,
+        "not its place, no reason, and I1 is asserted no more: {findings:?}"
+    );
+    breaks("src/segment/mmap.rs", "fn f() { unsafe {} }", "without a SAFETY comment");
+    keeps("src/segment/mmap.rs", "// SAFETY: it holds\n// for two lines.\nunsafe impl X for Y {}");
+}
+
+#[test]
+fn nothing_unwraps_or_is_unfinished_outside_tests() {
+    breaks("src/log/x.rs", "fn f() { None::<u8>.unwrap(); }", "unwrap outside tests");
+    breaks("examples/x.rs", "fn main() { None::<u8>.unwrap(); }", "unwrap outside tests");
+    breaks("cli/src/x.rs", "fn f() { unimplemented!() }", "unfinished code");
+    breaks("jepsen/src/x.rs", "fn f() { todo!(\"soon\") }", "unfinished code");
+    keeps("tests/x.rs", "fn f() { None::<u8>.unwrap(); }");
+    keeps("src/log/x.rs", "/// `x.unwrap()`\nfn f() { None::<u8>.unwrap_or(1); }");
+    keeps("src/log/x.rs", "#[cfg(all(test, unix))]\nmod t { fn f() { x.unwrap() } }");
+    breaks("src/log/x.rs", "fn f() { x.unwrap() }\n#[cfg(test)]\nmod t { fn f() {} }", "unwrap");
+}
+
+#[test]
+fn a_module_that_is_declared_for_tests_only_is_a_test() {
+    let mut tree = clean();
+    let unwraps = "//! Tests.\nfn f() { x.unwrap() }\n".to_owned();
+    for path in ["src/log/cases.rs", "src/log/cases/deep.rs"] {
+        tree.files.insert(path.to_owned(), unwraps.clone());
+    }
+    assert_eq!(check(&tree).len(), 2);
+    tree.files.insert("src/log/mod.rs".to_owned(), "//! L.\n#[cfg(test)]\nmod cases;\n".to_owned());
+    assert_eq!(check(&tree), []);
+}
+
+#[test]
+fn tests_do_not_sleep_without_a_reason() {
+    breaks("tests/x.rs", "async fn f() { tokio::time::sleep(d).await; }", "sleeping in a test");
+    breaks("jepsen/tests/x.rs", "fn f() { std::thread::sleep(d); }", "sleeping in a test");
+    keeps(
+        "tests/x.rs",
+        "// paced: between two polls.\nasync fn f() {\n    // paced: a poll.\n    sleep(d).await;\n}",
+    );
+    keeps("src/log/x.rs", "async fn f() { tokio::time::sleep(backoff).await; }");
+    let inline = "#[cfg(test)] mod t { async fn f() { sleep(d).await; } }";
+    breaks("src/log/x.rs", inline, "sleeping in a test");
+}
+
+#[test]
+fn every_module_says_what_it_is() {
+    let findings = planted("src/log/x.rs", "use std::io;\n");
+    assert_eq!(findings, ["src/log/x.rs:1: the module does not begin with `//!`"]);
+    assert!(planted("src/lib.rs", "#![doc = include_str!(\"../README.md\")]\n").is_empty());
+}
+
+#[test]
+fn no_file_names_a_directory_of_somebodys_machine() {
+    for name in ["home", "root", "work"] {
+        let path = format!("/{name}");
+        let findings = planted("deploy.md", &format!("# Deploy\nIt lies in `{path}/x/data`.\n"));
+        assert_eq!(findings, [format!("deploy.md:2: a path of somebody's machine: {path}")]);
+    }
+    let fine = "src/work/x ./root https://example.org/home /workers /var/lib/quorumlog";
+    assert!(planted("deploy.md", fine).is_empty());
+}
+
+#[test]
+fn invariants_are_listed_and_asserted() {
+    breaks("src/log/x.rs", "fn f() { assert!(x, \"I2: no\"); }", "I2 is no invariant of DESIGN.md");
+    breaks("src/log/x.rs", "// Keeps I12.", "I12 is no invariant of DESIGN.md");
+    keeps("src/log/x.rs", "// Keeps I1, and is not about I/O or II3.");
+    let mut tree = clean();
+    let design = tree.text_mut("DESIGN.md").replace("| I1 | it holds |", "| I1 | a |\n| I2 | b |");
+    *tree.text_mut("DESIGN.md") = design;
+    tree.text_mut("src/log/writer.rs")
+        .push_str("#[cfg(test)]\nconst X: &str = \"I2: in a test\";\n");
+    let findings: Vec<_> = check(&tree).iter().map(ToString::to_string).collect();
+    assert_eq!(
+        findings,
+        ["DESIGN.md:17: I2 is asserted nowhere in src: no message says \"I2: ..\""]
+    );
+}
+
+#[test]
+fn the_readme_lists_the_metrics_that_are_recorded() {
+    let gauge = "fn f() { metrics::gauge!(\"quorumlog_term\").set(1.0); }";
+    breaks("src/node/metrics.rs", gauge, "README.md does not list the metric quorumlog_term");
+    let findings = planted("README.md", "# Readme\n| `quorumlog_gone` | |\n");
+    assert_eq!(findings, ["README.md:2: nothing records the metric quorumlog_gone"]);
+    let mut tree = clean();
+    tree.text_mut("README.md").push_str("| `quorumlog_term` | |\n");
+    tree.text_mut("src/node/mod.rs").push_str(gauge);
+    assert_eq!(check(&tree), []);
+}
+
+#[test]
+fn documents_exist_and_name_what_exists() {
+    let mut tree = clean();
+    tree.files.remove("README.md");
+    tree.files.remove("src/wire/mod.rs");
+    tree.text_mut("DESIGN.md").push_str("`src/format/gone.rs`\n");
+    let findings: Vec<_> = check(&tree).iter().map(ToString::to_string).collect();
+    assert_eq!(
+        findings,
+        [
+            "DESIGN.md:7: the layer `wire` has no src/wire/mod.rs",
+            "DESIGN.md:19: `src/format/gone.rs` does not exist",
+            "README.md:0: the document is missing or empty",
+        ]
+    );
+    let findings = planted("src/extra/mod.rs", "//! Extra.\n");
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    assert!(findings[0].contains("src/extra is no layer"), "{}", findings[0]);
+}
+
+#[test]
+fn long_files_are_reported() {
+    let text = format!("//! Long.\n{}", "const X: u8 = 0;\n".repeat(600));
+    let findings = planted("src/log/long.rs", &text);
+    assert_eq!(
+        findings,
+        ["src/log/long.rs:601: 601 lines, and at most 600 are allowed: split the file"]
+    );
+}
+
+#[test]
+fn comments_strings_and_lifetimes_do_not_confuse_the_reader() {
+    let code = "/* a /* nested */ unsafe */ const A: &str = r#\"unsafe \" unsafe\"#; const B: char = '\"';\n\
+                const C: &[u8] = b\"unsafe \\\" unsafe\"; fn f<'a>(x: &'a str) -> char { '\\'' }\n\
+                const D: &str = \"\\\\\"; // unsafe\n";
+    keeps("src/log/x.rs", code);
+    breaks("src/segment/mmap.rs", "const A: (char, char) = ('\"', '\\\\'); unsafe {}", "SAFETY");
+}
