@@ -69,8 +69,10 @@ async fn leadership_can_be_sent_to_a_node_that_has_just_come_back() {
         cluster.kill(back);
         cluster.append("while it is down").await;
         cluster.start(back).await;
+        let admin = cluster.log(cluster.leader().await).admin();
+        within("a transfer", admin.transfer_leadership(back)).await.expect("all nodes run");
+        assert_eq!(cluster.leader().await, back);
         cluster.agree().await;
-        cluster.transfer(back).await;
     }
 }
 

@@ -53,10 +53,11 @@ impl LogAdmin {
         self.group.remove(node, ADMIN_TIMEOUT).await
     }
 
-    /// Hands leadership to another voter. Returns when it leads.
+    /// Hands leadership to another voter. Returns when it leads. This node leads on until the other one is reached
+    /// and holds everything; appends are sent there from the start.
     ///
     /// # Errors
-    /// Not the leader, no voter, or not done in time.
+    /// Not the leader, or another node became it meanwhile; no voter; not done in time.
     pub async fn transfer_leadership(&self, to: NodeId) -> Result<(), AdminError> {
         self.group.transfer_leadership(to, ADMIN_TIMEOUT).await
     }

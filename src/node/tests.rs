@@ -1,6 +1,7 @@
 //! Nodes on disks in memory: crashes at any operation, disks that hang, and nodes that come back.
 
 mod slow_link;
+mod transfer;
 
 use std::collections::BTreeMap;
 use std::path::Path;

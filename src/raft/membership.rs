@@ -6,21 +6,19 @@ use std::time::Duration;
 use openraft::ChangeMembers;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
-use openraft::raft::ClientWriteResponse;
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, ClientWriteResponse};
 
 use super::group::Group;
-use super::peers::Lane;
+use super::messages;
+use super::peers::{Lane, RETRY_PAUSE};
 use super::responder::leader_of;
-use super::types::{Address, Types, decode_membership};
+use super::types::{Address, Types, decode_membership, raft_log_id};
 use crate::error::AdminError;
 use crate::log::StoredMembership;
 use crate::member::{Member, NodeId};
 
 /// Entries that a learner may be behind when it is made a voter.
 const PROMOTE_LAG_MAX: u64 = 1000;
-
-/// Pause before a successor that cannot be reached is tried again.
-const RECONNECT_PAUSE: Duration = Duration::from_millis(20);
 
 type Written = Result<ClientWriteResponse<Types>, RaftError<Types, ClientWriteError<Types>>>;
 
@@ -100,16 +98,13 @@ impl Group {
         handed.unwrap_or(Err(AdminError::Timeout { after: timeout }))
     }
 
-    /// openraft tells the successor once, and the successor stands for election only if it is reached
-    /// and holds everything; else some other node is elected. So both are waited for first.
+    /// openraft tells the successor once, and from then on this node leads no more: a successor that does not
+    /// hear of it, lacks something, or has not heard from this leader since it started does not stand for election,
+    /// and the log has no leader until an election timeout has passed. So all that is seen to first.
     async fn hand_over(&self, to: NodeId) -> Result<(), AdminError> {
-        let address = self.members().remove(&to).map(|member| member.peer_addr).unwrap_or_default();
-        let link = self.peers.link(to, &address, Lane::Control);
-        while link.connect().await.is_err() {
-            tokio::time::sleep(RECONNECT_PAUSE).await;
-        }
         self.inflight.drained().await;
         let stopped = || self.log.failure().map_or(AdminError::Closed, AdminError::Storage);
+        let not_leader = || AdminError::NotLeader { leader: self.leader() };
         let wait = self.raft.wait(None);
         let all_there = wait.metrics(
             |now| {
@@ -120,7 +115,13 @@ impl Group {
             "the successor to hold everything",
         );
         if all_there.await.map_err(|_| stopped())?.replication.is_none() {
-            return Err(AdminError::NotLeader { leader: self.leader() });
+            return Err(not_leader());
+        }
+        while !self.follows(to).await {
+            if !self.is_leader() {
+                return Err(not_leader());
+            }
+            tokio::time::sleep(RETRY_PAUSE).await;
         }
         self.raft.trigger().transfer_leader(to).await.map_err(|_| stopped())?;
         let next = wait.metrics(
@@ -129,13 +130,37 @@ impl Group {
         );
         match next.await.map_err(|_| stopped())?.current_leader {
             Some(leader) if leader == to => Ok(()),
-            other => {
-                let who =
-                    other.map_or_else(|| "another node".to_owned(), |id| format!("node {id}"));
-                let reason = format!("{who} was elected instead of node {to}");
-                Err(AdminError::Invalid { reason })
-            }
+            // Another node was elected.
+            _ => Err(not_leader()),
         }
+    }
+
+    /// Whether a node follows this leader and holds, flushed, all that it does. It is sent a heartbeat of our own, to
+    /// see the answer: what openraft knows of a node may be from before that node's last restart.
+    async fn follows(&self, node: NodeId) -> bool {
+        let server = self.raft.server_metrics().borrow_watched().clone();
+        let last = self.log.last_id();
+        // Not what a leader after this one has written here meanwhile.
+        let ours = last.is_none_or(|last| last.term <= server.vote.leader_id.term);
+        let Some(address) = server.membership_config.membership().get_node(&node) else {
+            return false;
+        };
+        if server.current_leader != Some(self.node) || !ours {
+            return false;
+        }
+        let heartbeat = AppendEntriesRequest {
+            vote: server.vote,
+            prev_log_id: last.map(raft_log_id),
+            entries: Vec::new(),
+            leader_commit: None,
+        };
+        let limit = Duration::from_millis(self.raft.config().election_timeout_min);
+        let link = self.peers.link(node, &address.peer, Lane::Control);
+        let answer = link.request(messages::encode_append(self.id, heartbeat), limit).await;
+        answer.is_ok_and(|answer| {
+            let reply = messages::decode_append_reply(&answer);
+            matches!(reply, Ok(AppendEntriesResponse::Success))
+        })
     }
 
     /// Members in force, by id.

@@ -4,9 +4,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::member::NodeId;
 use crate::wire::{Hello, HelloCheck, Link, Transport, WireLimits};
+
+/// Pause before a node that was not reached, or was not ready, is asked again.
+pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// Who this node says it is, and whom it accepts.
 pub(crate) trait Identity: Send + Sync + 'static {
