@@ -2,7 +2,7 @@
 
 mod cluster;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cluster::{Cluster, Setup, eventually, meanwhile, texts, within};
 use quorumlog::{AppendOptions, NodeId, Outcome, Role};
@@ -74,6 +74,22 @@ async fn leadership_can_be_sent_to_a_node_that_has_just_come_back() {
         assert_eq!(cluster.leader().await, back);
         cluster.agree().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_cluster_and_new_logs_are_led_before_an_election_timeout_has_passed() {
+    let begun = Instant::now();
+    let cluster = Setup::new(3)
+        .configure(|config| {
+            config.raft.election_timeout_min = cluster::PATIENCE;
+            config.raft.election_timeout_max = cluster::PATIENCE * 2;
+        })
+        .start()
+        .await;
+    for number in 0..20 {
+        cluster.create_log(&format!("log-{number}")).await;
+    }
+    assert!(begun.elapsed() < cluster::PATIENCE, "{:?}", begun.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]

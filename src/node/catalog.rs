@@ -93,6 +93,11 @@ impl Catalog {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    pub(crate) fn lists(&self, id: LogId) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.logs.values().any(|log| log.id == id)
+    }
+
     /// Counts changes.
     pub(crate) fn watch(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()

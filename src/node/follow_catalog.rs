@@ -131,7 +131,6 @@ impl NodeInner {
         if let Some(last) = now.checked_sub(1) {
             tokio::time::timeout(limit, system.apply.applied(last)).await.ok()?;
         }
-        let listed = self.catalog.state().logs.values().any(|held| held.id == entry.id);
-        Some(listed && system.member_since(self.config.node_id, entry.id.0))
+        Some(self.catalog.lists(entry.id) && system.member_since(self.config.node_id, entry.id.0))
     }
 }

@@ -1,7 +1,6 @@
 //! What the handles of a node share.
 
 use std::collections::BTreeSet;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -21,7 +20,7 @@ use crate::raft::{Group, GroupSetup, Host, Identity, Lane, Peers, messages};
 use crate::record::{LogId, LogName};
 use crate::segment::Disk;
 use crate::state_machine::StateMachine;
-use crate::wire::{Frame, Hello, LinkError, OutFrame};
+use crate::wire::{BoxFuture, Frame, Hello, LinkError, OutFrame};
 
 /// How long an administrative call may take.
 pub(super) const ADMIN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -59,6 +58,38 @@ impl NodeInner {
 
     pub(super) fn group(&self, id: LogId) -> Option<Arc<Group>> {
         self.groups.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    /// The group of a log that is not open, once it is: a node hears of a new log a moment after the log's leader
+    /// does, and opens it a moment after that. None if it does not happen within an election timeout, or cannot.
+    pub(super) async fn opened(&self, id: LogId) -> Option<Arc<Group>> {
+        let mut changed = self.groups_changed.subscribe();
+        let mut stopping = self.stopping.subscribe();
+        let opening = async {
+            loop {
+                changed.mark_unchanged();
+                if let Some(group) = self.group(id) {
+                    return Some(group);
+                }
+                if self.is_gone(id) {
+                    return None;
+                }
+                changed.changed().await.ok()?;
+            }
+        };
+        let limit = self.config.raft.election_timeout_min;
+        tokio::select! {
+            biased;
+            _ = stopping.wait_for(|stopping| *stopping) => None,
+            opened = tokio::time::timeout(limit, opening) => opened.ok().flatten(),
+        }
+    }
+
+    /// Whether the list of logs has come past the log's number, and does not have the log.
+    fn is_gone(&self, id: LogId) -> bool {
+        // Asked in this order: the list is changed first.
+        let passed = self.system().is_none_or(|system| system.apply.applied_end() > id.0);
+        passed && !self.catalog.lists(id)
     }
 
     /// The system log's group. Absent only while the node opens and after it closed.
@@ -168,11 +199,15 @@ impl Host for NodeInner {
         Self::group(self, log)
     }
 
+    fn opened(self: Arc<Self>, log: LogId) -> BoxFuture<Option<Arc<Group>>> {
+        Box::pin(async move { Self::opened(&self, log).await })
+    }
+
     fn takes_entries(&self) -> bool {
         !self.disk_is_full()
     }
 
-    fn admin(self: Arc<Self>, frame: Frame) -> Pin<Box<dyn Future<Output = OutFrame> + Send>> {
+    fn admin(self: Arc<Self>, frame: Frame) -> BoxFuture<OutFrame> {
         Box::pin(forward::serve(self, frame))
     }
 }

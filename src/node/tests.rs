@@ -1,5 +1,6 @@
 //! Nodes on disks in memory: crashes at any operation, disks that hang, and nodes that come back.
 
+mod first_election;
 mod slow_link;
 mod transfer;
 
@@ -43,6 +44,16 @@ impl Running {
         id: NodeId,
         change: impl FnOnce(&mut Config),
     ) -> Result<Self, OpenError> {
+        Self::try_build(transport, disk, id, change, |builder| builder)
+    }
+
+    fn try_build(
+        transport: &(impl Transport + Clone),
+        disk: &TestDisk,
+        id: NodeId,
+        change: impl FnOnce(&mut Config),
+        build: impl FnOnce(NodeBuilder) -> NodeBuilder,
+    ) -> Result<Self, OpenError> {
         let mut config = Config::new(id, "/data").with_listen(format!("node{id}:1"));
         config.raft.heartbeat_interval = Duration::from_millis(20);
         config.raft.election_timeout_min = Duration::from_millis(60);
@@ -55,7 +66,7 @@ impl Running {
             .enable_all()
             .build()
             .expect("a runtime");
-        let builder = Node::builder(config).transport(Arc::new(transport.clone()));
+        let builder = build(Node::builder(config).transport(Arc::new(transport.clone())));
         let opened = runtime.block_on(builder.disk(disk.shared()).open());
         match opened {
             Ok(node) => Ok(Self { node, runtime }),

@@ -18,7 +18,7 @@ use openraft::raft::{
 };
 
 use super::messages::{self, BadMessage, SnapshotHead};
-use super::peers::{Lane, Peers};
+use super::peers::{Lane, Peers, RETRY_PAUSE};
 use super::state_machine::{Checkpoint, RaftSnapshot};
 use super::types::{Address, RaftLogId, RaftVote, Types, entry_id, stored_membership};
 use crate::member::NodeId;
@@ -94,13 +94,39 @@ impl PeerClient {
 
     async fn request(
         &self,
-        link: &Link,
         action: RPCTypes,
         frame: OutFrame,
         timeout: Duration,
     ) -> Result<Frame, RPCError<Types>> {
-        let response = link.request(frame, timeout).await;
+        let response = self.bulk.request(frame, timeout).await;
         response.map_err(|error| self.error(action, &error))
+    }
+
+    /// Asks for something that openraft asks for once and that the node may be told twice. While the link is down the
+    /// request is made again: what would follow without it is an election timeout, and the node may be just starting.
+    async fn insist(
+        &self,
+        action: RPCTypes,
+        frame: OutFrame,
+        limit: Duration,
+    ) -> Result<Frame, RPCError<Types>> {
+        let asking = async {
+            loop {
+                match self.control.request(frame.clone(), limit).await {
+                    Err(LinkError::Unreachable { .. } | LinkError::Broken { .. }) => {
+                        tokio::time::sleep(RETRY_PAUSE).await;
+                    }
+                    answer => return answer,
+                }
+            }
+        };
+        let answer = tokio::time::timeout(limit, asking).await;
+        let answer = answer.unwrap_or_else(|_| Err(self.timed_out(limit)));
+        answer.map_err(|error| self.error(action, &error))
+    }
+
+    fn timed_out(&self, after: Duration) -> LinkError {
+        LinkError::Timeout { addr: format!("node {}", self.target), after }
     }
 }
 
@@ -118,8 +144,7 @@ impl RaftNetworkV2<Types> for PeerClient {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
         let frame = messages::encode_append(self.log, request);
-        let response =
-            self.request(&self.bulk, RPCTypes::AppendEntries, frame, option.hard_ttl()).await?;
+        let response = self.request(RPCTypes::AppendEntries, frame, option.hard_ttl()).await?;
         messages::decode_append_reply(&response).map_err(|error| nonsense(&error))
     }
 
@@ -158,8 +183,7 @@ impl RaftNetworkV2<Types> for PeerClient {
         option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
         let frame = messages::encode_vote(messages::VOTE, self.log, &request);
-        let response =
-            self.request(&self.control, RPCTypes::Vote, frame, option.hard_ttl()).await?;
+        let response = self.insist(RPCTypes::Vote, frame, option.hard_ttl()).await?;
         messages::decode_vote_reply(&response).map_err(|error| nonsense(&error))
     }
 
@@ -169,8 +193,7 @@ impl RaftNetworkV2<Types> for PeerClient {
         option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
         let frame = messages::encode_vote(messages::PRE_VOTE, self.log, &request);
-        let response =
-            self.request(&self.control, RPCTypes::Vote, frame, option.hard_ttl()).await?;
+        let response = self.insist(RPCTypes::Vote, frame, option.hard_ttl()).await?;
         messages::decode_vote_reply(&response).map_err(|error| nonsense(&error))
     }
 
@@ -180,8 +203,7 @@ impl RaftNetworkV2<Types> for PeerClient {
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<Types>, RPCError<Types>> {
         let frame = messages::encode_transfer(self.log, &request);
-        let response =
-            self.request(&self.control, RPCTypes::TransferLeader, frame, option.hard_ttl()).await?;
+        let response = self.insist(RPCTypes::TransferLeader, frame, option.hard_ttl()).await?;
         messages::accepted::<()>(&response).map_err(|error| nonsense(&error))?;
         Ok(Ok(()))
     }
@@ -225,8 +247,7 @@ impl PeerClient {
             let end = state.len().min(start + SNAPSHOT_CHUNK_BYTES);
             let mut frame = messages::frame(messages::SNAPSHOT, self.log, &head);
             frame.body.push(state.slice(start..end));
-            let response =
-                self.request(&self.bulk, RPCTypes::InstallSnapshot, frame, timeout).await;
+            let response = self.request(RPCTypes::InstallSnapshot, frame, timeout).await;
             let reply = response.map_err(streaming_error)?;
             let vote_there = messages::decode_vote_only(&reply)
                 .map_err(|error| StreamingError::Unreachable(Unreachable::from_string(error)))?;
@@ -337,9 +358,6 @@ impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Pipeline<'_, S> {
 async fn answer(response: &mut Pending, client: &PeerClient) -> Result<Frame, LinkError> {
     match tokio::time::timeout(client.append_timeout, response).await {
         Ok(answer) => answer,
-        Err(_) => Err(LinkError::Timeout {
-            addr: format!("node {}", client.target),
-            after: client.append_timeout,
-        }),
+        Err(_) => Err(client.timed_out(client.append_timeout)),
     }
 }

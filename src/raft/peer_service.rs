@@ -1,12 +1,12 @@
 //! Serves requests of other nodes.
 
 use std::collections::BTreeMap;
-use std::pin::Pin;
 use std::sync::Arc;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
+use openraft::raft::VoteRequest;
 use openraft::storage::Snapshot;
 use tokio::sync::mpsc;
 
@@ -15,25 +15,27 @@ use super::messages::{self, BadMessage, SnapshotHead};
 use super::network::SNAPSHOT_CHUNK_BYTES;
 use super::peers::Identity;
 use super::state_machine::Checkpoint;
-use super::types::{RaftMembership, RaftSnapshotMeta, decode_membership, raft_log_id};
+use super::types::{RaftMembership, RaftSnapshotMeta, Types, decode_membership, raft_log_id};
 use crate::format::entry::EntryId;
 use crate::record::LogId;
-use crate::wire::{Frame, Hello, OutFrame, Outbound, Protocol, Service};
+use crate::wire::{BoxFuture, Frame, Hello, OutFrame, Outbound, Protocol, Service};
 
 /// Largest checkpoint that is taken from a peer.
 const CHECKPOINT_BYTES_MAX: u64 = 1 << 30;
 /// Requests of one connection that wait for their answer. A leader's window is far smaller.
 const REQUESTS_MAX: usize = 4096;
 
-type Answer = Pin<Box<dyn Future<Output = OutFrame> + Send>>;
+type Answer = BoxFuture<OutFrame>;
 
 /// What the node behind the service provides.
 pub(crate) trait Host: Identity {
     fn group(&self, log: LogId) -> Option<Arc<Group>>;
+    /// The group of a log that is not open, once it is; none if that does not happen soon.
+    fn opened(self: Arc<Self>, log: LogId) -> BoxFuture<Option<Arc<Group>>>;
     /// False while the disk is too full to take entries; votes go on.
     fn takes_entries(&self) -> bool;
     /// Serves an administrative request that another node forwards. The head is opaque here.
-    fn admin(self: Arc<Self>, frame: Frame) -> Answer;
+    fn admin(self: Arc<Self>, frame: Frame) -> BoxFuture<OutFrame>;
 }
 
 /// Serves the peer listener.
@@ -124,12 +126,17 @@ impl<H: Host> PeerService<H> {
             return Ok(Served::Later(self.host.clone().admin(frame)));
         }
         let Some(group) = self.host.group(frame.log) else {
-            let reason = format!("this node has no log {} (yet)", frame.log);
-            return Ok(Served::Now(messages::refused(&frame, reason)));
+            return match frame.kind {
+                messages::VOTE | messages::PRE_VOTE => self.vote_when_open(frame),
+                _ => Ok(Served::Now(no_log(&frame))),
+            };
         };
         Ok(match frame.kind {
             messages::APPEND => self.append(group, frame)?,
-            messages::VOTE | messages::PRE_VOTE => vote(group, frame)?,
+            messages::VOTE | messages::PRE_VOTE => {
+                let request = messages::decode_vote(&frame)?;
+                Served::Later(Box::pin(async move { vote(&group, request, &frame).await }))
+            }
             messages::TRANSFER_LEADER => transfer(group, frame)?,
             messages::SNAPSHOT => snapshot(group, session, frame)?,
             messages::READ_INDEX => Served::Later(Box::pin(async move {
@@ -140,6 +147,21 @@ impl<H: Host> PeerService<H> {
             })),
             kind => return Err(BadMessage::new(format!("unknown kind of request {kind}"))),
         })
+    }
+
+    /// A new log's first vote may come before this node has opened the log. To refuse it is to have the other waited
+    /// for, or an election timeout to pass.
+    fn vote_when_open(&self, frame: Frame) -> Result<Served, BadMessage> {
+        let request = messages::decode_vote(&frame)?;
+        let opened = self.host.clone().opened(frame.log);
+        // The buffer that it came in is not kept for the wait.
+        let frame = Frame { head: Bytes::new(), body: Bytes::new(), ..frame };
+        Ok(Served::Later(Box::pin(async move {
+            match opened.await {
+                Some(group) => vote(&group, request, &frame).await,
+                None => no_log(&frame),
+            }
+        })))
     }
 
     fn append(&self, group: Arc<Group>, mut frame: Frame) -> Result<Served, BadMessage> {
@@ -161,18 +183,19 @@ fn group_timeout(group: &Group) -> std::time::Duration {
     std::time::Duration::from_millis(group.raft.config().election_timeout_max * 2)
 }
 
-fn vote(group: Arc<Group>, frame: Frame) -> Result<Served, BadMessage> {
-    let request = messages::decode_vote(&frame)?;
-    Ok(Served::Later(Box::pin(async move {
-        let reply = match frame.kind {
-            messages::PRE_VOTE => group.raft.pre_vote(request).await,
-            _ => group.raft.vote(request).await,
-        };
-        match reply {
-            Ok(reply) => messages::vote_reply(&frame, &reply),
-            Err(error) => messages::refused(&frame, error.to_string()),
-        }
-    })))
+fn no_log(frame: &Frame) -> OutFrame {
+    messages::refused(frame, format!("this node has no log {} (yet)", frame.log))
+}
+
+async fn vote(group: &Group, request: VoteRequest<Types>, frame: &Frame) -> OutFrame {
+    let reply = match frame.kind {
+        messages::PRE_VOTE => group.raft.pre_vote(request).await,
+        _ => group.raft.vote(request).await,
+    };
+    match reply {
+        Ok(reply) => messages::vote_reply(frame, &reply),
+        Err(error) => messages::refused(frame, error.to_string()),
+    }
 }
 
 fn transfer(group: Arc<Group>, frame: Frame) -> Result<Served, BadMessage> {

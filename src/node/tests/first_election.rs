@@ -1,0 +1,99 @@
+//! New logs get a leader at once, and not after an election timeout.
+
+use std::sync::{Condvar, Mutex};
+
+use super::*;
+
+/// With elections so slow that every wait of these tests ends before the second one.
+fn one_election(config: &mut Config) {
+    config.raft.heartbeat_interval = Duration::from_millis(100);
+    config.raft.election_timeout_min = PATIENCE * 2;
+    config.raft.election_timeout_max = PATIENCE * 3;
+}
+
+/// Keeps nodes from opening new logs while it is shut.
+#[derive(Clone, Default)]
+struct Gate(Arc<(Mutex<bool>, Condvar)>);
+
+impl Gate {
+    fn open(&self) {
+        *self.0.0.lock().expect("no panic holds it") = true;
+        self.0.1.notify_all();
+    }
+
+    fn wait(&self) {
+        let shut = self.0.0.lock().expect("no panic holds it");
+        drop(self.0.1.wait_while(shut, |open| !*open).expect("no panic holds it"));
+    }
+}
+
+/// Three nodes, of which the second and the third open new logs when the gate lets them.
+fn three_gated(gate: &Gate) -> Vec<Running> {
+    let transport = MemoryTransport::default();
+    let nodes: Vec<Running> = (1..=3)
+        .map(|id| {
+            let gate = gate.clone();
+            let opened =
+                Running::try_build(&transport, &TestDisk::new(), id, one_election, |builder| {
+                    builder.state_machines(move |_: &LogName| {
+                        if id != 1 {
+                            // The node's other tasks go on meanwhile.
+                            tokio::task::block_in_place(|| gate.wait());
+                        }
+                        None
+                    })
+                });
+            opened.expect("it opens")
+        })
+        .collect();
+    nodes[0].bootstrap(nodes.iter().map(|running| running.node.member()).collect());
+    nodes
+}
+
+#[test]
+fn a_new_log_gets_its_leader_from_nodes_that_open_it_after_the_first_vote() {
+    let gate = Gate::default();
+    let nodes = three_gated(&gate);
+    let founder = &nodes[0];
+    let node = founder.node.clone();
+    let making = founder.runtime.spawn(async move { node.create_log(&name("orders")).await });
+    let log = founder.until("the log", || founder.node.log("orders"));
+    founder.until("it to stand for election", || {
+        let status = log.status();
+        (status.role == Role::Candidate && status.leader.is_none()).then_some(())
+    });
+    gate.open();
+    founder.run(making).expect("no panic").expect("all run");
+    assert_eq!(log.status().term, 1, "the first election was enough");
+    nodes.into_iter().for_each(Running::kill);
+}
+
+#[test]
+fn a_new_cluster_gets_its_leader_from_nodes_that_start_after_the_first_vote() {
+    let transport = MemoryTransport::default();
+    let start = |id| Running::try_start(&transport, &TestDisk::new(), id, one_election);
+    let mut nodes = vec![start(1).expect("it opens")];
+    let first = nodes[0].node.clone();
+    let members = (1..=3).map(|id| Member::new(id, format!("node{id}:1")));
+    nodes[0].run(first.bootstrap(members)).expect("a new cluster");
+    nodes[0].until("it to stand for election", || {
+        (first.status().role == Role::Candidate).then_some(())
+    });
+    nodes.push(start(2).expect("it opens"));
+    nodes[0].until("a leader", || first.status().leader);
+    assert_eq!(first.status().term, 1, "the first election was enough");
+    nodes.into_iter().for_each(Running::kill);
+}
+
+#[test]
+fn a_vote_for_a_log_that_was_deleted_is_refused_at_once() {
+    let running =
+        Running::try_start(&MemoryTransport::default(), &TestDisk::new(), 1, one_election)
+            .expect("it opens");
+    running.bootstrap(vec![running.node.member()]);
+    let id = running.run(running.node.create_log(&name("orders"))).expect("one node").id();
+    running.run(running.node.delete_log(&name("orders"))).expect("one node");
+    running.until("it to be gone", || running.node.inner.group(id).is_none().then_some(()));
+    assert!(running.run(running.node.inner.opened(id)).is_none(), "it is never opened again");
+    running.kill();
+}
