@@ -209,7 +209,7 @@ async fn appends_and_a_subscription_go_on_when_the_leader_is_killed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shutdown_of_the_leader_loses_nothing_and_hands_over_at_once() {
-    let slow = Duration::from_secs(5);
+    let slow = Duration::from_secs(20);
     let cluster = Setup::new(3).configure(move |config| {
         config.raft.election_timeout_min = slow;
         config.raft.election_timeout_max = slow * 2;

@@ -82,16 +82,16 @@ fn appends_on_a_slow_link_do_not_keep_heartbeats_back() {
         SlowTransport { inner: MemoryTransport::default(), bytes_a_second: rate.clone() };
     let nodes = three(&transport, &disks, |config| {
         config.raft.heartbeat_interval = Duration::from_millis(100);
-        config.raft.election_timeout_min = Duration::from_millis(400);
-        config.raft.election_timeout_max = Duration::from_millis(600);
+        config.raft.election_timeout_min = Duration::from_millis(1000);
+        config.raft.election_timeout_max = Duration::from_millis(1500);
     });
     let leader = &nodes[0];
     let log = leader.node.log("orders").expect("it leads it");
     let terms =
         || leader.node.statuses().iter().map(|s| (s.log.clone(), s.term)).collect::<Vec<_>>();
     let before = terms();
-    // Each follower has about two seconds of it on its way.
-    rate.store(2 << 20, Ordering::Relaxed);
+    // Each follower has about four seconds of it on its way.
+    rate.store(1 << 20, Ordering::Relaxed);
     let payload = bytes::Bytes::from(vec![7; 256 << 10]);
     let tickets: Vec<_> =
         (0..16).map(|_| leader.run(log.submit(payload.clone())).expect("there is room")).collect();
