@@ -4,6 +4,7 @@ use bytes::{Buf, Bytes};
 use serde::{Deserialize, Serialize};
 
 use super::{FormatError, check_header, field, need, put, put_crc, u16_at, u32_at, u64_at};
+use crate::mutant::Mutant;
 
 /// Bytes before the payload.
 pub(crate) const ENTRY_HEADER: usize = 48;
@@ -12,9 +13,17 @@ pub(crate) const ENTRY_MAGIC: [u8; 4] = *b"QLEN";
 /// Longest payload that a header may announce.
 pub(crate) const PAYLOAD_MAX: usize = 256 << 20;
 
+/// The salt of an entry on the wire.
+pub(crate) const WIRE_SALT: u32 = 0;
+
 const VERSION: u8 = 1;
 const FLAG_SYNC: u16 = 1;
 const WHAT: &str = "entry header";
+
+/// What an entry in a segment bears of the segment's salt.
+pub(crate) fn entry_salt(segment_salt: u64) -> u32 {
+    (segment_salt ^ segment_salt >> 32) as u32
+}
 
 /// Term and index of an entry.
 #[derive(
@@ -75,8 +84,8 @@ pub(crate) struct EntryHeader {
 }
 
 impl EntryHeader {
-    /// Decodes and checks the first 48 of `bytes`. `bytes` may go on.
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+    /// Decodes and checks the first 48 of `bytes`: an entry with this salt. `bytes` may go on.
+    pub(crate) fn decode(bytes: &[u8], salt: u32) -> Result<Self, FormatError> {
         need(WHAT, bytes, ENTRY_HEADER)?;
         let bytes = &bytes[..ENTRY_HEADER];
         let version = (u16::from(bytes[4]), u16::from(VERSION));
@@ -92,7 +101,8 @@ impl EntryHeader {
         let payload_len = u32_at(bytes, 8);
         field(WHAT, "flag", flags & !FLAG_SYNC == 0)?;
         field(WHAT, "place in its batch", batch.position < batch.count)?;
-        field(WHAT, "reserved field", u32_at(bytes, 40) == 0)?;
+        let salted = u32_at(bytes, 40) == salt || Mutant::SaltIgnored.is_active();
+        field(WHAT, "salt", salted)?;
         field(WHAT, "payload length", payload_len as usize <= PAYLOAD_MAX)?;
         Ok(Self {
             id: EntryId { term: u64_at(bytes, 16), index: u64_at(bytes, 24) },
@@ -156,7 +166,7 @@ impl Entry {
     }
 
     /// The header; header and payload together are the entry on disk and on the wire.
-    pub(crate) fn encode_header(&self) -> [u8; ENTRY_HEADER] {
+    pub(crate) fn encode_header(&self, salt: u32) -> [u8; ENTRY_HEADER] {
         let len = u32::try_from(self.payload.len()).unwrap_or(u32::MAX);
         assert!(len as usize <= PAYLOAD_MAX, "a payload of {len} bytes is over the format's limit");
         let kind = match self.kind {
@@ -175,17 +185,22 @@ impl Entry {
         put(&mut bytes, 24, self.id.index.to_le_bytes());
         put(&mut bytes, 32, self.batch.position.to_le_bytes());
         put(&mut bytes, 36, self.batch.count.to_le_bytes());
+        put(&mut bytes, 40, salt.to_le_bytes());
         put_crc(&mut bytes, 44);
         bytes
     }
 
-    /// Takes one entry off the front of `body`, both CRCs verified. The payload is a slice of `body`:
+    /// Takes one entry of the wire off the front of `body`, both CRCs verified. The payload is a slice of `body`:
     /// nothing is copied. On an error `body` is left as it was.
     pub(crate) fn decode(body: &mut Bytes) -> Result<Self, FormatError> {
-        let header = EntryHeader::decode(body)?;
+        let header = EntryHeader::decode(body, WIRE_SALT)?;
         let len = header.payload_len as usize;
         need("payload", &body[ENTRY_HEADER..], len)?;
-        let entry = header.with_payload(body.slice(ENTRY_HEADER..ENTRY_HEADER + len))?;
+        let payload = body.slice(ENTRY_HEADER..ENTRY_HEADER + len);
+        let entry = match Mutant::WireCrcIgnored.is_active() {
+            true => Self { payload, ..header.without_payload() },
+            false => header.with_payload(payload)?,
+        };
         body.advance(ENTRY_HEADER + len);
         Ok(entry)
     }
@@ -206,12 +221,12 @@ mod tests {
     }
 
     fn encoded(entry: &Entry) -> Vec<u8> {
-        [&entry.encode_header()[..], &entry.payload].concat()
+        [&entry.encode_header(WIRE_SALT)[..], &entry.payload].concat()
     }
 
     #[test]
     fn an_entry_is_laid_out_as_the_design_draws_it() {
-        let bytes = sample().encode_header();
+        let bytes = sample().encode_header(WIRE_SALT);
         let mut expected = b"QLEN\x01\x01\x01\x00\x05\0\0\0".to_vec();
         expected.extend(0x3610_a686u32.to_le_bytes());
         expected.extend(7u64.to_le_bytes());
@@ -250,8 +265,16 @@ mod tests {
     }
 
     #[test]
+    fn an_entry_of_another_segment_is_refused() {
+        let bytes = sample().encode_header(5);
+        assert_eq!(EntryHeader::decode(&bytes, 5).map(|header| header.id), Ok(sample().id));
+        let other = EntryHeader::decode(&bytes, 6);
+        assert_eq!(other, Err(FormatError::Field { what: WHAT, field: "salt" }));
+    }
+
+    #[test]
     fn a_huge_length_is_refused_before_anything_is_read() {
-        let mut bytes = sample().encode_header();
+        let mut bytes = sample().encode_header(WIRE_SALT);
         put(&mut bytes, 8, u32::MAX.to_le_bytes());
         put_crc(&mut bytes, 44);
         let error = Entry::decode(&mut Bytes::copy_from_slice(&bytes)).expect_err("too long");

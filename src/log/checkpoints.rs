@@ -8,16 +8,23 @@ use bytes::Bytes;
 use crate::error::StorageError;
 use crate::format::checkpoint::{CHECKPOINT_HEADER, CheckpointHeader};
 use crate::format::entry::EntryId;
+use crate::mutant::Mutant;
 use crate::segment::{Access, Disk, atomic_file};
 
 const SUFFIX: &str = ".ckpt";
 /// Checkpoints kept between the boundary's and the newest two.
 const BETWEEN_MAX: usize = 13;
+/// Checkpoints kept because the boundary is to move there; one that is timed out may still do so.
+const PINNED_MAX: usize = 4;
 
 /// The checkpoints of one log, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Checkpoints {
     held: Vec<Held>,
+    /// The boundary that the manifest names: it may require this one.
+    boundary: Option<EntryId>,
+    /// Where the boundary is to move, newest last.
+    pinned: Vec<EntryId>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -51,7 +58,12 @@ impl Checkpoints {
             let detail = "the manifest says that the log begins behind it".to_owned();
             return Err(StorageError::Missing { path, detail });
         }
-        Ok(Self { held })
+        Ok(Self { held, ..Self::default() })
+    }
+
+    /// Notes the boundary that the manifest names.
+    pub(super) fn set_boundary(&mut self, boundary: Option<EntryId>) {
+        self.boundary = boundary;
     }
 
     pub(super) fn ids(&self) -> Vec<EntryId> {
@@ -73,18 +85,38 @@ impl Checkpoints {
         self.held.insert(at, Held { id, bytes });
     }
 
-    /// Forgets those below `boundary`, and of the others those that lie closest to their neighbours
-    /// while there are too many. The boundary's and the newest two stay.
-    pub(super) fn thin(&mut self, boundary: Option<EntryId>) -> Vec<EntryId> {
-        let below = boundary.map_or(0, |boundary| {
-            self.held.partition_point(|checkpoint| checkpoint.id.index < boundary.index)
+    /// The newest that `fits`. It stays until the boundary has passed it: the boundary is to move there.
+    pub(super) fn pin(&mut self, fits: impl Fn(EntryId) -> bool) -> Option<EntryId> {
+        let id = self.held.iter().rev().map(|checkpoint| checkpoint.id).find(|id| fits(*id))?;
+        self.pinned.retain(|pinned| *pinned != id);
+        self.pinned.push(id);
+        if self.pinned.len() > PINNED_MAX {
+            self.pinned.remove(0);
+        }
+        Some(id)
+    }
+
+    /// Forgets those below the boundary, and of the others those that lie closest to their neighbours
+    /// while there are too many. The boundary's, that of the one that is about to be (`next`), the
+    /// pinned and the newest two stay.
+    pub(super) fn thin(&mut self, next: Option<EntryId>) -> Vec<EntryId> {
+        let below = self.boundary.map_or(0, |boundary| {
+            let kept = boundary.index + u64::from(Mutant::BoundaryCheckpointRemoved.is_active());
+            self.held.partition_point(|checkpoint| checkpoint.id.index < kept)
         });
         let newest = self.held.len().saturating_sub(2);
         let mut dropped: Vec<EntryId> =
             self.held.drain(..below.min(newest)).map(|h| h.id).collect();
+        let boundary = self.boundary;
+        self.pinned.retain(|pinned| Some(*pinned) >= boundary);
         while self.held.len() > 1 + BETWEEN_MAX + 2 {
             let gap = |at: usize| self.held[at + 1].id.index - self.held[at - 1].id.index;
-            let Some(at) = (1..self.held.len() - 2).min_by_key(|&at| gap(at)) else { break };
+            let free = |at: &usize| {
+                let id = self.held[*at].id;
+                Some(id) != next && !self.pinned.contains(&id)
+            };
+            let between = (1..self.held.len() - 2).filter(free);
+            let Some(at) = between.min_by_key(|&at| gap(at)) else { break };
             dropped.push(self.held.remove(at).id);
         }
         dropped
@@ -100,7 +132,8 @@ pub(super) fn save(
     state: &[u8],
 ) -> Result<u64, StorageError> {
     let header = CheckpointHeader::of(log_id, id, state);
-    atomic_file::replace(disk, &path_of(dir, id.index), &[&header.encode(), state])?;
+    let flush = !Mutant::CheckpointNotFlushed.is_active();
+    atomic_file::replace_with(disk, &path_of(dir, id.index), &[&header.encode(), state], flush)?;
     Ok(CHECKPOINT_HEADER as u64 + header.state_len)
 }
 
@@ -133,7 +166,9 @@ pub(super) fn load(
         return Err(StorageError::corrupt(&path, 16, format!("it is as of {:?}", header.id)));
     }
     let state = Bytes::from(file).slice(CHECKPOINT_HEADER..);
-    header.check(&state).map_err(|error| error.at(&path, CHECKPOINT_HEADER as u64))?;
+    if !Mutant::CheckpointCrcIgnored.is_active() {
+        header.check(&state).map_err(|error| error.at(&path, CHECKPOINT_HEADER as u64))?;
+    }
     Ok(state)
 }
 
@@ -201,7 +236,41 @@ mod tests {
         assert_eq!((held[0], &held[14..]), (1, &[999, 1000][..]), "{held:?}");
         let gaps = held[..14].windows(2).map(|pair| pair[1] - pair[0]);
         assert!(gaps.max() < Some(250), "{held:?}");
-        checkpoints.thin(Some(EntryId { term: 1, index: 2000 }));
+        checkpoints.set_boundary(Some(EntryId { term: 1, index: 2000 }));
+        checkpoints.thin(None);
         assert_eq!(checkpoints.ids().len(), 2, "the newest two stay in any case");
+    }
+
+    #[test]
+    fn the_one_that_the_boundary_is_about_to_move_to_stays() {
+        let mut checkpoints = Checkpoints::default();
+        let next = EntryId { term: 1, index: 7 };
+        for index in 1..=100 {
+            checkpoints.insert(EntryId { term: 1, index }, 1);
+            checkpoints.thin((index >= 7).then_some(next));
+        }
+        assert!(checkpoints.contains(next));
+        assert!(checkpoints.ids().len() <= 16);
+    }
+
+    #[test]
+    fn a_checkpoint_stays_while_the_boundary_is_on_its_way_to_it() {
+        let id = |index| EntryId { term: 1, index };
+        let mut checkpoints = Checkpoints::default();
+        (1..=10).for_each(|index| checkpoints.insert(id(index), 1));
+        assert_eq!(checkpoints.pin(|candidate| candidate.index <= 5), Some(id(5)));
+        for index in 11..=1000 {
+            checkpoints.insert(id(index), 1);
+            checkpoints.thin(None);
+        }
+        assert!(checkpoints.contains(id(5)));
+        assert_eq!(checkpoints.ids().len(), 16);
+        for index in 1001..=2000 {
+            checkpoints.insert(id(index), 1);
+            checkpoints.set_boundary(Some(id(500)));
+            checkpoints.thin(None);
+        }
+        assert!(!checkpoints.contains(id(5)), "the boundary has passed it");
+        assert_eq!(checkpoints.pin(|candidate| candidate.index < 5), None);
     }
 }

@@ -6,6 +6,7 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use crate::error::StorageError;
+use crate::mutant::Mutant;
 
 use super::job::Job;
 use super::pool::WriterQueue;
@@ -39,7 +40,9 @@ impl Core {
     /// Queues a job. `state` is the lock under which the job's effect on memory was made, so that
     /// the writer sees jobs in the order of their effects.
     pub(super) fn submit(self: &Arc<Self>, mut state: MutexGuard<'_, State>, job: Job) {
-        state.inbox.push(job);
+        let first = Mutant::VoteOvertakesAppends.is_active() && job.saves_vote();
+        let at = if first { 0 } else { state.inbox.len() };
+        state.inbox.insert(at, job);
         let wake = !std::mem::replace(&mut state.scheduled, true);
         drop(state);
         if wake {

@@ -138,7 +138,7 @@ impl DataDir {
     }
 
     /// The logs whose directories must be there.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn logs(&self) -> Vec<LogId> {
         self.superblock().logs.iter().copied().map(LogId).collect()
     }
@@ -265,21 +265,37 @@ fn check_logs(disk: &dyn Disk, path: &Path, superblock: &Superblock) -> Result<(
     }
 }
 
-/// Makes a directory and those above it, durably.
+/// Makes a directory and those above it, if they are absent. All of them are durable on return, whoever made
+/// them: it may have died before it had synced them.
 pub(super) fn make_dirs(disk: &dyn Disk, dir: &Path) -> Result<(), StorageError> {
+    let failed = |error| StorageError::io("make", dir, error);
     match disk.mkdir(dir) {
-        Ok(()) => atomic_file::sync_parent(disk, dir),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Ok(()) => sync_above(disk, dir, true),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => sync_above(disk, dir, false),
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            let Some(parent) = dir.parent() else {
-                return Err(StorageError::io("make", dir, error));
-            };
+            let Some(parent) = dir.parent() else { return Err(failed(error)) };
             make_dirs(disk, parent)?;
-            disk.mkdir(dir).map_err(|error| StorageError::io("make", dir, error))?;
+            disk.mkdir(dir).map_err(failed)?;
             atomic_file::sync_parent(disk, dir)
         }
-        Err(error) => Err(StorageError::io("make", dir, error)),
+        Err(error) => Err(failed(error)),
     }
+}
+
+/// Makes the names durable that lead to a directory, `made` by this process or found.
+fn sync_above(disk: &dyn Disk, dir: &Path, made: bool) -> Result<(), StorageError> {
+    for (above, below) in dir.ancestors().skip(1).zip(dir.ancestors()) {
+        match atomic_file::sync_parent(disk, below) {
+            // Where a process may not look it has made nothing either, as far as it can tell.
+            Err(StorageError::Io { source, .. })
+                if source.kind() == ErrorKind::PermissionDenied && !(made && below == dir) =>
+            {
+                tracing::debug!(dir = %above.display(), "not synced: it may not be opened");
+            }
+            result => result?,
+        }
+    }
+    Ok(())
 }
 
 /// Removes the directory of a log. After a crash it is there as it was, or is no log any more.

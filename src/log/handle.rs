@@ -29,8 +29,7 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// Opens the log in `dir`, or makes it if `dir` does not exist or is empty. Recovers (DESIGN.md
-    /// 4.7).
+    /// Opens the log in `dir`, or makes it if `dir` does not exist. Recovers (DESIGN.md 4.7).
     ///
     /// # Errors
     /// Says which file is damaged, and where; nothing was changed then.
@@ -261,6 +260,11 @@ impl Log {
     /// Ids of the checkpoints held, oldest first.
     pub(crate) fn checkpoints(&self) -> Vec<EntryId> {
         self.core.shared.checkpoints().ids()
+    }
+
+    /// The newest checkpoint that `fits`. It is kept until the boundary, which is to move there, has passed it.
+    pub(crate) fn pin_checkpoint(&self, fits: impl Fn(EntryId) -> bool) -> Option<EntryId> {
+        self.core.shared.checkpoints().pin(fits)
     }
 
     /// The state that was saved as of `id`, verified. Blocks on the disk.

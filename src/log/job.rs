@@ -47,6 +47,10 @@ pub(super) enum Control {
 }
 
 impl Job {
+    pub(super) fn saves_vote(&self) -> bool {
+        matches!(self, Self::Control { control: Control::SaveVote(_), .. })
+    }
+
     /// Takes the job back undone.
     pub(super) fn fail(self, error: &Arc<StorageError>) {
         match self {

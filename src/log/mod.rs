@@ -15,6 +15,8 @@ mod checkpoints;
 mod core;
 mod counters;
 mod data_dir;
+#[cfg(any(test, feature = "simulation"))]
+mod driven;
 mod handle;
 mod job;
 mod memberships;
@@ -28,6 +30,8 @@ mod submit;
 mod tail;
 mod vote_file;
 mod writer;
+#[cfg(feature = "simulation")]
+mod writer_task;
 
 #[cfg(test)]
 mod tests;
@@ -35,9 +39,13 @@ mod tests;
 pub(crate) use crate::format::vote::Vote;
 pub(crate) use counters::WriterObserver;
 pub(crate) use data_dir::DataDir;
+#[cfg(any(test, feature = "simulation"))]
+pub(crate) use driven::{Done, DrivenLog};
 pub(crate) use handle::Log;
 pub(crate) use memberships::StoredMembership;
 pub(crate) use pool::WriterPool;
+#[cfg(feature = "simulation")]
+pub(crate) use writer_task::Pace;
 
 /// How one log behaves.
 #[derive(Debug, Clone)]

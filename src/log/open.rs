@@ -6,12 +6,12 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
 
 use crate::error::StorageError;
 use crate::format::entry::EntryId;
 use crate::format::envelope::ENVELOPE;
 use crate::format::manifest::{Manifest, SealedMeta, SegmentMeta};
+use crate::mutant::Mutant;
 use crate::segment::active::SegmentWriter;
 use crate::segment::recovery::{self, Scan};
 use crate::segment::sealed::SealedSegment;
@@ -39,8 +39,9 @@ pub(super) fn open(
     options: LogOptions,
     queue: Arc<WriterQueue>,
 ) -> Result<Arc<Core>, StorageError> {
+    // A log is renamed into its place, so that an empty directory is one that has lost its files.
     let is_new = match disk.list(dir) {
-        Ok(names) => names.is_empty(),
+        Ok(_) => false,
         Err(error) if error.kind() == ErrorKind::NotFound => true,
         Err(error) => return Err(StorageError::io("list", dir, error)),
     };
@@ -186,6 +187,9 @@ impl Found {
     /// Makes durable what was read: a process that crashed may have left it in the page cache only,
     /// and what this one tells others must not be undone by a power cut.
     fn flush(&self, disk: &dyn Disk, dir: &Path) -> Result<(), StorageError> {
+        if Mutant::RecoveredNotFlushed.is_active() {
+            return Ok(());
+        }
         let flushed = self.active_file.sync_data();
         flushed.map_err(|error| StorageError::io("flush", &self.active_path, error))?;
         self.vote.flush()?;
@@ -233,6 +237,7 @@ impl Found {
             segments,
             last,
         });
+        self.checkpoints.set_boundary(boundary);
         let shared = Shared::new(Arc::clone(&disk), dir, options, state, self.checkpoints);
         recommit(&shared, committed)?;
         // Nothing has been changed so far.
@@ -251,18 +256,26 @@ impl Found {
         });
         let changed = match behind_tail {
             Some(boundary) => writer.restart_behind(&shared, boundary),
-            None if self.scan.torn => writer.cut_torn_tail(&shared),
+            None if self.scan.torn && !Mutant::TornTailOverwritten.is_active() => {
+                writer.cut_torn_tail(&shared)
+            }
             None => Ok(()),
         };
         changed.map_err(|(Fault::Stall(error) | Fault::Fatal(error))| error)?;
-        writer.mark_when_idle(Instant::now());
+        writer.mark_when_idle(queue.now());
         Ok(Core::new(shared, writer, queue))
     }
 }
 
 /// Takes up the committed position that was stored, as far as the log reaches.
 fn recommit(shared: &Shared, committed: u64) -> Result<(), StorageError> {
-    let end = shared.state().watermarks().end.min(committed);
+    let held = shared.state().watermarks().end;
+    if Mutant::CommittedNotClamped.is_active() && committed > held {
+        let term = shared.state().tail.last().map_or(0, |last| last.term);
+        shared.commit(EntryId { term, index: committed - 1 });
+        return Ok(());
+    }
+    let end = held.min(committed);
     if let Some(id) = end.checked_sub(1).map(|index| shared.id_at(index)).transpose()?.flatten() {
         shared.commit(id);
     }

@@ -1,4 +1,4 @@
-//! The threads that drive the writers of all logs of a node.
+//! The threads that drive the writers of all logs of a node; in a simulation, tasks.
 //!
 //! Each thread has one queue of logs that have something to do, drained whole per wake-up. It waits
 //! on a timer only when a marker, a background flush or a retry is due; never for an append.
@@ -15,6 +15,8 @@ use tokio::sync::watch;
 use crate::error::StorageError;
 
 use super::core::Core;
+#[cfg(feature = "simulation")]
+use super::writer_task::{Pace, WriterTask};
 
 /// Threads that write and flush for all logs of a node. Cheap to clone; dropping the last clone
 /// stops them as `shutdown` does, without waiting.
@@ -42,7 +44,7 @@ impl WriterPool {
             let (driven, live) = (Arc::clone(&queue), Arc::clone(&live));
             live.send_modify(|count| *count += 1);
             let begin = move || {
-                WriterThread { queue: driven, timers: Vec::new() }.run();
+                WriterThread { queue: driven, timers: Timers::default() }.run();
                 live.send_modify(|count| *count -= 1);
             };
             // A thread that cannot start fails the call; `inner` then stops the others.
@@ -50,6 +52,28 @@ impl WriterPool {
             inner.queues.push(queue);
         }
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Starts tasks on the present runtime in place of threads. They wait for `pace` before each run of
+    /// a writer: it stands for the time that the disk takes.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn start_tasks(count: u32, pace: &Pace) -> Self {
+        let (live, live_seen) = watch::channel(0);
+        let mut inner =
+            PoolInner { queues: Vec::new(), next: AtomicUsize::new(0), live: live_seen };
+        let live = Arc::new(live);
+        for _ in 0..count.max(1) {
+            let queue = Arc::new(WriterQueue::for_task());
+            let (task, live) =
+                (WriterTask::new(Arc::clone(&queue), Arc::clone(pace)), live.clone());
+            live.send_modify(|count| *count += 1);
+            tokio::spawn(async move {
+                task.run().await;
+                live.send_modify(|count| *count -= 1);
+            });
+            inner.queues.push(queue);
+        }
+        Self { inner: Arc::new(inner) }
     }
 
     /// Waits for everything submitted, then stops the threads. Logs that are still open are closed:
@@ -86,18 +110,73 @@ impl Drop for PoolInner {
 #[derive(Default)]
 pub(super) struct WriterQueue {
     queued: Mutex<Queued>,
-    wake: Condvar,
+    sleeper: Sleeper,
+}
+
+/// Who waits for the queue.
+enum Sleeper {
+    Thread(Condvar),
+    #[cfg(feature = "simulation")]
+    Task(tokio::sync::Notify),
+}
+
+impl Default for Sleeper {
+    fn default() -> Self {
+        Self::Thread(Condvar::new())
+    }
 }
 
 #[derive(Default)]
-struct Queued {
-    ready: Vec<Arc<Core>>,
+pub(super) struct Queued {
+    pub(super) ready: Vec<Arc<Core>>,
     sleeping: bool,
-    stopping: bool,
-    stopped: bool,
+    pub(super) stopping: bool,
+    pub(super) stopped: bool,
+}
+
+impl Queued {
+    /// Moves the queued logs to `ready`. True at the end: nothing will be queued any more.
+    pub(super) fn take(&mut self, ready: &mut Vec<Arc<Core>>) -> bool {
+        std::mem::swap(&mut self.ready, ready);
+        self.stopped = self.stopping && ready.is_empty();
+        self.stopped
+    }
 }
 
 impl WriterQueue {
+    /// A queue that a task drains.
+    #[cfg(feature = "simulation")]
+    fn for_task() -> Self {
+        let sleeper = Sleeper::Task(tokio::sync::Notify::new());
+        Self { queued: Mutex::default(), sleeper }
+    }
+
+    /// The time by the clock of whoever drives the writers.
+    pub(super) fn now(&self) -> Instant {
+        match &self.sleeper {
+            Sleeper::Thread(_) => Instant::now(),
+            #[cfg(feature = "simulation")]
+            Sleeper::Task(_) => tokio::time::Instant::now().into_std(),
+        }
+    }
+
+    /// Resolves once something was queued, or was before.
+    #[cfg(feature = "simulation")]
+    pub(super) async fn woken(&self) {
+        match &self.sleeper {
+            Sleeper::Thread(_) => {}
+            Sleeper::Task(notify) => notify.notified().await,
+        }
+    }
+
+    fn wake(&self) {
+        match &self.sleeper {
+            Sleeper::Thread(condvar) => condvar.notify_one(),
+            #[cfg(feature = "simulation")]
+            Sleeper::Task(notify) => notify.notify_one(),
+        }
+    }
+
     /// Queues a log. False if the thread is gone.
     pub(super) fn push(&self, core: &Arc<Core>) -> bool {
         let mut queued = self.queued();
@@ -105,27 +184,34 @@ impl WriterQueue {
             return false;
         }
         queued.ready.push(Arc::clone(core));
-        let wake = std::mem::take(&mut queued.sleeping);
+        // A task keeps its wake-up until it waits, so it need not say that it sleeps.
+        let wake = std::mem::take(&mut queued.sleeping)
+            || !matches!(self.sleeper, Sleeper::Thread(_)) && queued.ready.len() == 1;
         drop(queued);
         if wake {
-            self.wake.notify_one();
+            self.wake();
         }
         true
     }
 
-    /// What is queued, for a test that drives the logs itself.
-    #[cfg(test)]
+    /// What is queued, for who drives the logs itself.
+    #[cfg(any(test, feature = "simulation"))]
     pub(super) fn take(&self) -> Vec<Arc<Core>> {
         std::mem::take(&mut self.queued().ready)
     }
 
     fn stop(&self) {
         self.queued().stopping = true;
-        self.wake.notify_one();
+        self.wake();
     }
 
     /// Moves the queued logs to `ready`; waits for one, at most until `deadline`. False at the end.
-    fn drain(&self, ready: &mut Vec<Arc<Core>>, deadline: Option<Instant>) -> bool {
+    fn drain(
+        &self,
+        condvar: &Condvar,
+        ready: &mut Vec<Arc<Core>>,
+        deadline: Option<Instant>,
+    ) -> bool {
         let mut queued = self.queued();
         while queued.ready.is_empty() && !queued.stopping {
             let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
@@ -135,60 +221,73 @@ impl WriterQueue {
             queued.sleeping = true;
             queued = match left {
                 Some(left) => {
-                    let waited = self.wake.wait_timeout(queued, left);
+                    let waited = condvar.wait_timeout(queued, left);
                     waited.unwrap_or_else(PoisonError::into_inner).0
                 }
-                None => self.wake.wait(queued).unwrap_or_else(PoisonError::into_inner),
+                None => condvar.wait(queued).unwrap_or_else(PoisonError::into_inner),
             };
             queued.sleeping = false;
         }
-        std::mem::swap(&mut queued.ready, ready);
-        let ended = queued.stopping && ready.is_empty();
-        queued.stopped = ended;
-        !ended
+        !queued.take(ready)
     }
 
-    fn queued(&self) -> MutexGuard<'_, Queued> {
+    pub(super) fn queued(&self) -> MutexGuard<'_, Queued> {
         self.queued.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 struct WriterThread {
     queue: Arc<WriterQueue>,
-    /// Logs that want to be driven at a time.
-    timers: Vec<(Instant, Arc<Core>)>,
+    timers: Timers,
 }
 
 impl WriterThread {
     fn run(&mut self) {
+        // A task drains the other kind of queue.
+        #[cfg_attr(not(feature = "simulation"), expect(irrefutable_let_patterns))]
+        let Sleeper::Thread(condvar) = &self.queue.sleeper else { return };
         let mut ready = Vec::new();
-        let mut due = Vec::new();
-        while self.queue.drain(&mut ready, self.timers.iter().map(|(at, _)| *at).min()) {
-            for core in ready.drain(..) {
-                self.drive(core);
-            }
+        while self.queue.drain(condvar, &mut ready, self.timers.next()) {
+            ready.drain(..).for_each(|core| self.timers.drive(core, Instant::now()));
             let now = Instant::now();
-            due.extend(self.timers.extract_if(.., |(at, _)| *at <= now).map(|(_, core)| core));
-            for core in due.drain(..) {
-                self.drive(core);
-            }
+            self.timers.due(now).into_iter().for_each(|core| self.timers.drive(core, now));
         }
-        for (_, core) in self.timers.drain(..) {
-            core.abandon();
-        }
+        self.timers.abandon();
+    }
+}
+
+/// Logs that want to be driven at a time.
+#[derive(Default)]
+pub(super) struct Timers(Vec<(Instant, Arc<Core>)>);
+
+impl Timers {
+    /// When the first is due.
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.0.iter().map(|(at, _)| *at).min()
     }
 
-    fn drive(&mut self, core: Arc<Core>) {
-        let next = catch_unwind(AssertUnwindSafe(|| core.drive(Instant::now())));
+    /// Those that are due.
+    pub(super) fn due(&mut self, now: Instant) -> Vec<Arc<Core>> {
+        self.0.extract_if(.., |(at, _)| *at <= now).map(|(_, core)| core).collect()
+    }
+
+    /// The end: what was to be done later is done or fails now.
+    pub(super) fn abandon(&mut self) {
+        self.0.drain(..).for_each(|(_, core)| core.abandon());
+    }
+
+    /// Drives a log, and notes when it wants to be driven again.
+    pub(super) fn drive(&mut self, core: Arc<Core>, now: Instant) {
+        let next = catch_unwind(AssertUnwindSafe(|| core.drive(now)));
         let next = next.unwrap_or_else(|_| {
             // The log cannot go on, but the others of this thread can.
             let error = io::Error::other("the writer panicked");
             core.poison(StorageError::io("write", core.shared.dir(), error));
-            core.drive(Instant::now())
+            core.drive(now)
         });
-        self.timers.retain(|(_, other)| !Arc::ptr_eq(other, &core));
+        self.0.retain(|(_, other)| !Arc::ptr_eq(other, &core));
         if let Some(at) = next {
-            self.timers.push((at, core));
+            self.0.push((at, core));
         }
     }
 }

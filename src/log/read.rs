@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::error::StorageError;
 use crate::format::entry::{Batch, Entry, EntryId, EntryKind};
+use crate::mutant::Mutant;
 use crate::segment::cursor::ReadRequest;
 
 use super::shared::Shared;
@@ -98,7 +99,7 @@ impl Shared {
                 _ => {
                     // One leader appends a batch in a row, so it is whole if its last place is of the same term.
                     let held = if last < committed { self.id_at(last)? } else { None };
-                    let whole = held == Some(batch_end);
+                    let whole = held == Some(batch_end) || Mutant::BrokenBatchVisible.is_active();
                     batch = Some((batch_end, whole));
                     whole
                 }

@@ -185,9 +185,16 @@ impl Shared {
         self.checkpoints().contains(id)
     }
 
-    pub(super) fn thin_checkpoints(&self) {
-        let boundary = self.state().boundary;
-        let dropped = self.checkpoints().thin(boundary);
+    /// The manifest names this boundary now, and needs no checkpoint below it any more.
+    pub(super) fn boundary_stored(&self, boundary: EntryId) {
+        self.checkpoints().set_boundary(Some(boundary));
+        self.thin_checkpoints();
+    }
+
+    fn thin_checkpoints(&self) {
+        // Ahead of the manifest while a purge waits for the writer.
+        let next = self.state().boundary;
+        let dropped = self.checkpoints().thin(next);
         checkpoints::remove(self.disk(), &self.dir, &dropped);
     }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::error::StorageError;
 use crate::format::entry::{Batch, Entry, EntryId};
 use crate::format::vote::Vote;
+use crate::mutant::Mutant;
 use crate::segment::active::ActiveSegment;
 use crate::segment::sealed::SealedSegment;
 use crate::watermarks::Watermarks;
@@ -118,6 +119,9 @@ impl State {
             self.tail.push(entry.clone());
         }
         self.memberships.extend(entries);
+        if Mutant::UncommittedVisible.is_active() {
+            self.visible = self.tail.end().max(self.begin());
+        }
     }
 
     /// Drops all behind `last`. False if there is nothing behind it.
@@ -189,21 +193,22 @@ impl State {
 
     /// Shows readers the log up to `end`, whose last entry lies in `batch`: I11.
     pub(super) fn show(&mut self, end: u64, batch: Batch) {
-        let whole = batch.position + 1 == batch.count;
+        let last = batch.position + 1 == batch.count;
+        let whole = last || Mutant::BatchShownByHalves.is_active();
         let end = if whole { end } else { end - 1 - u64::from(batch.position).min(end - 1) };
         self.visible = self.visible.max(end);
     }
 
     /// The writer has stored all below `end`, as of `epoch`.
     pub(super) fn set_stored(&mut self, epoch: u64, end: u64) {
-        if epoch == self.epoch {
+        if epoch == self.epoch || Mutant::StaleEpochAccepted.is_active() {
             self.stored = end.min(self.tail.end());
         }
     }
 
     /// The writer has changed the segments, as of `epoch`.
     pub(super) fn set_segments(&mut self, epoch: u64, segments: Arc<SegmentSet>) {
-        if epoch == self.epoch {
+        if epoch == self.epoch || Mutant::StaleEpochAccepted.is_active() {
             self.segments = segments;
         }
     }

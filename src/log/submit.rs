@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::error::StorageError;
 use crate::format::entry::{Entry, EntryId};
 use crate::format::vote::Vote;
+use crate::mutant::Mutant;
 
 use super::core::{Core, Waiter};
 use super::job::{Completion, Control, Job, waiter};
@@ -87,7 +88,8 @@ impl Core {
         membership: Option<StoredMembership>,
     ) -> Result<Option<Waiter>, Arc<StorageError>> {
         let shared = &self.shared;
-        let held = shared.id_at(upto.index).map_err(Arc::new)? == Some(upto);
+        let held = shared.id_at(upto.index).map_err(Arc::new)? == Some(upto)
+            && !Mutant::InstalledOverHeld.is_active();
         let mut state = shared.state();
         if state.boundary.is_some_and(|boundary| upto.index < boundary.index) {
             return Ok(None);
@@ -99,7 +101,10 @@ impl Core {
             state.commit(upto);
         } else {
             let committed = state.committed_index().is_some_and(|held| held >= upto.index);
-            assert!(!committed, "I4: {upto:?} is installed over another committed entry");
+            assert!(
+                !committed || Mutant::InstalledOverHeld.is_active(),
+                "I4: {upto:?} is installed over another committed entry"
+            );
             state.install(upto, membership.clone());
         }
         let (done, waiter) = waiter();

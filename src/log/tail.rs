@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use crate::format::entry::{ENTRY_HEADER, Entry, EntryId, EntryKind};
+use crate::mutant::Mutant;
 use crate::segment::cursor::ReadRequest;
 
 /// Consecutive entries up to the end of the log.
@@ -85,6 +86,7 @@ impl Tail {
 
     /// Moves the oldest entries below `stored` to `evicted` while the tail is over `bytes_max`.
     pub(super) fn evict(&mut self, bytes_max: u64, stored: u64, evicted: &mut Vec<Entry>) {
+        let stored = if Mutant::UnstoredEvicted.is_active() { self.end() } else { stored };
         while self.bytes > bytes_max && self.first < stored {
             let Some(entry) = self.entries.pop_front() else { break };
             self.bytes -= cost(&entry);

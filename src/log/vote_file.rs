@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::error::StorageError;
 use crate::format::vote::{VOTE_FILE, VOTE_SLOT, VOTE_SLOTS_AT, Vote, VoteSlot};
+use crate::mutant::Mutant;
 use crate::segment::{Access, Disk, DiskFile};
 
 /// Name of the file in a log's directory.
@@ -17,8 +18,8 @@ pub(super) struct VoteFile {
     path: PathBuf,
     file: Arc<dyn DiskFile>,
     newest: VoteSlot,
-    /// The slots differ, or one is damaged.
-    uneven: bool,
+    /// Which slots do not hold it.
+    behind: [bool; 2],
 }
 
 impl VoteFile {
@@ -48,7 +49,13 @@ impl VoteFile {
         access: Access,
     ) -> Result<Self, StorageError> {
         let path = dir.join(VOTE_NAME);
-        let file = disk.open(&path, access).map_err(|error| match error.kind() {
+        let mut opened = disk.open(&path, access);
+        let missing = |error: &std::io::Error| error.kind() == ErrorKind::NotFound;
+        if Mutant::MissingVoteForgotten.is_active() && opened.as_ref().is_err_and(missing) {
+            Self::create(disk, dir, log_id)?;
+            opened = disk.open(&path, access);
+        }
+        let file = opened.map_err(|error| match error.kind() {
             ErrorKind::NotFound => {
                 let detail = "without its vote the node could vote twice".to_owned();
                 StorageError::Missing { path: path.clone(), detail }
@@ -62,8 +69,8 @@ impl VoteFile {
             (Err(_), Ok(second)) => *second,
             (Err(why), Err(_)) => return Err(StorageError::corrupt(path, 0, why.clone())),
         };
-        let uneven = first != second;
-        Ok(Self { path, file, newest, uneven })
+        let behind = [first, second].map(|slot| slot != Ok(newest));
+        Ok(Self { path, file, newest, behind })
     }
 
     pub(super) fn newest(&self) -> &VoteSlot {
@@ -72,7 +79,7 @@ impl VoteFile {
 
     /// True if a slot is damaged or behind the other.
     pub(super) fn is_uneven(&self) -> bool {
-        self.uneven
+        self.behind.contains(&true)
     }
 
     /// Makes durable what was read.
@@ -80,11 +87,12 @@ impl VoteFile {
         self.file.sync_data().map_err(|error| StorageError::io("flush", &self.path, error))
     }
 
-    /// Makes both slots hold the newest vote again, durably.
+    /// Makes both slots hold the newest vote again, durably. The good one is not touched: a write of
+    /// the same bytes, torn, would leave none.
     pub(super) fn repair(&mut self) -> Result<(), StorageError> {
-        if self.uneven {
+        if self.is_uneven() {
             tracing::warn!(path = %self.path.display(), "one copy of the vote was damaged or old");
-            self.write(self.newest)?;
+            self.write(self.newest, self.behind)?;
         }
         Ok(())
     }
@@ -93,17 +101,22 @@ impl VoteFile {
     /// either vote.
     pub(super) fn save(&mut self, vote: Vote, committed: u64) -> Result<(), StorageError> {
         let sequence = self.newest.sequence + 1;
-        self.write(VoteSlot { sequence, vote: Some(vote), committed, ..self.newest })
+        self.write(VoteSlot { sequence, vote: Some(vote), committed, ..self.newest }, [true; 2])
     }
 
-    fn write(&mut self, slot: VoteSlot) -> Result<(), StorageError> {
-        for at in VOTE_SLOTS_AT {
+    fn write(&mut self, slot: VoteSlot, slots: [bool; 2]) -> Result<(), StorageError> {
+        for (at, _) in VOTE_SLOTS_AT.into_iter().zip(slots).filter(|(_, chosen)| *chosen) {
             let written = self.file.write_all_at(&slot.encode(), at);
-            let flushed = written.and_then(|()| self.file.sync_data());
+            let unflushed = Mutant::VoteNotFlushed.is_active()
+                || Mutant::VoteSlotsFlushedTogether.is_active() && at == VOTE_SLOTS_AT[0];
+            let flushed = written.and_then(|()| match unflushed {
+                true => Ok(()),
+                false => self.file.sync_data(),
+            });
             flushed.map_err(|error| StorageError::io("write", &self.path, error))?;
         }
         self.newest = slot;
-        self.uneven = false;
+        self.behind = [false; 2];
         Ok(())
     }
 }

@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::StorageError;
-use crate::format::entry::{Entry, EntryId};
+use crate::format::entry::{Entry, EntryId, entry_salt};
 use crate::format::footer::{encode_footer, footer_len};
 use crate::format::group::{Digest, GROUP_HEADER, GroupHeader};
 use crate::format::manifest::{SealedMeta, SegmentMeta};
 use crate::format::segment_header::{HEADER_BLOCK, SegmentHeader};
+use crate::mutant::Mutant;
 
 use super::cursor::{Cursor, ReadRequest, Source};
 use super::disk::{Access, Disk, DiskFile};
@@ -126,8 +127,12 @@ impl SegmentWriter {
         segment_size: u64,
     ) -> Result<Self, StorageError> {
         let path = segment_path(dir, meta.id);
-        let made = Self::make_file(disk, &path, log_id, &meta, segment_size)
-            .and_then(|made| disk.sync_dir(dir).map(|()| made));
+        let made = Self::make_file(disk, &path, log_id, &meta, segment_size).and_then(|made| {
+            match Mutant::SegmentNameNotFlushed.is_active() {
+                true => Ok(made),
+                false => disk.sync_dir(dir).map(|()| made),
+            }
+        });
         let (file, allocated) = made.map_err(|error| {
             // The manifest does not list it, so the next open removes what is left.
             let _ = disk.unlink(&path);
@@ -157,7 +162,9 @@ impl SegmentWriter {
         file.allocate(0, allocated)?;
         let SegmentMeta { id: segment_id, base, salt, .. } = *meta;
         file.write_all_at(&SegmentHeader { log_id, segment_id, base, salt }.encode(), 0)?;
-        file.sync_data()?;
+        if !Mutant::SegmentNotFlushed.is_active() {
+            file.sync_data()?;
+        }
         Ok((file, allocated))
     }
 
@@ -275,12 +282,13 @@ impl SegmentWriter {
         offsets.clear();
         head.resize(GROUP_HEADER, 0);
         let mut digest = Digest::default();
+        let salt = entry_salt(self.segment.meta.salt);
         let begin = self.written + GROUP_HEADER as u64;
         let mut bytes = 0;
         for entry in entries {
             let offset = u32::try_from(begin + bytes as u64);
             offsets.push(offset.expect("a segment is shorter than 4 GiB"));
-            let header = entry.encode_header();
+            let header = entry.encode_header(salt);
             let [.., c0, c1, c2, c3] = header;
             digest.push(u32::from_le_bytes([c0, c1, c2, c3]));
             head.extend_from_slice(&header);
@@ -322,7 +330,10 @@ impl SegmentWriter {
 
     /// Makes everything written durable. After an error nothing is known.
     pub(crate) fn flush(&mut self) -> Result<(), StorageError> {
-        let result = self.segment.file.sync_data();
+        let mut result = self.segment.file.sync_data();
+        if result.is_err() && Mutant::FailedFlushRetried.is_active() {
+            result = self.segment.file.sync_data();
+        }
         result.map_err(|error| StorageError::io("flush", &self.segment.path, error))?;
         self.flushed = self.written;
         Ok(())
@@ -351,7 +362,10 @@ impl SegmentWriter {
                 &mut [IoSlice::new(&self.marker(committed)), IoSlice::new(&footer)],
                 self.written,
             )
-            .and_then(|()| file.sync_data());
+            .and_then(|()| match Mutant::SealNotFlushed.is_active() {
+                true => Ok(()),
+                false => file.sync_data(),
+            });
         result.map_err(|error| StorageError::io("seal", &self.segment.path, error))?;
         let footer_len = footer.len() as u64;
         self.release_behind(end + footer_len);

@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use crate::error::StorageError;
+use crate::mutant::Mutant;
 
 use super::disk::{Access, Disk};
 
@@ -29,15 +30,25 @@ impl From<ReplaceError> for StorageError {
 
 /// Replaces `path` by a file that holds `parts`, one behind the other. Durable on return.
 pub(crate) fn replace(disk: &dyn Disk, path: &Path, parts: &[&[u8]]) -> Result<(), ReplaceError> {
+    replace_with(disk, path, parts, true)
+}
+
+/// `replace`; only a mutant wants it without the flushes.
+pub(crate) fn replace_with(
+    disk: &dyn Disk,
+    path: &Path,
+    parts: &[&[u8]],
+    flush: bool,
+) -> Result<(), ReplaceError> {
     let tmp = tmp_path(path);
-    if let Err(error) = write(disk, &tmp, parts) {
+    if let Err(error) = write(disk, &tmp, parts, flush) {
         // What is left of it is removed at the next open, if not now.
         let _ = disk.unlink(&tmp);
         return Err(ReplaceError::Before(StorageError::io("write", &tmp, error)));
     }
     let rename = disk.rename(&tmp, path);
     rename.map_err(|error| ReplaceError::Unknown(StorageError::io("replace", path, error)))?;
-    sync_parent(disk, path).map_err(ReplaceError::Unknown)
+    if flush { sync_parent(disk, path).map_err(ReplaceError::Unknown) } else { Ok(()) }
 }
 
 /// The whole of a small file; none if it does not exist.
@@ -71,17 +82,20 @@ pub(crate) fn sync_parent(disk: &dyn Disk, path: &Path) -> Result<(), StorageErr
         Some(dir) if !dir.as_os_str().is_empty() => dir,
         _ => Path::new("."),
     };
+    if Mutant::DirectoryNotFlushed.is_active() {
+        return Ok(());
+    }
     disk.sync_dir(dir).map_err(|error| StorageError::io("sync", dir, error))
 }
 
-fn write(disk: &dyn Disk, tmp: &Path, parts: &[&[u8]]) -> io::Result<()> {
+fn write(disk: &dyn Disk, tmp: &Path, parts: &[&[u8]], flush: bool) -> io::Result<()> {
     let file = disk.open(tmp, Access::Create)?;
     let mut offset = 0;
     for part in parts {
         file.write_all_at(part, offset)?;
         offset += part.len() as u64;
     }
-    file.sync_data()
+    if flush { file.sync_data() } else { Ok(()) }
 }
 
 fn tmp_path(path: &Path) -> PathBuf {

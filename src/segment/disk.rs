@@ -13,7 +13,7 @@ const IO_SLICES_MAX: usize = 1024;
 
 /// What a file is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Access {
+pub enum Access {
     /// To read; it must exist.
     Read,
     /// To read and write; it must exist.
@@ -24,7 +24,7 @@ pub(crate) enum Access {
 
 /// How a lock file is locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum LockMode {
+pub enum LockMode {
     /// Alone. Makes the file if absent.
     Exclusive,
     /// With others that share. The file must exist and is not touched.
@@ -32,17 +32,24 @@ pub(crate) enum LockMode {
 }
 
 /// A held lock; dropping it lets go.
-pub(crate) trait DiskLock: Debug + Send + Sync {}
+pub trait DiskLock: Debug + Send + Sync {}
 
 /// One name in a directory.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct DirEntry {
-    pub(crate) name: String,
-    pub(crate) is_dir: bool,
+pub struct DirEntry {
+    /// The name, without its directory.
+    pub name: String,
+    /// True for a directory.
+    pub is_dir: bool,
 }
 
-/// A file system. All calls block; errors are the system's.
-pub(crate) trait Disk: Debug + Send + Sync + 'static {
+/// A file system, a wall clock and a source of random numbers. All calls block; errors are the system's.
+///
+/// What is promised of it, and nothing more: bytes that were written are seen by later reads; they are
+/// durable after [`DiskFile::sync_data`] of that file; a name that was made, moved or removed is durable
+/// after [`Disk::sync_dir`] of its directory; `rename` is all or nothing. What is not durable may survive a power cut
+/// in any part and any order.
+pub trait Disk: Debug + Send + Sync + 'static {
     /// Opens a file.
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>>;
     /// Renames a file or directory, over an existing one if there is one. Durable after `sync_dir`.
@@ -68,7 +75,7 @@ pub(crate) trait Disk: Debug + Send + Sync + 'static {
 }
 
 /// An open file. Reads and writes name their offset, so that one handle serves many threads.
-pub(crate) trait DiskFile: Debug + Send + Sync {
+pub trait DiskFile: Debug + Send + Sync {
     /// Length in bytes, allocated space included.
     fn size(&self) -> io::Result<u64>;
     /// Allocates space for `from..to` and makes the file at least `to` bytes long. New bytes are zero.

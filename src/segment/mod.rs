@@ -11,10 +11,10 @@ pub(crate) mod offset_index;
 mod real_disk;
 pub(crate) mod recovery;
 pub(crate) mod sealed;
-#[cfg(test)]
-pub(crate) mod test_disk;
+#[cfg(any(test, feature = "simulation"))]
+pub(crate) mod sim_disk;
 
-pub(crate) use disk::{Access, Disk, DiskFile, LockMode};
+pub use disk::{Access, DirEntry, Disk, DiskFile, DiskLock, LockMode};
 pub(crate) use real_disk::RealDisk;
 
 /// How file names of segments end.

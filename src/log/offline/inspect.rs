@@ -131,10 +131,7 @@ pub fn inspect(data_dir: impl AsRef<Path>) -> Result<Inspection, StorageError> {
     inspect_on(&RealDisk, data_dir.as_ref())
 }
 
-pub(in crate::log) fn inspect_on(
-    disk: &dyn Disk,
-    data_dir: &Path,
-) -> Result<Inspection, StorageError> {
+pub(crate) fn inspect_on(disk: &dyn Disk, data_dir: &Path) -> Result<Inspection, StorageError> {
     let (in_use, _lock) = look_at_lock(disk, data_dir)?;
     let Some(superblock) = read_superblock(disk, data_dir)? else {
         let detail = "this is no data directory of a node".to_owned();

@@ -21,8 +21,8 @@ pub use inspect::{
 };
 pub use verify::{Finding, LogVerification, Severity, Verification, verify};
 
-#[cfg(test)]
-pub(super) use {inspect::inspect_on, verify::verify_on};
+#[cfg(any(test, feature = "simulation"))]
+pub(crate) use {inspect::inspect_on, verify::verify_on};
 
 /// Whether a process uses the directory. Keeps one from starting while what is returned is held.
 fn look_at_lock(

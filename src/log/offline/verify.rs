@@ -108,7 +108,7 @@ pub fn verify(
     verify_on(&RealDisk, data_dir.as_ref(), progress)
 }
 
-pub(in crate::log) fn verify_on(
+pub(crate) fn verify_on(
     disk: &dyn Disk,
     data_dir: &Path,
     progress: &mut dyn FnMut(u64, u64),

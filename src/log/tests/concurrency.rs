@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::driven::{DIR, Driven};
 use super::*;
-use crate::segment::test_disk::{Random, TestDisk};
+use crate::segment::sim_disk::{Random, SimDisk};
 
 fn assert_send<T: Send>(value: T) -> T {
     value
@@ -128,7 +128,7 @@ async fn watchers_wake_for_commits_and_not_for_appends() {
 
 #[test]
 fn what_the_writer_stores_of_dropped_entries_does_not_evict_their_successors() {
-    let disk = TestDisk::new();
+    let disk = SimDisk::new();
     let options = LogOptions { tail_cache_max: 0, ..options() };
     let mut driven = Driven::open(&disk, &options).expect("open");
     driven.append(records(1, 0..10, 50)).expect("called").expect("appended");
@@ -151,7 +151,7 @@ fn what_the_writer_stores_of_dropped_entries_does_not_evict_their_successors() {
 
 #[test]
 fn a_sealed_segment_is_mapped_once_its_last_entry_is_committed() {
-    let disk = TestDisk::new();
+    let disk = SimDisk::new();
     let options = LogOptions { segment_size: 8 << 10, tail_cache_max: 0, ..options() };
     let mut driven = Driven::open(&disk, &options).expect("open");
     for index in 0..10 {

@@ -1,8 +1,10 @@
-//! Crashes at every operation of a script: what was acknowledged is there, and nothing half done is.
+//! Crashes during a script: what was acknowledged is there, and nothing half done is. A part of the operations
+//! suffices here; `jepsen storage` tries all of them, and crashes the recovery, too.
 
 use super::driven::{DIR, Driven};
 use super::*;
-use crate::segment::test_disk::{Keep, TestDisk, Trouble};
+use crate::log::data_dir::DataDir;
+use crate::segment::sim_disk::{CrashPolicy, Fault, SimDisk, TornRest};
 
 /// One step of the script.
 #[derive(Debug, Clone)]
@@ -124,7 +126,7 @@ fn step(driven: &mut Driven, step: &Step) -> Option<Done> {
 
 /// Runs the script until something fails. Gives what the log must hold, and what it may hold: the
 /// step that failed may be done or not.
-fn run_script(disk: &TestDisk, options: &LogOptions) -> (Holds, Holds, bool) {
+fn run_script(disk: &SimDisk, options: &LogOptions) -> (Holds, Holds, bool) {
     let mut holds = Holds::default();
     let Ok(mut driven) = Driven::open(disk, options) else {
         return (holds.clone(), holds, false);
@@ -141,7 +143,7 @@ fn run_script(disk: &TestDisk, options: &LogOptions) -> (Holds, Holds, bool) {
 }
 
 /// Opens the log, checks it, and goes on with it.
-fn check(disk: &TestDisk, options: &LogOptions, must: &Holds, may: &Holds, context: &str) {
+fn check(disk: &SimDisk, options: &LogOptions, must: &Holds, may: &Holds, context: &str) {
     let mut driven =
         Driven::open(disk, options).unwrap_or_else(|error| panic!("{context}: {error}"));
     let holds = Holds::of(&driven.log);
@@ -150,14 +152,14 @@ fn check(disk: &TestDisk, options: &LogOptions, must: &Holds, may: &Holds, conte
     let more = records(9, last.index + 1..last.index + 4, 500);
     driven.append(more.clone()).expect("called").unwrap_or_else(|e| panic!("{context}: {e}"));
     let grown = holds.after(&Step::Append(more));
-    let disk = driven.disk.crash(Keep::Nothing);
+    let disk = driven.disk.crash(&CrashPolicy::LoseAll);
     let driven = Driven::open(&disk, options).unwrap_or_else(|e| panic!("{context}: {e}"));
     assert_eq!(Holds::of(&driven.log), grown, "{context}: after another crash");
 }
 
 #[test]
 fn the_script_does_what_the_model_says() {
-    let disk = TestDisk::new();
+    let disk = SimDisk::new();
     let (must, _, done) = run_script(&disk, &small(Flush::Sync));
     assert!(done);
     assert_eq!(must.entries, records(7, 91..99, 900));
@@ -168,14 +170,14 @@ fn the_script_does_what_the_model_says() {
 #[test]
 fn a_crash_at_any_operation_loses_nothing_acknowledged() {
     let options = small(Flush::Sync);
-    for at in 0.. {
-        let disk = TestDisk::new();
-        disk.trouble_at(at, Trouble::Halt);
+    for at in (0..).step_by(7) {
+        let disk = SimDisk::new();
+        disk.fail_nth_change(at, Fault::Halt);
         let (must, may, done) = run_script(&disk, &options);
-        let seeds = (0..3).map(|seed| Keep::Some(at * 3 + seed));
-        for keep in [Keep::Everything, Keep::Nothing].into_iter().chain(seeds) {
+        let seeds = (0..3).map(|seed| CrashPolicy::Random(at * 3 + seed));
+        for keep in [CrashPolicy::KeepAll, CrashPolicy::LoseAll].into_iter().chain(seeds) {
             let context = format!("halted at operation {at}, {keep:?}");
-            check(&disk.crash(keep), &options, &must, &may, &context);
+            check(&disk.crash(&keep), &options, &must, &may, &context);
         }
         if done {
             assert!(at > 100, "the script has more operations than {at}");
@@ -187,13 +189,13 @@ fn a_crash_at_any_operation_loses_nothing_acknowledged() {
 #[test]
 fn in_async_mode_a_crash_leaves_a_prefix_and_every_vote() {
     let options = small(Flush::Async);
-    for at in 0.. {
-        let disk = TestDisk::new();
-        disk.trouble_at(at, Trouble::Halt);
+    for at in (0..).step_by(7) {
+        let disk = SimDisk::new();
+        disk.fail_nth_change(at, Fault::Halt);
         let (must, may, done) = run_script(&disk, &options);
-        let seeds = (0..3).map(|seed| Keep::Some(at * 3 + seed));
-        for keep in [Keep::Everything, Keep::Nothing].into_iter().chain(seeds) {
-            let crashed = disk.crash(keep);
+        let seeds = (0..3).map(|seed| CrashPolicy::Random(at * 3 + seed));
+        for keep in [CrashPolicy::KeepAll, CrashPolicy::LoseAll].into_iter().chain(seeds) {
+            let crashed = disk.crash(&keep);
             let driven = Driven::open(&crashed, &options)
                 .unwrap_or_else(|error| panic!("halted at {at}, {keep:?}: {error}"));
             let holds = Holds::of(&driven.log);
@@ -214,15 +216,15 @@ fn in_async_mode_a_crash_leaves_a_prefix_and_every_vote() {
 fn what_a_restarted_process_finds_survives_a_power_cut() {
     for flush in [Flush::Sync, Flush::Async] {
         let options = small(flush);
-        for at in (0..).step_by(3) {
-            let disk = TestDisk::new();
-            disk.trouble_at(at, Trouble::Halt);
+        for at in (0..).step_by(9) {
+            let disk = SimDisk::new();
+            disk.fail_nth_change(at, Fault::Halt);
             let (.., done) = run_script(&disk, &options);
             // The process is gone, its page cache is not.
-            disk.restart_process();
+            let disk = disk.crash(&CrashPolicy::KeepAll);
             let driven = Driven::open(&disk, &options).expect("open");
             let found = Holds::of(&driven.log);
-            let driven = Driven::open(&disk.crash(Keep::Nothing), &options).expect("open");
+            let driven = Driven::open(&disk.crash(&CrashPolicy::LoseAll), &options).expect("open");
             assert_eq!(Holds::of(&driven.log), found, "halted at operation {at}, {flush}");
             if done {
                 break;
@@ -233,25 +235,26 @@ fn what_a_restarted_process_finds_survives_a_power_cut() {
 
 #[test]
 fn a_saved_vote_vouches_for_every_append_before_it() {
-    let disk = TestDisk::new();
+    let disk = SimDisk::new();
     let options = small(Flush::Async);
     let mut driven = Driven::open(&disk, &options).expect("open");
     let entries = records(1, 0..20, 900);
     driven.append(entries.clone()).expect("called").expect("written");
     let vote = Vote { term: 2, voted_for: 3, committed: false };
     step(&mut driven, &Step::Vote(vote)).expect("done").expect("saved");
-    let driven = Driven::open(&disk.crash(Keep::Nothing), &options).expect("open");
+    let driven = Driven::open(&disk.crash(&CrashPolicy::LoseAll), &options).expect("open");
     let holds = Holds::of(&driven.log);
     assert_eq!(holds, Holds { entries, boundary: None, vote: Some(vote) });
 }
 
 #[test]
 fn async_entries_are_flushed_in_the_background_and_sync_ones_at_once() {
-    let disk = TestDisk::new();
+    let disk = SimDisk::new();
     let options = small(Flush::Async);
     let mut driven = Driven::open(&disk, &options).expect("open");
-    let held = |disk: &TestDisk| {
-        let driven = Driven::open(&disk.crash(Keep::Nothing), &options).expect("open");
+    let held = |disk: &SimDisk| {
+        let disk = disk.after_crash(&CrashPolicy::LoseAll);
+        let driven = Driven::open(&disk, &options).expect("open");
         Holds::of(&driven.log).entries.len()
     };
     driven.append(records(1, 0..3, 9)).expect("called").expect("written");
@@ -267,7 +270,7 @@ fn async_entries_are_flushed_in_the_background_and_sync_ones_at_once() {
 #[test]
 fn groups_behind_a_torn_one_never_come_back() {
     for flush in [Flush::Sync, Flush::Async] {
-        let disk = TestDisk::new();
+        let disk = SimDisk::new();
         let options = small(flush);
         let mut driven = Driven::open(&disk, &options).expect("open");
         for index in 0..3 {
@@ -276,7 +279,7 @@ fn groups_behind_a_torn_one_never_come_back() {
         // The second group was not written back before the power cut, and the third one was.
         let path = Path::new(DIR).join("0000000000000001.seg");
         let group = 56 + 48 + 44;
-        let torn = disk.crash(Keep::Everything);
+        let torn = disk.crash(&CrashPolicy::KeepAll);
         torn.tamper(&path, |bytes| bytes[4096 + group..4096 + 2 * group].fill(0));
         let opened = Driven::open(&torn, &options);
         if flush == Flush::Sync {
@@ -289,7 +292,7 @@ fn groups_behind_a_torn_one_never_come_back() {
         let mut other = record(1, 1, 44);
         other.sync = true;
         driven.append(vec![other.clone()]).expect("called").expect("appended");
-        let driven = Driven::open(&torn.crash(Keep::Everything), &options).expect("open");
+        let driven = Driven::open(&torn.crash(&CrashPolicy::KeepAll), &options).expect("open");
         assert_eq!(read_all(&driven.log), [record(1, 0, 44), other]);
     }
 }
@@ -297,7 +300,7 @@ fn groups_behind_a_torn_one_never_come_back() {
 #[test]
 fn a_crash_before_an_install_does_not_commit_what_it_was_to_replace() {
     // A part of a log that was never committed, and a boundary beyond it from the next leader.
-    let run = |disk: &TestDisk| {
+    let run = |disk: &SimDisk| {
         let Ok(mut driven) = Driven::open(disk, &options()) else { return };
         let _ = driven.append(records(1, 0..8, 9));
         // Both wait for the writer, and the append is written first.
@@ -308,16 +311,88 @@ fn a_crash_before_an_install_does_not_commit_what_it_was_to_replace() {
         driven.log.set_committed(id(3, 25));
         driven.settle();
     };
-    let disk = TestDisk::new();
+    let disk = SimDisk::new();
     run(&disk);
     for at in 0..disk.changes() {
-        let disk = TestDisk::new();
-        disk.trouble_at(at, Trouble::Halt);
+        let disk = SimDisk::new();
+        disk.fail_nth_change(at, Fault::Halt);
         run(&disk);
-        for keep in [Keep::Everything, Keep::Nothing, Keep::Some(at)] {
-            let driven = Driven::open(&disk.crash(keep), &options()).expect("open");
+        for keep in [CrashPolicy::KeepAll, CrashPolicy::LoseAll, CrashPolicy::Random(at)] {
+            let driven = Driven::open(&disk.crash(&keep), &options()).expect("open");
             let committed = driven.log.committed();
             assert_eq!(committed, driven.log.purged(), "halted at operation {at}, {keep:?}");
         }
     }
+}
+
+#[test]
+fn a_data_directory_is_durable_however_often_its_making_was_interrupted() {
+    let path = Path::new("/srv/deep/data");
+    let interrupted = |disk: &SimDisk, at| {
+        disk.fail_nth_change(at, Fault::Halt);
+        let done = DataDir::open(disk.shared(), path, 3).is_ok();
+        (disk.crash(&CrashPolicy::KeepAll), done)
+    };
+    for first in 0.. {
+        for second in 0.. {
+            let (disk, first_done) = interrupted(&SimDisk::new(), first);
+            let (disk, done) = interrupted(&disk, second);
+            let dir = DataDir::open(disk.shared(), path, 3).expect("nothing is half done");
+            let found = dir.incarnation();
+            let disk = disk.crash(&CrashPolicy::LoseAll);
+            let dir = DataDir::open(disk.shared(), path, 3).expect("nothing is half done");
+            assert_eq!(dir.incarnation(), found, "halted at {first}, then at {second}");
+            match (first_done, done) {
+                (true, _) => return,
+                (_, true) => break,
+                _ => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn a_crash_while_a_copy_of_the_vote_is_repaired_leaves_the_good_one() {
+    let options = small(Flush::Sync);
+    let vote = Vote { term: 4, voted_for: 2, committed: true };
+    for slot in [0, 4096] {
+        let disk = SimDisk::new();
+        let mut driven = Driven::open(&disk, &options).expect("open");
+        step(&mut driven, &Step::Vote(vote)).expect("done").expect("saved");
+        let bad = disk.crash(&CrashPolicy::LoseAll);
+        bad.tamper(&Path::new(DIR).join("VOTE"), |bytes| bytes[slot..slot + 56].fill(0xff));
+        for at in 0..10 {
+            let again = bad.after_crash(&CrashPolicy::KeepAll);
+            again.fail_nth_change(at, Fault::Halt);
+            drop(Driven::open(&again, &options));
+            let torn = CrashPolicy::CutLast { bytes: 20, rest: TornRest::Ones };
+            let driven = Driven::open(&again.crash(&torn), &options)
+                .unwrap_or_else(|error| panic!("slot at {slot}, halted at {at}: {error}"));
+            assert_eq!(driven.log.vote(), Some(vote), "slot at {slot}, halted at {at}");
+        }
+    }
+}
+
+#[test]
+fn a_boundary_that_is_about_to_move_keeps_its_checkpoint_until_it_has() {
+    let options = small(Flush::Sync);
+    let disk = SimDisk::new();
+    let mut driven = Driven::open(&disk, &options).expect("open");
+    driven.append(records(1, 0..9, 50)).expect("called").expect("appended");
+    driven.log.set_committed(id(1, 8));
+    for index in [1, 3, 5] {
+        driven.log.save_checkpoint(id(1, index), b"state").expect("saved");
+    }
+    step(&mut driven, &Step::Purge(id(1, 1))).expect("done").expect("purged");
+    // The writer has not come to it when the next checkpoint is saved.
+    let log = driven.log.clone();
+    let mut purged = Box::pin(async move { log.purge(id(1, 5)).await });
+    assert!(now_or_never(&mut purged).is_none(), "queued");
+    driven.log.save_checkpoint(id(1, 7), b"state").expect("saved");
+    let crashed = disk.after_crash(&CrashPolicy::KeepAll);
+    let other = Driven::open(&crashed, &options).expect("the manifest names the first checkpoint");
+    assert_eq!(other.log.purged(), Some(id(1, 1)));
+    driven.settle();
+    now_or_never(purged).expect("done").expect("purged");
+    assert_eq!(driven.log.checkpoints(), [id(1, 5), id(1, 7)], "now it is gone");
 }

@@ -1,12 +1,11 @@
 //! Failing and full disks: nothing is acknowledged after a failed write or flush, and a full disk
 //! only makes the log wait.
 
-use std::io::ErrorKind;
 use std::sync::Mutex;
 
 use super::driven::{self, Driven};
 use super::*;
-use crate::segment::test_disk::{Keep, TestDisk, Trouble};
+use crate::segment::sim_disk::{CrashPolicy, Fault, SimDisk};
 
 fn small() -> LogOptions {
     LogOptions { segment_size: 8 << 10, tail_cache_max: 1000, ..options() }
@@ -50,16 +49,16 @@ fn work(driven: &mut Driven) -> (Vec<Entry>, Vec<Entry>) {
 #[test]
 fn after_any_failed_operation_nothing_is_acknowledged_that_a_crash_could_take() {
     let total = {
-        let disk = TestDisk::new();
+        let disk = SimDisk::new();
         work(&mut Driven::open(&disk, &small()).expect("open"));
         disk.changes()
     };
     assert!(total > 60, "{total}");
     let mut poisoned = 0;
-    for kind in [ErrorKind::Other, ErrorKind::StorageFull] {
+    for fault in [Fault::Eio, Fault::NoSpace, Fault::TornFlush { seed: 1 }] {
         for at in 0..total {
-            let disk = TestDisk::new();
-            disk.trouble_at(at, Trouble::Error(kind));
+            let disk = SimDisk::new();
+            disk.fail_nth_change(at, fault);
             let Ok(mut driven) = Driven::open(&disk, &small()) else { continue };
             let (must, may) = work(&mut driven);
             if let Some(failure) = driven.log.failure() {
@@ -74,9 +73,9 @@ fn after_any_failed_operation_nothing_is_acknowledged_that_a_crash_could_take() 
                 assert!(voted.expect("called").is_err());
                 assert_eq!(disk.changes(), before, "I10: written after {failure}");
             }
-            let context = format!("{kind} at operation {at}");
-            for keep in [Keep::Nothing, Keep::Everything, Keep::Some(at)] {
-                let crashed = disk.crash(keep);
+            let context = format!("{fault:?} at operation {at}");
+            for keep in [CrashPolicy::LoseAll, CrashPolicy::KeepAll, CrashPolicy::Random(at)] {
+                let crashed = disk.crash(&keep);
                 let driven = Driven::open(&crashed, &small())
                     .unwrap_or_else(|error| panic!("{context}, {keep:?}: {error}"));
                 let held = read_all(&driven.log);
@@ -89,11 +88,11 @@ fn after_any_failed_operation_nothing_is_acknowledged_that_a_crash_could_take() 
 
 #[test]
 fn a_failed_flush_fails_the_jobs_at_hand_with_its_cause_and_later_ones_as_poisoned() {
-    let disk = TestDisk::new();
+    let disk = SimDisk::new();
     let mut driven = Driven::open(&disk, &options()).expect("open");
     driven.append(records(1, 0..1, 9)).expect("called").expect("appended");
     // Next comes a write, then the flush.
-    disk.trouble_at(disk.changes() + 1, Trouble::Error(ErrorKind::Other));
+    disk.fail_nth_change(1, Fault::Eio);
     let mut first = submit(&driven.log, records(1, 1..2, 9));
     let log = driven.log.clone();
     let mut cut = Box::pin(async move { log.truncate_after(Some(id(1, 0))).await });
@@ -112,7 +111,7 @@ fn a_failed_flush_fails_the_jobs_at_hand_with_its_cause_and_later_ones_as_poison
 
 #[test]
 fn a_full_disk_stalls_the_log_and_it_goes_on_by_itself() {
-    let disk = TestDisk::new();
+    let disk = SimDisk::new();
     let mut driven = Driven::open(&disk, &small()).expect("open");
     driven.append(records(1, 0..3, 600)).expect("called").expect("appended");
     disk.set_space(Some(0));
@@ -142,13 +141,13 @@ fn a_full_disk_stalls_the_log_and_it_goes_on_by_itself() {
     assert!(!driven.log.stalled_for_space());
     let expected: Vec<_> = (5..25).map(|index| (index, true)).collect();
     assert_eq!(*order.lock().expect("lock"), expected, "I6");
-    let driven = Driven::open(&disk.crash(Keep::Nothing), &small()).expect("open");
+    let driven = Driven::open(&disk.crash(&CrashPolicy::LoseAll), &small()).expect("open");
     assert_eq!(read_all(&driven.log), records(1, 0..25, 600));
 }
 
 #[test]
 fn a_purge_frees_the_space_that_the_appends_before_it_wait_for() {
-    let disk = TestDisk::new();
+    let disk = SimDisk::new();
     let mut driven = Driven::open(&disk, &small()).expect("open");
     for index in 0..20 {
         let done = driven.append(records(1, index..index + 1, 1500));
@@ -161,20 +160,20 @@ fn a_purge_frees_the_space_that_the_appends_before_it_wait_for() {
     let purged = driven.run(async move { log.purge(id(1, 9)).await });
     purged.expect("done").expect("purged");
     assert!(!driven.log.stalled_for_space(), "by itself");
-    let driven = Driven::open(&disk.crash(Keep::Nothing), &small()).expect("open");
+    let driven = Driven::open(&disk.crash(&CrashPolicy::LoseAll), &small()).expect("open");
     assert_eq!(driven.log.read(10, 99, usize::MAX, true).expect("read"), records(1, 10..25, 1500));
 }
 
 #[test]
 fn votes_go_on_while_the_disk_is_full_and_nothing_waits_before_them() {
-    let disk = TestDisk::new();
+    let disk = SimDisk::new();
     let mut driven = Driven::open(&disk, &small()).expect("open");
     driven.append(records(1, 0..3, 600)).expect("called").expect("appended");
     disk.set_space(Some(0));
     let log = driven.log.clone();
     let vote = Vote { term: 5, voted_for: 1, committed: false };
     driven.run(async move { log.save_vote(vote).await }).expect("done").expect("saved");
-    let driven = Driven::open(&disk.crash(Keep::Nothing), &small()).expect("open");
+    let driven = Driven::open(&disk.crash(&CrashPolicy::LoseAll), &small()).expect("open");
     assert_eq!(driven.log.vote(), Some(vote));
 }
 
@@ -192,7 +191,7 @@ fn what_is_queued_together_is_written_and_flushed_together() {
     let seen = Arc::new(Seen::default());
     let observer: Arc<dyn WriterObserver> = Arc::clone(&seen) as _;
     let options = LogOptions { observer: Some(observer), ..options() };
-    let disk = TestDisk::new();
+    let disk = SimDisk::new();
     let mut driven = Driven::open(&disk, &options).expect("open");
     driven.settle();
     let before = disk.changes();

@@ -21,8 +21,6 @@ use crate::error::StorageError;
 use crate::format::entry::{Batch, Entry, EntryId, EntryKind};
 use crate::segment::{Disk, RealDisk};
 
-pub(super) type Done = Result<(), Arc<StorageError>>;
-
 /// A directory of the machine and threads to write with.
 pub(super) struct Place {
     _temp: tempfile::TempDir,

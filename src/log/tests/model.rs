@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::driven::Driven;
 use super::*;
-use crate::segment::test_disk::{Keep, TestDisk};
+use crate::segment::sim_disk::{CrashPolicy, SimDisk};
 use crate::watermarks::Watermarks;
 
 #[derive(Debug, Clone)]
@@ -171,7 +171,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let options = LogOptions { segment_size: 8 << 10, tail_cache_max: 2500, ..options() };
-        let driven = Driven::open(&TestDisk::new(), &options).expect("open");
+        let driven = Driven::open(&SimDisk::new(), &options).expect("open");
         Self { driven, model: Model::default(), options }
     }
 
@@ -185,7 +185,7 @@ impl World {
         self.driven.run(call(log)).expect("finished").expect("done");
     }
 
-    fn reopen(&mut self, disk: &TestDisk) {
+    fn reopen(&mut self, disk: &SimDisk) {
         self.driven = Driven::open(disk, &self.options).expect("open");
         // The newest commits may not have been written yet, but none may be invented.
         let committed = self.driven.log.committed();
@@ -263,8 +263,8 @@ impl World {
                 self.reopen(&disk);
             }
             Op::Crash(seed) => {
-                let keeps = [Keep::Nothing, Keep::Everything, Keep::Some(seed)];
-                let disk = self.driven.disk.crash(keeps[(seed % 3) as usize]);
+                let keeps = [CrashPolicy::LoseAll, CrashPolicy::KeepAll, CrashPolicy::Random(seed)];
+                let disk = self.driven.disk.crash(&keeps[(seed % 3) as usize]);
                 self.reopen(&disk);
             }
             Op::Read { from, len, max_bytes } => {

@@ -8,18 +8,18 @@ use crate::log::data_dir::DataDir;
 use crate::log::offline::{
     Finding, Severity, Verification, inspect, inspect_on, verify, verify_on,
 };
-use crate::segment::test_disk::{Keep, TestDisk, Trouble};
+use crate::segment::sim_disk::{CrashPolicy, Fault, SimDisk};
 
 fn small() -> LogOptions {
     LogOptions { segment_size: 8 << 10, ..options() }
 }
 
 /// A data directory with one log of a few segments; a crash comes at operation `at`, if any.
-fn sample(at: Option<u64>) -> TestDisk {
-    let disk = TestDisk::new();
+fn sample(at: Option<u64>) -> SimDisk {
+    let disk = SimDisk::new();
     let dir = DataDir::open(disk.shared(), Path::new("/"), 3).expect("open");
     if let Some(at) = at {
-        disk.trouble_at(disk.changes() + at, Trouble::Halt);
+        disk.fail_nth_change(at, Fault::Halt);
     }
     if let Ok(mut driven) = Driven::open(&disk, &small()) {
         let _ = dir.add_log(LogId(7));
@@ -39,7 +39,7 @@ fn sample(at: Option<u64>) -> TestDisk {
     disk
 }
 
-fn check(disk: &TestDisk) -> Verification {
+fn check(disk: &SimDisk) -> Verification {
     let before = disk.contents();
     let mut last = (0, 0);
     let verified = verify_on(&disk.clone(), Path::new("/"), &mut |done, total| {
@@ -80,8 +80,8 @@ fn no_crash_looks_like_damage() {
     let mut harmless = 0;
     for at in 0.. {
         let disk = sample(Some(at));
-        let crashed =
-            [Keep::Everything, Keep::Nothing, Keep::Some(at)].map(|keep| disk.crash(keep));
+        let crashed = [CrashPolicy::KeepAll, CrashPolicy::LoseAll, CrashPolicy::Random(at)]
+            .map(|keep| disk.crash(&keep));
         for disk in crashed {
             let verified = check(&disk);
             assert!(verified.is_sound(), "crashed at {at}: {:?}", verified.findings);
@@ -101,12 +101,12 @@ fn every_damaged_file_is_named() {
         disk.contents().into_iter().filter(|(_, f)| f.is_some()).map(|(p, _)| p).collect();
     let mut seen = BTreeSet::new();
     for path in paths.into_iter().filter(|path| !path.ends_with("LOCK")) {
-        let flipped = disk.crash(Keep::Everything);
+        let flipped = disk.crash(&CrashPolicy::KeepAll);
         flipped.tamper(&path, |bytes| {
             let at = if bytes.len() > 4300 { 4250 } else { bytes.len() - 1 };
             bytes[at] ^= 4;
         });
-        let missing = disk.crash(Keep::Everything);
+        let missing = disk.crash(&CrashPolicy::KeepAll);
         missing.shared().unlink(&path).expect("unlink");
         for damaged in [flipped, missing] {
             let verified = check(&damaged);
@@ -120,7 +120,7 @@ fn every_damaged_file_is_named() {
         seen.insert(path.extension().map(|extension| extension.to_owned()));
     }
     assert_eq!(seen.len(), 3, "{seen:?}: control files, segments, checkpoints");
-    let gone = disk.crash(Keep::Everything);
+    let gone = disk.crash(&CrashPolicy::KeepAll);
     for entry in gone.shared().list(Path::new(DIR)).expect("list") {
         gone.shared().unlink(&Path::new(DIR).join(entry.name)).expect("unlink");
     }

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use crate::format::entry::Entry;
 use crate::format::group::{GROUP_BYTES_MAX, GROUP_ENTRIES_MAX, GROUP_HEADER};
+use crate::mutant::Mutant;
 use crate::record::Flush;
 
 use super::super::shared::Shared;
@@ -12,8 +13,19 @@ use super::{Fault, IDLE, LogWriter};
 impl LogWriter {
     /// Writes the run of appends, group by group, each flushed and acknowledged before the next.
     pub(super) fn write_appends(&mut self, shared: &Shared, now: Instant) -> Result<(), Fault> {
+        if Mutant::CompletionsOutOfOrder.is_active()
+            && self.run.done.len() > 1
+            && let Some((_, newest)) = self.run.done.pop_back()
+        {
+            newest(Ok(()));
+        }
         while self.run.stored < self.run.entries.len() {
-            self.write_group(shared, now)?;
+            match self.write_group(shared, now) {
+                Err(Fault::Stall(_)) if Mutant::FullDiskIgnored.is_active() => {
+                    self.run.stored = self.run.entries.len();
+                }
+                result => result?,
+            }
             self.acknowledge(shared);
         }
         // What is left to call are appends of nothing.
@@ -38,7 +50,8 @@ impl LogWriter {
         self.unflushed.1 += bytes as u64;
         self.dirty_since.get_or_insert(now);
         shared.written(count as u64, bytes as u64);
-        if shared.options().flush == Flush::Sync || group.iter().any(|entry| entry.sync) {
+        let sync = shared.options().flush == Flush::Sync || group.iter().any(|entry| entry.sync);
+        if sync && !Mutant::AckBeforeFlush.is_active() {
             self.flush(shared).map_err(Fault::Fatal)?;
             self.marker_at = Some(now + IDLE);
         }

@@ -3,6 +3,7 @@
 use crate::error::StorageError;
 use crate::format::entry::EntryId;
 use crate::format::vote::Vote;
+use crate::mutant::Mutant;
 use crate::segment::Disk;
 
 use super::super::data_dir;
@@ -86,7 +87,9 @@ impl LogWriter {
 
     /// Every append before it is made durable first: a saved vote must not vouch for what may be lost.
     fn save_vote(&mut self, shared: &Shared, vote: Vote) -> Result<(), Fault> {
-        self.mark_flushed(shared)?;
+        if !Mutant::VoteOvertakesAppends.is_active() {
+            self.mark_flushed(shared)?;
+        }
         self.vote.save(vote, self.committed_end(shared)).map_err(Fault::Fatal)
     }
 
@@ -110,7 +113,7 @@ impl LogWriter {
         } else {
             self.drop_below(shared, upto)?;
         }
-        shared.thin_checkpoints();
+        shared.boundary_stored(upto);
         Ok(())
     }
 
@@ -131,8 +134,11 @@ impl LogWriter {
         self.memberships = Memberships::new(membership.cloned(), Vec::new());
         self.dirty_since = None;
         self.unflushed = (0, 0);
+        if Mutant::InstallWithoutFence.is_active() {
+            return self.relayout(shared, self.sealed.clone(), None).map(drop);
+        }
         self.restart_behind(shared, upto)?;
-        shared.thin_checkpoints();
+        shared.boundary_stored(upto);
         Ok(())
     }
 

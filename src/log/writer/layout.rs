@@ -1,10 +1,12 @@
 //! Which segments there are: rolling, cutting, dropping. Each is one manifest change.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use crate::error::StorageError;
 use crate::format::entry::EntryId;
 use crate::format::manifest::{Boundary, Manifest, SealedMeta, SegmentMeta};
+use crate::mutant::Mutant;
 use crate::segment::active::SegmentWriter;
 use crate::segment::atomic_file::{self, ReplaceError};
 use crate::segment::offset_index::SparseIndex;
@@ -190,7 +192,14 @@ impl LogWriter {
     fn write_manifest(&self, manifest: &Manifest) -> Result<(), ReplaceError> {
         let path = self.dir.join(MANIFEST_NAME);
         let bytes = manifest.encode().map_err(|error| ReplaceError::Before(error.at(&path, 0)))?;
-        atomic_file::replace(&*self.disk, &path, &[&bytes])
+        let begins_new = manifest.active.id != self.active.segment().meta().id;
+        let unflushed = begins_new
+            && match manifest.active.base.cmp(&self.end()) {
+                Ordering::Less => Mutant::TruncationNotFlushed.is_active(),
+                Ordering::Equal => Mutant::RollNotFlushed.is_active(),
+                Ordering::Greater => Mutant::InstallNotFlushed.is_active(),
+            };
+        atomic_file::replace_with(&*self.disk, &path, &[&bytes], !unflushed)
     }
 
     fn remove_segment(&self, id: u64) {

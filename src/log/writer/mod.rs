@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use crate::error::StorageError;
 use crate::format::entry::{Entry, EntryId};
 use crate::format::group::GROUP_HEADER;
+use crate::mutant::Mutant;
 use crate::segment::active::{GroupBuffer, SegmentWriter};
 use crate::segment::sealed::SealedSegment;
 use crate::segment::{Disk, atomic_file::ReplaceError};
@@ -47,7 +48,7 @@ impl Fault {
     /// An error before anything was changed.
     fn before(error: StorageError) -> Self {
         match error {
-            StorageError::Full { .. } => Self::Stall(error),
+            StorageError::Full { .. } if !Mutant::FullDiskPoisons.is_active() => Self::Stall(error),
             other => Self::Fatal(other),
         }
     }
@@ -300,7 +301,9 @@ impl LogWriter {
         tracing::error!(error = %crate::error::with_sources(&error), "the log is poisoned");
         let error = Arc::new(error);
         shared.set_failure(&error);
-        self.failure = Some(Arc::new(error.poisoned_by()));
+        if !Mutant::WrittenAfterFailure.is_active() {
+            self.failure = Some(Arc::new(error.poisoned_by()));
+        }
         self.run.fail(&error);
         if let Some(job) = self.jobs.pop_front() {
             job.fail(&error);
