@@ -8,12 +8,16 @@ mod error;
 mod format;
 mod log;
 mod member;
+#[cfg_attr(not(feature = "mutants"), allow(unreachable_pub, reason = "public with the feature"))]
+mod mutant;
 mod node;
 mod raft;
 mod record;
 mod segment;
 #[cfg(feature = "server")]
 pub mod server;
+#[cfg(any(test, feature = "simulation"))]
+pub mod simulation;
 mod state_machine;
 mod watermarks;
 mod wire;
@@ -31,6 +35,7 @@ pub use node::{
 pub use record::{
     AppendOptions, Appended, Flush, Index, LOG_NAME_BYTES_MAX, LogId, LogName, Record, Start, Term,
 };
+pub use segment::{Access, DirEntry, Disk, DiskFile, DiskLock, LockMode};
 pub use state_machine::StateMachine;
 pub use watermarks::Watermarks;
 pub use wire::{Acceptor, BoxFuture, Duplex, TcpTransport, Transport};

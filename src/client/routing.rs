@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::cluster::{Cluster, NodeLink};
 use super::failure::{Failure, Verdict};
 use crate::error::ReadError;
+use crate::mutant::Mutant;
 use crate::record::{LogId, LogName};
 use crate::wire::LinkError;
 use crate::wire::client_protocol::{Request, Response};
@@ -285,7 +286,9 @@ fn verdict(error: &LinkError, request: &Request) -> Verdict {
     let nothing_happened = match error {
         LinkError::Unreachable { .. } | LinkError::Refused { .. } | LinkError::Busy { .. } => true,
         LinkError::TooLarge { .. } => false,
-        LinkError::Broken { .. } | LinkError::Timeout { .. } => request.changes_nothing(),
+        LinkError::Broken { .. } | LinkError::Timeout { .. } => {
+            request.changes_nothing() || Mutant::UnknownOutcomeRetried.is_active()
+        }
     };
     if nothing_happened { Verdict::Elsewhere } else { Verdict::Final }
 }

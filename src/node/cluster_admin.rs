@@ -1,12 +1,18 @@
 //! Changes of the cluster as a whole: of the system log and every other log.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::forward::AdminRequest;
-use super::inner::NodeInner;
-use crate::error::AdminError;
+use super::inner::{ADMIN_TIMEOUT, NodeInner};
+use crate::error::{AdminError, ReadError};
 use crate::member::{Member, MemberStatus, NodeId};
 use crate::record::LogId;
+
+/// Pause before the leader of the system log is asked again.
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// Changes of the cluster as a whole. Works on any node: each log's leader does its part.
 ///
@@ -42,7 +48,22 @@ impl ClusterAdmin {
     /// # Errors
     /// As `add_learner`; a node that was not added; a copy that does not catch up in time.
     pub async fn promote(&self, node: NodeId) -> Result<(), AdminError> {
-        self.each(&AdminRequest::Promote(node), false).await
+        let promote = AdminRequest::Promote(node);
+        // The system log first: logs that are made from then on have the node among their founders.
+        self.node.on_leader(LogId::SYSTEM, &promote).await?;
+        for log in self.other_logs().await? {
+            let member = self.members().into_iter().find(|status| status.member.id == node);
+            match (self.node.on_leader(log, &promote).await, member) {
+                // The log was made while the node was a learner.
+                (Err(AdminError::Invalid { .. }), Some(status)) => {
+                    let add = AdminRequest::AddLearner(status.member);
+                    self.node.on_leader(log, &add).await?;
+                    self.node.on_leader(log, &promote).await?;
+                }
+                (result, _) => drop(result?),
+            }
+        }
+        Ok(())
     }
 
     /// Removes a node, voter or learner, from all logs. Its data stays on its disk.
@@ -51,10 +72,19 @@ impl ClusterAdmin {
     /// As `add_learner`; the only voter.
     pub async fn remove(&self, node: NodeId) -> Result<(), AdminError> {
         // The system log last: until then the other nodes still talk to the one that leaves.
-        self.each(&AdminRequest::Remove(node), true).await?;
-        if node != self.node.config.node_id {
-            self.node.peers.forget(node);
+        let remove = AdminRequest::Remove(node);
+        self.each(&remove, true).await?;
+        if node == self.node.config.node_id {
+            return Ok(());
         }
+        // Logs that were made meanwhile: who loses its data after this must not vote in them.
+        for log in self.other_logs().await? {
+            match self.node.on_leader(log, &remove).await {
+                Err(_) if !self.node.catalog.lists(log) => {}
+                result => drop(result?),
+            }
+        }
+        self.node.peers.forget(node);
         Ok(())
     }
 
@@ -69,6 +99,40 @@ impl ClusterAdmin {
     /// The members, as the system log on this node has them.
     pub fn members(&self) -> Vec<MemberStatus> {
         self.node.system().map(|system| system.status().members).unwrap_or_default()
+    }
+
+    /// All logs but the system log, as of now, each of them open here.
+    async fn other_logs(&self) -> Result<Vec<LogId>, AdminError> {
+        let deadline = Instant::now() + ADMIN_TIMEOUT;
+        let timed_out = |_| AdminError::Timeout { after: ADMIN_TIMEOUT };
+        let system = self.node.system().ok_or(AdminError::Closed)?;
+        let now = loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.node.read_index(&system, left).await {
+                Ok(now) => break now,
+                Err(ReadError::NotLeader { .. } | ReadError::Unreachable { .. })
+                    if left > RETRY_PAUSE =>
+                {
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                }
+                Err(ReadError::Storage(error)) => return Err(AdminError::Storage(error)),
+                Err(ReadError::Closed) => return Err(AdminError::Closed),
+                Err(_) => return Err(AdminError::Timeout { after: ADMIN_TIMEOUT }),
+            }
+        };
+        if let Some(last) = now.checked_sub(1) {
+            let applied = tokio::time::timeout_at(deadline, system.apply.applied(last));
+            applied.await.map_err(timed_out)?;
+        }
+        let logs: Vec<LogId> = self.node.catalog.state().logs.values().map(|log| log.id).collect();
+        let mut changed = self.node.groups_changed.subscribe();
+        let deleted = |id: &LogId| !self.node.catalog.lists(*id);
+        let missing = |id: &LogId| self.node.group(*id).is_none() && !deleted(id);
+        while logs.iter().any(missing) {
+            let waited = tokio::time::timeout_at(deadline, changed.changed()).await;
+            waited.map_err(timed_out)?.map_err(|_| AdminError::Closed)?;
+        }
+        Ok(logs.into_iter().filter(|id| !deleted(id)).collect())
     }
 
     async fn each(&self, request: &AdminRequest, system_last: bool) -> Result<(), AdminError> {

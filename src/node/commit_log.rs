@@ -14,8 +14,9 @@ use super::inner::NodeInner;
 use super::log_admin::LogAdmin;
 use super::subscribe::Subscription;
 use super::ticket::Ticket;
-use crate::error::{AppendError, ReadError};
+use crate::error::{AppendError, Outcome, ReadError};
 use crate::member::Status;
+use crate::mutant::Mutant;
 use crate::raft::{AckTarget, Group, NewRecord, RoleWatch};
 use crate::record::{AppendOptions, Appended, Flush, LogId, LogName, Record, Start};
 use crate::watermarks::Watermarks;
@@ -265,6 +266,9 @@ impl CommitLog {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.node.read_index(&self.group, left).await {
                 Ok(bound) => break bound,
+                Err(_) if Mutant::BarrierRetryAnswersLocally.is_active() => {
+                    break self.group.log.watermarks().committed;
+                }
                 // An election is under way: the next leader will know.
                 Err(ReadError::NotLeader { .. } | ReadError::Unreachable { .. })
                     if left > RETRY_PAUSE =>
@@ -345,6 +349,13 @@ impl CommitLog {
         loop {
             match tokio::time::timeout_at(deadline, attempt()).await {
                 Ok(Err(AppendError::NoQuorum)) if Instant::now() + RETRY_PAUSE < deadline => {
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                }
+                Ok(Err(error))
+                    if Mutant::UnknownOutcomeRetried.is_active()
+                        && error.outcome() == Outcome::Unknown
+                        && Instant::now() + RETRY_PAUSE < deadline =>
+                {
                     tokio::time::sleep(RETRY_PAUSE).await;
                 }
                 Ok(result) => return result,

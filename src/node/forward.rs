@@ -94,13 +94,20 @@ impl NodeInner {
         log: LogId,
         request: &AdminRequest,
     ) -> Result<AdminReply, AdminError> {
-        let deadline = Instant::now() + ADMIN_TIMEOUT;
+        let begun = Instant::now();
+        let deadline = begun + ADMIN_TIMEOUT;
         loop {
             if self.is_stopping() {
                 return Err(AdminError::Closed);
             }
             let result = self.attempt(log, request, deadline).await;
             let retry = matches!(result, Err(AdminError::NotLeader { .. }));
+            // A node that lost its data, and is refused for it, never hears of the members.
+            let knows_nobody = self.system().is_none_or(|system| system.members().is_empty());
+            if retry && knows_nobody && begun.elapsed() > self.config.raft.election_timeout_max * 2
+            {
+                return Err(AdminError::NotBootstrapped);
+            }
             if !retry || Instant::now() + RETRY_PAUSE >= deadline {
                 return result;
             }
@@ -116,16 +123,41 @@ impl NodeInner {
     ) -> Result<AdminReply, AdminError> {
         let group = self.group(log).ok_or(AdminError::NotBootstrapped)?;
         let Some(leader) = group.leader() else {
-            let bootstrapped = self.identity.cluster() != 0 || !group.voters().is_empty();
-            return Err(if bootstrapped {
-                AdminError::NotLeader { leader: None }
-            } else {
-                AdminError::NotBootstrapped
-            });
+            if self.identity.cluster() == 0 && group.voters().is_empty() {
+                return Err(AdminError::NotBootstrapped);
+            }
+            return self.search(log, request, deadline).await;
         };
         if leader.id == self.config.node_id {
             return self.perform(&group, request.clone()).await;
         }
+        self.ask(&leader, log, request, deadline).await
+    }
+
+    /// Asks the other members for the leader that this node does not know: it may be no member of the log.
+    async fn search(
+        &self,
+        log: LogId,
+        request: &AdminRequest,
+        deadline: Instant,
+    ) -> Result<AdminReply, AdminError> {
+        let members = self.system().map(|system| system.members()).unwrap_or_default();
+        for member in members.into_values().filter(|member| member.id != self.config.node_id) {
+            match self.ask(&member, log, request, deadline).await {
+                Err(AdminError::NotLeader { .. }) => {}
+                result => return result,
+            }
+        }
+        Err(AdminError::NotLeader { leader: None })
+    }
+
+    async fn ask(
+        &self,
+        leader: &Member,
+        log: LogId,
+        request: &AdminRequest,
+        deadline: Instant,
+    ) -> Result<AdminReply, AdminError> {
         let frame = messages::frame(messages::ADMIN, log, request);
         let left = deadline.saturating_duration_since(Instant::now());
         let link = self.peers.link(leader.id, &leader.peer_addr, Lane::Control);

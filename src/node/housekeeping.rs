@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::inner::NodeInner;
 use crate::error::with_sources;
+use crate::raft::Lane;
 
 /// How often free space and retention are looked at.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -27,12 +28,14 @@ pub(super) async fn keep_house(node: Arc<NodeInner>) {
                     return;
                 }
                 node.remember_members();
+                node.greet();
                 continue;
             }
             _ = stopping.wait_for(|stopping| *stopping) => return,
         }
         node.check_space();
         node.remember_members();
+        node.greet();
         #[cfg(feature = "metrics")]
         super::metrics::record_gauges(&node);
     }
@@ -90,6 +93,21 @@ impl NodeInner {
             let members: BTreeSet<_> = system.members().into_keys().collect();
             if !members.is_empty() {
                 self.note_members(members, &system.committed_members(self.identity.members_at()));
+            }
+        }
+    }
+
+    /// Connects to members that this node has not met. Only who has met a node can tell, when that comes back
+    /// without its data, that it is not its old self.
+    fn greet(&self) {
+        let members = self.system().map(|system| system.members()).unwrap_or_default();
+        for member in members.into_values() {
+            if member.id != self.config.node_id && !self.identity.has_met(member.id) {
+                let link = self.peers.link(member.id, &member.peer_addr, Lane::Control);
+                tokio::spawn(async move {
+                    // Who cannot be reached now is tried again.
+                    let _ = tokio::time::timeout(INTERVAL, link.connect()).await;
+                });
             }
         }
     }

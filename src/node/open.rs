@@ -31,6 +31,8 @@ pub struct NodeBuilder {
     machines: Option<StateMachineFactory>,
     transport: Arc<dyn Transport>,
     disk: Arc<dyn Disk>,
+    #[cfg(feature = "simulation")]
+    pace: Option<crate::log::Pace>,
 }
 
 impl fmt::Debug for NodeBuilder {
@@ -41,7 +43,14 @@ impl fmt::Debug for NodeBuilder {
 
 impl NodeBuilder {
     pub(super) fn new(config: Config) -> Self {
-        Self { config, machines: None, transport: Arc::new(TcpTransport), disk: RealDisk::shared() }
+        Self {
+            config,
+            machines: None,
+            transport: Arc::new(TcpTransport),
+            disk: RealDisk::shared(),
+            #[cfg(feature = "simulation")]
+            pace: None,
+        }
     }
 
     /// Gives logs their state machines: `factory` is asked for each log that is opened or created. It must
@@ -62,11 +71,36 @@ impl NodeBuilder {
         self
     }
 
-    /// Uses another disk than the machine's.
-    #[cfg(test)]
-    pub(super) fn disk(mut self, disk: Arc<dyn Disk>) -> Self {
+    /// Uses another disk than the machine's. All that is promised of a disk is written at [`Disk`].
+    #[must_use]
+    pub fn disk(mut self, disk: Arc<dyn Disk>) -> Self {
         self.disk = disk;
         self
+    }
+
+    /// Writes and flushes in tasks of the present runtime instead of threads of its own, and waits for
+    /// `pace(directory of the log)` before each run of a log's writer, which stands for the time
+    /// that the disk takes.
+    #[cfg(feature = "simulation")]
+    #[must_use]
+    pub fn writer_tasks(
+        mut self,
+        pace: impl Fn(&std::path::Path) -> crate::BoxFuture<()> + Send + Sync + 'static,
+    ) -> Self {
+        self.pace = Some(Arc::new(pace));
+        self
+    }
+
+    fn start_writers(&self) -> Result<WriterPool, OpenError> {
+        let threads = self.config.storage.writer_threads;
+        #[cfg(feature = "simulation")]
+        if let Some(pace) = &self.pace {
+            return Ok(WriterPool::start_tasks(threads, pace));
+        }
+        let failed = |source| {
+            crate::StorageError::io("start the writer threads for", &self.config.data_dir, source)
+        };
+        Ok(WriterPool::start(threads).map_err(failed)?)
     }
 
     /// Recovers what is on disk, listens for the other nodes, and takes its place in the cluster that it
@@ -76,9 +110,11 @@ impl NodeBuilder {
     /// [`OpenError`]: nothing on disk was changed, save that an absent directory was made.
     pub async fn open(self) -> Result<Node, OpenError> {
         self.config.validate()?;
+        let dir = DataDir::open(self.disk.clone(), &self.config.data_dir, self.config.node_id)?;
+        let dir = Arc::new(dir);
+        let writers = self.start_writers()?;
         let disk = self.disk;
         let config = self.config;
-        let dir = Arc::new(DataDir::open(disk.clone(), &config.data_dir, config.node_id)?);
         let identity = Arc::new(NodeIdentity::new(config.node_id, dir.clone()));
         let listen_error = |source| OpenError::Listen { addr: config.listen.clone(), source };
         let acceptor = self.transport.bind(&config.listen).await.map_err(listen_error)?;
@@ -86,9 +122,6 @@ impl NodeBuilder {
             .with_client_addr(config.client_advertise.clone());
         let limits = wire_limits(&config);
         let peers = Peers::new(self.transport, identity.clone(), limits.clone());
-        let writers = WriterPool::start(config.storage.writer_threads).map_err(|source| {
-            crate::StorageError::io("start the writer threads for", &config.data_dir, source)
-        })?;
         let inner = Arc::new(NodeInner {
             config,
             member,

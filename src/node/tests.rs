@@ -16,7 +16,7 @@ use super::*;
 use crate::config::ByteCount;
 use crate::member::{NodeId, Role};
 use crate::segment::Disk;
-use crate::segment::test_disk::{Keep, TestDisk, Trouble};
+use crate::segment::sim_disk::{CrashPolicy, Fault, SimDisk};
 use crate::wire::Transport;
 use crate::wire::memory::MemoryTransport;
 
@@ -34,13 +34,13 @@ struct Running {
 }
 
 impl Running {
-    fn start(transport: &(impl Transport + Clone), disk: &TestDisk, id: NodeId) -> Self {
+    fn start(transport: &(impl Transport + Clone), disk: &SimDisk, id: NodeId) -> Self {
         Self::try_start(transport, disk, id, |_| {}).expect("the node opens")
     }
 
     fn try_start(
         transport: &(impl Transport + Clone),
-        disk: &TestDisk,
+        disk: &SimDisk,
         id: NodeId,
         change: impl FnOnce(&mut Config),
     ) -> Result<Self, OpenError> {
@@ -49,7 +49,7 @@ impl Running {
 
     fn try_build(
         transport: &(impl Transport + Clone),
-        disk: &TestDisk,
+        disk: &SimDisk,
         id: NodeId,
         change: impl FnOnce(&mut Config),
         build: impl FnOnce(NodeBuilder) -> NodeBuilder,
@@ -113,21 +113,22 @@ impl Running {
 }
 
 /// Where the logs of a node lie.
-fn log_dirs(disk: &TestDisk) -> usize {
-    disk.list(Path::new("/data/logs")).expect("list").len()
+fn log_dirs(disk: &SimDisk) -> usize {
+    let parent = Some(Path::new("/data/logs"));
+    disk.contents().keys().filter(|path| path.parent() == parent).count()
 }
 
 /// Stops everything at the `at`th change of the disk from now on, if `work` is not done before. True
 /// if it was.
 fn interrupted(
     running: &Running,
-    disk: &TestDisk,
+    disk: &SimDisk,
     at: u64,
     work: impl Future<Output = bool>,
 ) -> bool {
-    disk.trouble_at(disk.changes() + at, Trouble::Halt);
+    disk.fail_nth_change(at, Fault::Halt);
     let halted = async {
-        while !disk.is_halted() {
+        while !disk.is_dead() {
             // paced: the disk tells nobody.
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -136,20 +137,20 @@ fn interrupted(
         tokio::select! {
             biased;
             () = halted => false,
-            done = work => done && !disk.is_halted(),
+            done = work => done && !disk.is_dead(),
         }
     })
 }
 
 /// A node that founded a cluster of its own.
-fn alone(disk: &TestDisk) -> Running {
+fn alone(disk: &SimDisk) -> Running {
     let running = Running::start(&MemoryTransport::default(), disk, 1);
     running.bootstrap(vec![running.node.member()]);
     running
 }
 
 /// Opens a node after a crash, and waits until it leads and has its list of logs.
-fn after_crash(disk: &TestDisk) -> Running {
+fn after_crash(disk: &SimDisk) -> Running {
     let running = Running::start(&MemoryTransport::default(), disk, 1);
     let node = &running.node;
     running.until("to lead with all applied", || {
@@ -170,8 +171,8 @@ fn assert_works(running: &Running, log: &str) {
 fn a_log_works_after_a_crash_at_any_step_of_its_creation() {
     for at in 0.. {
         let mut done = false;
-        for keep in [Keep::Everything, Keep::Nothing] {
-            let disk = TestDisk::new();
+        for keep in [CrashPolicy::KeepAll, CrashPolicy::LoseAll] {
+            let disk = SimDisk::new();
             let running = alone(&disk);
             let node = &running.node;
             done = interrupted(&running, &disk, at, async {
@@ -182,7 +183,7 @@ fn a_log_works_after_a_crash_at_any_step_of_its_creation() {
                 }
             });
             running.kill();
-            let running = after_crash(&disk.crash(keep));
+            let running = after_crash(&disk.crash(&keep));
             if running.node.logs().is_empty() {
                 running.run(running.node.create_log(&name("orders"))).expect("it is not there");
             }
@@ -200,8 +201,8 @@ fn a_log_works_after_a_crash_at_any_step_of_its_creation() {
 fn a_log_works_or_is_gone_after_a_crash_at_any_step_of_its_removal() {
     for at in 0.. {
         let mut done = false;
-        for keep in [Keep::Everything, Keep::Nothing] {
-            let disk = TestDisk::new();
+        for keep in [CrashPolicy::KeepAll, CrashPolicy::LoseAll] {
+            let disk = SimDisk::new();
             let running = alone(&disk);
             let node = &running.node;
             running.run(node.create_log(&name("orders"))).expect("one node");
@@ -214,7 +215,7 @@ fn a_log_works_or_is_gone_after_a_crash_at_any_step_of_its_removal() {
                 deleted
             });
             running.kill();
-            let disk = disk.crash(keep);
+            let disk = disk.crash(&keep);
             let running = after_crash(&disk);
             if running.node.logs().is_empty() {
                 running.until("its files to go", || (log_dirs(&disk) == 1).then_some(()));
@@ -232,7 +233,7 @@ fn a_log_works_or_is_gone_after_a_crash_at_any_step_of_its_removal() {
 
 #[test]
 fn a_log_that_was_made_and_not_founded_is_founded_at_the_next_start() {
-    let disk = TestDisk::new();
+    let disk = SimDisk::new();
     let running = alone(&disk);
     let id = running.run(running.node.create_log(&name("orders"))).expect("one node").id();
     running.run(running.node.shutdown()).expect("a healthy node");
@@ -250,7 +251,7 @@ fn a_log_that_was_made_and_not_founded_is_founded_at_the_next_start() {
 #[test]
 fn a_founder_that_lost_its_data_does_not_found_a_log_again() {
     let transport = MemoryTransport::default();
-    let disks: BTreeMap<NodeId, TestDisk> = (1..=3).map(|id| (id, TestDisk::new())).collect();
+    let disks: BTreeMap<NodeId, SimDisk> = (1..=3).map(|id| (id, SimDisk::new())).collect();
     let mut nodes: BTreeMap<NodeId, Running> =
         disks.iter().map(|(id, disk)| (*id, Running::start(&transport, disk, *id))).collect();
     // A log that one node founds alone.
@@ -273,7 +274,7 @@ fn a_founder_that_lost_its_data_does_not_found_a_log_again() {
     // It leaves, loses its disk, and comes back under its number: to the list of logs first.
     second.run(admin.remove(1)).expect("a majority runs");
     first.kill();
-    let first = Running::start(&transport, &TestDisk::new(), 1);
+    let first = Running::start(&transport, &SimDisk::new(), 1);
     let back = AdminRequest::AddLearner(first.node.member());
     second.run(second.node.inner.on_leader(LogId::SYSTEM, &back)).expect("a majority runs");
     let log = first.until("the list of logs", || first.node.log("orders"));
@@ -296,7 +297,7 @@ fn a_founder_that_lost_its_data_does_not_found_a_log_again() {
 /// Three nodes that hold a log, led by node 1.
 fn three(
     transport: &(impl Transport + Clone),
-    disks: &[TestDisk],
+    disks: &[SimDisk],
     change: fn(&mut Config),
 ) -> Vec<Running> {
     let start = |(disk, id)| Running::try_start(transport, disk, id, change).expect("it opens");
@@ -317,7 +318,7 @@ fn three(
 
 #[test]
 fn a_leader_whose_disk_hangs_refuses_appends_before_it_runs_out_of_memory() {
-    let disks = [TestDisk::new(), TestDisk::new(), TestDisk::new()];
+    let disks = [SimDisk::new(), SimDisk::new(), SimDisk::new()];
     let nodes = three(&MemoryTransport::default(), &disks, |config| {
         config.raft.election_timeout_min = Duration::from_secs(1);
         config.raft.election_timeout_max = Duration::from_secs(2);
@@ -353,7 +354,7 @@ fn a_leader_whose_disk_hangs_refuses_appends_before_it_runs_out_of_memory() {
 
 #[test]
 fn a_node_may_be_shut_down_twice_at_once() {
-    let disk = TestDisk::new();
+    let disk = SimDisk::new();
     let running = alone(&disk);
     running.run(running.node.create_log(&name("orders"))).expect("one node");
     let (one, two) =
@@ -366,7 +367,7 @@ fn a_node_may_be_shut_down_twice_at_once() {
 #[test]
 fn a_log_that_was_just_made_is_stopped_with_its_node() {
     for pauses in 0..40 {
-        let disk = TestDisk::new();
+        let disk = SimDisk::new();
         let running = alone(&disk);
         let (log, stopped) = running.run(async {
             let node = running.node.clone();
@@ -395,7 +396,7 @@ fn a_log_that_was_just_made_is_stopped_with_its_node() {
 
 #[test]
 fn free_space_is_looked_at_while_retention_waits_for_the_disk() {
-    let disk = TestDisk::new();
+    let disk = SimDisk::new();
     let running = Running::try_start(&MemoryTransport::default(), &disk, 1, |config| {
         config.storage.disk_reserve = ByteCount::new(1 << 20);
         config.retention.size_max = Some(ByteCount::new(64 << 10));

@@ -27,6 +27,7 @@ use crate::error::{AppendError, OpenError, ReadError, StorageError};
 use crate::format::entry::{Batch, EntryId};
 use crate::log::{Log, LogOptions, WriterPool};
 use crate::member::{Member, NodeId};
+use crate::mutant::Mutant;
 use crate::record::{Appended, LogId, LogName};
 use crate::segment::Disk;
 use crate::state_machine::StateMachine;
@@ -147,6 +148,9 @@ impl Group {
     /// Admits an append of `bytes`, unless too much waits for its commit, or for this node's disk: followers
     /// can commit without it, so that the one does not bound the other.
     fn admit(&self, bytes: u64) -> Result<Admission, AppendError> {
+        if Mutant::AdmissionUnbounded.is_active() {
+            return self.inflight.admit(bytes, u64::MAX);
+        }
         let (held, limit) = (self.log.tail_bytes(), self.tail_max);
         if held > limit {
             return Err(AppendError::Overloaded { inflight: held, limit });
@@ -224,6 +228,9 @@ impl Group {
     /// On the leader: one past the last index that was committed when asked, confirmed by a majority.
     pub(crate) async fn read_index(&self, timeout: Duration) -> Result<u64, ReadError> {
         use openraft::errors::{LinearizableReadError, RaftError};
+        if Mutant::ReadIndexSkipped.is_active() && self.is_leader() {
+            return Ok(self.log.watermarks().committed);
+        }
         let asked = self.raft.get_read_log_id(ReadPolicy::ReadIndex);
         let answer = tokio::time::timeout(timeout, asked).await;
         match answer.map_err(|_| ReadError::NoQuorum { after: timeout })? {
@@ -338,7 +345,7 @@ pub(super) fn raft_config(config: &Config, name: &LogName) -> Result<openraft::C
         max_in_snapshot_log_to_keep: u64::MAX,
         enable_pre_vote: Some(true),
         // A leader that lost its unflushed tail would give the same log ids again.
-        enable_leader_restore: Some(false),
+        enable_leader_restore: Some(Mutant::LeaderRestored.is_active()),
         ..openraft::Config::default()
     };
     config.validate().map_err(|error| error.to_string())

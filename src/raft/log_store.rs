@@ -20,6 +20,7 @@ use super::types::{
 };
 use crate::error::with_sources;
 use crate::log::Log;
+use crate::mutant::Mutant;
 
 /// Bytes of payload read at a time to feed a state machine.
 const APPLY_READ_BYTES: usize = 1 << 20;
@@ -50,7 +51,10 @@ impl LogStore {
     }
 
     fn read(&self, from: u64, to: u64, bytes: usize, payloads: bool) -> io::Result<Vec<LogEntry>> {
-        let entries = self.log.read(from, to, bytes, payloads).map_err(to_io)?;
+        let entries = match self.log.read(from, to, bytes, payloads) {
+            Err(_) if Mutant::ReadErrorGivesNothing.is_active() => return Ok(Vec::new()),
+            result => result.map_err(to_io)?,
+        };
         // I9: openraft gets what it asked for, in order and without a hole. A log may begin behind `from`.
         let first = entries.first().map_or(from, |entry| entry.id.index);
         assert!(
@@ -101,7 +105,8 @@ impl RaftLogReader<Types> for LogStore {
 
     /// Replication reads: capped in bytes, since openraft counts entries only.
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<LogEntry>> {
-        self.read(start, end, self.request_bytes_max, true)
+        let uncapped = Mutant::RequestUncapped.is_active();
+        self.read(start, end, if uncapped { usize::MAX } else { self.request_bytes_max }, true)
     }
 
     /// Apply reads: payloads only if something looks at them.
@@ -124,7 +129,11 @@ impl RaftLogReader<Types> for LogStore {
                 Err(_) => to,
             };
             let items: Vec<io::Result<LogEntry>> = match chunk {
-                Ok(entries) if entries.is_empty() && store.holds(next) => {
+                Ok(entries)
+                    if entries.is_empty()
+                        && store.holds(next)
+                        && !Mutant::ReadErrorGivesNothing.is_active() =>
+                {
                     vec![Err(io::Error::other(format!("entry {next} of the log cannot be read")))]
                 }
                 Ok(entries) => entries.into_iter().map(Ok).collect(),
@@ -163,6 +172,14 @@ impl RaftLogStorage<Types> for LogStore {
     /// tells the callers, so that who was told can read.
     async fn save_committed(&mut self, committed: Option<RaftLogId>) -> io::Result<()> {
         if let Some(id) = committed {
+            if Mutant::CommittedShownLate.is_active() {
+                let (log, id) = (self.log.clone(), entry_id(&id));
+                tokio::spawn(async move {
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                    log.set_committed(id);
+                });
+                return Ok(());
+            }
             self.log.set_committed(entry_id(&id));
         }
         Ok(())

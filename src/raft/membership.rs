@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use openraft::ChangeMembers;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, ClientWriteResponse};
+use openraft::{ChangeMembers, Membership};
 
 use super::group::Group;
 use super::messages;
@@ -36,7 +36,8 @@ impl Group {
 
     /// Makes a learner a voter, once it has caught up.
     pub(crate) async fn promote(&self, node: NodeId, timeout: Duration) -> Result<(), AdminError> {
-        if self.voters().contains(&node) {
+        let settled = self.settled(timeout).await?;
+        if settled.get_joint_config().len() == 1 && settled.voter_ids().any(|id| id == node) {
             return Ok(());
         }
         self.caught_up(node, timeout).await?;
@@ -58,8 +59,8 @@ impl Group {
 
     /// Removes a voter or learner.
     pub(crate) async fn remove(&self, node: NodeId, timeout: Duration) -> Result<(), AdminError> {
-        let members = self.members();
-        if !members.contains_key(&node) {
+        let settled = self.settled(timeout).await?;
+        if settled.get_joint_config().len() == 1 && settled.get_node(&node).is_none() {
             return Ok(());
         }
         let voters = self.voters();
@@ -193,6 +194,27 @@ impl Group {
         };
         let memberships = self.log.memberships_since(index);
         memberships.is_some_and(|held| !held.is_empty() && held.iter().all(is_member))
+    }
+
+    /// The members, once the last change of them is committed. It may be a joint one, whose leader was lost before
+    /// it could finish it: then the next change does.
+    ///
+    /// Until then nothing is done: a removed node's data may be needed, and an added one does not count for sure.
+    async fn settled(&self, timeout: Duration) -> Result<Membership<NodeId, Address>, AdminError> {
+        let wait = self.raft.wait(Some(timeout));
+        let settled = wait.metrics(
+            |now| {
+                let leads = now.current_leader == Some(self.node);
+                !leads || now.membership_config.log_id() == now.committed_membership_config.log_id()
+            },
+            "the last change of members",
+        );
+        let now = settled.await.map_err(|_| AdminError::Timeout { after: timeout })?;
+        if now.current_leader == Some(self.node) {
+            Ok(now.membership_config.membership().clone())
+        } else {
+            Err(AdminError::NotLeader { leader: self.leader() })
+        }
     }
 
     async fn change(

@@ -10,7 +10,7 @@ use super::types::{
 };
 use crate::error::with_sources;
 use crate::format::codec;
-use crate::format::entry::{Entry, EntryId};
+use crate::format::entry::{Entry, EntryId, WIRE_SALT};
 use crate::log::Vote;
 use crate::record::LogId;
 use crate::wire::{Frame, OutFrame};
@@ -171,7 +171,7 @@ pub(crate) fn encode_append(log: LogId, request: AppendEntriesRequest<Types>) ->
     let mut joined = BytesMut::with_capacity(request.entries.len() * 64);
     for entry in request.entries {
         let entry = entry_from_raft(entry);
-        joined.extend_from_slice(&entry.encode_header());
+        joined.extend_from_slice(&entry.encode_header(WIRE_SALT));
         if entry.payload.len() < JOIN_BYTES {
             joined.extend_from_slice(&entry.payload);
         } else {

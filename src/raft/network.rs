@@ -20,8 +20,12 @@ use openraft::raft::{
 use super::messages::{self, BadMessage, SnapshotHead};
 use super::peers::{Lane, Peers, RETRY_PAUSE};
 use super::state_machine::{Checkpoint, RaftSnapshot};
-use super::types::{Address, RaftLogId, RaftVote, Types, entry_id, stored_membership};
+use super::types::{
+    Address, RaftLogId, RaftVote, Types, entry_id, raft_log_id, stored_membership, stored_vote,
+};
+use crate::format::entry::EntryId;
 use crate::member::NodeId;
+use crate::mutant::Mutant;
 use crate::record::LogId;
 use crate::wire::{Frame, Link, LinkError, OutFrame, Pending};
 
@@ -166,11 +170,13 @@ impl RaftNetworkV2<Types> for PeerClient {
                 Box::pin(stream::unfold(Some(pipeline), |pipeline| async move {
                     let mut pipeline = pipeline?;
                     match pipeline.next_response().await? {
-                        Ok(response) => {
-                            let goes_on = response.is_ok();
-                            Some((Ok(response), goes_on.then_some(pipeline)))
+                        Ok(Ok(response)) => Some((Ok(Ok(response)), Some(pipeline))),
+                        end => {
+                            if Mutant::RequestStreamLeaked.is_active() {
+                                std::mem::forget(pipeline);
+                            }
+                            Some((end, None))
                         }
-                        Err(error) => Some((Err(error), None)),
                     }
                 }));
             Ok(responses)
@@ -192,6 +198,9 @@ impl RaftNetworkV2<Types> for PeerClient {
         request: VoteRequest<Types>,
         option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        if Mutant::PreVoteGranted.is_active() {
+            return Ok(VoteResponse::new(request.vote, request.last_log_id, true));
+        }
         let frame = messages::encode_vote(messages::PRE_VOTE, self.log, &request);
         let response = self.insist(RPCTypes::Vote, frame, option.hard_ttl()).await?;
         messages::decode_vote_reply(&response).map_err(|error| nonsense(&error))
@@ -202,6 +211,9 @@ impl RaftNetworkV2<Types> for PeerClient {
         request: TransferLeaderRequest<Types>,
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<Types>, RPCError<Types>> {
+        if Mutant::TransferNotSent.is_active() {
+            return Ok(Ok(()));
+        }
         let frame = messages::encode_transfer(self.log, &request);
         let response = self.insist(RPCTypes::TransferLeader, frame, option.hard_ttl()).await?;
         messages::accepted::<()>(&response).map_err(|error| nonsense(&error))?;
@@ -330,7 +342,11 @@ impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Pipeline<'_, S> {
             self.connected = true;
         }
         let prev = request.prev_log_id;
-        let last = request.entries.last().map(|entry| entry.log_id).or(prev);
+        let mut last = request.entries.last().map(|entry| entry.log_id).or(prev);
+        if Mutant::PriorTermCounted.is_active() {
+            let term = stored_vote(&request.vote).term;
+            last = last.map(|id| raft_log_id(EntryId { term, index: id.index }));
+        }
         let frame = messages::encode_append(self.client.log, request);
         let response = self.client.bulk.start(frame);
         let response =
@@ -345,8 +361,16 @@ impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Pipeline<'_, S> {
     ) -> Result<StreamAppendResult<Types>, RPCError<Types>> {
         let sent = self.sent.pop_front();
         let frame = answer.map_err(|error| self.client.error(RPCTypes::AppendEntries, &error))?;
-        let reply = messages::decode_append_reply(&frame).map_err(|error| nonsense(&error))?;
-        let (prev, last) = sent.map_or((None, None), |sent| (sent.prev, sent.last));
+        let mut reply = messages::decode_append_reply(&frame).map_err(|error| nonsense(&error))?;
+        if Mutant::ConflictTakenForSuccess.is_active()
+            && matches!(reply, AppendEntriesResponse::Conflict)
+        {
+            reply = AppendEntriesResponse::Success;
+        }
+        let (prev, mut last) = sent.map_or((None, None), |sent| (sent.prev, sent.last));
+        if Mutant::AckCoversAllSent.is_active() {
+            last = self.sent.back().map_or(last, |newest| newest.last);
+        }
         if matches!(reply, AppendEntriesResponse::Conflict) && prev.is_none() {
             // Nothing precedes the first entry, so nothing can conflict with it.
             return Err(nonsense(&BadMessage::new("conflict at the begin of the log")));

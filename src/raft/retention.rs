@@ -11,6 +11,7 @@ use crate::config::Retention;
 use crate::error::AdminError;
 use crate::format::entry::EntryId;
 use crate::log::SegmentInfo;
+use crate::mutant::Mutant;
 
 /// The last entry of the newest sealed segment that `retention` lets go; none if none.
 fn expired(segments: &[SegmentInfo], retention: &Retention, now_ms: u64) -> Option<EntryId> {
@@ -66,10 +67,12 @@ impl Group {
         last: EntryId,
         timeout: Duration,
     ) -> Result<Option<u64>, AdminError> {
-        let applied = self.apply.applied_end();
+        let applied = match Mutant::BoundaryPassesApplied.is_active() {
+            true => u64::MAX,
+            false => self.apply.applied_end(),
+        };
         let target = if self.has_machine {
-            let fits = |id: &EntryId| id.index <= last.index && id.index < applied;
-            self.log.checkpoints().into_iter().rfind(fits)
+            self.log.pin_checkpoint(|id| id.index <= last.index && id.index < applied)
         } else {
             Some(last).filter(|id| id.index < applied)
         };

@@ -21,6 +21,7 @@ use super::types::{
 use crate::error::{StorageError, with_sources};
 use crate::format::entry::{Batch, EntryId};
 use crate::log::Log;
+use crate::mutant::Mutant;
 use crate::record::Record;
 use crate::state_machine::StateMachine;
 
@@ -113,7 +114,8 @@ fn newest_checkpoint(log: &Log) -> Result<Option<(EntryId, Bytes)>, StorageError
     let (purged, committed) = (log.purged(), log.committed());
     let mut damaged = None;
     let held = log.checkpoints().into_iter();
-    for id in held.rev().filter(|id| Some(*id) <= committed && Some(*id) >= purged) {
+    let applied = |id: EntryId| Some(id) <= committed || Mutant::AppliedNotClamped.is_active();
+    for id in held.rev().filter(|id| applied(*id) && Some(*id) >= purged) {
         match log.load_checkpoint(id) {
             Ok(state) => return Ok(Some((id, state))),
             Err(error) => {
@@ -168,7 +170,7 @@ impl LogStateMachine {
 
     fn apply_record(&mut self, record: Record, batch: Batch) -> Bytes {
         let Some(user) = &mut self.user else { return Bytes::new() };
-        if batch.count <= 1 {
+        if batch.count <= 1 || Mutant::BrokenBatchApplied.is_active() {
             user.batch.clear();
             return user.machine().apply(&record);
         }
@@ -298,7 +300,7 @@ impl RaftStateMachine<Types> for LogStateMachine {
         let id = self.shared.target().or(self.applied).max(self.log.purged());
         // I8: the boundary never passes what is applied.
         assert!(
-            id <= self.applied.max(self.log.purged()),
+            id <= self.applied.max(self.log.purged()) || Mutant::BoundaryPassesApplied.is_active(),
             "I8: boundary {id:?} is not applied yet"
         );
         let snapshot = match id {

@@ -21,12 +21,12 @@ use super::state_machine::{ApplyShared, LogStateMachine};
 use super::types::{LogEntry, Proposal, RaftVote, Types, raft_log_id};
 use super::*;
 use crate::config::Config;
-use crate::format::entry::{Batch, EntryId};
+use crate::format::entry::{Batch, Entry, EntryId, EntryKind};
 use crate::log::{Log, LogOptions, WriterPool};
 use crate::member::{Member, NodeId};
 use crate::record::{Flush, LogId, LogName};
 use crate::segment::RealDisk;
-use crate::segment::test_disk::{Keep, TestDisk};
+use crate::segment::sim_disk::{CrashPolicy, SimDisk};
 use crate::wire::memory::MemoryTransport;
 use crate::wire::{Hello, Protocol, WireLimits};
 
@@ -88,7 +88,7 @@ fn config() -> Config {
 }
 
 /// The group of node 1, which reaches nobody.
-async fn group(disk: &TestDisk, config: &Config) -> Arc<Group> {
+async fn group(disk: &SimDisk, config: &Config) -> Arc<Group> {
     let limits = WireLimits {
         frame_bytes_max: 1 << 20,
         queue_bytes_max: 1 << 20,
@@ -122,6 +122,32 @@ fn proposal(batch: Batch) -> Proposal {
     Proposal { payload_crc: crc32fast::hash(&payload), payload, sync: false, batch }
 }
 
+#[tokio::test]
+async fn replication_reads_keep_to_their_byte_cap() {
+    use openraft::RaftLogReader as _;
+    let writers = WriterPool::start(1).expect("a thread");
+    let options = LogOptions {
+        log_id: LogId(1),
+        flush: Flush::Sync,
+        flush_interval: Duration::from_millis(50),
+        segment_size: 64 << 10,
+        tail_cache_max: 1 << 20,
+        observer: None,
+    };
+    let disk = SimDisk::new().shared();
+    let log = Log::open(disk, Path::new("/log"), options, &writers).expect("a new log");
+    let payload = Bytes::from(vec![7; 1000]);
+    let record =
+        |index| Entry::new(id(1, index), EntryKind::Record, false, Batch::SINGLE, payload.clone());
+    log.append((0..10).map(record).collect(), Box::new(drop));
+    let metrics = Arc::new(GroupMetrics::new(&LogName::system()));
+    for (cap, expected) in [(3500, 3), (10, 1), (1 << 20, 10)] {
+        let mut store = LogStore::new(log.clone(), cap, false, metrics.clone());
+        let entries = store.limited_get_log_entries(0, 10).await.expect("a healthy disk");
+        assert_eq!(entries.len(), expected, "a cap of {cap} bytes");
+    }
+}
+
 /// Lets time pass in which something must not happen.
 async fn meanwhile() {
     // paced: that nothing happens can only be seen over time.
@@ -146,7 +172,7 @@ async fn a_vote_does_not_answer_for_an_append_that_was_not_flushed() {
 }
 
 async fn vote_while_an_append_waits(flush: Flush) {
-    let disk = TestDisk::new();
+    let disk = SimDisk::new();
     let mut config = config();
     config.storage.flush = flush;
     config.storage.flush_interval = Duration::from_secs(1000);
@@ -185,7 +211,7 @@ async fn vote_while_an_append_waits(flush: Flush) {
     disk.hold_flushes(false);
     assert!(voted.await.expect("no panic").vote_granted);
     let _ = appended.await.expect("no panic");
-    let after = group(&disk.crash(Keep::Nothing), &config).await;
+    let after = group(&disk.crash(&CrashPolicy::LoseAll), &config).await;
     assert_eq!(after.log.last_id(), Some(id(4, 1)), "it was answered");
     assert_eq!(after.log.vote().map(|vote| (vote.term, vote.voted_for)), Some((5, 3)));
 }
@@ -195,19 +221,19 @@ async fn a_restarted_leader_leads_again_only_after_an_election() {
     let config = config();
     let raft = raft_config(&config, &LogName::system()).expect("valid");
     assert_eq!(raft.enable_leader_restore, Some(false));
-    let disk = TestDisk::new();
+    let disk = SimDisk::new();
     let leader = group(&disk, &config).await;
     leader.initialize(&[Member::new(1, "alone:1")]).await.expect("it is new");
     until("it to lead", || leader.is_leader()).await;
     let old = leader.status().term;
-    for keep in [Keep::Everything, Keep::Nothing] {
-        let again = group(&disk.crash(keep), &config).await;
+    for keep in [CrashPolicy::KeepAll, CrashPolicy::LoseAll] {
+        let again = group(&disk.after_crash(&keep), &config).await;
         until("it to lead", || again.status().role == crate::Role::Leader).await;
         assert!(again.status().term > old, "it took its old term up again: {keep:?}");
     }
     leader.stop().await.expect("a healthy disk");
     // With others it does not lead at all until they have voted.
-    let disk = TestDisk::new();
+    let disk = SimDisk::new();
     let follower = group(&disk, &config).await;
     let members = [1, 2, 3].map(|id| Member::new(id, format!("nobody{id}:1")));
     follower.initialize(&members).await.expect("it is new");
@@ -235,7 +261,7 @@ fn options() -> LogOptions {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_counts_as_in_flight_until_it_is_committed_even_if_nobody_waits() {
-    let disk = TestDisk::new();
+    let disk = SimDisk::new();
     let leader = group(&disk, &config()).await;
     leader.initialize(&[Member::new(1, "alone:1")]).await.expect("it is new");
     let record = || NewRecord {

@@ -17,6 +17,7 @@ use crate::format::codec;
 use crate::format::entry::{Batch, Entry, EntryId, EntryKind};
 use crate::log::{StoredMembership, Vote};
 use crate::member::{Member, NodeId};
+use crate::mutant::Mutant;
 
 /// What a leader is asked to replicate: one record. Moving it moves a handle, not the payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,8 +130,11 @@ struct MembershipV1 {
 }
 
 pub(crate) fn encode_membership(membership: &Membership<NodeId, Address>) -> Bytes {
-    let configs =
+    let mut configs: Vec<Vec<NodeId>> =
         membership.get_joint_config().iter().map(|set| set.iter().copied().collect()).collect();
+    if Mutant::JointConfigSkipped.is_active() {
+        configs.drain(..configs.len().saturating_sub(1));
+    }
     let nodes = membership.nodes().map(|(id, node)| (*id, node.clone())).collect();
     Bytes::from(codec::encode(&MembershipV1 { configs, nodes }))
 }

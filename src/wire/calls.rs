@@ -10,6 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::outbound::SendError;
 use super::{Frame, LinkError, OutFrame, Outbound, kind};
+use crate::mutant::Mutant;
 use crate::record::LogId;
 
 /// Requests that may wait for a response on one connection.
@@ -118,7 +119,10 @@ impl Calls {
                 Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
             };
         }
-        let waiter = waiting.waiters.remove(&frame.correlation);
+        let mut waiter = waiting.waiters.remove(&frame.correlation);
+        if waiter.is_none() && Mutant::StaleReplyAccepted.is_active() {
+            waiter = waiting.waiters.pop_first().map(|(_, oldest)| oldest);
+        }
         drop(waiting);
         if let Some(Waiter::Response(response, room)) = waiter {
             drop(room);

@@ -31,6 +31,16 @@ struct Links {
     waiting: HashMap<(u64, Way), Waker>,
     /// Numbers given to dials.
     dials: u64,
+    bites: Bites,
+}
+
+/// How often faults of the network took effect.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Bites {
+    /// Writes and dials that a cut held up.
+    pub(crate) held: u64,
+    /// Reads and writes that failed since their connection had been reset.
+    pub(crate) broken: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -104,6 +114,11 @@ impl Network {
         });
     }
 
+    /// How often its faults took effect so far.
+    pub(crate) fn bites(&self) -> Bites {
+        self.links().bites
+    }
+
     fn links(&self) -> MutexGuard<'_, Links> {
         self.0.lock().expect("no panic under this lock")
     }
@@ -139,6 +154,7 @@ impl Transport for FaultyTransport {
                 let mut links = network.links();
                 if links.cut.contains(&(from, to)) || links.cut.contains(&(to, from)) {
                     links.waiting.insert((dial, Way::Dial), cx.waker().clone());
+                    links.bites.held += 1;
                     return Poll::Pending;
                 }
                 Poll::Ready(())
@@ -208,11 +224,14 @@ impl FaultyStream {
         let mut links = self.network.links();
         let resets = links.resets.get(&pair(self.from, self.to)).copied().unwrap_or(0);
         if resets != self.resets {
+            links.bites.broken += 1;
             return Poll::Ready(Err(io::Error::from(io::ErrorKind::ConnectionReset)));
         }
         // Registered even if bytes may pass, so that who waits for some hears of a later reset.
         links.waiting.insert((self.dial, way), cx.waker().clone());
         if links.cut.contains(&ends) {
+            // Who waits to read may wait for nothing.
+            links.bites.held += u64::from(way == Way::Out);
             return Poll::Pending;
         }
         Poll::Ready(Ok(links.left.get(&ends).copied().unwrap_or(usize::MAX).max(1)))

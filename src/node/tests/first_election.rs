@@ -34,7 +34,7 @@ fn three_gated(gate: &Gate) -> Vec<Running> {
         .map(|id| {
             let gate = gate.clone();
             let opened =
-                Running::try_build(&transport, &TestDisk::new(), id, one_election, |builder| {
+                Running::try_build(&transport, &SimDisk::new(), id, one_election, |builder| {
                     builder.state_machines(move |_: &LogName| {
                         if id != 1 {
                             // The node's other tasks go on meanwhile.
@@ -71,7 +71,7 @@ fn a_new_log_gets_its_leader_from_nodes_that_open_it_after_the_first_vote() {
 #[test]
 fn a_new_cluster_gets_its_leader_from_nodes_that_start_after_the_first_vote() {
     let transport = MemoryTransport::default();
-    let start = |id| Running::try_start(&transport, &TestDisk::new(), id, one_election);
+    let start = |id| Running::try_start(&transport, &SimDisk::new(), id, one_election);
     let mut nodes = vec![start(1).expect("it opens")];
     let first = nodes[0].node.clone();
     let members = (1..=3).map(|id| Member::new(id, format!("node{id}:1")));
@@ -87,9 +87,8 @@ fn a_new_cluster_gets_its_leader_from_nodes_that_start_after_the_first_vote() {
 
 #[test]
 fn a_vote_for_a_log_that_was_deleted_is_refused_at_once() {
-    let running =
-        Running::try_start(&MemoryTransport::default(), &TestDisk::new(), 1, one_election)
-            .expect("it opens");
+    let running = Running::try_start(&MemoryTransport::default(), &SimDisk::new(), 1, one_election)
+        .expect("it opens");
     running.bootstrap(vec![running.node.member()]);
     let id = running.run(running.node.create_log(&name("orders"))).expect("one node").id();
     running.run(running.node.delete_log(&name("orders"))).expect("one node");

@@ -76,7 +76,7 @@ impl AsyncWrite for SlowStream {
 
 #[test]
 fn appends_on_a_slow_link_do_not_keep_heartbeats_back() {
-    let disks = [TestDisk::new(), TestDisk::new(), TestDisk::new()];
+    let disks = [SimDisk::new(), SimDisk::new(), SimDisk::new()];
     let rate = Arc::new(AtomicUsize::new(usize::MAX >> 16));
     let transport =
         SlowTransport { inner: MemoryTransport::default(), bytes_a_second: rate.clone() };

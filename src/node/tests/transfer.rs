@@ -12,7 +12,7 @@ fn slow(config: &mut Config) {
 /// Three nodes led by the first, of which the third has just been started again.
 fn three_with_a_new_start() -> Vec<Running> {
     let transport = MemoryTransport::default();
-    let disks = [TestDisk::new(), TestDisk::new(), TestDisk::new()];
+    let disks = [SimDisk::new(), SimDisk::new(), SimDisk::new()];
     let mut nodes = three(&transport, &disks, slow);
     let ends = |running: &Running| -> Vec<u64> {
         running.node.statuses().iter().map(|status| status.end).collect()
@@ -20,7 +20,7 @@ fn three_with_a_new_start() -> Vec<Running> {
     let third = nodes.pop().expect("three");
     third.until("all that the leader holds", || (ends(&third) == ends(&nodes[0])).then_some(()));
     third.kill();
-    let disk = disks[2].crash(Keep::Everything);
+    let disk = disks[2].crash(&CrashPolicy::KeepAll);
     nodes.push(Running::try_start(&transport, &disk, 3, slow).expect("it opens"));
     nodes
 }

@@ -58,7 +58,7 @@ fn record(at: EntryId, batch: Batch) -> LogEntry {
 
 #[tokio::test]
 async fn a_batch_that_was_never_finished_does_not_keep_checkpoints_from_being_taken() {
-    let disk = TestDisk::new();
+    let disk = SimDisk::new();
     let writers = WriterPool::start(1).expect("a thread");
     let log = Log::open(Arc::new(disk), Path::new("/log"), options(), &writers).expect("new");
     let kept = Kept::default();
@@ -84,7 +84,7 @@ async fn a_batch_that_was_never_finished_does_not_keep_checkpoints_from_being_ta
 
 #[tokio::test]
 async fn a_damaged_checkpoint_is_passed_over_if_an_older_one_will_do() {
-    let disk = TestDisk::new();
+    let disk = SimDisk::new();
     let writers = WriterPool::start(1).expect("a thread");
     let log =
         Log::open(Arc::new(disk.clone()), Path::new("/log"), options(), &writers).expect("new");

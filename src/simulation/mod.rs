@@ -1,0 +1,29 @@
+//! What a simulation of whole nodes needs (feature `simulation`).
+//!
+//! A node touches the outside through three seams: [`Disk`](crate::Disk) (files, the wall clock, random
+//! numbers), [`Transport`](crate::Transport) (connections) and tokio (time and tasks). Give
+//! [`NodeBuilder`](crate::NodeBuilder) a disk, a transport and
+//! [`writer_tasks`](crate::NodeBuilder::writer_tasks), and run it on a current-thread runtime with a paused
+//! clock: then it starts no thread, and does the same each time.
+//!
+//! [`SimDisk`] is such a disk: it loses, tears, damages and refuses what it is told to. [`StoredLog`] and
+//! [`StoredDir`] are for tests of the storage alone.
+
+mod durable;
+pub mod formats;
+mod stored_dir;
+mod stored_log;
+
+pub use durable::{DurableEntry, DurableKind, DurableLog, DurableVote};
+pub use stored_dir::{StoredDir, inspect, verify};
+pub use stored_log::{
+    StoredChange, StoredEntry, StoredId, StoredKind, StoredLog, StoredLogOptions, StoredMembers,
+    StoredVote, Submitted,
+};
+
+#[cfg(feature = "mutants")]
+pub use crate::mutant::{Mutant, mutant_reached, select_mutant};
+pub use crate::segment::sim_disk::{
+    ChangePart, Contents, Counts, CrashPolicy, Damage, Fault, FaultKind, Image, Kept, Latency,
+    OpKind, Operation, Ops, PendingChange, Rule, SECTOR, SimDisk, TornRest, Tracer, When,
+};
