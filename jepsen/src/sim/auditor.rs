@@ -1,0 +1,156 @@
+//! The ack auditor: whoever is told that an append is committed must find it durable on a quorum.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use quorumlog::simulation::{DurableLog, DurableVote, SimDisk};
+use quorumlog::{LogId, Node, StorageError};
+
+use super::node::data_dir;
+
+/// Looks at the durable images of all nodes, and remembers what it has read.
+pub(crate) struct Auditor {
+    /// False where acknowledgements do not promise durability.
+    promised: bool,
+    disks: BTreeMap<u64, SimDisk>,
+    logs: BTreeMap<(u64, LogId), DurableLog>,
+    /// What nodes durably held when they lost it as members: that was promised, and is not broken by a loss that
+    /// comes between the commit and its acknowledgement.
+    lost: BTreeMap<(u64, LogId), DurableLog>,
+    /// The voters of each log, as each node said last.
+    voters: BTreeMap<(LogId, u64), BTreeSet<u64>>,
+    /// Nodes whose disks were damaged: what they hold cannot be told.
+    damaged: BTreeSet<u64>,
+    audited: u64,
+}
+
+impl Auditor {
+    pub(crate) fn new(promised: bool) -> Self {
+        Self {
+            promised,
+            disks: BTreeMap::new(),
+            logs: BTreeMap::new(),
+            lost: BTreeMap::new(),
+            voters: BTreeMap::new(),
+            damaged: BTreeSet::new(),
+            audited: 0,
+        }
+    }
+
+    /// A node has this disk from now on. `fresh` if nothing of the old one is on it.
+    pub(crate) fn set_disk(&mut self, node: u64, disk: SimDisk, fresh: bool) {
+        if fresh {
+            self.damaged.remove(&node);
+            let ids: Vec<LogId> =
+                self.logs.keys().filter(|(owner, _)| *owner == node).map(|(_, log)| *log).collect();
+            for log in ids {
+                // What cannot be read is not counted.
+                let _ = self.durable(node, log);
+                let held = self.logs.remove(&(node, log));
+                self.lost.extend(held.map(|held| ((node, log), held)));
+            }
+        }
+        self.disks.insert(node, disk);
+    }
+
+    /// A node's disk was damaged.
+    pub(crate) fn note_damage(&mut self, node: u64) {
+        self.damaged.insert(node);
+    }
+
+    /// Acknowledgements that were looked at.
+    pub(crate) fn audited(&self) -> u64 {
+        self.audited
+    }
+
+    /// Takes note of who votes, as the nodes have it.
+    pub(crate) fn note_voters(&mut self, nodes: &[(u64, Node)]) {
+        for (id, node) in nodes {
+            for status in node.statuses() {
+                let members = status.members.into_iter().filter(|member| member.voter);
+                let voters: BTreeSet<u64> = members.map(|member| member.member.id).collect();
+                if !voters.is_empty() {
+                    self.voters.insert((LogId(status.log_id), *id), voters);
+                }
+            }
+        }
+    }
+
+    /// What a node durably holds of a log, read anew.
+    pub(crate) fn durable(&mut self, node: u64, log: LogId) -> Result<&DurableLog, StorageError> {
+        let durable = self.logs.entry((node, log));
+        let durable = durable.or_insert_with(|| DurableLog::new(data_dir(), log));
+        if let Some(disk) = self.disks.get(&node) {
+            durable.refresh(disk)?;
+        }
+        Ok(durable)
+    }
+
+    /// A node's durable vote in a log.
+    pub(crate) fn vote(&mut self, node: u64, log: LogId) -> Option<DurableVote> {
+        let durable = self.logs.entry((node, log));
+        let durable = durable.or_insert_with(|| DurableLog::new(data_dir(), log));
+        durable.vote(self.disks.get(&node)?)
+    }
+
+    /// `payloads` were acknowledged from `index` on: some quorum must durably hold them. `nodes` gives those
+    /// that run, in case that the voters have just changed.
+    pub(crate) fn audit(
+        &mut self,
+        log: LogId,
+        index: u64,
+        payloads: &[Bytes],
+        nodes: impl FnOnce() -> Vec<(u64, Node)>,
+    ) -> Result<(), String> {
+        if !self.promised {
+            return Ok(());
+        }
+        self.audited += 1;
+        let ids: Vec<u64> = self.disks.keys().copied().collect();
+        let holders: BTreeSet<u64> =
+            ids.into_iter().filter(|id| self.holds(*id, log, index, payloads)).collect();
+        if self.is_quorum(log, &holders) {
+            return Ok(());
+        }
+        self.note_voters(&nodes());
+        if self.is_quorum(log, &holders) {
+            return Ok(());
+        }
+        let voters: BTreeSet<_> = self
+            .voters
+            .iter()
+            .filter(|((of, _), _)| *of == log)
+            .map(|(_, voters)| voters)
+            .collect();
+        Err(format!(
+            "index {index} ({} records) was acknowledged and is durable on nodes {holders:?} only; \
+             voters are {voters:?}",
+            payloads.len()
+        ))
+    }
+
+    fn is_quorum(&self, log: LogId, holders: &BTreeSet<u64>) -> bool {
+        let configs = self.voters.iter().filter(|((of, _), _)| *of == log);
+        configs
+            .into_iter()
+            .any(|(_, voters)| voters.intersection(holders).count() * 2 > voters.len())
+    }
+
+    fn holds(&mut self, node: u64, log: LogId, index: u64, payloads: &[Bytes]) -> bool {
+        let held = |durable: &DurableLog| {
+            let last = index + payloads.len() as u64 - 1;
+            let gone = durable.boundary().is_some_and(|(boundary, _)| boundary >= last);
+            let same = |(index, payload): (u64, &Bytes)| {
+                let gone = durable.boundary().is_some_and(|(boundary, _)| boundary >= index);
+                gone || durable.entry(index).is_some_and(|entry| entry.payload == *payload)
+            };
+            gone || (index..).zip(payloads).all(same)
+        };
+        let known = [self.logs.get(&(node, log)), self.lost.get(&(node, log))];
+        if known.into_iter().flatten().any(held) {
+            return true;
+        }
+        let damaged = self.damaged.contains(&node);
+        self.durable(node, log).map_or(damaged, held)
+    }
+}

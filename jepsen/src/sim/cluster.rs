@@ -1,0 +1,362 @@
+//! The machines of a run: nodes on simulated disks, started, crashed, started again, and watched.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use quorumlog::simulation::{CrashPolicy, FaultKind, SimDisk};
+use quorumlog::{LogId, Node, Role, Status};
+
+use super::machine::States;
+use super::node::{self, NodeSetup, Pace, host_of};
+use super::profile::Profile;
+use super::random::Random;
+use super::shared::Shared;
+use crate::cluster::{Observation, Vote};
+use crate::world::{Death, Latency, Mode, Network, NetworkConfig, Outcome, World, WorldConfig};
+
+/// How often nodes are looked after, and looked at.
+const CARE_MS: u64 = 10;
+const OBSERVE_MS: u64 = 20;
+/// Pause before a node that stopped itself is started again.
+const RESTART_MS: u64 = 30;
+
+/// How a node goes down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Crash {
+    /// The process dies.
+    Process,
+    /// The power fails; the number says what is left of what was not flushed.
+    Power(u64),
+}
+
+impl Crash {
+    fn policy(self) -> CrashPolicy {
+        match self {
+            Self::Process => CrashPolicy::KeepAll,
+            Self::Power(seed) if seed % 4 == 0 => CrashPolicy::LoseAll,
+            Self::Power(seed) => CrashPolicy::Random(seed),
+        }
+    }
+
+    fn death(self) -> Death {
+        match self {
+            Self::Process => Death::Process,
+            Self::Power(_) => Death::Power,
+        }
+    }
+}
+
+/// One machine, whether its node runs or not.
+pub(crate) struct Machine {
+    pub(crate) disk: SimDisk,
+    pub(crate) pace: Arc<Pace>,
+    /// Counts data directories.
+    incarnation: u64,
+    /// Starts with this data directory.
+    restarts: u64,
+    pub(crate) restart_at: Option<u64>,
+    /// What a halt of the disk is, if one is due.
+    pub(crate) halts_as: Option<Crash>,
+    /// Faults of the disk before the last start.
+    faults_before: u64,
+    /// Stored bytes were changed: the node may refuse to go on until it is replaced.
+    pub(crate) damaged: bool,
+    /// It lost its data and is to be refused until it is replaced.
+    pub(crate) wiped: bool,
+}
+
+impl Machine {
+    /// Faults that a node may stop for.
+    fn faults(&self) -> u64 {
+        let counts = self.disk.counts();
+        let kinds = [
+            FaultKind::Eio,
+            FaultKind::NoSpace,
+            FaultKind::Short,
+            FaultKind::Halt,
+            FaultKind::TornFlush,
+        ];
+        kinds.into_iter().map(|kind| counts.faults(kind)).sum()
+    }
+}
+
+/// All machines, and the world that they are in.
+pub(crate) struct Cluster {
+    pub(crate) world: World,
+    pub(crate) network: Network,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) states: States,
+    pub(crate) machines: BTreeMap<u64, Machine>,
+    lives: u64,
+    /// Started nodes, the first time included.
+    pub(crate) starts: u64,
+    begins: BTreeMap<LogId, u64>,
+}
+
+impl Cluster {
+    /// Machines of this profile, switched off.
+    pub(crate) fn new(profile: Profile, trace_bytes_max: usize) -> Self {
+        let mut config = WorldConfig::new(profile.seed);
+        config.trace_bytes_max = trace_bytes_max;
+        let latency = Latency::millis(profile.latency_ms.start, profile.latency_ms.end - 1);
+        config.network = NetworkConfig {
+            mode: if profile.bus { Mode::Bus } else { Mode::Streams },
+            latency,
+            connect_retry: Duration::from_millis(40),
+            give_up: Duration::from_millis(1_500),
+            retransmit: Duration::from_millis(20),
+            ..NetworkConfig::default()
+        };
+        let world = World::new(config);
+        let shared = Arc::new(Shared::new(profile, world.trace()));
+        let mut cluster = Self {
+            network: world.network(),
+            world,
+            shared,
+            states: States::default(),
+            machines: BTreeMap::new(),
+            lives: 0,
+            starts: 0,
+            begins: BTreeMap::new(),
+        };
+        let nodes: Vec<u64> = cluster.shared.profile.nodes().collect();
+        for id in nodes {
+            cluster.add_machine(id);
+        }
+        cluster
+    }
+
+    fn add_machine(&mut self, id: u64) {
+        let profile = &self.shared.profile;
+        let random = Random::of(profile.seed, &format!("pace {id}"));
+        let pace = Arc::new(Pace::new(profile.disk_ms.clone(), random));
+        let machine = Machine {
+            disk: self.new_disk(id, 0),
+            pace,
+            incarnation: 0,
+            restarts: 0,
+            restart_at: Some(0),
+            halts_as: None,
+            faults_before: 0,
+            damaged: false,
+            wiped: false,
+        };
+        self.shared.auditor().set_disk(id, machine.disk.clone(), true);
+        self.machines.insert(id, machine);
+    }
+
+    fn new_disk(&self, id: u64, incarnation: u64) -> SimDisk {
+        let seed = self.shared.profile.seed;
+        let disk = SimDisk::with_seed(Random::of(seed, &format!("disk {id} {incarnation}")).next());
+        // The wall clock of the host that asks.
+        disk.set_clock(|| {
+            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        });
+        disk
+    }
+
+    /// A machine. A wrong number is an error of the harness.
+    pub(crate) fn machine(&mut self, id: u64) -> &mut Machine {
+        self.machines.get_mut(&id).unwrap_or_else(|| panic!("there is no machine {id}"))
+    }
+
+    pub(crate) fn is_running(&self, id: u64) -> bool {
+        self.world.is_running(&host_of(id))
+    }
+
+    /// Nodes whose processes run.
+    pub(crate) fn running(&self) -> Vec<u64> {
+        self.machines.keys().copied().filter(|id| self.is_running(*id)).collect()
+    }
+
+    /// The node that leads this log, as it says itself: of several the one of the latest term.
+    pub(crate) fn leader(&self, log: LogId) -> Option<u64> {
+        let statuses = self.statuses(log);
+        let leaders = statuses.into_iter().filter(|status| status.role == Role::Leader);
+        leaders.max_by_key(|status| status.term).map(|status| status.node_id)
+    }
+
+    /// What the running nodes say about a log.
+    pub(crate) fn statuses(&self, log: LogId) -> Vec<Status> {
+        let of = |node: &Node| node.statuses().into_iter().find(|status| status.log_id == log.0);
+        self.shared.nodes().iter().filter_map(|(_, node)| of(node)).collect()
+    }
+
+    /// Starts a node on what its disk holds.
+    pub(crate) fn start(&mut self, id: u64) {
+        let host = host_of(id);
+        self.lives += 1;
+        self.starts += 1;
+        let (life, shared, states) = (self.lives, Arc::clone(&self.shared), self.states.clone());
+        let network = self.network.clone();
+        let machine = self.machine(id);
+        machine.restarts += 1;
+        machine.restart_at = None;
+        machine.halts_as = None;
+        machine.faults_before = machine.faults();
+        let (disk, pace) = (machine.disk.clone(), Arc::clone(&machine.pace));
+        shared.event(&host, "starts".to_owned());
+        let name = host.clone();
+        self.world.start(&host, move || {
+            let transport = network.transport(&name);
+            node::run(NodeSetup { id, life, disk, pace, transport, states, shared })
+        });
+    }
+
+    /// Ends a node as it stands. It is started again after `down_ms`.
+    pub(crate) fn crash(&mut self, id: u64, crash: Crash, down_ms: u64) {
+        let slot = self.shared.node_down(id);
+        let restart_at = Some(self.shared.now_ms() + down_ms);
+        let machine = self.machine(id);
+        machine.disk = machine.disk.crash(&crash.policy());
+        machine.restart_at = restart_at;
+        machine.halts_as = None;
+        let disk = machine.disk.clone();
+        self.shared.auditor().set_disk(id, disk, false);
+        let host = host_of(id);
+        if self.world.is_running(&host) {
+            self.world.kill(&host, crash.death());
+        }
+        drop(slot);
+    }
+
+    /// Ends a node, and gives it an empty disk. It is started again after `down_ms`.
+    pub(crate) fn wipe(&mut self, id: u64, down_ms: u64) {
+        self.crash(id, Crash::Power(0), down_ms);
+        let incarnation = self.machine(id).incarnation + 1;
+        let disk = self.new_disk(id, incarnation);
+        let machine = self.machine(id);
+        machine.disk = disk.clone();
+        (machine.incarnation, machine.restarts, machine.damaged) = (incarnation, 0, false);
+        self.shared.auditor().set_disk(id, disk, true);
+    }
+
+    /// One tick, and what is due after it.
+    pub(crate) fn tick(&mut self) {
+        self.world.step();
+        let now = self.world.now();
+        self.shared.set_now(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX));
+        let now_ms = self.shared.now_ms();
+        let halted: Vec<u64> = self
+            .machines
+            .iter()
+            .filter(|(id, machine)| machine.disk.is_dead() && self.is_running(**id))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in halted {
+            let crash = self.machine(id).halts_as.take().unwrap_or(Crash::Process);
+            let what = match crash {
+                Crash::Process => "crash-at-disk-op",
+                Crash::Power(_) => "power-cut-at-disk-op",
+            };
+            self.shared.event(&host_of(id), format!("dies: {what}"));
+            self.bit(what, 1);
+            self.crash(id, crash, RESTART_MS);
+        }
+        if now_ms.is_multiple_of(CARE_MS) {
+            self.care(now_ms);
+        }
+        if now_ms.is_multiple_of(OBSERVE_MS) {
+            self.observe();
+        }
+    }
+
+    /// A fault took effect.
+    pub(crate) fn bit(&self, kind: &str, bites: u64) {
+        if let Some(log) = self.shared.first_log() {
+            log.recorder.bit(kind, bites);
+        }
+    }
+
+    /// Starts what is due, and looks for nodes that have stopped by themselves.
+    fn care(&mut self, now_ms: u64) {
+        let ids: Vec<u64> = self.machines.keys().copied().collect();
+        for id in ids {
+            let running = self.is_running(id);
+            match self.machine(id).restart_at {
+                Some(at) if at <= now_ms && !running => self.start(id),
+                None if !running => self.ended(id),
+                None => {
+                    if let Some(reason) = self.stopped(id) {
+                        self.stopped_itself(id, &reason);
+                    }
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// Why a node that runs does not go on, if it does not.
+    fn stopped(&self, id: u64) -> Option<String> {
+        let node = self.shared.node(id)?;
+        if let Some(failure) = node.failure() {
+            return Some(failure.to_string());
+        }
+        let mut statuses = node.statuses().into_iter();
+        let stopped = statuses.find(|status| status.role == Role::Stopped)?;
+        Some(format!("log {} has stopped: {:?}", stopped.log, stopped.failure))
+    }
+
+    /// The process ended without being killed.
+    fn ended(&mut self, id: u64) {
+        let reason = match self.world.outcome(&host_of(id)) {
+            Some(Outcome::Failed(reason) | Outcome::Panicked(reason)) => reason,
+            other => format!("{other:?}"),
+        };
+        self.stopped_itself(id, &reason);
+    }
+
+    fn stopped_itself(&mut self, id: u64, reason: &str) {
+        self.shared.event(&host_of(id), format!("stopped itself: {reason}"));
+        let machine = self.machine(id);
+        let may_stop = machine.damaged || machine.faults() > machine.faults_before;
+        if !may_stop {
+            self.shared.breach("stopped-itself", format!("node {id}: {reason}"));
+        }
+        // A fault of the disk that was not met yet would hit the next start, and the one after it.
+        self.machine(id).disk.clear_rules();
+        self.crash(id, Crash::Process, RESTART_MS);
+    }
+
+    /// Writes down what the nodes say about themselves, and what their disks hold of it.
+    pub(crate) fn observe(&mut self) {
+        let nodes = self.shared.nodes();
+        self.shared.auditor().note_voters(&nodes);
+        let logs = self.shared.logs();
+        for (id, node) in nodes {
+            let machine = &self.machines[&id];
+            let (incarnation, restarts) = (machine.incarnation, machine.restarts);
+            for status in node.statuses() {
+                let Some(log) = logs.iter().find(|log| log.id.0 == status.log_id) else { continue };
+                let begin = self.begins.entry(log.id).or_default();
+                if status.begin > *begin {
+                    *begin = status.begin;
+                    log.recorder.trim(status.begin);
+                }
+                let vote = self.shared.auditor().vote(id, log.id);
+                log.recorder.observe(Observation {
+                    time: 0,
+                    node: id,
+                    incarnation,
+                    restarts,
+                    // As far as it is durable: what is not may be forgotten, and was told to nobody.
+                    term: vote.map_or(0, |vote| vote.term),
+                    vote: vote.map(|vote| Vote {
+                        term: vote.term,
+                        node: vote.voted_for,
+                        committed: vote.committed,
+                    }),
+                    begin: status.begin,
+                    committed: status.committed,
+                    applied: Some(status.applied),
+                    end: status.end,
+                });
+                if status.role == Role::Leader {
+                    log.recorder.leader(id, status.term);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! After the faults: the cluster must be well soon, serve, and hold the same everywhere.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use quorumlog::simulation::DurableKind;
+use quorumlog::{LogId, Role, Status};
+
+use super::cluster::Cluster;
+use super::locals::{numbered, read_range};
+use super::nemesis::Nemesis;
+use super::shared::{LogState, Shared};
+use crate::cluster::{Entry, EntryKind, Replica};
+use crate::{Action, value_of};
+
+/// How long the replacing of a node may take when all else is well.
+const MEMBERS_MS: u64 = 15_000;
+/// How long clients may take to end.
+const STOP_MS: u64 = 5_000;
+/// How long a scan of everything may take.
+const SCAN_MS: u64 = 5_000;
+
+/// Ends the faults, and waits until all is well or time is over. Gives how long that took.
+pub(crate) fn heal(cluster: &mut Cluster, nemesis: &mut Nemesis) -> u64 {
+    cluster.shared.event("cluster", "all faults end".to_owned());
+    nemesis.heal(cluster);
+    let changed = wait(cluster, MEMBERS_MS, |cluster| {
+        nemesis.act(cluster);
+        !nemesis.changes_members()
+    });
+    if !changed {
+        let detail =
+            format!("a change of members was not done within {MEMBERS_MS} ms: {nemesis:?}");
+        cluster.shared.breach("members-stuck", detail);
+    }
+    let logs = cluster.shared.logs();
+    logs.iter().for_each(|log| log.recorder.healed());
+    cluster.shared.set_healed();
+    cluster.shared.event("cluster", "healed".to_owned());
+    let begun = cluster.shared.now_ms();
+    let limit = cluster.shared.profile.heal_ms;
+    if !wait(cluster, limit, |cluster| cluster.shared.all_served(&logs)) {
+        let detail =
+            format!("not every client was served by every log within {limit} ms{}", tell(cluster));
+        cluster.shared.breach("not-serving", detail);
+    }
+    cluster.shared.stop();
+    if !wait(cluster, STOP_MS, |cluster| cluster.shared.busy() == 0) {
+        let busy = cluster.shared.busy();
+        cluster.shared.breach("hung", format!("{busy} calls did not end within {STOP_MS} ms"));
+    }
+    let left = (begun + limit).saturating_sub(cluster.shared.now_ms()).max(1_000);
+    let mut why = String::new();
+    let converged = wait(cluster, left, |cluster| match converged(cluster, &logs) {
+        Ok(()) => true,
+        Err(reason) => {
+            why = reason;
+            false
+        }
+    });
+    if converged {
+        logs.iter().for_each(|log| log.recorder.converged());
+        cluster.shared.event("cluster", "converged".to_owned());
+    } else {
+        let detail = format!("not within {limit} ms: {why}{}", tell(cluster));
+        cluster.shared.breach("not-converged", detail);
+    }
+    let took = cluster.shared.now_ms() - begun;
+    scan(cluster, &logs);
+    took
+}
+
+/// Lets time pass until `done`; false if `limit_ms` pass first.
+pub(crate) fn wait(
+    cluster: &mut Cluster,
+    limit_ms: u64,
+    mut done: impl FnMut(&mut Cluster) -> bool,
+) -> bool {
+    for _ in 0..limit_ms {
+        if done(cluster) {
+            return true;
+        }
+        cluster.tick();
+    }
+    done(cluster)
+}
+
+/// What the nodes say, for a report.
+fn tell(cluster: &Cluster) -> String {
+    let mut text = String::new();
+    for (id, node) in cluster.shared.nodes() {
+        for status in node.statuses() {
+            let Status { log, role, term, begin, committed, end, applied, .. } = &status;
+            let leader = status.leader.as_ref().map(|leader| leader.id);
+            let voters: Vec<_> =
+                status.members.iter().filter(|m| m.voter).map(|m| m.member.id).collect();
+            text += &format!(
+                "\n      node {id} {log}: {role}, term {term}, leader {leader:?}, voters {voters:?}, \
+                 {begin} <= {committed} <= {end}, applied {applied}"
+            );
+        }
+    }
+    text
+}
+
+/// The status of the leader of a log, of the latest term.
+fn leader(statuses: &[Status]) -> Option<&Status> {
+    statuses.iter().filter(|status| status.role == Role::Leader).max_by_key(|status| status.term)
+}
+
+/// The members of a log, as its leader has them.
+fn members(cluster: &Cluster, log: LogId) -> Vec<u64> {
+    let statuses = cluster.statuses(log);
+    let Some(leader) = leader(&statuses) else { return Vec::new() };
+    leader.members.iter().map(|member| member.member.id).collect()
+}
+
+/// All members hold the same, durably, and all of it is committed and applied; or why not.
+fn converged(cluster: &Cluster, logs: &[Arc<LogState>]) -> Result<(), String> {
+    for log in logs {
+        let statuses = cluster.statuses(log.id);
+        let leader = leader(&statuses).ok_or_else(|| format!("{} has no leader", log.name))?;
+        for member in &leader.members {
+            let id = member.member.id;
+            let status = statuses.iter().find(|status| status.node_id == id);
+            let status = status.ok_or_else(|| format!("node {id} does not serve {}", log.name))?;
+            let all = (status.committed, status.end) == (leader.end, leader.end);
+            if !all || status.applied < leader.end {
+                return Err(format!("node {id} is behind in {}", log.name));
+            }
+            let mut auditor = cluster.shared.auditor();
+            let durable = auditor.durable(id, log.id).map_err(|error| error.to_string())?;
+            if durable.end() != leader.end {
+                return Err(format!("node {id} has not stored all of {}", log.name));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Reads everything again, through the nodes and from the disks, and compares the states.
+fn scan(cluster: &mut Cluster, logs: &[Arc<LogState>]) {
+    let left = Arc::new(AtomicU64::new(0));
+    for log in logs {
+        log.scanned.store(true, Ordering::Relaxed);
+        for id in members(cluster, log.id) {
+            left.fetch_add(1, Ordering::Relaxed);
+            let (shared, log, left) =
+                (Arc::clone(&cluster.shared), Arc::clone(log), Arc::clone(&left));
+            cluster.shared.run_on_node(
+                id,
+                Box::new(move |node| {
+                    Box::pin(async move {
+                        final_read(&shared, &node, id, &log).await;
+                        left.fetch_sub(1, Ordering::Relaxed);
+                    })
+                }),
+            );
+        }
+    }
+    if !wait(cluster, SCAN_MS, |_| left.load(Ordering::Relaxed) == 0) {
+        cluster.shared.breach("scan", "not all could be read again in time".to_owned());
+    }
+    let mut states = Vec::new();
+    for log in logs {
+        for id in members(cluster, log.id) {
+            match replica(cluster, id, log.id) {
+                Ok(replica) => log.recorder.replica(replica),
+                Err(reason) => cluster.shared.breach("scan", format!("node {id}: {reason}")),
+            }
+            if log.name.as_str() == "log-1" {
+                states.push((id, cluster.states.of(id)));
+            }
+        }
+    }
+    if cluster.shared.profile.machine && states.windows(2).any(|pair| pair[0].1 != pair[1].1) {
+        cluster.shared.breach("states-differ", format!("{states:?}"));
+    }
+}
+
+async fn final_read(shared: &Shared, node: &quorumlog::Node, id: u64, log: &LogState) {
+    let Some(handle) = node.log(log.name.as_str()) else {
+        return shared.breach("scan", format!("node {id} does not hold {}", log.name));
+    };
+    let watermarks = handle.watermarks();
+    let (from, to) = (watermarks.begin, watermarks.committed);
+    match read_range(&handle, from, to).await {
+        Ok(records) => {
+            let records = numbered(&records);
+            log.recorder.instant(shared.process(), Action::FinalRead { from, to, records });
+        }
+        Err(error) => shared.breach("scan", format!("node {id}, {}: {error}", log.name)),
+    }
+}
+
+/// What a node's disk holds of a log.
+fn replica(cluster: &Cluster, id: u64, log: LogId) -> Result<Replica, String> {
+    let statuses = cluster.statuses(log);
+    let status = statuses.iter().find(|status| status.node_id == id).ok_or("it does not run")?;
+    let mut auditor = cluster.shared.auditor();
+    let durable = auditor.durable(id, log).map_err(|error| error.to_string())?;
+    let entries = durable.entries().map(|entry| Entry {
+        index: entry.index,
+        term: entry.term,
+        kind: match entry.kind {
+            DurableKind::Record => EntryKind::Record,
+            DurableKind::Blank => EntryKind::Blank,
+            DurableKind::Membership => EntryKind::Membership,
+        },
+        value: value_of(&entry.payload),
+    });
+    Ok(Replica {
+        time: 0,
+        node: id,
+        boundary: durable.boundary(),
+        begin: durable.begin(),
+        committed: status.committed,
+        entries: entries.collect(),
+    })
+}

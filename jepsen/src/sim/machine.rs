@@ -1,0 +1,108 @@
+//! A state machine that hashes its records, so that the states of nodes can be compared.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use quorumlog::{Record, StateMachine};
+
+use crate::value_of;
+
+/// A state: depends on the index, the bytes and the order of all records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct State {
+    pub(crate) records: u64,
+    pub(crate) last: u64,
+    pub(crate) digest: u64,
+}
+
+impl State {
+    fn apply(&mut self, record: &Record) {
+        let digest = self.digest.rotate_left(7) ^ record.index ^ value_of(&record.payload);
+        self.digest = digest.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.records += 1;
+        self.last = record.index;
+    }
+}
+
+/// The state of every node.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct States(Arc<Mutex<BTreeMap<u64, State>>>);
+
+impl States {
+    /// The machine of a node that opens.
+    pub(crate) fn machine(&self, node: u64) -> Box<dyn StateMachine> {
+        self.all().insert(node, State::default());
+        Box::new(Machine { node, states: self.clone(), state: State::default() })
+    }
+
+    /// What a node's machine has come to.
+    pub(crate) fn of(&self, node: u64) -> State {
+        self.all().get(&node).copied().unwrap_or_default()
+    }
+
+    fn all(&self) -> MutexGuard<'_, BTreeMap<u64, State>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Machine {
+    node: u64,
+    states: States,
+    state: State,
+}
+
+impl StateMachine for Machine {
+    fn apply(&mut self, record: &Record) -> Bytes {
+        self.state.apply(record);
+        self.states.all().insert(self.node, self.state);
+        Bytes::copy_from_slice(&self.state.digest.to_le_bytes())
+    }
+
+    fn checkpoint(&self, out: &mut dyn Write) -> io::Result<()> {
+        let State { records, last, digest } = self.state;
+        for number in [records, last, digest] {
+            out.write_all(&number.to_le_bytes())?;
+        }
+        Ok(())
+    }
+
+    fn restore(&mut self, from: &mut dyn Read) -> io::Result<()> {
+        let mut numbers = [0; 3];
+        for number in &mut numbers {
+            let mut bytes = [0; 8];
+            from.read_exact(&mut bytes)?;
+            *number = u64::from_le_bytes(bytes);
+        }
+        let [records, last, digest] = numbers;
+        self.state = State { records, last, digest };
+        self.states.all().insert(self.node, self.state);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(index: u64, payload: &'static [u8]) -> Record {
+        Record::new(index, 1, Bytes::from_static(payload))
+    }
+
+    #[test]
+    fn states_differ_with_records_and_their_order_and_survive_a_checkpoint() {
+        let states = States::default();
+        let mut one = states.machine(1);
+        one.apply(&record(1, b"a"));
+        one.apply(&record(2, b"b"));
+        let mut other = states.machine(2);
+        other.apply(&record(1, b"b"));
+        other.apply(&record(2, b"a"));
+        assert_ne!(states.of(1), states.of(2));
+        let mut saved = Vec::new();
+        one.checkpoint(&mut saved).expect("a vector takes all");
+        other.restore(&mut saved.as_slice()).expect("it was just written");
+        assert_eq!(states.of(1), states.of(2));
+    }
+}

@@ -1,0 +1,228 @@
+//! What kind of cluster and load a seed gives.
+
+use std::fmt;
+use std::ops::Range;
+
+use quorumlog::Flush;
+
+use super::fault::{Class, Fault};
+use super::random::Random;
+
+/// Families of runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ProfileKind {
+    /// Three nodes, 5 s, a fault every 100 to 300 ms.
+    Dense,
+    /// Five nodes, 60 s, many installs and changes of members.
+    Long,
+}
+
+impl fmt::Display for ProfileKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Dense => "dense",
+            Self::Long => "long",
+        })
+    }
+}
+
+/// The cluster and the load of one run.
+#[derive(Debug, Clone)]
+pub(crate) struct Profile {
+    pub(crate) kind: ProfileKind,
+    pub(crate) seed: u64,
+    /// Founding voters: nodes 1 to `voters`.
+    pub(crate) voters: u64,
+    /// Nodes that may join: those after the voters.
+    pub(crate) spares: u64,
+    /// How long faults go on.
+    pub(crate) chaos_ms: u64,
+    /// How long the cluster may take to be well again.
+    pub(crate) heal_ms: u64,
+    /// Between two faults.
+    pub(crate) fault_interval_ms: Range<u64>,
+    /// The network loses, doubles, reorders and delays whole frames; else it has byte streams.
+    pub(crate) bus: bool,
+    /// One way.
+    pub(crate) latency_ms: Range<u64>,
+    /// Of a run of a writer.
+    pub(crate) disk_ms: Range<u64>,
+    pub(crate) flush: Flush,
+    pub(crate) segment_bytes: u64,
+    /// Segments that retention keeps; none if nothing is trimmed by itself.
+    pub(crate) retained_segments: Option<u64>,
+    pub(crate) tail_cache_bytes: u64,
+    pub(crate) request_bytes: u64,
+    pub(crate) replication_window: u32,
+    pub(crate) heartbeat_ms: u64,
+    pub(crate) election_ms: Range<u64>,
+    /// Bytes of a record beside its number.
+    pub(crate) padding: Range<u64>,
+    pub(crate) clients: u64,
+    /// Appends that one client has under way.
+    pub(crate) pipeline: u64,
+    /// How long a call may take.
+    pub(crate) timeout_ms: u64,
+    /// Pause of a client between two calls.
+    pub(crate) think_ms: Range<u64>,
+    /// Logs from the beginning.
+    pub(crate) logs: u64,
+    /// The first log feeds a state machine.
+    pub(crate) machine: bool,
+    /// Classes of faults that are on.
+    pub(crate) classes: Vec<Class>,
+}
+
+impl Profile {
+    /// The profile of a seed.
+    pub(crate) fn new(kind: ProfileKind, seed: u64) -> Self {
+        let mut random = Random::of(seed, "profile");
+        let long = kind == ProfileKind::Long;
+        let bus = random.percent(40);
+        let flush = if random.percent(88) { Flush::Sync } else { Flush::Async };
+        let slow_network = random.percent(15);
+        let slow_disk = random.percent(20);
+        let segment_bytes = random.pick(&[4 << 10, 8 << 10, 16 << 10, 48 << 10]);
+        let heartbeat_ms = random.within(25..45);
+        let election_min = heartbeat_ms * random.within(4..7);
+        let mut profile = Self {
+            kind,
+            seed,
+            voters: if long { 5 } else { 3 },
+            spares: if long || random.percent(40) { 1 } else { 0 },
+            chaos_ms: if long { 60_000 } else { 5_000 },
+            heal_ms: 10_000,
+            fault_interval_ms: if long { 200..900 } else { 100..300 },
+            bus,
+            latency_ms: if slow_network { 2..9 } else { 1..3 },
+            disk_ms: if slow_disk { 1..10 } else { 0..3 },
+            flush,
+            segment_bytes,
+            retained_segments: random.percent(50).then(|| random.within(1..5)),
+            tail_cache_bytes: random.pick(&[0, 2 << 10, 64 << 10]),
+            request_bytes: random.pick(&[1, 1 << 10, 64 << 10]),
+            replication_window: random.pick(&[1, 2, 4, 8]) as u32,
+            heartbeat_ms,
+            election_ms: election_min..election_min * 2,
+            padding: random.pick(&[(0, 32), (0, 300), (100, 1_500)]).into_range(),
+            clients: random.within(2..5),
+            pipeline: random.pick(&[1, 4, 16]),
+            timeout_ms: 1_000,
+            think_ms: random.pick(&[(1, 10), (5, 40)]).into_range(),
+            logs: random.within(1..3),
+            machine: random.percent(60),
+            classes: Vec::new(),
+        };
+        profile.classes = profile.draw_classes(&mut random);
+        profile
+    }
+
+    /// The swarm: each class is on or off for the whole run, so that rare combinations get runs in
+    /// which nothing else drowns them.
+    fn draw_classes(&self, random: &mut Random) -> Vec<Class> {
+        let all: Vec<Class> =
+            Class::ALL.into_iter().filter(|class| self.allows_class(*class)).collect();
+        let share = random.pick(&[30, 50, 70, 100]);
+        let mut drawn: Vec<Class> = all.iter().copied().filter(|_| random.percent(share)).collect();
+        let disturbing = [Class::Crash, Class::Power, Class::Partition];
+        if !drawn.iter().any(|class| disturbing.contains(class)) {
+            let usable: Vec<_> =
+                disturbing.into_iter().filter(|class| self.allows_class(*class)).collect();
+            drawn.push(random.pick(&usable));
+        }
+        drawn
+    }
+
+    /// What may be lost without a flush makes async acknowledgements void: then only processes die.
+    fn allows_class(&self, class: Class) -> bool {
+        let loses_pages = matches!(class, Class::Power | Class::DiskError | Class::Corruption);
+        self.flush == Flush::Sync || !loses_pages
+    }
+
+    /// True if the fault makes sense here, and its class is on.
+    pub(crate) fn allows(&self, fault: Fault) -> bool {
+        let fits = match fault {
+            Fault::LinkSlow => true,
+            Fault::LinkReset | Fault::LinkCorrupt => !self.bus,
+            Fault::BusDrop | Fault::BusDuplicate | Fault::BusReorder | Fault::BusLate => self.bus,
+            Fault::MajorityRing => self.voters >= 5,
+            Fault::Join => self.spares > 0,
+            // Its data is gone, and with it pages that others count on.
+            Fault::Replace | Fault::WipedReturn => self.flush == Flush::Sync,
+            _ => true,
+        };
+        fits && self.classes.contains(&fault.class())
+    }
+
+    /// All nodes, those that may join among them.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = u64> + use<> {
+        1..=self.voters + self.spares
+    }
+}
+
+trait IntoRange {
+    fn into_range(self) -> Range<u64>;
+}
+
+impl IntoRange for (u64, u64) {
+    fn into_range(self) -> Range<u64> {
+        self.0..self.1
+    }
+}
+
+impl fmt::Display for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} profile: {} voters, {} spare, {} network, {} flush, segments of {} bytes, {} clients \
+             with {} appends each, classes {:?}",
+            self.kind,
+            self.voters,
+            self.spares,
+            if self.bus { "bus" } else { "stream" },
+            self.flush,
+            self.segment_bytes,
+            self.clients,
+            self.pipeline,
+            self.classes
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_gives_the_same_profile_each_time_and_seeds_differ() {
+        let text = |seed| format!("{:?}", Profile::new(ProfileKind::Dense, seed));
+        assert_eq!(text(5), text(5));
+        assert_ne!(text(5), text(6));
+    }
+
+    #[test]
+    fn async_flushes_never_meet_faults_that_lose_pages() {
+        let mut seen = 0;
+        for seed in 0..500 {
+            let profile = Profile::new(ProfileKind::Dense, seed);
+            if profile.flush == Flush::Async {
+                seen += 1;
+                for fault in
+                    [Fault::PowerCut, Fault::PowerCutAll, Fault::FailedFlush, Fault::BitRot]
+                {
+                    assert!(!profile.allows(fault), "seed {seed}: {fault}");
+                }
+            }
+        }
+        assert!(seen > 10, "only {seen} async seeds");
+    }
+
+    #[test]
+    fn every_fault_is_allowed_by_some_seed() {
+        for (fault, name) in Fault::ALL {
+            let long = fault == Fault::MajorityRing;
+            let kind = if long { ProfileKind::Long } else { ProfileKind::Dense };
+            assert!((0..500).any(|seed| Profile::new(kind, seed).allows(fault)), "{name}");
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The faults of a run, as data: what, when, to whom, for how long.
+
+use std::fmt;
+
+use super::fault::Fault;
+use super::profile::Profile;
+use super::random::Random;
+
+/// Who is hit, found when it happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// The leader of the first log.
+    Leader,
+    /// A node that does not lead it.
+    Follower,
+    /// Any.
+    Any,
+}
+
+/// One fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Planned {
+    /// Its number in the whole schedule; stays when others are left out.
+    pub(crate) id: usize,
+    /// When, from the beginning of the faults.
+    pub(crate) at_ms: u64,
+    pub(crate) fault: Fault,
+    pub(crate) target: Target,
+    /// How long it lasts, for those that last.
+    pub(crate) for_ms: u64,
+    /// What else is to be drawn for it; its own, so that leaving others out changes nothing here.
+    pub(crate) salt: u64,
+}
+
+impl fmt::Display for Planned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, at_ms, fault, target, for_ms, .. } = self;
+        let target = match target {
+            Target::Leader => "the leader",
+            Target::Follower => "a follower",
+            Target::Any => "any node",
+        };
+        write!(f, "{id:>4}  {at_ms:>6} ms  {fault:<22} {target}, {for_ms} ms")
+    }
+}
+
+/// How often each fault is drawn, where it is allowed.
+const WEIGHTS: [(Fault, u64); 40] = [
+    (Fault::Kill, 10),
+    (Fault::PowerCut, 8),
+    (Fault::PowerCutAll, 3),
+    (Fault::CrashAtDiskOp, 6),
+    (Fault::PowerCutAtDiskOp, 8),
+    (Fault::Pause, 8),
+    (Fault::Drift, 4),
+    (Fault::ClockStep, 4),
+    (Fault::PartitionHalves, 4),
+    (Fault::PartitionSingle, 5),
+    (Fault::MajorityRing, 3),
+    (Fault::Bridge, 3),
+    (Fault::OneWay, 5),
+    (Fault::LeaderWithMinority, 4),
+    (Fault::LinkSlow, 5),
+    (Fault::LinkReset, 6),
+    (Fault::LinkCorrupt, 3),
+    (Fault::BusDrop, 5),
+    (Fault::BusDuplicate, 5),
+    (Fault::BusReorder, 5),
+    (Fault::BusLate, 5),
+    (Fault::DiskError, 6),
+    (Fault::FailedFlush, 5),
+    (Fault::DiskFull, 4),
+    (Fault::ShortWrite, 4),
+    (Fault::SlowFlush, 5),
+    (Fault::StuckFlush, 4),
+    (Fault::BitRot, 2),
+    (Fault::ZeroedSector, 2),
+    (Fault::StaleSector, 2),
+    (Fault::SwappedSectors, 2),
+    (Fault::Transfer, 8),
+    (Fault::Join, 5),
+    (Fault::Leave, 5),
+    (Fault::Replace, 4),
+    (Fault::WipedReturn, 3),
+    (Fault::Trim, 8),
+    (Fault::Checkpoint, 5),
+    (Fault::CreateLog, 4),
+    (Fault::DeleteLog, 3),
+];
+
+/// The faults of a run, in the order of their times.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Schedule {
+    pub(crate) faults: Vec<Planned>,
+}
+
+impl Schedule {
+    /// The schedule of a seed.
+    pub(crate) fn new(profile: &Profile) -> Self {
+        let mut random = Random::of(profile.seed, "schedule");
+        let weights: Vec<_> =
+            WEIGHTS.into_iter().filter(|(fault, _)| profile.allows(*fault)).collect();
+        let mut faults = Vec::new();
+        let mut at_ms = random.within(profile.fault_interval_ms.clone());
+        while at_ms < profile.chaos_ms && !weights.is_empty() {
+            let fault = random.weighted(&weights);
+            let target =
+                random.weighted(&[(Target::Leader, 4), (Target::Follower, 3), (Target::Any, 3)]);
+            let for_ms = duration(fault, profile, &mut random);
+            let id = faults.len();
+            faults.push(Planned { id, at_ms, fault, target, for_ms, salt: random.next() });
+            at_ms += random.within(profile.fault_interval_ms.clone());
+        }
+        Self { faults }
+    }
+
+    /// Only the faults with these numbers.
+    pub(crate) fn keep(mut self, ids: &[usize]) -> Self {
+        self.faults.retain(|planned| ids.contains(&planned.id));
+        self
+    }
+}
+
+impl fmt::Display for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.faults.iter().try_for_each(|planned| writeln!(f, "{planned}"))
+    }
+}
+
+/// Some faults are over in a moment, some outlast an election.
+fn duration(fault: Fault, profile: &Profile, random: &mut Random) -> u64 {
+    let election = profile.election_ms.end;
+    match fault {
+        // Until the process is started again.
+        Fault::Kill | Fault::CrashAtDiskOp | Fault::PowerCut | Fault::PowerCutAtDiskOp => {
+            random.pick(&[1, 20, election / 2, election * 2])
+        }
+        Fault::PowerCutAll => random.pick(&[1, 50, election]),
+        Fault::Pause | Fault::StuckFlush => random.pick(&[10, election / 2, election * 2]),
+        Fault::LinkReset | Fault::LinkCorrupt => random.within(20..200),
+        _ => random.pick(&[election / 2, election, election * 2, election * 3]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::profile::ProfileKind;
+
+    #[test]
+    fn dense_schedules_have_a_fault_every_100_to_300_ms_and_overlap() {
+        for seed in 0..50 {
+            let profile = Profile::new(ProfileKind::Dense, seed);
+            let faults = Schedule::new(&profile).faults;
+            assert!((16..=50).contains(&faults.len()), "seed {seed}: {}", faults.len());
+            let gaps = faults.windows(2).map(|pair| pair[1].at_ms - pair[0].at_ms);
+            assert!(gaps.into_iter().all(|gap| (100..300).contains(&gap)));
+        }
+    }
+
+    #[test]
+    fn leaving_faults_out_changes_nothing_about_the_others() {
+        let profile = Profile::new(ProfileKind::Dense, 3);
+        let all = Schedule::new(&profile);
+        let kept = all.clone().keep(&[2, 7]);
+        assert_eq!(kept.faults, [all.faults[2], all.faults[7]]);
+    }
+}
