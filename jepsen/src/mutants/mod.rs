@@ -1,0 +1,14 @@
+//! Tests of the tests: every deliberate bug in the library has to make one of them fail.
+//!
+//! The bugs are in the library behind the feature `mutants`, and a process has at most one. The runner tries
+//! one after the other: it runs the tests in child processes that have the bug, until one fails. A mutant that
+//! survives is a hole in the tests.
+
+mod child;
+mod command;
+mod killer;
+mod killers;
+mod runner;
+mod table;
+
+pub use command::{MutantsArgs, run};

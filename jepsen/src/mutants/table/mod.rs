@@ -1,0 +1,120 @@
+//! The mutants as data: what each breaks, where, whose rule it is, and what is to find it.
+
+mod raft;
+mod storage;
+mod study;
+
+/// What is to find a mutant, or why nothing does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Expected {
+    /// The exhaustive tests of the storage.
+    Storage,
+    /// Simulated clusters.
+    Sim,
+    /// A test of the library: its target (`lib`, or a file of `tests`) and its full name. For what shows neither
+    /// on a disk nor in a history.
+    Test(&'static str, &'static str),
+    /// There is no such mutant: the code has nothing of the kind.
+    NotApplicable(&'static str),
+    /// There is no such mutant: it would break no promise, so that no test of them can tell.
+    Equivalent(&'static str),
+}
+
+/// One line of the table.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Row {
+    /// M1 to M25 are the reliability study's; R are rules of the consensus library, S of the storage, V of the
+    /// invariants, A of the API.
+    pub(super) id: &'static str,
+    /// The library's name for it; empty if there is no such mutant.
+    pub(super) name: &'static str,
+    pub(super) breaks: &'static str,
+    /// The file that holds the bug.
+    pub(super) place: &'static str,
+    /// Where the broken rule is written.
+    pub(super) rule: &'static str,
+    pub(super) expected: Expected,
+}
+
+impl Row {
+    /// True if there is such a mutant.
+    pub(super) fn exists(&self) -> bool {
+        !self.name.is_empty()
+    }
+
+    /// True if `wanted` is its id or its name, in any case.
+    pub(super) fn is_called(&self, wanted: &str) -> bool {
+        self.id.eq_ignore_ascii_case(wanted)
+            || self.exists() && self.name.eq_ignore_ascii_case(wanted)
+    }
+}
+
+/// All lines, in their order.
+pub(super) fn rows() -> impl Iterator<Item = &'static Row> {
+    study::ROWS.iter().chain(raft::ROWS).chain(storage::ROWS)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn ids_and_names_are_unique_and_places_exist() {
+        let (mut ids, mut names) = (BTreeSet::new(), BTreeSet::new());
+        for row in rows() {
+            assert!(ids.insert(row.id), "{} twice", row.id);
+            let none = matches!(row.expected, Expected::NotApplicable(_) | Expected::Equivalent(_));
+            assert_eq!(row.exists(), !none, "{}", row.id);
+            if row.exists() {
+                assert!(names.insert(row.name), "{} twice", row.name);
+                let path = Path::new("..").join(row.place);
+                let text = std::fs::read_to_string(&path).expect(row.place);
+                let check = format!("Mutant::{}.is_active()", row.name);
+                assert!(text.contains(&check), "{}: not in {}", row.id, row.place);
+            }
+        }
+        assert!((1..=25).all(|number| ids.contains(format!("M{number}").as_str())));
+    }
+
+    /// The row as DESIGN.md has it.
+    fn markdown(row: &Row) -> String {
+        let Row { id, name, breaks, place, rule, expected } = row;
+        let (name, place) = match row.exists() {
+            true => (format!("`{name}`"), format!("`{place}`")),
+            false => Default::default(),
+        };
+        let killer = match expected {
+            Expected::Storage => "storage".to_owned(),
+            Expected::Sim => "sim".to_owned(),
+            Expected::Test(target, test) => format!("test `{target}::{test}`"),
+            Expected::NotApplicable(why) => format!("not here: {why}"),
+            Expected::Equivalent(why) => format!("no bug: {why}"),
+        };
+        format!("| {id} | {name} | {breaks} | {place} | {rule} | {killer} |")
+    }
+
+    #[test]
+    fn the_design_has_the_same_table() {
+        let design = std::fs::read_to_string("../DESIGN.md").expect("the design");
+        let missing: Vec<_> =
+            rows().map(markdown).filter(|line| !design.contains(line.as_str())).collect();
+        assert!(missing.is_empty(), "not in DESIGN.md:\n{}", missing.join("\n"));
+    }
+
+    #[test]
+    fn a_row_is_found_by_its_id_and_its_name() {
+        let found = |wanted: &str| rows().filter(|row| row.is_called(wanted)).count();
+        assert_eq!((found("m1"), found("AckBeforeFlush"), found("m999"), found("")), (1, 1, 0, 0));
+    }
+
+    #[cfg(feature = "mutants")]
+    #[test]
+    fn the_table_lists_the_mutants_of_the_library_and_no_others() {
+        let listed: BTreeSet<_> = rows().filter(|row| row.exists()).map(|row| row.name).collect();
+        let held = quorumlog::simulation::Mutant::ALL.iter().map(|mutant| mutant.name()).collect();
+        assert_eq!(listed, held);
+    }
+}
