@@ -1,9 +1,11 @@
-//! One node in this process, one voter: what an append and a read cost without a network.
+//! One node in this process, one voter: what an append, a read and a restart cost without a network.
 //!
 //! `cargo bench --bench embedded`. The figures are of this machine's disk; compare medians of one run.
+//! `QUORUMLOG_BENCH_LOG=10GiB` sets the size of the log that is recovered.
 #![allow(missing_docs, reason = "criterion's macros make undocumented items")]
 
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -14,11 +16,25 @@ const PAYLOAD_BYTES: usize = 1024;
 /// Appends under way at once in the pipelined benchmark.
 const PIPELINE: usize = 256;
 
-fn open(runtime: &Runtime, flush: Flush) -> (tempfile::TempDir, Node, CommitLog) {
-    let dir = tempfile::tempdir().expect("a temporary directory can be made");
-    let mut config = Config::new(1, dir.path()).with_listen("127.0.0.1:0");
+/// Size of the log that is recovered, unless the environment says otherwise.
+const RECOVERED: ByteCount = ByteCount::mib(128);
+
+fn directory() -> tempfile::TempDir {
+    let parent = std::env::var_os("QUORUMLOG_BENCH_DIR");
+    let parent = parent.map_or_else(|| env!("CARGO_TARGET_TMPDIR").into(), PathBuf::from);
+    tempfile::tempdir_in(parent).expect("the directory can be written")
+}
+
+fn config(dir: &Path, flush: Flush) -> Config {
+    let mut config = Config::new(1, dir).with_listen("127.0.0.1:0");
     config.storage.flush = flush;
     config.storage.disk_reserve = ByteCount::new(0);
+    config
+}
+
+fn open(runtime: &Runtime, flush: Flush) -> (tempfile::TempDir, Node, CommitLog) {
+    let dir = directory();
+    let config = config(dir.path(), flush);
     let (node, log) = runtime.block_on(async {
         let node = Node::open(config).await.expect("a new node opens");
         node.bootstrap([node.member()]).await.expect("a new cluster can be founded");
@@ -72,6 +88,8 @@ fn reads(criterion: &mut Criterion) {
         }
     });
     let begin = log.watermarks().begin;
+    // The newest megabyte is in the tail cache.
+    let tail = log.watermarks().committed - 1000;
     let mut group = criterion.benchmark_group("read");
     group.throughput(Throughput::Bytes(1 << 20));
     group.bench_function("sealed_1MiB", |bencher| {
@@ -79,13 +97,63 @@ fn reads(criterion: &mut Criterion) {
             assert!(!log.read(begin, 1 << 20).await.expect("it can be read").is_empty());
         });
     });
+    group.bench_function("tail_1000_records", |bencher| {
+        bencher.to_async(&runtime).iter(|| async {
+            assert_eq!(log.read(tail, 4 << 20).await.expect("it can be read").len(), 1000);
+        });
+    });
     group.finish();
     runtime.block_on(node.shutdown()).expect("a healthy node shuts down");
+}
+
+/// From opening the directory until the log takes an append again.
+fn recovery(criterion: &mut Criterion) {
+    let runtime = Runtime::new().expect("a runtime can be made");
+    let size = std::env::var("QUORUMLOG_BENCH_LOG").ok();
+    let size: ByteCount =
+        size.map_or(RECOVERED, |size| size.parse().expect("QUORUMLOG_BENCH_LOG is a size"));
+    let (dir, node, log) = open(&runtime, Flush::Async);
+    let payload = Bytes::from(vec![7; PAYLOAD_BYTES]);
+    runtime.block_on(async {
+        while log.status().disk_bytes < size.bytes() {
+            append_pipelined(&log, &payload).await;
+        }
+        node.shutdown().await.expect("a healthy node shuts down");
+    });
+    drop(log);
+    drop(node);
+    let mut group = criterion.benchmark_group("recovery");
+    group.sample_size(10);
+    group.bench_function(size.to_string(), |bencher| {
+        bencher.iter_custom(|times| runtime.block_on(restarts(dir.path(), times)));
+    });
+    group.finish();
+}
+
+/// Opens the node so many times; gives the time until it serves, without that of closing it.
+async fn restarts(dir: &Path, times: u64) -> Duration {
+    let mut took = Duration::ZERO;
+    for _ in 0..times {
+        let begun = Instant::now();
+        let node = Node::open(config(dir, Flush::Async)).await.expect("it recovers");
+        loop {
+            if let Some(log) = node.log("bench")
+                && log.append(Bytes::new()).await.is_ok()
+            {
+                break;
+            }
+            // paced: the log's directory is opened by another task, which tells nobody.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        took += begun.elapsed();
+        node.shutdown().await.expect("a healthy node shuts down");
+    }
+    took
 }
 
 criterion_group! {
     name = benches;
     config = Criterion::default().measurement_time(Duration::from_secs(4)).sample_size(20);
-    targets = appends, reads
+    targets = appends, reads, recovery
 }
 criterion_main!(benches);

@@ -14,6 +14,9 @@ const LONGEST_US: u64 = 600_000_000;
 /// Recorders do not wait for each other unless they share a part.
 const PARTS: usize = 16;
 
+/// Points of a curve between each quantile and the one half as far from the longest.
+const CURVE_POINTS: u32 = 4;
+
 /// Takes latencies from many tasks at once.
 pub(crate) struct LatencyRecorder {
     parts: Vec<Mutex<Histogram<u64>>>,
@@ -48,16 +51,29 @@ impl LatencyRecorder {
         }
     }
 
-    /// What was recorded so far.
-    pub(crate) fn percentiles(&self) -> Percentiles {
+    fn all(&self) -> Option<Histogram<u64>> {
         let mut parts = self.parts.iter().filter_map(|part| part.lock().ok());
-        let Some(first) = parts.next() else { return Percentiles::default() };
+        let first = parts.next()?;
         let mut all = first.clone();
         drop(first);
         for part in parts {
             // All parts have the same bounds, so adding cannot fail.
             let _ = all.add(&*part);
         }
+        Some(all)
+    }
+
+    /// Quantiles, closer to each other towards the longest, and their latencies in microseconds.
+    pub(crate) fn curve(&self) -> Vec<(f64, u64)> {
+        let Some(all) = self.all().filter(|all| !all.is_empty()) else { return Vec::new() };
+        let points =
+            all.iter_quantiles(CURVE_POINTS).map(|at| (at.quantile(), at.value_iterated_to()));
+        points.take_while(|(quantile, _)| *quantile < 1.0).collect()
+    }
+
+    /// What was recorded so far.
+    pub(crate) fn percentiles(&self) -> Percentiles {
+        let Some(all) = self.all() else { return Percentiles::default() };
         Percentiles {
             count: all.len(),
             p50_us: all.value_at_quantile(0.5),

@@ -15,6 +15,16 @@ pub(crate) struct ProcessSample {
     pub(crate) threads: u64,
     /// How often its threads went to sleep by themselves, and so were woken up.
     pub(crate) voluntary_switches: u64,
+    /// Bytes that it made the file systems write to disks; 0 where the system does not tell.
+    pub(crate) disk_bytes: u64,
+}
+
+/// What a process cost between two samples.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct ProcessCost {
+    pub(crate) cpu_us: u64,
+    pub(crate) voluntary_switches: u64,
+    pub(crate) disk_bytes: u64,
 }
 
 impl ProcessSample {
@@ -37,15 +47,21 @@ impl ProcessSample {
             rss_anon_bytes: kib("RssAnon"),
             threads: field(&status, "Threads").unwrap_or(0),
             voluntary_switches,
+            disk_bytes: fs::read_to_string(dir.join("io"))
+                .ok()
+                .and_then(|io| field(&io, "write_bytes"))
+                .unwrap_or(0),
         })
     }
 
-    /// CPU time and wake-ups since an earlier sample.
-    pub(crate) fn since(&self, earlier: &Self) -> (u64, u64) {
-        (
-            self.cpu_us.saturating_sub(earlier.cpu_us),
-            self.voluntary_switches.saturating_sub(earlier.voluntary_switches),
-        )
+    /// What it cost since an earlier sample.
+    pub(crate) fn since(&self, earlier: &Self) -> ProcessCost {
+        let more = |of: fn(&Self) -> u64| of(self).saturating_sub(of(earlier));
+        ProcessCost {
+            cpu_us: more(|sample| sample.cpu_us),
+            voluntary_switches: more(|sample| sample.voluntary_switches),
+            disk_bytes: more(|sample| sample.disk_bytes),
+        }
     }
 }
 
@@ -95,7 +111,7 @@ mod tests {
             sum = std::hint::black_box(sum.wrapping_mul(31).wrapping_add(7));
         }
         let after = ProcessSample::of(std::process::id()).expect("linux");
-        assert!(after.since(&before).0 > 0);
-        assert_eq!(before.since(&after).0, 0, "never below zero");
+        assert!(after.since(&before).cpu_us > 0);
+        assert_eq!(before.since(&after).cpu_us, 0, "never below zero");
     }
 }

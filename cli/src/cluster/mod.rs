@@ -46,14 +46,20 @@ impl Cluster {
     /// # Errors
     /// A process cannot be started.
     pub(crate) fn start(plan: Plan) -> Result<Self> {
-        let binary = std::env::current_exe()
-            .map_err(|error| Failure::io("cannot find this program's file", &error))?;
-        Self::start_program(plan, vec![binary.into()])
+        Self::start_program(plan, vec![this_binary()?.into()], None)
     }
 
-    fn start_program(plan: Plan, program: Vec<OsString>) -> Result<Self> {
+    /// Starts all nodes of the plan but one, which the caller runs.
+    ///
+    /// # Errors
+    /// A process cannot be started.
+    pub(crate) fn start_without(plan: Plan, own: NodeId) -> Result<Self> {
+        Self::start_program(plan, vec![this_binary()?.into()], Some(own))
+    }
+
+    fn start_program(plan: Plan, program: Vec<OsString>, own: Option<NodeId>) -> Result<Self> {
         let mut cluster = Self { plan, program, children: BTreeMap::new() };
-        for id in cluster.ids() {
+        for id in cluster.ids().into_iter().filter(|id| own != Some(*id)) {
             cluster.start_node(id)?;
         }
         Ok(cluster)
@@ -230,6 +236,10 @@ impl Drop for Cluster {
             let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
         }
     }
+}
+
+fn this_binary() -> Result<PathBuf> {
+    std::env::current_exe().map_err(|error| Failure::io("cannot find this program's file", &error))
 }
 
 /// Of a child that was not collected yet.

@@ -12,7 +12,7 @@ fn start(script: &str) -> (TempDir, Cluster) {
     let dir = tempfile::tempdir().expect("dir");
     let plan = Plan::create(dir.path(), Ports::Free, &[]).expect("plan");
     let program = ["/bin/sh", "-c", script].map(OsString::from).to_vec();
-    let cluster = Cluster::start_program(plan, program).expect("started");
+    let cluster = Cluster::start_program(plan, program, None).expect("started");
     (dir, cluster)
 }
 

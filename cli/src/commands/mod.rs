@@ -12,6 +12,7 @@ pub(crate) mod log;
 pub(crate) mod member;
 pub(crate) mod read;
 mod records;
+pub(crate) mod reference_node;
 pub(crate) mod start;
 pub(crate) mod status;
 pub(crate) mod tail;

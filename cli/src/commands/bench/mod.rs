@@ -1,40 +1,56 @@
-//! `bench`: closed loop load, and what it costs.
+//! `bench`: load on quorumlog and on the reference beside it, and what it costs.
 
+mod appender;
+mod case;
+mod chart;
+mod failover;
 mod load;
+mod pace;
 mod report;
+mod row;
+mod systems;
+mod timeline;
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use quorumlog::client::{Client, ClientConfig, ClientLog};
-use quorumlog::{ByteCount, Flush, LogName, NodeId};
+use quorumlog::{ByteCount, Flush, LogName};
 
-use crate::client::{duration, ensure_log, host_port, log_name};
-use crate::cluster::Cluster;
-use crate::cluster::plan::{Plan, Ports};
+use crate::client::{duration, host_port, log_name};
 use crate::commands::log::OutputKind;
 use crate::failure::{Failure, Result};
 use crate::output::{Output, note};
 use crate::proc::ProcessSample;
+use crate::progress::Progress;
 use crate::signals::StopSignals;
-use crate::workspace::Workspace;
-use load::{Measured, Round};
-use report::{Report, Row};
+use case::{Case, Matrix};
+use load::Load;
+use report::Report;
+use row::{Measured, Row};
+use systems::{ClientKind, System};
 
 const AFTER_HELP: &str = "\
 Examples:
   quorumlog bench
-  quorumlog bench --clients 1,64,256 --flush sync,async --size 1KiB --duration 10s
+  quorumlog bench --reference --clients 1,64,256 --flush sync,async --repeat 3
+  quorumlog bench --reference --rate 1000,10000,50000 --clients 1024
+  quorumlog bench --client remote,embedded --size 64,1KiB,1MiB --batch 1,16 --logs 1,8
+  quorumlog bench --reference --report bench.svg --json
   quorumlog bench --node 127.0.0.1:20921 --pid 4711 --output json
-  quorumlog bench --data bench-data
 
-Each client has one append outstanding. Without --node, three nodes are started as processes and
-their CPU, memory, threads and wake-ups (voluntary context switches) are measured. With --node, the
-nodes run with the flush mode that they have; name their processes on this machine with --pid.
-RSS counts mapped page cache too, anon does not.";
+Lists are measured in all combinations, the repetitions of one case in turn on each system; medians
+are shown. Without --rate each client has one append outstanding. With --rate appends come on schedule and
+their latency counts from when they were due; --clients is then how many may be under way at once.
+--reference runs the least that an append to three nodes has to do (fixed leader, no Raft, one log
+whatever --logs says, no recovery) with the same load: what this machine can do.
 
-/// Measure appends: latency, throughput, and CPU, memory and wake-ups of each node.
-#[derive(Debug, clap::Args)]
+Without --node, three nodes are started as processes and their CPU, memory, threads, flushes and wake-ups
+(voluntary context switches) are measured. With --node, the nodes run with the flush mode that they
+have; name their processes on this machine with --pid. RSS counts mapped page cache too, anon does not.
+Disk B/op is what the file systems were made to write, in whole pages.";
+
+/// Measure appends: latency, throughput, and CPU, memory, flushes and wake-ups of each node.
+#[derive(Debug, Clone, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct Args {
     /// Client address of a node of a running cluster; repeat it for more.
@@ -46,37 +62,61 @@ pub(crate) struct Args {
     /// Process id of a node of the running cluster, to measure it; repeat it for more.
     #[arg(long = "pid", value_name = "PID", value_delimiter = ',')]
     pids: Vec<u32>,
-    /// Clients at once, each with one append outstanding. A list runs one after the other.
-    #[arg(long, value_name = "N", default_value = "1,64,256", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=1024))]
+    /// Measure the reference too, and show ratios.
+    #[arg(long)]
+    reference: bool,
+    /// Where the load is: in a process of its own, or in the leader's. A list measures both.
+    #[arg(long, value_enum, value_name = "WHERE", default_value = "remote", value_delimiter = ',')]
+    client: Vec<ClientKind>,
+    /// Clients at once, each with one append outstanding; with --rate, appends under way at once.
+    #[arg(long, value_name = "N", default_value = "1,64,256", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=65536))]
     clients: Vec<u32>,
+    /// Appends a second, on schedule. As often as acknowledgements come if not given.
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    rate: Vec<u64>,
     /// Payload of one record.
-    #[arg(long, value_name = "BYTES", default_value = "1KiB")]
-    size: ByteCount,
-    /// sync or async; a list runs one after the other.
+    #[arg(long, value_name = "BYTES", default_value = "1KiB", value_delimiter = ',')]
+    size: Vec<ByteCount>,
+    /// Records of one append.
+    #[arg(long, value_name = "N", default_value = "1", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=65536))]
+    batch: Vec<u32>,
+    /// sync or async.
     #[arg(long, value_name = "MODE", default_value = "sync", value_delimiter = ',')]
     flush: Vec<Flush>,
+    /// Measure each case so often, in turn with the other systems.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    repeat: u32,
     /// How long each round measures.
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10s")]
     duration: Duration,
     /// How long each round runs before it measures.
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "2s")]
     warmup: Duration,
-    /// Name of the log; with --logs, the begin of their names.
+    /// Name of the log; of several, the begin of their names.
     #[arg(long, default_value = "bench", value_parser = log_name)]
     log: LogName,
     /// Logs that the clients are spread over.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
-    logs: u32,
+    #[arg(long, value_name = "N", default_value = "1", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=1024))]
+    logs: Vec<u32>,
     /// TCP connections to each node that the clients share.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     connections: u32,
+    /// Threads of the process that the load runs in; 0 for one for each core.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=1024))]
+    client_threads: u16,
     /// Data of the nodes that are started: a new or empty directory on the disk to measure.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// A setting of the nodes that are started. Can be repeated.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// How to write the results; JSON is one object a line.
+    /// Draw latency by load, percentiles, and a time line with a killed leader into this SVG file.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Write one JSON object a line, with the fields that systems are compared by.
+    #[arg(long, conflicts_with = "output")]
+    json: bool,
+    /// How to write the results; JSON is one object a line, with all that was measured.
     #[arg(short, long, value_enum, default_value_t)]
     output: OutputKind,
 }
@@ -84,39 +124,90 @@ pub(crate) struct Args {
 /// How long one append may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
+impl Args {
+    /// Threads that the runtime should have; 0 for one for each core.
+    pub(crate) fn threads(&self) -> usize {
+        usize::from(self.client_threads)
+    }
+
+    fn runs_elsewhere(&self) -> bool {
+        !self.spawn && !self.nodes.is_empty()
+    }
+
+    /// Each system in each mode needs a directory of its own.
+    fn data_of(&self, system: &str, flush: Flush) -> Option<PathBuf> {
+        self.data.as_ref().map(|dir| dir.join(format!("{system}-{flush}")))
+    }
+
+    fn check(&self) -> Result {
+        if !self.runs_elsewhere() {
+            return Ok(());
+        }
+        let embedded = self.client.contains(&ClientKind::Embedded);
+        let own = [
+            ("--set", !self.set.is_empty()),
+            ("--data", self.data.is_some()),
+            ("--reference", self.reference),
+            ("--client embedded", embedded),
+            ("--report", self.report.is_some()),
+        ];
+        match own.iter().find(|(_, given)| *given) {
+            Some((flag, _)) => {
+                Err(Failure::usage(format!("{flag} is for nodes that this command starts")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn matrix(&self) -> Matrix {
+        Matrix {
+            clients: self.clients.clone(),
+            sizes: self.size.iter().map(|size| size.bytes()).collect(),
+            logs: self.logs.clone(),
+            batches: self.batch.clone(),
+            rates: self.rate.clone(),
+        }
+    }
+}
+
 /// Runs the command. On every way out the nodes that it started are ended.
 ///
 /// # Errors
 /// The cluster cannot be reached or started.
 pub(crate) async fn run(args: Args, out: &mut Output) -> Result {
     let mut signals = StopSignals::new().map_err(|error| Failure::io("signals", &error))?;
-    let spawn = args.spawn || args.nodes.is_empty();
-    if !spawn && (!args.set.is_empty() || args.data.is_some()) {
-        return Err(Failure::usage("--set and --data are for nodes that this command starts"));
-    }
+    args.check()?;
     tokio::select! {
-        result = bench(&args, spawn, out) => result,
+        result = bench(&args, out) => result,
         signal = signals.next() => Err(Failure::failed(format!("stopped by {signal}"))),
     }
 }
 
-async fn bench(args: &Args, spawn: bool, out: &mut Output) -> Result {
+async fn bench(args: &Args, out: &mut Output) -> Result {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     note(format_args!("{cores} cores, shared by the load and all nodes on this machine"));
     let mut report = Report::new();
     for flush in &args.flush {
-        let mut target =
-            if spawn { Target::spawn(args, *flush).await? } else { Target::running(args).await? };
-        let result = rounds(args, *flush, &mut target, &mut report, out).await;
-        target.end().await;
+        let mut systems = System::all(args, *flush).await?;
+        let result = rounds(args, *flush, &mut systems, &mut report, out).await;
+        for system in systems {
+            system.end().await;
+        }
         result?;
     }
-    if args.output == OutputKind::Table {
+    if args.output == OutputKind::Table && !args.json {
         out.line(report.table())?;
         if let Some(nodes) = report.node_table() {
             out.line("")?;
             out.line(nodes)?;
         }
+        out.flush()?;
+    }
+    if let Some(path) = &args.report {
+        let failover = failover::run(args).await?;
+        note(&failover);
+        chart::write(path, report.rows(), &failover)?;
+        note(format_args!("the report is in {}", path.display()));
     }
     Ok(())
 }
@@ -124,111 +215,63 @@ async fn bench(args: &Args, spawn: bool, out: &mut Output) -> Result {
 async fn rounds(
     args: &Args,
     flush: Flush,
-    target: &mut Target,
+    systems: &mut [System],
     report: &mut Report,
     out: &mut Output,
 ) -> Result {
-    let logs = target.logs(args).await?;
-    for clients in &args.clients {
-        let round = Round {
-            clients: *clients,
-            size: usize::try_from(args.size.bytes()).unwrap_or(usize::MAX),
-            flush,
-            warmup: args.warmup,
-            duration: args.duration,
-        };
-        note(format_args!("{clients} clients, {} records, flush {flush}", args.size));
-        let measured = load::run(&round, &logs, || target.sample()).await?;
-        target.check()?;
-        let row = Row::new(&round, args.logs, &measured);
-        if args.output == OutputKind::Json {
-            out.json(&row)?;
-            out.flush()?;
+    for case in args.matrix().cases(flush) {
+        note(case);
+        let mut rows: Vec<Vec<Row>> = systems.iter().map(|_| Vec::new()).collect();
+        for _ in 0..args.repeat {
+            for (system, rows) in systems.iter_mut().zip(&mut rows) {
+                let measured = measure(args, &case, system).await?;
+                system.check()?;
+                rows.push(Row::new(system.name(), system.client(), case, &measured));
+            }
         }
-        report.add(row);
+        for row in report.add(rows.into_iter().filter_map(Row::median).collect()) {
+            if args.json {
+                out.json(&row.compared())?;
+            } else if args.output == OutputKind::Json {
+                out.json(row)?;
+            }
+        }
+        out.flush()?;
     }
     Ok(())
 }
 
-/// The cluster that is measured.
-struct Target {
-    clients: Vec<Client>,
-    /// Nodes and process ids to sample.
-    pids: Vec<(NodeId, u32)>,
-    spawned: Option<(Cluster, Workspace)>,
+/// One repetition of a case on one system.
+async fn measure(args: &Args, case: &Case, system: &System) -> Result<Measured> {
+    let appenders = system.appenders(args, case).await?;
+    let load = Load::new(case, appenders, args.warmup, args.duration, None)?;
+    let watch = async {
+        load::until(load.begin()).await;
+        let client = ProcessSample::of(std::process::id());
+        let before = system.sample().await;
+        wait(load.begin(), args.duration).await;
+        // An open loop may still have to end what was due.
+        let after = if case.rate.is_none() { system.sample().await } else { Vec::new() };
+        (before, after, client)
+    };
+    let (found, (before, mut after, client)) = tokio::join!(load.run(case), watch);
+    let found = found?;
+    if case.rate.is_some() {
+        after = system.sample().await;
+    }
+    let now = ProcessSample::of(std::process::id());
+    let client = now.zip(client).map(|(now, then)| now.since(&then)).unwrap_or_default();
+    Ok(Measured { found, before, after, client })
 }
 
-impl Target {
-    async fn spawn(args: &Args, flush: Flush) -> Result<Self> {
-        // A list of modes needs a new cluster for each, with its own directory.
-        let data = args.data.as_ref().map(|dir| dir.join(flush.to_string()));
-        let workspace = Workspace::fresh(data.as_deref(), "bench")?;
-        let flush = flush.to_string();
-        let mut settings = vec![("storage.flush", flush.as_str()), ("log.level", "warn")];
-        for setting in &args.set {
-            let pair = setting.split_once('=');
-            settings.push(pair.ok_or_else(|| Failure::usage("--set: write KEY=VALUE"))?);
-        }
-        let plan = Plan::create(workspace.path(), Ports::Free, &settings)?;
-        note(format_args!("starting three nodes in {}", workspace.path().display()));
-        let mut cluster = Cluster::start(plan)?;
-        let first = cluster.ready(CALL_TIMEOUT).await?;
-        let addrs = cluster.plan.client_addrs();
-        let clients = connect(first, &addrs, args.connections).await?;
-        let ids = cluster.ids();
-        let pids = ids.into_iter().filter_map(|id| Some((id, cluster.pid(id)?))).collect();
-        Ok(Self { clients, pids, spawned: Some((cluster, workspace)) })
-    }
-
-    async fn running(args: &Args) -> Result<Self> {
-        let mut config = ClientConfig::new(&args.nodes);
-        config.timeout = CALL_TIMEOUT;
-        let first = Client::connect(config).await?;
-        let clients = connect(first, &args.nodes, args.connections).await?;
-        let pids = (1..).zip(args.pids.iter().copied()).collect();
-        Ok(Self { clients, pids, spawned: None })
-    }
-
-    /// Makes the logs, and gives a handle for each log on each connection.
-    async fn logs(&self, args: &Args) -> Result<Vec<ClientLog>> {
-        let mut handles = Vec::new();
-        for n in 0..args.logs {
-            let name = match args.logs {
-                1 => args.log.clone(),
-                _ => LogName::new(format!("{}-{n}", args.log))?,
-            };
-            if let Some(client) = self.clients.first() {
-                ensure_log(client, &name).await?;
-            }
-            handles.extend(self.clients.iter().map(|client| client.log(&name)));
-        }
-        Ok(handles)
-    }
-
-    fn sample(&self) -> Vec<(NodeId, ProcessSample)> {
-        let pids = self.pids.iter();
-        pids.filter_map(|(id, pid)| Some((*id, ProcessSample::of(*pid)?))).collect()
-    }
-
-    fn check(&mut self) -> Result {
-        self.spawned.as_mut().map_or(Ok(()), |(cluster, _)| cluster.check())
-    }
-
-    async fn end(mut self) {
-        if let Some((cluster, _)) = &mut self.spawned
-            && let Err(failure) = cluster.stop().await
-        {
-            note(format_args!("warning: {failure}"));
+async fn wait(begin: Instant, duration: Duration) {
+    let progress = Progress::seconds(duration);
+    let mut ticks = tokio::time::interval(Duration::from_millis(250));
+    while begin.elapsed() < duration {
+        tokio::select! {
+            _ = ticks.tick() => progress.set(begin.elapsed().as_secs()),
+            () = load::until(begin + duration) => {}
         }
     }
-}
-
-async fn connect(first: Client, nodes: &[String], connections: u32) -> Result<Vec<Client>> {
-    let mut clients = vec![first];
-    for _ in 1..connections {
-        let mut config = ClientConfig::new(nodes);
-        config.timeout = CALL_TIMEOUT;
-        clients.push(Client::connect(config).await?);
-    }
-    Ok(clients)
+    progress.clear();
 }

@@ -1,0 +1,79 @@
+//! One append, to whichever system is measured.
+
+use bytes::Bytes;
+use quorumlog::client::ClientLog;
+use quorumlog::{AppendError, AppendOptions, CommitLog};
+use quorumlog_reference::Client;
+
+use crate::failure::Failure;
+
+/// Appends to one log of one system. Cheap to clone.
+#[derive(Clone)]
+pub(super) enum Appender {
+    /// Over TCP, with the library's client.
+    Remote(ClientLog, AppendOptions),
+    /// In the process of a node.
+    Embedded(CommitLog, AppendOptions),
+    /// Over TCP, with the reference's client.
+    Reference(Client),
+}
+
+/// Why an append failed.
+pub(super) enum Problem {
+    /// The next one may work.
+    Passing(String),
+    /// Every further one would fail too.
+    Lasting(Failure),
+}
+
+impl Appender {
+    /// Appends `batch` records, all of them `payload`, and waits for the acknowledgement of the last.
+    pub(super) async fn append(&self, payload: &Bytes, batch: usize) -> Result<(), Problem> {
+        let payloads = || vec![payload.clone(); batch];
+        let result = match self {
+            Self::Remote(log, options) if batch == 1 => {
+                log.append_with(payload.clone(), *options).await
+            }
+            Self::Remote(log, options) => log.append_batch_with(payloads(), *options).await,
+            Self::Embedded(log, options) if batch == 1 => {
+                log.append_with(payload.clone(), *options).await
+            }
+            Self::Embedded(log, options) => log.append_batch_with(payloads(), *options).await,
+            Self::Reference(client) => {
+                let result = if batch == 1 {
+                    client.append(std::slice::from_ref(payload)).await
+                } else {
+                    client.append(&payloads()).await
+                };
+                // A connection that ended does not come back.
+                return result.map(drop).map_err(|error| {
+                    Problem::Lasting(Failure::io("append to the reference", &error))
+                });
+            }
+        };
+        result.map(drop).map_err(Problem::from)
+    }
+}
+
+impl From<AppendError> for Problem {
+    fn from(error: AppendError) -> Self {
+        match error {
+            AppendError::TooLarge { .. } | AppendError::UnknownLog { .. } => {
+                Self::Lasting(error.into())
+            }
+            error => Self::Passing(error.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_errors_that_no_retry_mends_end_the_load() {
+        let unknown = AppendError::UnknownLog { name: "x".to_owned() };
+        assert!(matches!(Problem::from(unknown), Problem::Lasting(_)));
+        assert!(matches!(Problem::from(AppendError::NoQuorum), Problem::Passing(_)));
+    }
+}
