@@ -1,0 +1,223 @@
+//! Deliberate bugs, to test the tests (feature `mutants`). For this project's own tests only.
+//!
+//! A mutant is a small bug behind a check, [`Mutant::is_active`]. One build holds them all, and a process
+//! runs at most one: the one that was selected before anything else. Without the feature the check is a
+//! constant `false`, so the bugs are not compiled in.
+//!
+//! `jepsen mutants` runs each of them until some test fails. What each breaks, and what is to find it, is
+//! in its table, `jepsen/src/mutants/table`.
+
+macro_rules! mutants {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        /// A deliberate bug.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Mutant {
+            $($(#[doc = $doc])+ $name,)+
+        }
+
+        #[cfg(feature = "mutants")]
+        impl Mutant {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name,)+];
+
+            /// The name, as `QUORUMLOG_MUTANT` has it.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => stringify!($name),)+
+                }
+            }
+        }
+    };
+}
+
+mutants! {
+    /// An append is acknowledged before its flush.
+    AckBeforeFlush,
+    /// A vote is written and not flushed.
+    VoteNotFlushed,
+    /// Names of replaced files are not made durable.
+    DirectoryNotFlushed,
+    /// A failed flush is tried once more, and believed if it then succeeds.
+    FailedFlushRetried,
+    /// A damaged group is cut off as torn though a later one shows that it had been flushed.
+    CorruptionTakenForTorn,
+    /// The CRC of a payload read from disk is not checked.
+    PayloadCrcIgnored,
+    /// A group or entry of another segment counts as one of this.
+    SaltIgnored,
+    /// A checkpoint is renamed into place without a flush.
+    CheckpointNotFlushed,
+    /// The manifest that puts an installed boundary in force is not flushed.
+    InstallNotFlushed,
+    /// A follower's answer to one request counts for all that are on their way to it.
+    AckCoversAllSent,
+    /// A read that fails gives nothing instead of an error.
+    ReadErrorGivesNothing,
+    /// The newest append of a run is told before those submitted earlier are stored.
+    CompletionsOutOfOrder,
+    /// An answer that nobody waits for is taken for that of the oldest request that waits.
+    StaleReplyAccepted,
+    /// What a follower holds of earlier terms counts as if it were of the leader's.
+    PriorTermCounted,
+    /// A leader answers a read barrier without asking a majority.
+    ReadIndexSkipped,
+    /// A read barrier that could not ask the leader answers from what is known here.
+    BarrierRetryAnswersLocally,
+    /// Readers see what is appended and not committed.
+    UncommittedVisible,
+    /// A member that comes back without its data is taken for its old self.
+    WipedNodeAccepted,
+    /// A joint membership is stored and sent as the new one alone.
+    JointConfigSkipped,
+    /// The manifest that cuts the log is not flushed.
+    TruncationNotFlushed,
+    /// What the writer reports of entries that were dropped since counts for those at their indexes now.
+    StaleEpochAccepted,
+    /// Appends that find no space are acknowledged, and written nowhere.
+    FullDiskIgnored,
+    /// Lengths of frames are believed whatever the limit.
+    FrameLimitIgnored,
+
+    /// A leader that restarts takes up its leadership where it was.
+    LeaderRestored,
+    /// A vote is saved ahead of the appends that were submitted before it.
+    VoteOvertakesAppends,
+    /// The committed position that was stored is believed beyond the recovered tail.
+    CommittedNotClamped,
+    /// A checkpoint beyond what the recovered log knows to be committed is taken up.
+    AppliedNotClamped,
+    /// A follower's conflict counts as success.
+    ConflictTakenForSuccess,
+    /// The request stream outlives a response stream that ended with an error.
+    RequestStreamLeaked,
+    /// Every pre-vote is granted without asking.
+    PreVoteGranted,
+    /// Leadership is handed over without telling the successor.
+    TransferNotSent,
+    /// An installed boundary leaves the old segments in force.
+    InstallWithoutFence,
+    /// A replication request takes all that there is.
+    RequestUncapped,
+    /// Appends are admitted however much waits.
+    AdmissionUnbounded,
+    /// Readers see a commit some time after its caller was told.
+    CommittedShownLate,
+
+    /// A new segment's file is not flushed.
+    SegmentNotFlushed,
+    /// A new segment's name is not made durable before the manifest lists it.
+    SegmentNameNotFlushed,
+    /// A sealed segment's end is not flushed.
+    SealNotFlushed,
+    /// The manifest that lists a new segment is not flushed.
+    RollNotFlushed,
+    /// The log goes on over a torn tail instead of behind a cut.
+    TornTailOverwritten,
+    /// Both copies of a vote are written before either is flushed.
+    VoteSlotsFlushedTogether,
+    /// A missing vote file is made anew.
+    MissingVoteForgotten,
+    /// A full disk poisons the log.
+    FullDiskPoisons,
+    /// Entries leave the tail cache before they are stored.
+    UnstoredEvicted,
+    /// What is found at open is not flushed.
+    RecoveredNotFlushed,
+    /// The boundary's checkpoint is thinned out.
+    BoundaryCheckpointRemoved,
+    /// CRCs of headers are not checked.
+    HeaderCrcIgnored,
+    /// The CRC of a checkpoint's state is not checked.
+    CheckpointCrcIgnored,
+    /// The CRC of the body of a manifest or superblock is not checked.
+    ControlFileCrcIgnored,
+    /// The CRC of a payload that a peer sent is not checked.
+    WireCrcIgnored,
+
+    /// A boundary that the log holds is installed as if it did not.
+    InstalledOverHeld,
+    /// Retention drops what is not applied yet.
+    BoundaryPassesApplied,
+    /// A log goes on after a failed write or flush.
+    WrittenAfterFailure,
+    /// Readers see a batch before its last entry is committed.
+    BatchShownByHalves,
+    /// Readers get what there is of a batch that its leader did not finish.
+    BrokenBatchVisible,
+    /// A state machine gets what there is of a batch that its leader did not finish.
+    BrokenBatchApplied,
+
+    /// An append whose outcome is unknown is tried again.
+    UnknownOutcomeRetried,
+}
+
+#[cfg(feature = "mutants")]
+mod selection {
+    use std::str::FromStr;
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::Mutant;
+
+    /// Names the mutant for programs that do not call [`select_mutant`], such as test binaries.
+    const VARIABLE: &str = "QUORUMLOG_MUTANT";
+
+    static SELECTED: OnceLock<Option<Mutant>> = OnceLock::new();
+    static REACHED: AtomicU64 = AtomicU64::new(0);
+
+    impl Mutant {
+        /// True if this process is to have this bug.
+        pub(crate) fn is_active(self) -> bool {
+            let active = selected() == Some(self);
+            if active {
+                REACHED.fetch_add(1, Ordering::Relaxed);
+            }
+            active
+        }
+    }
+
+    impl FromStr for Mutant {
+        type Err = String;
+
+        fn from_str(name: &str) -> Result<Self, String> {
+            let found = Self::ALL.iter().find(|mutant| mutant.name() == name);
+            found.copied().ok_or_else(|| format!("there is no mutant {name:?}"))
+        }
+    }
+
+    fn selected() -> Option<Mutant> {
+        *SELECTED.get_or_init(|| {
+            let name = std::env::var(VARIABLE).ok().filter(|name| !name.is_empty())?;
+            match name.parse() {
+                Ok(mutant) => Some(mutant),
+                Err(error) => panic!("{VARIABLE}: {error}"),
+            }
+        })
+    }
+
+    /// Gives this process a deliberate bug, for good.
+    ///
+    /// # Panics
+    /// Another one, or none, is in force: the library is in use already.
+    pub fn select_mutant(mutant: Mutant) {
+        let selected = *SELECTED.get_or_init(|| Some(mutant));
+        assert!(selected == Some(mutant), "{mutant:?} comes too late: {selected:?} is in force");
+    }
+
+    /// How often this process came by the selected mutant's place; 0 if it never had an effect.
+    pub fn mutant_reached() -> u64 {
+        REACHED.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(feature = "mutants")]
+pub use selection::{mutant_reached, select_mutant};
+
+#[cfg(not(feature = "mutants"))]
+impl Mutant {
+    /// There are no mutants in this build.
+    #[inline(always)]
+    pub(crate) const fn is_active(self) -> bool {
+        false
+    }
+}
