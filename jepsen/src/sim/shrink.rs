@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn when_time_is_over_the_smallest_so_far_is_given() {
-        let mut left = 3;
+        let mut left = 5;
         let mut attempt = |kept: &[usize]| {
             left -= 1;
             (left > 0).then(|| kept.contains(&1))
