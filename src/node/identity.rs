@@ -22,9 +22,6 @@ struct Known {
     members: BTreeSet<NodeId>,
     /// Incarnations seen of nodes that are not known to be members yet.
     seen: BTreeMap<NodeId, u128>,
-    /// Incarnations of nodes that were removed. One that is added again may have lost its data meanwhile, so
-    /// what it says then counts, and not what it was.
-    removed: BTreeMap<NodeId, u128>,
 }
 
 /// Nodes of unknown standing that are remembered; a bound against strangers.
@@ -52,27 +49,28 @@ impl NodeIdentity {
         self.dir.members_at()
     }
 
-    /// Takes note of the members: remembers the incarnations of those that were seen, durably. What is
-    /// remembered of nodes that were removed is forgotten, so that they may come back with an empty directory.
-    /// `history` has the committed memberships from `members_at` on, with their indexes: a node may have been
-    /// removed and added again while this one was down.
+    /// Takes note of the members: remembers the incarnations of founders that were seen, durably. What is
+    /// remembered of nodes that were removed is forgotten, so that they may come back with an empty
+    /// directory. What a node said before it was added counts for founders only: it may have been removed,
+    /// and have lost its data before it was added. `history` has the committed memberships from
+    /// `members_at` on, with their indexes: a node may have been removed and added again while this one was
+    /// down.
     pub(crate) fn set_members(
         &self,
         members: BTreeSet<NodeId>,
         history: &[(u64, BTreeSet<NodeId>)],
     ) -> Result<(), StorageError> {
         let mut known = self.known();
+        let founding = known.members.is_empty() && self.dir.members_at() == 0;
         if let Some((last, _)) = history.last() {
             let left = |node: &NodeId| history.iter().any(|(_, members)| !members.contains(node));
             let gone: Vec<NodeId> = self.dir.peers().into_iter().filter(left).collect();
-            let was = gone.iter().filter_map(|node| Some((*node, self.dir.peer(*node)?)));
-            known.removed.extend(was);
             self.dir.forget_peers(&gone, last + 1)?;
         }
         for node in &members {
             if let Some(incarnation) = known.seen.remove(node)
                 && self.dir.peer(*node).is_none()
-                && known.removed.get(node) != Some(&incarnation)
+                && founding
             {
                 self.dir.set_peer(*node, incarnation)?;
             }
@@ -193,6 +191,27 @@ mod tests {
         node.set_members(ids(&[1, 2, 3]), &[(7, ids(&[1, 2, 3]))]).expect("a healthy disk");
         node.check(&hello(3, 34)).expect("it was added anew");
         assert!(node.check(&hello(3, 33)).is_err(), "this is the one that was removed");
+    }
+
+    #[test]
+    fn what_a_stranger_said_does_not_stand_for_the_node_that_is_added_under_its_number() {
+        let disk = SimDisk::new();
+        let node = identity(&disk);
+        node.set_members(ids(&[1, 2]), &[(0, ids(&[1, 2]))]).expect("a healthy disk");
+        node.check(&hello(3, 33)).expect("removed before this node was a member");
+        node.set_members(ids(&[1, 2, 3]), &[(7, ids(&[1, 2, 3]))]).expect("a healthy disk");
+        node.check(&hello(3, 34)).expect("it was added with an empty directory");
+        assert!(node.check(&hello(3, 33)).is_err(), "this is the one that was removed");
+    }
+
+    #[test]
+    fn what_a_founder_said_before_the_cluster_was_founded_counts() {
+        let disk = SimDisk::new();
+        let node = identity(&disk);
+        node.check(&hello(3, 33)).expect("nothing is known of it");
+        node.set_members(ids(&[1, 2, 3]), &[(0, ids(&[1, 2, 3]))]).expect("a healthy disk");
+        assert!(node.has_met(3));
+        assert!(node.check(&hello(3, 34)).is_err(), "its data is gone");
     }
 
     #[test]
