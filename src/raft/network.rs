@@ -165,7 +165,8 @@ impl RaftNetworkV2<Types> for PeerClient {
     {
         Box::pin(async move {
             let sent = VecDeque::new();
-            let pipeline = Pipeline { client: self, input: Some(input), connected: false, sent };
+            let pipeline =
+                Pipeline { client: self, input: Some(input), connected: false, sent, taken: None };
             let responses: AppendResponses<'s> =
                 Box::pin(stream::unfold(Some(pipeline), |pipeline| async move {
                     let mut pipeline = pipeline?;
@@ -290,6 +291,8 @@ struct Pipeline<'s, S> {
     /// A connection that breaks later ends the pipeline: requests must not overtake one another.
     connected: bool,
     sent: VecDeque<Sent>,
+    /// Up to here the follower has taken what this pipeline sent.
+    taken: Option<u64>,
 }
 
 /// What a pipeline does next.
@@ -374,6 +377,16 @@ impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Pipeline<'_, S> {
         if matches!(reply, AppendEntriesResponse::Conflict) && prev.is_none() {
             // Nothing precedes the first entry, so nothing can conflict with it.
             return Err(nonsense(&BadMessage::new("conflict at the begin of the log")));
+        }
+        let index = |id: RaftLogId| entry_id(&id).index;
+        match &reply {
+            AppendEntriesResponse::Success => self.taken = self.taken.max(last.map(index)),
+            // This request has overtaken one that was taken since: what it asked for is there by now. openraft
+            // would take the answer for a log that went back, and panic.
+            AppendEntriesResponse::Conflict if prev.map(index) <= self.taken => {
+                return Err(nonsense(&BadMessage::new("a request overtook another one")));
+            }
+            _ => {}
         }
         Ok(reply.into_stream_result(prev, last))
     }
