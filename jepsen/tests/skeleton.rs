@@ -2,12 +2,14 @@
 #![cfg(feature = "simulation")]
 
 use std::future::pending;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jepsen::world::{BusFaults, Death, Mode, Network, Trace, World, WorldConfig, simulate};
 use quorumlog::client::{Client, ClientConfig};
 use quorumlog::server::{self, ServerConfig};
+use quorumlog::simulation::{CrashPolicy, Latency, OpKind, SimDisk};
 use quorumlog::{Config, LogName, Member, Node, NodeId};
 use tokio::sync::watch;
 
@@ -29,13 +31,28 @@ type Leader = watch::Receiver<Option<NodeId>>;
 
 struct Cluster<'a> {
     world: &'a mut World,
-    data: PathBuf,
+    disks: Vec<SimDisk>,
     leaders: Vec<Leader>,
 }
 
 impl<'a> Cluster<'a> {
-    fn start(world: &'a mut World, data: &Path) -> Self {
-        let mut cluster = Self { world, data: data.to_owned(), leaders: Vec::new() };
+    fn start(world: &'a mut World) -> Self {
+        let mut random = world.random();
+        let disks = NODES.iter().map(|host| {
+            let disk = SimDisk::with_seed(random.next());
+            let jitter = ms(2);
+            disk.set_latency(Latency { flush: ms(1), jitter, ..Latency::default() });
+            let trace = world.trace();
+            disk.set_tracer(Some(Arc::new(move |operation| {
+                let (kind, path) = (operation.kind, operation.path.display());
+                let (offset, len, crc) = (operation.offset, operation.len, operation.crc);
+                trace
+                    .line(host, format_args!("{kind:?} {path} at {offset}: {len} bytes {crc:08x}"));
+            })));
+            disk
+        });
+        let disks = disks.collect();
+        let mut cluster = Self { world, disks, leaders: Vec::new() };
         for id in 1..=3 {
             let leader = cluster.start_node(id);
             cluster.leaders.push(leader);
@@ -48,9 +65,21 @@ impl<'a> Cluster<'a> {
     fn start_node(&mut self, id: NodeId) -> Leader {
         let host = NODES[id as usize - 1];
         let (told, leader) = watch::channel(None);
-        let (network, dir) = (self.world.network(), self.data.join(host));
-        self.world.start(host, || run_node(network, id, dir, told));
+        let (network, disk) = (self.world.network(), self.disks[id as usize - 1].clone());
+        self.world.start(host, || run_node(network, id, disk, told));
         leader
+    }
+
+    /// The process dies, or its machine loses power and what it had not flushed.
+    fn kill(&mut self, id: NodeId, death: Death) {
+        let policy = match death {
+            Death::Process => CrashPolicy::KeepAll,
+            Death::Power => CrashPolicy::LoseAll,
+        };
+        // Before its tasks are dropped: what they do then does not reach the disk.
+        let disk = &mut self.disks[id as usize - 1];
+        *disk = disk.crash(&policy);
+        self.world.kill(NODES[id as usize - 1], death);
     }
 
     /// Runs `work` on the client's host, with a client of the cluster.
@@ -80,20 +109,22 @@ impl<'a> Cluster<'a> {
 async fn run_node(
     network: Network,
     id: NodeId,
-    dir: PathBuf,
+    disk: SimDisk,
     told: watch::Sender<Option<NodeId>>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let host = NODES[id as usize - 1];
     let transport = network.transport(host);
-    let mut config = Config::new(id, dir).with_listen(format!("{host}:1"));
+    let mut config = Config::new(id, "/data").with_listen(format!("{host}:1"));
     config.client_advertise = format!("{host}:2");
     config.storage.segment_size = "64KiB".parse()?;
     config.storage.disk_reserve = "0".parse()?;
-    let pace = |_: &Path| -> quorumlog::BoxFuture<()> {
+    let flushes = disk.clone();
+    let pace = move |_: &Path| -> quorumlog::BoxFuture<()> {
         // paced: what a flush takes.
-        Box::pin(tokio::time::sleep(ms(1)))
+        Box::pin(tokio::time::sleep(flushes.latency(OpKind::Flush, 0)))
     };
-    let builder = Node::builder(config).transport(transport.clone()).writer_tasks(pace);
+    let builder = Node::builder(config).disk(disk.shared()).transport(transport.clone());
+    let builder = builder.writer_tasks(pace);
     let node = builder.open().await?;
     let acceptor = server::listen(&transport, &format!("{host}:2")).await?;
     tokio::spawn(server::run(node.clone(), acceptor, ServerConfig::default(), pending()));
@@ -109,15 +140,13 @@ async fn run_node(
 }
 
 /// Appends, kills the leader, appends more, starts it again, and reads all that was acknowledged.
-fn a_run(seed: u64, mode: Mode) -> Trace {
-    let data = tempfile::tempdir().expect("a directory");
-    let path = data.path().to_owned();
+fn a_run(seed: u64, mode: Mode, death: Death) -> Trace {
     simulate(seed, || {
         let mut config = WorldConfig::new(seed);
         config.network.mode = mode;
         let mut world = World::new(config);
         let trace = world.trace();
-        let mut cluster = Cluster::start(&mut world, &path);
+        let mut cluster = Cluster::start(&mut world);
         if mode == Mode::Bus {
             cluster.world.network().set_bus_faults_everywhere(BusFaults {
                 drop: 0.02,
@@ -134,7 +163,7 @@ fn a_run(seed: u64, mode: Mode) -> Trace {
             append(&client, &log, 0..50).await
         });
         let leader = cluster.leader();
-        cluster.world.kill(NODES[leader as usize - 1], Death::Process);
+        cluster.kill(leader, death);
         let log = name.clone();
         acknowledged
             .extend(cluster.client(|client| async move { append(&client, &log, 50..100).await }));
@@ -185,10 +214,42 @@ async fn append(
 
 #[test]
 fn a_cluster_of_whole_nodes_survives_the_death_of_its_leader() {
-    a_run(1, Mode::Streams);
+    a_run(1, Mode::Streams, Death::Process);
 }
 
 #[test]
 fn a_cluster_of_whole_nodes_survives_a_bus_that_loses_doubles_and_delays() {
-    a_run(1, Mode::Bus);
+    a_run(1, Mode::Bus, Death::Power);
+}
+
+#[test]
+#[ignore = "run by the test below, in processes of its own"]
+fn prints_a_run() {
+    let path = std::env::var("TRACE_TO").expect("a path for the trace");
+    let text = [Mode::Streams, Mode::Bus].map(|mode| a_run(5, mode, Death::Power).text());
+    std::fs::write(path, text.concat()).expect("the trace is written");
+}
+
+#[test]
+fn two_processes_have_the_same_trace_of_a_whole_cluster() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let traces: Vec<_> = [1_usize, 4_001]
+        .into_iter()
+        .map(|length| {
+            let path = dir.path().join(length.to_string());
+            let status = std::process::Command::new(std::env::current_exe().expect("this program"))
+                .args(["--exact", "prints_a_run", "--ignored", "--quiet"])
+                .env("TRACE_TO", &path)
+                // Moves the stack and all that lies on it.
+                .env("SOMETHING_LONG", "x".repeat(length))
+                .stdout(std::process::Stdio::null())
+                .status();
+            assert!(status.expect("the process ran").success());
+            std::fs::read_to_string(path).expect("a trace")
+        })
+        .collect();
+    assert!(traces[0].lines().count() > 1_000, "{}", traces[0]);
+    let differs = traces[0].lines().zip(traces[1].lines()).find(|(one, other)| one != other);
+    assert_eq!(differs, None);
+    assert!(traces[0] == traces[1]);
 }
