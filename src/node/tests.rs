@@ -14,8 +14,9 @@ use tokio::runtime::Runtime;
 use super::forward::AdminRequest;
 use super::*;
 use crate::config::ByteCount;
+use crate::log::{DataDir, Log, LogOptions, WriterPool};
 use crate::member::{NodeId, Role};
-use crate::segment::Disk;
+use crate::record::Flush;
 use crate::segment::sim_disk::{CrashPolicy, Fault, SimDisk};
 use crate::wire::Transport;
 use crate::wire::memory::MemoryTransport;
@@ -231,6 +232,21 @@ fn a_log_works_or_is_gone_after_a_crash_at_any_step_of_its_removal() {
     }
 }
 
+/// Makes a log as a node does, and leaves it without an entry.
+fn make_empty_log(disk: &SimDisk, dir: &Path, log_id: LogId) {
+    let options = LogOptions {
+        log_id,
+        flush: Flush::Sync,
+        flush_interval: Duration::from_millis(50),
+        segment_size: 64 << 10,
+        tail_cache_max: 1 << 20,
+        observer: None,
+    };
+    let writers = WriterPool::start(1).expect("a thread");
+    let log = Log::open(disk.shared(), dir, options, &writers).expect("a new log");
+    drop(log);
+}
+
 #[test]
 fn a_log_that_was_made_and_not_founded_is_founded_at_the_next_start() {
     let disk = SimDisk::new();
@@ -238,11 +254,11 @@ fn a_log_that_was_made_and_not_founded_is_founded_at_the_next_start() {
     let id = running.run(running.node.create_log(&name("orders"))).expect("one node").id();
     running.run(running.node.shutdown()).expect("a healthy node");
     running.kill();
-    // As a crash leaves it that came before its first entry was stored.
-    let dir = Path::new("/data/logs").join(format!("{:016x}", id.0));
-    for entry in disk.list(&dir).expect("list") {
-        disk.unlink(&dir.join(entry.name)).expect("unlink");
-    }
+    // As a crash leaves it that came after it was listed and before its first entry was stored.
+    let data = DataDir::open(disk.shared(), Path::new("/data"), 1).expect("the node is down");
+    data.remove_files(id).expect("a healthy disk");
+    make_empty_log(&disk, &data.log_dir(id), id);
+    drop(data);
     let running = after_crash(&disk);
     assert_works(&running, "orders");
     running.kill();
