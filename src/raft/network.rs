@@ -17,6 +17,9 @@ use openraft::raft::{
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 
+use tokio::time::error::Elapsed;
+use tokio::time::timeout;
+
 use super::messages::{self, BadMessage, SnapshotHead};
 use super::peers::{Lane, Peers, RETRY_PAUSE};
 use super::state_machine::{Checkpoint, RaftSnapshot};
@@ -35,6 +38,9 @@ pub(crate) const SNAPSHOT_CHUNK_BYTES: usize = 1 << 20;
 type BoxFuture<'a, T> = futures_util::future::BoxFuture<'a, T>;
 type BoxStream<'a, T> = stream::BoxStream<'a, T>;
 
+/// A follower that is slow and works gets so many times the append timeout for one request in the end.
+const APPEND_PATIENCE_MAX: u32 = 8;
+
 /// Makes clients for one log.
 pub(crate) struct NetworkFactory {
     pub(crate) peers: Arc<Peers>,
@@ -42,7 +48,9 @@ pub(crate) struct NetworkFactory {
     pub(crate) node: NodeId,
     /// Append requests on their way to one follower.
     pub(crate) window: usize,
-    /// How long a follower may take to flush and answer an append.
+    /// How long a follower may take to flush and answer an append. Doubles with each request that takes
+    /// longer, until one is answered: sending all again to a follower behind a slow link would go on
+    /// for ever.
     pub(crate) append_timeout: Duration,
 }
 
@@ -58,6 +66,7 @@ impl RaftNetworkFactory<Types> for NetworkFactory {
             target,
             window: self.window,
             append_timeout: self.append_timeout,
+            patience: self.append_timeout,
         }
     }
 
@@ -77,6 +86,8 @@ pub(crate) struct PeerClient {
     target: NodeId,
     window: usize,
     append_timeout: Duration,
+    /// The present append timeout.
+    patience: Duration,
 }
 
 impl PeerClient {
@@ -124,9 +135,25 @@ impl PeerClient {
                 }
             }
         };
-        let answer = tokio::time::timeout(limit, asking).await;
+        let answer = timeout(limit, asking).await;
         let answer = answer.unwrap_or_else(|_| Err(self.timed_out(limit)));
         answer.map_err(|error| self.error(action, &error))
+    }
+
+    /// Notes how patient to be with the next append request.
+    fn answered_in_time(
+        &mut self,
+        answer: Result<Result<Frame, LinkError>, Elapsed>,
+    ) -> Result<Frame, LinkError> {
+        let Ok(answer) = answer else {
+            let after = self.patience;
+            self.patience = (after * 2).min(self.append_timeout * APPEND_PATIENCE_MAX);
+            return Err(self.timed_out(after));
+        };
+        if answer.is_ok() {
+            self.patience = self.append_timeout;
+        }
+        answer
     }
 
     fn timed_out(&self, after: Duration) -> LinkError {
@@ -285,7 +312,7 @@ type AppendResponses<'s> = BoxStream<'s, Result<StreamAppendResult<Types>, RPCEr
 
 /// Append requests on their way to one follower, oldest first.
 struct Pipeline<'s, S> {
-    client: &'s PeerClient,
+    client: &'s mut PeerClient,
     /// None once it has ended.
     input: Option<S>,
     /// A connection that breaks later ends the pipeline: requests must not overtake one another.
@@ -298,7 +325,7 @@ struct Pipeline<'s, S> {
 /// What a pipeline does next.
 enum Step {
     Send(Option<AppendEntriesRequest<Types>>),
-    Finish(Result<Frame, LinkError>),
+    Finish(Result<Result<Frame, LinkError>, Elapsed>),
 }
 
 struct Sent {
@@ -314,17 +341,18 @@ impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Pipeline<'_, S> {
     ) -> Option<Result<StreamAppendResult<Types>, RPCError<Types>>> {
         loop {
             let room = self.sent.len() < self.client.window;
+            let patience = self.client.patience;
             let step = match (&mut self.input, self.sent.front_mut()) {
                 (None, None) => return None,
                 (Some(input), None) => Step::Send(input.next().await),
                 (Some(input), Some(oldest)) if room => {
-                    let answer = std::pin::pin!(answer(&mut oldest.response, self.client));
+                    let answer = std::pin::pin!(timeout(patience, &mut oldest.response));
                     match select(input.next(), answer).await {
                         Either::Left((request, _)) => Step::Send(request),
                         Either::Right((answer, _)) => Step::Finish(answer),
                     }
                 }
-                (_, Some(oldest)) => Step::Finish(answer(&mut oldest.response, self.client).await),
+                (_, Some(oldest)) => Step::Finish(timeout(patience, &mut oldest.response).await),
             };
             match step {
                 Step::Finish(answer) => return Some(self.finish(answer)),
@@ -360,9 +388,10 @@ impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Pipeline<'_, S> {
 
     fn finish(
         &mut self,
-        answer: Result<Frame, LinkError>,
+        answer: Result<Result<Frame, LinkError>, Elapsed>,
     ) -> Result<StreamAppendResult<Types>, RPCError<Types>> {
         let sent = self.sent.pop_front();
+        let answer = self.client.answered_in_time(answer);
         let frame = answer.map_err(|error| self.client.error(RPCTypes::AppendEntries, &error))?;
         let mut reply = messages::decode_append_reply(&frame).map_err(|error| nonsense(&error))?;
         if Mutant::ConflictTakenForSuccess.is_active()
@@ -389,12 +418,5 @@ impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Pipeline<'_, S> {
             _ => {}
         }
         Ok(reply.into_stream_result(prev, last))
-    }
-}
-
-async fn answer(response: &mut Pending, client: &PeerClient) -> Result<Frame, LinkError> {
-    match tokio::time::timeout(client.append_timeout, response).await {
-        Ok(answer) => answer,
-        Err(_) => Err(client.timed_out(client.append_timeout)),
     }
 }

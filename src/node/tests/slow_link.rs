@@ -75,6 +75,26 @@ impl AsyncWrite for SlowStream {
 }
 
 #[test]
+fn an_append_that_a_slow_link_takes_longer_for_than_a_request_may_take_is_committed() {
+    let disks = [SimDisk::new(), SimDisk::new(), SimDisk::new()];
+    let rate = Arc::new(AtomicUsize::new(usize::MAX >> 16));
+    let transport =
+        SlowTransport { inner: MemoryTransport::default(), bytes_a_second: rate.clone() };
+    let nodes = three(&transport, &disks, |config| {
+        config.raft.heartbeat_interval = Duration::from_millis(50);
+        config.raft.election_timeout_min = Duration::from_millis(500);
+        config.raft.election_timeout_max = Duration::from_millis(600);
+        config.limits.append_timeout = PATIENCE;
+    });
+    let log = nodes[0].node.log("orders").expect("it leads it");
+    // A request is sent again after 1.2 s at first, and this one takes 2 s.
+    rate.store(512 << 10, Ordering::Relaxed);
+    let payload = bytes::Bytes::from(vec![7; 1 << 20]);
+    nodes[0].run(log.append(payload)).expect("it is slow, and it works");
+    nodes.into_iter().for_each(Running::kill);
+}
+
+#[test]
 fn appends_on_a_slow_link_do_not_keep_heartbeats_back() {
     let disks = [SimDisk::new(), SimDisk::new(), SimDisk::new()];
     let rate = Arc::new(AtomicUsize::new(usize::MAX >> 16));
