@@ -44,7 +44,7 @@ pub struct SimArgs {
     verbose: bool,
     /// With --seed: only the faults with these numbers.
     #[arg(long, value_delimiter = ',', num_args = 0.., requires = "seed")]
-    keep: Option<Vec<usize>>,
+    pub(super) keep: Option<Vec<usize>>,
     /// Turn on a deliberate bug by its name (needs the feature `mutants`).
     #[arg(long)]
     mutant: Option<String>,
