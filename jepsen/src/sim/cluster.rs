@@ -11,7 +11,7 @@ use super::machine::States;
 use super::node::{self, NodeSetup, Pace, host_of};
 use super::profile::Profile;
 use super::random::Random;
-use super::shared::Shared;
+use super::shared::{LogState, Shared};
 use crate::cluster::{Observation, Vote};
 use crate::world::{Death, Latency, Mode, Network, NetworkConfig, Outcome, World, WorldConfig};
 
@@ -92,6 +92,16 @@ pub(crate) struct Cluster {
     /// Started nodes, the first time included.
     pub(crate) starts: u64,
     begins: BTreeMap<LogId, u64>,
+}
+
+/// What nodes trim by themselves, they may have trimmed. Without retention nothing but an operator's trim, which is
+/// in the history, moves a log's begin.
+fn note_retention(shared: &Shared, begins: &mut BTreeMap<LogId, u64>, log: &LogState, begin: u64) {
+    let known = begins.entry(log.id).or_default();
+    if shared.profile.retained_segments.is_some() && begin > *known {
+        *known = begin;
+        log.recorder.trim(begin);
+    }
 }
 
 impl Cluster {
@@ -320,6 +330,11 @@ impl Cluster {
         self.crash(id, Crash::Process, RESTART_MS);
     }
 
+    /// Tells the checker where a log begins on some disk.
+    pub(crate) fn note_begin(&mut self, log: &LogState, begin: u64) {
+        note_retention(&self.shared, &mut self.begins, log, begin);
+    }
+
     /// Writes down what the nodes say about themselves, and what their disks hold of it.
     pub(crate) fn observe(&mut self) {
         let nodes = self.shared.nodes();
@@ -330,11 +345,7 @@ impl Cluster {
             let (incarnation, restarts) = (machine.incarnation, machine.restarts);
             for status in node.statuses() {
                 let Some(log) = logs.iter().find(|log| log.id.0 == status.log_id) else { continue };
-                let begin = self.begins.entry(log.id).or_default();
-                if status.begin > *begin {
-                    *begin = status.begin;
-                    log.recorder.trim(status.begin);
-                }
+                note_retention(&self.shared, &mut self.begins, log, status.begin);
                 let vote = self.shared.auditor().vote(id, log.id);
                 log.recorder.observe(Observation {
                     time: 0,

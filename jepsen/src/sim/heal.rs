@@ -165,7 +165,10 @@ fn scan(cluster: &mut Cluster, logs: &[Arc<LogState>]) {
     for log in logs {
         for id in members(cluster, log.id) {
             match replica(cluster, id, log.id) {
-                Ok(replica) => log.recorder.replica(replica),
+                Ok(replica) => {
+                    cluster.note_begin(&log, replica.begin);
+                    log.recorder.replica(replica);
+                }
                 Err(reason) => cluster.shared.breach("scan", format!("node {id}: {reason}")),
             }
             if log.name.as_str() == "log-1" {
