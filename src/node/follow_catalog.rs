@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::catalog::{CatalogState, LogEntry};
 use super::inner::NodeInner;
 use crate::error::{StorageError, with_sources};
+use crate::member::Member;
 use crate::raft::Group;
 use crate::record::{LogId, LogName};
 
@@ -106,12 +107,12 @@ impl NodeInner {
                     _ = stopping.wait_for(|stopping| *stopping) => return,
                 }
                 wait = patience;
-                match node.may_found(&entry).await {
-                    Some(true) => {}
-                    Some(false) => return,
+                let founders = match node.founders(&entry).await {
+                    Some(founders) if founders.is_empty() => return,
+                    Some(founders) => founders,
                     None => continue,
-                }
-                match group.initialize(&entry.founders).await {
+                };
+                match group.initialize(&founders).await {
                     Ok(true) => tracing::info!(log = %name, id = %group.id, "founded the log"),
                     Ok(false) => {}
                     Err(error) => tracing::warn!(log = %name, error, "cannot found the log"),
@@ -120,17 +121,28 @@ impl NodeInner {
         });
     }
 
-    /// Whether a log that is empty here was always empty here. A node that was removed since the log was
-    /// made may have lost what it held of it when it was added anew: were it to found the log again, and
-    /// alone or with others like it be a majority of the founders, there would be two logs of one name.
-    /// So it must have been a member ever since, as of now. None if nobody can tell at the moment.
-    async fn may_found(&self, entry: &LogEntry) -> Option<bool> {
+    /// The first voters of a log, if this node may found it: if what is empty here was always empty here. A node
+    /// that was removed since the log was made may have lost what it held of it when it was added anew: were it
+    /// to found the log again, and alone or with others like it be a majority of the founders, there would be
+    /// two logs of one name. So it must have been a member ever since, as of now. None if nobody can tell at the
+    /// moment.
+    ///
+    /// The members that the list names may be from before the removal of one of them, which was committed before
+    /// the log was made. Such a node is none of the first voters: it may have lost its data since.
+    async fn founders(&self, entry: &LogEntry) -> Option<Vec<Member>> {
         let system = self.system()?;
         let limit = self.config.raft.election_timeout_max * 2;
         let now = self.read_index(&system, limit).await.ok()?;
         if let Some(last) = now.checked_sub(1) {
             tokio::time::timeout(limit, system.apply.applied(last)).await.ok()?;
         }
-        Some(self.catalog.lists(entry.id) && system.member_since(self.config.node_id, entry.id.0))
+        let since = system.members_since(entry.id.0).unwrap_or_default();
+        let was_in_all = since.iter().all(|members| members.contains(&self.config.node_id));
+        let Some(first) = since.first().filter(|_| was_in_all && self.catalog.lists(entry.id))
+        else {
+            return Some(Vec::new());
+        };
+        let founders = entry.founders.iter().filter(|member| first.contains(&member.id));
+        Some(founders.cloned().collect())
     }
 }

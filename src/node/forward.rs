@@ -210,7 +210,7 @@ impl NodeInner {
         }
     }
 
-    async fn change_catalog(
+    pub(super) async fn change_catalog(
         &self,
         group: &Arc<Group>,
         command: CatalogCommand,

@@ -1,6 +1,7 @@
 //! Nodes on disks in memory: crashes at any operation, disks that hang, and nodes that come back.
 
 mod first_election;
+mod members;
 mod slow_link;
 mod transfer;
 

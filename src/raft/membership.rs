@@ -185,15 +185,15 @@ impl Group {
             .collect()
     }
 
-    /// True if `node` was a member at `index` and in every membership since. False if the log does not
-    /// reach back that far any more.
-    pub(crate) fn member_since(&self, node: NodeId, index: u64) -> bool {
-        let is_member = |stored: &StoredMembership| {
-            let membership = decode_membership(&stored.payload);
-            membership.is_ok_and(|membership| membership.get_node(&node).is_some())
+    /// The members at `index` and in each membership since, in their order. None if the log does not reach back
+    /// that far any more, or is empty.
+    pub(crate) fn members_since(&self, index: u64) -> Option<Vec<BTreeSet<NodeId>>> {
+        let held = self.log.memberships_since(index).filter(|held| !held.is_empty())?;
+        let members = |stored: &StoredMembership| {
+            let membership = decode_membership(&stored.payload).ok()?;
+            Some(membership.nodes().map(|(id, _)| *id).collect())
         };
-        let memberships = self.log.memberships_since(index);
-        memberships.is_some_and(|held| !held.is_empty() && held.iter().all(is_member))
+        held.iter().map(members).collect()
     }
 
     /// The members, once the last change of them is committed. It may be a joint one, whose leader was lost before
