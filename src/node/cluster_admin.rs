@@ -40,7 +40,7 @@ impl ClusterAdmin {
             let reason = "a member needs an id above 0 and an address".to_owned();
             return Err(AdminError::Invalid { reason });
         }
-        self.each(&AdminRequest::AddLearner(member), false).await
+        self.each(&AdminRequest::AddLearner(member)).await
     }
 
     /// Makes a learner a voter of all logs, as each copy has caught up.
@@ -71,20 +71,20 @@ impl ClusterAdmin {
     /// # Errors
     /// As `add_learner`; the only voter.
     pub async fn remove(&self, node: NodeId) -> Result<(), AdminError> {
-        // The system log last: until then the other nodes still talk to the one that leaves.
+        // First it votes no more on the list of logs: logs that are made from then on do not have it, so that those
+        // that are listed now are all. The other nodes talk to it until the system log lets it go, at last.
+        self.node.on_leader(LogId::SYSTEM, &AdminRequest::Demote(node)).await?;
         let remove = AdminRequest::Remove(node);
-        self.each(&remove, true).await?;
-        if node == self.node.config.node_id {
-            return Ok(());
-        }
-        // Logs that were made meanwhile: who loses its data after this must not vote in them.
         for log in self.other_logs().await? {
             match self.node.on_leader(log, &remove).await {
                 Err(_) if !self.node.catalog.lists(log) => {}
                 result => drop(result?),
             }
         }
-        self.node.peers.forget(node);
+        self.node.on_leader(LogId::SYSTEM, &remove).await?;
+        if node != self.node.config.node_id {
+            self.node.peers.forget(node);
+        }
         Ok(())
     }
 
@@ -93,7 +93,7 @@ impl ClusterAdmin {
     /// # Errors
     /// As `add_learner`; a node that does not vote.
     pub async fn transfer_leadership(&self, to: NodeId) -> Result<(), AdminError> {
-        self.each(&AdminRequest::TransferLeadership(to), false).await
+        self.each(&AdminRequest::TransferLeadership(to)).await
     }
 
     /// The members, as the system log on this node has them.
@@ -135,12 +135,13 @@ impl ClusterAdmin {
         Ok(logs.into_iter().filter(|id| !deleted(id)).collect())
     }
 
-    async fn each(&self, request: &AdminRequest, system_last: bool) -> Result<(), AdminError> {
+    /// The system log first.
+    async fn each(&self, request: &AdminRequest) -> Result<(), AdminError> {
         let mut logs: Vec<LogId> = self.node.groups().iter().map(|group| group.id).collect();
         if logs.is_empty() {
             return Err(AdminError::Closed);
         }
-        logs.sort_by_key(|id| (*id == LogId::SYSTEM) == system_last);
+        logs.sort_by_key(|id| *id != LogId::SYSTEM);
         for log in logs {
             self.node.on_leader(log, request).await?;
         }

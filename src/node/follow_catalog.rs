@@ -127,8 +127,9 @@ impl NodeInner {
     /// two logs of one name. So it must have been a member ever since, as of now. None if nobody can tell at the
     /// moment.
     ///
-    /// The members that the list names may be from before the removal of one of them, which was committed before
-    /// the log was made. Such a node is none of the first voters: it may have lost its data since.
+    /// The members that the list names may be from before a change of them that was committed before the log was
+    /// made. Who was no voter of the system log any more then is none of the first voters here: whoever removes
+    /// it does not look for it in this log, and it may have lost its data since.
     async fn founders(&self, entry: &LogEntry) -> Option<Vec<Member>> {
         let system = self.system()?;
         let limit = self.config.raft.election_timeout_max * 2;
@@ -136,13 +137,13 @@ impl NodeInner {
         if let Some(last) = now.checked_sub(1) {
             tokio::time::timeout(limit, system.apply.applied(last)).await.ok()?;
         }
-        let since = system.members_since(entry.id.0).unwrap_or_default();
-        let was_in_all = since.iter().all(|members| members.contains(&self.config.node_id));
+        let since = system.memberships_since(entry.id.0).unwrap_or_default();
+        let was_in_all = since.iter().all(|members| members.all.contains(&self.config.node_id));
         let Some(first) = since.first().filter(|_| was_in_all && self.catalog.lists(entry.id))
         else {
             return Some(Vec::new());
         };
-        let founders = entry.founders.iter().filter(|member| first.contains(&member.id));
+        let founders = entry.founders.iter().filter(|member| first.voters.contains(&member.id));
         Some(founders.cloned().collect())
     }
 }

@@ -28,6 +28,7 @@ pub(super) enum AdminRequest {
     Promote(NodeId),
     Remove(NodeId),
     TransferLeadership(NodeId),
+    Demote(NodeId),
 }
 
 /// Answer to a request that was done.
@@ -203,6 +204,9 @@ impl NodeInner {
             }
             AdminRequest::Remove(node) => {
                 group.remove(node, ADMIN_TIMEOUT).await.map(|()| AdminReply::Done)
+            }
+            AdminRequest::Demote(node) => {
+                group.demote(node, ADMIN_TIMEOUT).await.map(|()| AdminReply::Done)
             }
             AdminRequest::TransferLeadership(to) => {
                 group.transfer_leadership(to, ADMIN_TIMEOUT).await.map(|()| AdminReply::Done)

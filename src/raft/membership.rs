@@ -22,6 +22,14 @@ const PROMOTE_LAG_MAX: u64 = 1000;
 
 type Written = Result<ClientWriteResponse<Types>, RaftError<Types, ClientWriteError<Types>>>;
 
+/// Who belongs to a log.
+pub(crate) struct MemberIds {
+    /// Old and new ones, while they change.
+    pub(crate) voters: BTreeSet<NodeId>,
+    /// Voters and learners.
+    pub(crate) all: BTreeSet<NodeId>,
+}
+
 impl Group {
     /// Adds a copy that does not vote, or changes a member's address. Returns when the change is
     /// committed, which is before the copy has caught up.
@@ -57,24 +65,40 @@ impl Group {
         self.change(ChangeMembers::ReplaceAllVoters(voters), true, timeout).await
     }
 
+    /// Makes a voter a learner.
+    pub(crate) async fn demote(&self, node: NodeId, timeout: Duration) -> Result<(), AdminError> {
+        let settled = self.settled(timeout).await?;
+        if settled.get_joint_config().len() == 1 && !settled.voter_ids().any(|id| id == node) {
+            return Ok(());
+        }
+        self.not_the_only_voter(node)?;
+        let change = ChangeMembers::RemoveVoters(BTreeSet::from([node]));
+        self.change(change, true, timeout).await
+    }
+
     /// Removes a voter or learner.
     pub(crate) async fn remove(&self, node: NodeId, timeout: Duration) -> Result<(), AdminError> {
         let settled = self.settled(timeout).await?;
         if settled.get_joint_config().len() == 1 && settled.get_node(&node).is_none() {
             return Ok(());
         }
-        let voters = self.voters();
-        if voters.len() == 1 && voters.contains(&node) {
-            let reason = format!("node {node} is the only voter of {}", self.name);
-            return Err(AdminError::Invalid { reason });
-        }
+        self.not_the_only_voter(node)?;
         let nodes = BTreeSet::from([node]);
-        let change = if voters.contains(&node) {
+        let change = if self.voters().contains(&node) {
             ChangeMembers::RemoveVoters(nodes)
         } else {
             ChangeMembers::RemoveNodes(nodes)
         };
         self.change(change, false, timeout).await
+    }
+
+    fn not_the_only_voter(&self, node: NodeId) -> Result<(), AdminError> {
+        let voters = self.voters();
+        if voters.len() == 1 && voters.contains(&node) {
+            let reason = format!("node {node} is the only voter of {}", self.name);
+            return Err(AdminError::Invalid { reason });
+        }
+        Ok(())
     }
 
     /// Hands leadership to another voter. Returns when it leads.
@@ -185,13 +209,14 @@ impl Group {
             .collect()
     }
 
-    /// The members at `index` and in each membership since, in their order. None if the log does not reach back
-    /// that far any more, or is empty.
-    pub(crate) fn members_since(&self, index: u64) -> Option<Vec<BTreeSet<NodeId>>> {
+    /// The membership at `index` and each since, in their order. None if the log does not reach back that far
+    /// any more, or is empty.
+    pub(crate) fn memberships_since(&self, index: u64) -> Option<Vec<MemberIds>> {
         let held = self.log.memberships_since(index).filter(|held| !held.is_empty())?;
         let members = |stored: &StoredMembership| {
             let membership = decode_membership(&stored.payload).ok()?;
-            Some(membership.nodes().map(|(id, _)| *id).collect())
+            let all = membership.nodes().map(|(id, _)| *id).collect();
+            Some(MemberIds { voters: membership.voter_ids().collect(), all })
         };
         held.iter().map(members).collect()
     }
