@@ -117,19 +117,40 @@ impl Group {
             let reason = format!("node {to} is no voter of {}", self.name);
             return Err(AdminError::Invalid { reason });
         }
-        let handing_over = self.send_appends_to(to);
-        let handed = tokio::time::timeout(timeout, self.hand_over(to)).await;
-        drop(handing_over);
+        let handed = tokio::time::timeout(timeout, self.hand_over(to, timeout)).await;
         handed.unwrap_or(Err(AdminError::Timeout { after: timeout }))
     }
 
     /// openraft tells the successor once, and from then on this node leads no more: a successor that does not
     /// hear of it, lacks something, or has not heard from this leader since it started does not stand for election,
-    /// and the log has no leader until an election timeout has passed. So all that is seen to first.
-    async fn hand_over(&self, to: NodeId) -> Result<(), AdminError> {
+    /// and the log has no leader until an election timeout has passed. So all that is seen to first. Appends
+    /// are refused meanwhile, for an election timeout at most; if that was not enough, they are taken again
+    /// until the next attempt.
+    async fn hand_over(&self, to: NodeId, timeout: Duration) -> Result<(), AdminError> {
+        let Some(term) = self.led_term() else {
+            return Err(AdminError::NotLeader { leader: self.leader() });
+        };
+        let pause = Duration::from_millis(self.raft.config().election_timeout_max);
+        loop {
+            self.caught_up(to, timeout).await?;
+            while self.heartbeat(to).await.is_none() {
+                self.still_leads(term)?;
+                tokio::time::sleep(RETRY_PAUSE).await;
+            }
+            let sent_on = self.send_appends_to(to);
+            let attempt = tokio::time::timeout(pause, self.hand_over_all(to, term)).await;
+            drop(sent_on);
+            match attempt {
+                Ok(handed) => return handed,
+                Err(_) => self.still_leads(term)?,
+            }
+        }
+    }
+
+    /// Hands over once the successor holds everything and says so.
+    async fn hand_over_all(&self, to: NodeId, term: u64) -> Result<(), AdminError> {
         self.inflight.drained().await;
         let stopped = || self.log.failure().map_or(AdminError::Closed, AdminError::Storage);
-        let not_leader = || AdminError::NotLeader { leader: self.leader() };
         let wait = self.raft.wait(None);
         let all_there = wait.metrics(
             |now| {
@@ -139,40 +160,47 @@ impl Group {
             },
             "the successor to hold everything",
         );
-        if all_there.await.map_err(|_| stopped())?.replication.is_none() {
-            return Err(not_leader());
-        }
-        while !self.follows(to).await {
-            if !self.is_leader() {
-                return Err(not_leader());
-            }
+        all_there.await.map_err(|_| stopped())?;
+        while self.heartbeat(to).await != Some(AppendEntriesResponse::Success) {
+            self.still_leads(term)?;
             tokio::time::sleep(RETRY_PAUSE).await;
         }
         self.raft.trigger().transfer_leader(to).await.map_err(|_| stopped())?;
         let next = wait.metrics(
-            |now| now.current_leader.is_some_and(|leader| leader != self.node),
+            |now| now.vote.leader_id.term > term && now.current_leader.is_some(),
             "the next leader",
         );
         match next.await.map_err(|_| stopped())?.current_leader {
             Some(leader) if leader == to => Ok(()),
-            // Another node was elected.
-            _ => Err(not_leader()),
+            // Another node was elected, or this one again.
+            _ => Err(AdminError::NotLeader { leader: self.leader() }),
         }
     }
 
-    /// Whether a node follows this leader and holds, flushed, all that it does. It is sent a heartbeat of our own, to
-    /// see the answer: what openraft knows of a node may be from before that node's last restart.
-    async fn follows(&self, node: NodeId) -> bool {
+    /// The term that this node leads, if it leads.
+    fn led_term(&self) -> Option<u64> {
+        let server = self.raft.server_metrics().borrow_watched().clone();
+        (server.current_leader == Some(self.node)).then_some(server.vote.leader_id.term)
+    }
+
+    fn still_leads(&self, term: u64) -> Result<(), AdminError> {
+        match self.led_term() {
+            Some(led) if led == term => Ok(()),
+            _ => Err(AdminError::NotLeader { leader: self.leader() }),
+        }
+    }
+
+    /// A node's answer to a heartbeat of our own: success if it follows this leader and holds, flushed, all that it
+    /// does. What openraft knows of a node may be from before that node's last restart.
+    async fn heartbeat(&self, node: NodeId) -> Option<AppendEntriesResponse<Types>> {
         let server = self.raft.server_metrics().borrow_watched().clone();
         let last = self.log.last_id();
         // Not what a leader after this one has written here meanwhile.
         let ours = last.is_none_or(|last| last.term <= server.vote.leader_id.term);
-        let Some(address) = server.membership_config.membership().get_node(&node) else {
-            return false;
-        };
         if server.current_leader != Some(self.node) || !ours {
-            return false;
+            return None;
         }
+        let address = server.membership_config.membership().get_node(&node)?;
         let heartbeat = AppendEntriesRequest {
             vote: server.vote,
             prev_log_id: last.map(raft_log_id),
@@ -182,10 +210,7 @@ impl Group {
         let limit = Duration::from_millis(self.raft.config().election_timeout_min);
         let link = self.peers.link(node, &address.peer, Lane::Control);
         let answer = link.request(messages::encode_append(self.id, heartbeat), limit).await;
-        answer.is_ok_and(|answer| {
-            let reply = messages::decode_append_reply(&answer);
-            matches!(reply, Ok(AppendEntriesResponse::Success))
-        })
+        messages::decode_append_reply(&answer.ok()?).ok()
     }
 
     /// Members in force, by id.

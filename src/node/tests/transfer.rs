@@ -58,6 +58,23 @@ fn leadership_stays_where_it_is_while_the_successor_is_down() {
 }
 
 #[test]
+fn appends_are_taken_while_a_successor_that_is_down_is_waited_for() {
+    let mut nodes = three_with_a_new_start();
+    nodes.pop().expect("three").kill();
+    let log = nodes[0].node.log("orders").expect("it leads it");
+    nodes[0].run(async {
+        let handing_over = log.group.transfer_leadership(3, PATIENCE * 2);
+        let appending = log.append("meanwhile");
+        tokio::select! {
+            biased;
+            handed = handing_over => panic!("nobody is there: {handed:?}"),
+            appended = appending => appended.expect("it leads, and takes appends"),
+        };
+    });
+    nodes.into_iter().for_each(Running::kill);
+}
+
+#[test]
 fn who_hands_over_is_told_at_once_that_another_node_leads() {
     let mut nodes = three_with_a_new_start();
     nodes.pop().expect("three").kill();
