@@ -14,8 +14,14 @@ use super::profile::ProfileKind;
 use super::story;
 use super::summary::{Breach, Summary, Totals, Verdict};
 
-/// A run that takes longer hangs.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// A run that takes longer hangs, on however busy a machine.
+const fn patience(profile: ProfileKind) -> Duration {
+    match profile {
+        ProfileKind::Dense => Duration::from_secs(300),
+        ProfileKind::Long => Duration::from_secs(3600),
+    }
+}
+
 /// Failures whose story is told in full.
 const TOLD_MAX: usize = 5;
 /// Between two lines of progress.
@@ -39,11 +45,12 @@ pub(crate) struct Batch {
 #[derive(Debug)]
 pub(crate) struct Children {
     common: Vec<String>,
+    patience: Duration,
 }
 
 impl Children {
-    pub(crate) fn new(common: Vec<String>) -> Self {
-        Self { common }
+    pub(crate) fn new(common: Vec<String>, profile: ProfileKind) -> Self {
+        Self { common, patience: patience(profile) }
     }
 
     /// Arguments that all of them get.
@@ -82,10 +89,11 @@ impl Children {
                 let _ = err.as_mut().map(|err| err.read_to_end(&mut text));
                 String::from_utf8_lossy(&text).into_owned()
             });
-            let Ok(text) = ended.recv_timeout(PATIENCE) else {
+            let Ok(text) = ended.recv_timeout(self.patience) else {
                 child.kill()?;
                 child.wait()?;
-                return Ok(Summary::died(seed, format!("it hung for {PATIENCE:?} and was killed")));
+                let reason = format!("it hung for {:?} and was killed", self.patience);
+                return Ok(Summary::died(seed, reason));
             };
             let status = child.wait()?;
             let complaints = complaints.join().unwrap_or_default();
@@ -153,7 +161,7 @@ impl Batch {
     /// No process could be started, or nothing can be written.
     pub(crate) fn run(&self) -> io::Result<Verdict> {
         let begun = Instant::now();
-        let children = Children::new(self.common.clone());
+        let children = Children::new(self.common.clone(), self.profile);
         let next = AtomicU64::new(0);
         let progress = Mutex::new(Progress {
             totals: Totals::default(),

@@ -152,7 +152,7 @@ fn tell(summary: &Summary, trace: &str, args: &SimArgs) -> String {
     }
     text += &story::describe(summary);
     if summary.verdict == Verdict::Failed {
-        let children = super::batch::Children::new(common(args));
+        let children = super::batch::Children::new(common(args), args.profile);
         text += &story::of_failure(summary, args.keep.is_none() && !args.no_shrink, &children);
     }
     text

@@ -166,7 +166,7 @@ fn scan(cluster: &mut Cluster, logs: &[Arc<LogState>]) {
         for id in members(cluster, log.id) {
             match replica(cluster, id, log.id) {
                 Ok(replica) => {
-                    cluster.note_begin(&log, replica.begin);
+                    cluster.note_begin(log, replica.begin);
                     log.recorder.replica(replica);
                 }
                 Err(reason) => cluster.shared.breach("scan", format!("node {id}: {reason}")),
