@@ -99,6 +99,7 @@ async fn write(caller: Caller, mut random: Random) {
     let _busy = shared.begin_work();
     while !shared.is_stopping() {
         caller.think(&mut random).await;
+        shared.spared().await;
         let Some((log, handle)) = caller.pick(&mut random) else { continue };
         let padding = random.within(shared.profile.padding.clone());
         let client = Some(caller.number);

@@ -15,6 +15,8 @@ use crate::{Action, value_of};
 
 /// How long the replacing of a node may take when all else is well.
 const MEMBERS_MS: u64 = 15_000;
+/// After which clients append less, so that a copy that is sent one entry at a time can catch up with them.
+const SPARED_MS: u64 = MEMBERS_MS / 2;
 /// How long clients may take to end.
 const STOP_MS: u64 = 5_000;
 /// How long a scan of everything may take.
@@ -24,10 +26,16 @@ const SCAN_MS: u64 = 5_000;
 pub(crate) fn heal(cluster: &mut Cluster, nemesis: &mut Nemesis) -> u64 {
     cluster.shared.event("cluster", "all faults end".to_owned());
     nemesis.heal(cluster);
-    let changed = wait(cluster, MEMBERS_MS, |cluster| {
+    let mut is_changed = |cluster: &mut Cluster| {
         nemesis.act(cluster);
         !nemesis.changes_members()
-    });
+    };
+    let mut changed = wait(cluster, SPARED_MS, &mut is_changed);
+    if !changed {
+        cluster.shared.event("cluster", "clients append less".to_owned());
+        cluster.shared.spare();
+        changed = wait(cluster, MEMBERS_MS - SPARED_MS, is_changed);
+    }
     if !changed {
         let detail =
             format!("a change of members was not done within {MEMBERS_MS} ms: {nemesis:?}");

@@ -45,6 +45,7 @@ async fn write(shared: Arc<Shared>, node: Node, mut random: Random) {
     let process = shared.process();
     while !shared.is_stopping() {
         think(&shared, &mut random).await;
+        shared.spared().await;
         if shared.is_stopping() {
             return;
         }

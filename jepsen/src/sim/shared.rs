@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use quorumlog::{AppendError, Appended, BoxFuture, LogId, LogName, Node, Outcome};
@@ -16,6 +17,8 @@ use crate::recorder::{OperationId, Recorder};
 use crate::world::Trace;
 use crate::{Action, value_of};
 
+/// Pause between appends while the cluster is spared.
+const SPARED_PAUSE: Duration = Duration::from_millis(50);
 /// Breaches that are kept; a broken run says the same again and again.
 const BREACHES_MAX: usize = 50;
 
@@ -59,6 +62,7 @@ pub(crate) struct Shared {
     stopping: AtomicBool,
     /// The faults are over.
     healed: AtomicBool,
+    spared: AtomicBool,
     logs: Mutex<Vec<Arc<LogState>>>,
     nodes: Mutex<BTreeMap<u64, NodeSlot>>,
     auditor: Mutex<Auditor>,
@@ -92,6 +96,7 @@ impl Shared {
             payload: AtomicU64::new(1),
             stopping: AtomicBool::new(false),
             healed: AtomicBool::new(false),
+            spared: AtomicBool::new(false),
             logs: Mutex::default(),
             nodes: Mutex::default(),
             auditor: Mutex::new(Auditor::new(audits)),
@@ -130,6 +135,18 @@ impl Shared {
 
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Has clients append less from now on.
+    pub(crate) fn spare(&self) {
+        self.spared.store(true, Ordering::Relaxed);
+    }
+
+    /// Pauses before an append, if clients are to append less.
+    pub(crate) async fn spared(&self) {
+        if self.spared.load(Ordering::Relaxed) {
+            tokio::time::sleep(SPARED_PAUSE).await;
+        }
     }
 
     pub(crate) fn set_healed(&self) {
