@@ -57,9 +57,10 @@ impl ClusterAdmin {
                 // The log was made while the node was a learner.
                 (Err(AdminError::Invalid { .. }), Some(status)) => {
                     let add = AdminRequest::AddLearner(status.member);
-                    self.node.on_leader(log, &add).await?;
-                    self.node.on_leader(log, &promote).await?;
+                    self.of_log(log, &add).await?;
+                    self.of_log(log, &promote).await?;
                 }
+                (Err(_), _) if !self.node.catalog.lists(log) => {}
                 (result, _) => drop(result?),
             }
         }
@@ -76,10 +77,7 @@ impl ClusterAdmin {
         self.node.on_leader(LogId::SYSTEM, &AdminRequest::Demote(node)).await?;
         let remove = AdminRequest::Remove(node);
         for log in self.other_logs().await? {
-            match self.node.on_leader(log, &remove).await {
-                Err(_) if !self.node.catalog.lists(log) => {}
-                result => drop(result?),
-            }
+            self.of_log(log, &remove).await?;
         }
         self.node.on_leader(LogId::SYSTEM, &remove).await?;
         if node != self.node.config.node_id {
@@ -101,7 +99,7 @@ impl ClusterAdmin {
         self.node.system().map(|system| system.status().members).unwrap_or_default()
     }
 
-    /// All logs but the system log, as of now, each of them open here.
+    /// All logs but the system log, as of now.
     async fn other_logs(&self) -> Result<Vec<LogId>, AdminError> {
         let deadline = Instant::now() + ADMIN_TIMEOUT;
         let timed_out = |_| AdminError::Timeout { after: ADMIN_TIMEOUT };
@@ -124,27 +122,23 @@ impl ClusterAdmin {
             let applied = tokio::time::timeout_at(deadline, system.apply.applied(last));
             applied.await.map_err(timed_out)?;
         }
-        let logs: Vec<LogId> = self.node.catalog.state().logs.values().map(|log| log.id).collect();
-        let mut changed = self.node.groups_changed.subscribe();
-        let deleted = |id: &LogId| !self.node.catalog.lists(*id);
-        let missing = |id: &LogId| self.node.group(*id).is_none() && !deleted(id);
-        while logs.iter().any(missing) {
-            let waited = tokio::time::timeout_at(deadline, changed.changed()).await;
-            waited.map_err(timed_out)?.map_err(|_| AdminError::Closed)?;
-        }
-        Ok(logs.into_iter().filter(|id| !deleted(id)).collect())
+        Ok(self.node.catalog.state().logs.values().map(|log| log.id).collect())
     }
 
     /// The system log first.
     async fn each(&self, request: &AdminRequest) -> Result<(), AdminError> {
-        let mut logs: Vec<LogId> = self.node.groups().iter().map(|group| group.id).collect();
-        if logs.is_empty() {
-            return Err(AdminError::Closed);
-        }
-        logs.sort_by_key(|id| *id != LogId::SYSTEM);
-        for log in logs {
-            self.node.on_leader(log, request).await?;
+        self.node.on_leader(LogId::SYSTEM, request).await?;
+        for log in self.other_logs().await? {
+            self.of_log(log, request).await?;
         }
         Ok(())
+    }
+
+    /// Has it done for a log, unless that is deleted meanwhile.
+    async fn of_log(&self, log: LogId, request: &AdminRequest) -> Result<(), AdminError> {
+        match self.node.on_leader(log, request).await {
+            Err(_) if !self.node.catalog.lists(log) => Ok(()),
+            result => result.map(drop),
+        }
     }
 }

@@ -122,7 +122,13 @@ impl NodeInner {
         request: &AdminRequest,
         deadline: Instant,
     ) -> Result<AdminReply, AdminError> {
-        let group = self.group(log).ok_or(AdminError::NotBootstrapped)?;
+        let Some(group) = self.group(log) else {
+            // Not open yet, or damaged: the other members have it.
+            return match self.catalog.lists(log) {
+                true => self.search(log, request, deadline).await,
+                false => Err(AdminError::NotBootstrapped),
+            };
+        };
         let Some(leader) = group.leader() else {
             if self.identity.cluster() == 0 && group.voters().is_empty() {
                 return Err(AdminError::NotBootstrapped);
