@@ -90,6 +90,7 @@ impl NodeInner {
     /// leader of the system log does at once, the others only if it did not, so that they do not compete.
     fn found(self: &Arc<Self>, group: Arc<Group>, name: LogName, entry: LogEntry) {
         let rank = entry.founders.iter().position(|member| member.id == self.config.node_id);
+        tracing::debug!(log = %name, id = %group.id, ?rank, founders = ?entry.founders, "a log of the list");
         let Some(rank) = rank else { return };
         if group.log.last_id().is_some() {
             return;
@@ -108,13 +109,19 @@ impl NodeInner {
                 }
                 wait = patience;
                 let founders = match node.founders(&entry).await {
-                    Some(founders) if founders.is_empty() => return,
+                    Some(founders) if founders.is_empty() => {
+                        tracing::info!(log = %name, id = %group.id, "the log is not this node's to found");
+                        return;
+                    }
                     Some(founders) => founders,
-                    None => continue,
+                    None => {
+                        tracing::debug!(log = %name, id = %group.id, "cannot tell who founds the log");
+                        continue;
+                    }
                 };
                 match group.initialize(&founders).await {
                     Ok(true) => tracing::info!(log = %name, id = %group.id, "founded the log"),
-                    Ok(false) => {}
+                    Ok(false) => tracing::debug!(log = %name, id = %group.id, "another founder was faster"),
                     Err(error) => tracing::warn!(log = %name, error, "cannot found the log"),
                 }
             }

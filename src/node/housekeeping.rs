@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::inner::NodeInner;
 use crate::error::with_sources;
-use crate::raft::Lane;
+use crate::raft::{Group, Lane};
+use crate::record::LogId;
 
 /// How often free space and retention are looked at.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -112,9 +113,20 @@ impl NodeInner {
         }
     }
 
+    /// True if a log of the list has no entry here yet.
+    fn has_unfounded(&self) -> bool {
+        let founded =
+            |id| self.group(id).is_some_and(|group: Arc<Group>| group.log.last_id().is_some());
+        self.catalog.state().logs.values().any(|log| !founded(log.id))
+    }
+
     async fn retain(&self) {
         let now_ms = self.disk.now_ms();
-        let groups = self.groups();
+        let mut groups = self.groups();
+        if self.has_unfounded() {
+            // Who may found a log is read from the system log, as of the log's record there.
+            groups.retain(|group| group.id != LogId::SYSTEM);
+        }
         let retaining = groups.iter().map(async |group| {
             match group.retain(&self.config.retention, now_ms, RETENTION_TIMEOUT).await {
                 Ok(Some(begin)) => {
