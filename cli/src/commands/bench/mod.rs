@@ -47,7 +47,8 @@ whatever --logs says, no recovery) with the same load: what this machine can do.
 Without --node, three nodes are started as processes and their CPU, memory, threads, flushes and wake-ups
 (voluntary context switches) are measured. With --node, the nodes run with the flush mode that they
 have; name their processes on this machine with --pid. RSS counts mapped page cache too, anon does not.
-Disk B/op is what the file systems were made to write, in whole pages.";
+Disk B/op is what the kernel counts as made dirty, in whole pages, or in whole folios where the file system
+has large ones: it can be far more than is written.";
 
 /// Measure appends: latency, throughput, and CPU, memory, flushes and wake-ups of each node.
 #[derive(Debug, Clone, clap::Args)]

@@ -64,13 +64,9 @@ impl Report {
         }
         let mut table = Table::new(&heads);
         for row in &self.rows {
-            let system = match row.client {
-                ClientKind::Remote => row.system.to_owned(),
-                ClientKind::Embedded => format!("{} embedded", row.system),
-            };
             let case = &row.case;
             let mut cells = vec![
-                system,
+                row.label(),
                 case.flush.to_string(),
                 case.clients.to_string(),
                 case.size.to_string(),
@@ -121,7 +117,7 @@ impl Report {
         for row in &self.rows {
             for node in &row.nodes {
                 table.row(vec![
-                    row.system.to_owned(),
+                    row.label(),
                     row.case.flush.to_string(),
                     row.case.clients.to_string(),
                     node.node.to_string(),

@@ -80,8 +80,8 @@ pub(super) struct NodeRow {
 
 /// The fields that systems are compared by.
 #[derive(Debug, Serialize)]
-pub(super) struct Compared<'a> {
-    system: &'a str,
+pub(super) struct Compared {
+    system: String,
     flush: String,
     clients: u32,
     size: u64,
@@ -182,9 +182,17 @@ impl Row {
         }
     }
 
-    pub(super) fn compared(&self) -> Compared<'_> {
+    /// The system, and where its load is if that makes another system of it.
+    pub(super) fn label(&self) -> String {
+        match self.client {
+            ClientKind::Remote => self.system.to_owned(),
+            ClientKind::Embedded => format!("{} embedded", self.system),
+        }
+    }
+
+    pub(super) fn compared(&self) -> Compared {
         Compared {
-            system: self.system,
+            system: self.label(),
             flush: self.case.flush.to_string(),
             clients: self.case.clients,
             size: self.case.size,
@@ -309,6 +317,9 @@ pub(super) mod tests {
         ];
         assert_eq!(names, wanted);
         assert_eq!(json["flush"], "sync");
+        let embedded = Row { client: ClientKind::Embedded, ..row() };
+        let json = serde_json::to_value(embedded.compared()).expect("json");
+        assert_eq!(json["system"], "quorumlog embedded", "told apart from the remote client");
         let all = serde_json::to_value(row()).expect("json");
         assert!(wanted.iter().all(|name| !all[name].is_null()), "{all}");
     }
