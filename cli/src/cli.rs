@@ -78,13 +78,22 @@ impl Cli {
     }
 }
 
-/// Runs a future on as many threads as told; 0: one for each core.
+/// Cores that this process may use.
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Runs a future on as many threads as told; 0: one for each core. A single thread is this one: nothing is handed
+/// over then.
 ///
 /// # Errors
 /// The runtime could not start, or what the future failed with.
 pub(crate) fn block_on(threads: usize, future: impl Future<Output = Result>) -> Result {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    if threads > 0 {
+    let mut builder = match threads {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    if threads > 1 {
         builder.worker_threads(threads);
     }
     let runtime = builder
@@ -113,6 +122,17 @@ mod tests {
                 each(sub, &path, check);
             }
         }
+    }
+
+    #[test]
+    fn a_single_thread_is_the_callers_own() {
+        let here = std::thread::current().id();
+        block_on(1, async move {
+            let there = tokio::spawn(async { std::thread::current().id() }).await;
+            assert_eq!(there.expect("a task"), here);
+            Ok(())
+        })
+        .expect("a runtime");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use quorumlog::LogName;
 use quorumlog::client::{Client, ClientConfig};
 
-use crate::cli::block_on;
+use crate::cli::{block_on, cores};
 use crate::client::ensure_log;
 use crate::cluster::plan::{Plan, Ports};
 use crate::commands::start::Flag;
@@ -44,8 +44,7 @@ pub(crate) fn run(data: Option<&Path>, ports: Ports, overrides: &[Flag]) -> Resu
         return Err(Failure::failed("no nodes are planned"));
     };
     logging::init(&first.log.level, first.log.format)?;
-    let threads = first.runtime.worker_threads as usize;
-    let result = block_on(threads, serve_all(&plan, nodes, data.is_some()));
+    let result = block_on(first.runtime.threads(cores()), serve_all(&plan, nodes, data.is_some()));
     drop(workspace);
     result
 }

@@ -7,7 +7,7 @@ use quorumlog::{Flush, Member};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 
-use crate::cli::block_on;
+use crate::cli::{block_on, cores};
 use crate::client::host_port;
 use crate::cluster::plan::Ports;
 use crate::commands::dev;
@@ -114,8 +114,7 @@ pub(crate) fn run(args: Args, verbose: u8) -> Result {
     }
     let settings = layers.settings()?;
     logging::init(&settings.log.level, settings.log.format)?;
-    let threads = settings.runtime.worker_threads as usize;
-    block_on(threads, serve(settings, args.stop_at_eof))
+    block_on(settings.runtime.threads(cores()), serve(settings, args.stop_at_eof))
 }
 
 /// A setting given by a flag: the flag, the key, the value as text.

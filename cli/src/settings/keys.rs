@@ -89,7 +89,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("log.level", Kind::Text, "\"info\"", "error, warn, info, debug, trace, or directives such as \"info,quorumlog=debug\"."),
     key("log.format", Kind::LogFormat, "\"text\"", "\"text\" or \"json\", on standard error."),
 
-    key("runtime.worker_threads", Kind::Count, "0", "Threads that run tasks; 0: one for each core."),
+    key("runtime.worker_threads", Kind::Count, "0", "Threads that run tasks; 0: one for every four cores, and at least one."),
 
     key("cluster.bootstrap", Kind::Switch, "false", "Found the cluster with `peers` as its voters. On one node, and harmless later on."),
     key("cluster.peers", Kind::Peers, "[]", "The first voters, this node among them, as { id = 1, peer_addr = \"host:port\", client_addr = \"host:port\" }."),

@@ -72,6 +72,20 @@ pub(crate) struct RuntimeSettings {
     pub(crate) worker_threads: u32,
 }
 
+/// An append is handed from task to task more often than it is worked on, and between threads each time costs a
+/// wake-up: more threads pay off only where logs of their own keep them busy.
+const CORES_A_THREAD: usize = 4;
+
+impl RuntimeSettings {
+    /// Threads to run tasks on, on a machine with so many cores.
+    pub(crate) fn threads(&self, cores: usize) -> usize {
+        match self.worker_threads {
+            0 => (cores / CORES_A_THREAD).max(1),
+            threads => threads as usize,
+        }
+    }
+}
+
 /// How the cluster is founded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ClusterSettings {

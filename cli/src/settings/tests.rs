@@ -185,3 +185,12 @@ fn the_table_of_keys_is_complete() {
     let listed: BTreeSet<String> = keys::KEYS.iter().map(|key| key.path.to_owned()).collect();
     assert_eq!(found, listed);
 }
+
+#[test]
+fn a_node_has_one_thread_for_every_four_cores_unless_told_otherwise() {
+    let automatic = RuntimeSettings { worker_threads: 0 };
+    for (cores, threads) in [(1, 1), (2, 1), (7, 1), (8, 2), (64, 16)] {
+        assert_eq!(automatic.threads(cores), threads, "{cores} cores");
+    }
+    assert_eq!(RuntimeSettings { worker_threads: 3 }.threads(64), 3);
+}

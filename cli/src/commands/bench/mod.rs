@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use quorumlog::{ByteCount, Flush, LogName};
 
+use crate::cli::cores;
 use crate::client::{duration, host_port, log_name};
 use crate::commands::log::OutputKind;
 use crate::failure::{Failure, Result};
@@ -185,8 +186,7 @@ pub(crate) async fn run(args: Args, out: &mut Output) -> Result {
 }
 
 async fn bench(args: &Args, out: &mut Output) -> Result {
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    note(format_args!("{cores} cores, shared by the load and all nodes on this machine"));
+    note(format_args!("{} cores, shared by the load and all nodes on this machine", cores()));
     let mut report = Report::new();
     for flush in &args.flush {
         let mut systems = System::all(args, *flush).await?;
