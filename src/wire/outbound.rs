@@ -1,9 +1,11 @@
 //! The sending half of a connection: a queue bounded in bytes, and the writer that drains it.
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -306,6 +308,7 @@ impl Outbound {
                 state.writer_waits = true;
             }
             self.queue.writer.notified().await;
+            after_others().await;
         }
     }
 
@@ -317,6 +320,20 @@ impl Outbound {
     fn state(&self) -> MutexGuard<'_, State> {
         self.queue.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Lets the tasks run that are ready now. What they send goes out with what is queued.
+async fn after_others() {
+    let mut waited = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut waited, true) {
+            return Poll::Ready(());
+        }
+        // A task that wakes itself is put behind the others.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Room in a queue, for one frame. Dropping it gives the room back.

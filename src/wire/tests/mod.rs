@@ -1,5 +1,6 @@
 //! Behaviour of connections, in memory and over loopback TCP.
 
+mod batching;
 mod faults;
 mod links;
 mod streams;
