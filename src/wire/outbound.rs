@@ -20,7 +20,7 @@ use crate::record::LogId;
 /// Chunks up to this size are copied next to each other rather than written on their own.
 const COPIED_BYTES_MAX: usize = 256;
 /// Slices given to one vectored write.
-const SLICES: usize = 64;
+const SLICES: usize = 256;
 /// Room for copied bytes that is kept from one batch to the next.
 const COPIED_ROOM_KEPT: usize = 64 << 10;
 /// A connection that takes no byte for this long is given up.

@@ -69,3 +69,17 @@ async fn what_ready_tasks_send_goes_out_in_one_write() {
     // The farewell may have gone on its own.
     assert!((1..=2).contains(&writes), "{writes} writes for 20 frames");
 }
+
+#[tokio::test]
+async fn a_batch_of_hundreds_of_chunks_goes_out_in_few_writes() {
+    let writes = Arc::new(AtomicUsize::new(0));
+    let out = Outbound::new(Protocol::Peer, usize::MAX, 1 << 20);
+    for n in 0..100 {
+        // A header and a body that is not copied: two slices each.
+        let frame = OutFrame { body: vec![vec![n; 1024].into()], ..request(1, &[]) };
+        assert!(out.send(frame));
+    }
+    out.finish(2, "");
+    out.write_to(Counting(Arc::clone(&writes))).await.expect("it takes everything");
+    assert_eq!(writes.load(Ordering::Relaxed), 1);
+}
