@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::{FutureExt as _, Stream, StreamExt, stream};
 use openraft::OptionalSend;
 use openraft::errors::{
     NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable,
@@ -17,7 +18,6 @@ use openraft::raft::{
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 
-use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use super::messages::{self, BadMessage, SnapshotHead};
@@ -30,7 +30,7 @@ use crate::format::entry::EntryId;
 use crate::member::NodeId;
 use crate::mutant::Mutant;
 use crate::record::LogId;
-use crate::wire::{Frame, Link, LinkError, OutFrame, Pending};
+use crate::wire::{Frame, Link, LinkError, OutFrame, Patience, Pending};
 
 /// Bytes of a checkpoint in one frame.
 pub(crate) const SNAPSHOT_CHUNK_BYTES: usize = 1 << 20;
@@ -143,7 +143,7 @@ impl PeerClient {
     /// Notes how patient to be with the next append request.
     fn answered_in_time(
         &mut self,
-        answer: Result<Result<Frame, LinkError>, Elapsed>,
+        answer: io::Result<Result<Frame, LinkError>>,
     ) -> Result<Frame, LinkError> {
         let Ok(answer) = answer else {
             let after = self.patience;
@@ -192,8 +192,14 @@ impl RaftNetworkV2<Types> for PeerClient {
     {
         Box::pin(async move {
             let sent = VecDeque::new();
-            let pipeline =
-                Pipeline { client: self, input: Some(input), connected: false, sent, taken: None };
+            let pipeline = Pipeline {
+                answer_limit: Patience::new(self.patience),
+                client: self,
+                input: Some(input),
+                connected: false,
+                sent,
+                taken: None,
+            };
             let responses: AppendResponses<'s> =
                 Box::pin(stream::unfold(Some(pipeline), |pipeline| async move {
                     let mut pipeline = pipeline?;
@@ -320,12 +326,14 @@ struct Pipeline<'s, S> {
     sent: VecDeque<Sent>,
     /// Up to here the follower has taken what this pipeline sent.
     taken: Option<u64>,
+    /// For the answer to the oldest request: one timer, not one a wait.
+    answer_limit: Patience,
 }
 
 /// What a pipeline does next.
 enum Step {
     Send(Option<AppendEntriesRequest<Types>>),
-    Finish(Result<Result<Frame, LinkError>, Elapsed>),
+    Finish(io::Result<Result<Frame, LinkError>>),
 }
 
 struct Sent {
@@ -341,18 +349,21 @@ impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Pipeline<'_, S> {
     ) -> Option<Result<StreamAppendResult<Types>, RPCError<Types>>> {
         loop {
             let room = self.sent.len() < self.client.window;
-            let patience = self.client.patience;
             let step = match (&mut self.input, self.sent.front_mut()) {
                 (None, None) => return None,
                 (Some(input), None) => Step::Send(input.next().await),
                 (Some(input), Some(oldest)) if room => {
-                    let answer = std::pin::pin!(timeout(patience, &mut oldest.response));
+                    let answer = self.answer_limit.limit((&mut oldest.response).map(Ok));
+                    let answer = std::pin::pin!(answer);
                     match select(input.next(), answer).await {
                         Either::Left((request, _)) => Step::Send(request),
                         Either::Right((answer, _)) => Step::Finish(answer),
                     }
                 }
-                (_, Some(oldest)) => Step::Finish(timeout(patience, &mut oldest.response).await),
+                (_, Some(oldest)) => {
+                    let answer = self.answer_limit.limit((&mut oldest.response).map(Ok));
+                    Step::Finish(answer.await)
+                }
             };
             match step {
                 Step::Finish(answer) => return Some(self.finish(answer)),
@@ -388,9 +399,10 @@ impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Pipeline<'_, S> {
 
     fn finish(
         &mut self,
-        answer: Result<Result<Frame, LinkError>, Elapsed>,
+        answer: io::Result<Result<Frame, LinkError>>,
     ) -> Result<StreamAppendResult<Types>, RPCError<Types>> {
         let sent = self.sent.pop_front();
+        self.answer_limit.reset();
         let answer = self.client.answered_in_time(answer);
         let frame = answer.map_err(|error| self.client.error(RPCTypes::AppendEntries, &error))?;
         let mut reply = messages::decode_append_reply(&frame).map_err(|error| nonsense(&error))?;

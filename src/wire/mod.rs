@@ -44,6 +44,7 @@ pub(crate) use calls::credit_of;
 pub(crate) use hello::Hello;
 pub(crate) use link::{HelloCheck, Link, LinkError};
 pub(crate) use outbound::Outbound;
+pub(crate) use patience::Patience;
 pub(crate) use serve::{Service, serve};
 pub use transport::{Acceptor, BoxFuture, Duplex, TcpTransport, Transport};
 
