@@ -117,8 +117,12 @@ impl Log {
     /// Moves `committed` up to and including `id`, in memory; it rides on the next flush. Publishes
     /// the watermarks, held back at the start of a batch that is not whole yet (I11), and at the
     /// tail. `id` need not be in the log yet.
-    pub(crate) fn set_committed(&self, id: EntryId) {
-        self.core.shared.commit(id);
+    ///
+    /// # Errors
+    /// Readers cannot be shown it: it is not in memory any more, and reading it failed. Who waits for the commit must
+    /// not be told of it.
+    pub(crate) fn set_committed(&self, id: EntryId) -> Result<(), StorageError> {
+        self.core.shared.commit(id)
     }
 
     /// Last committed id, clamped to the tail at open.

@@ -272,12 +272,11 @@ fn recommit(shared: &Shared, committed: u64) -> Result<(), StorageError> {
     let held = shared.state().watermarks().end;
     if Mutant::CommittedNotClamped.is_active() && committed > held {
         let term = shared.state().tail.last().map_or(0, |last| last.term);
-        shared.commit(EntryId { term, index: committed - 1 });
-        return Ok(());
+        return shared.commit(EntryId { term, index: committed - 1 });
     }
     let end = held.min(committed);
     if let Some(id) = end.checked_sub(1).map(|index| shared.id_at(index)).transpose()?.flatten() {
-        shared.commit(id);
+        shared.commit(id)?;
     }
     Ok(())
 }

@@ -92,17 +92,24 @@ impl Shared {
     }
 
     /// Moves `committed` up, and what readers see with it.
-    pub(super) fn commit(&self, id: EntryId) {
+    ///
+    /// # Errors
+    /// See [`show`](Self::show).
+    pub(super) fn commit(&self, id: EntryId) -> Result<(), StorageError> {
         let mut state = self.state();
         state.commit(id);
-        self.show(state);
+        self.show(state)
     }
 
     /// Shows readers what is committed, batches whole (I11).
-    pub(super) fn show<'a>(&'a self, mut state: MutexGuard<'a, State>) {
+    ///
+    /// # Errors
+    /// The last entry is not in memory any more and cannot be read, so that readers do not see it yet.
+    pub(super) fn show<'a>(&'a self, mut state: MutexGuard<'a, State>) -> Result<(), StorageError> {
+        let mut shown = Ok(());
         if let Some(end) = state.to_show() {
             let batch = match state.tail.get(end - 1) {
-                Some(entry) => Some(entry.batch),
+                Some(entry) => Ok(Some(entry.batch)),
                 None => {
                     drop(state);
                     let batch = self.batch_at(end - 1);
@@ -110,22 +117,20 @@ impl Shared {
                     batch
                 }
             };
-            if let Some(batch) = batch {
-                state.show(end, batch);
+            match batch {
+                Ok(Some(batch)) => state.show(end, batch),
+                Ok(None) => {}
+                Err(error) => shown = Err(error),
             }
         }
         self.publish(&state);
+        shown
     }
 
-    /// Batch of an entry that is not in memory any more; none, with a warning, if it cannot be read.
-    fn batch_at(&self, index: u64) -> Option<Batch> {
-        match self.read(index, index + 1, 0, false) {
-            Ok(entries) => entries.first().map(|entry| entry.batch),
-            Err(error) => {
-                tracing::warn!(%error, index, "cannot read a committed entry");
-                None
-            }
-        }
+    /// Batch of an entry that is not in memory any more; none if the log does not hold it.
+    fn batch_at(&self, index: u64) -> Result<Option<Batch>, StorageError> {
+        let entries = self.read(index, index + 1, 0, false)?;
+        Ok(entries.first().map(|entry| entry.batch))
     }
 
     /// One past the last committed index, for the writer to store. None while a change of memory that

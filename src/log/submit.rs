@@ -25,8 +25,11 @@ impl Core {
         }
         self.submit(state, Job::Append { entries, done });
         if ahead {
-            // `set_committed` was ahead of the tail.
-            shared.show(shared.state());
+            // `set_committed` was ahead of the tail. Nobody was told of the commit here, so that readers may as well
+            // see it with the next one.
+            if let Err(error) = shared.show(shared.state()) {
+                tracing::warn!(%error, "cannot read a committed entry");
+            }
         }
     }
 
@@ -110,7 +113,7 @@ impl Core {
         let (done, waiter) = waiter();
         let control = Control::Install { upto, membership, held, epoch: state.epoch() };
         self.submit(state, Job::Control { control, done });
-        shared.show(shared.state());
+        shared.show(shared.state()).map_err(Arc::new)?;
         Ok(Some(waiter))
     }
 

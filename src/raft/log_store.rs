@@ -176,11 +176,12 @@ impl RaftLogStorage<Types> for LogStore {
                 let (log, id) = (self.log.clone(), entry_id(&id));
                 tokio::spawn(async move {
                     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-                    log.set_committed(id);
+                    // What cannot be shown now is shown with the next one.
+                    let _ = log.set_committed(id);
                 });
                 return Ok(());
             }
-            self.log.set_committed(entry_id(&id));
+            self.log.set_committed(entry_id(&id)).map_err(to_io)?;
         }
         Ok(())
     }

@@ -239,9 +239,10 @@ impl StoredLog {
         self.driven.pass(time);
     }
 
-    /// Moves `committed` up to this entry, in memory.
+    /// Moves `committed` up to this entry, in memory. What readers cannot be shown now they see with the next one.
     pub fn set_committed(&mut self, id: StoredId) {
-        self.driven.log.set_committed(id.into());
+        // The position moves in any case.
+        let _ = self.driven.log.set_committed(id.into());
     }
 
     /// Last committed entry known.

@@ -17,7 +17,7 @@ async fn entries_survive_a_restart_byte_for_byte() {
     append(&log, expected.clone()).await;
     assert_eq!(read_all(&log), expected, "from the tail");
     log.save_vote(Vote { term: 2, voted_for: 3, committed: true }).await.expect("vote");
-    log.set_committed(id(2, 55));
+    log.set_committed(id(2, 55)).expect("readable");
     log.close().await.expect("close");
     assert!(log.read(0, 1, 1, true).is_err(), "closed");
 
@@ -44,7 +44,7 @@ async fn a_log_rolls_over_segments_and_reads_across_them_in_any_way() {
         append(&log, entries).await;
     }
     assert!(log.segments().len() > 5, "{:?}", log.segments());
-    log.set_committed(id(1, 150));
+    log.set_committed(id(1, 150)).expect("readable");
     let small = LogOptions { tail_cache_max: 0, ..place.options.clone() };
     for restart in [false, true] {
         let log = if restart {
@@ -218,7 +218,7 @@ async fn a_batch_is_shown_whole_or_not_at_all() {
     let watch = log.watch();
     let committed = [(1, 0, 1), (1, 1, 1), (1, 2, 1), (1, 3, 4), (1, 4, 4), (2, 5, 6)];
     for (term, index, shown) in committed {
-        log.set_committed(id(term, index));
+        log.set_committed(id(term, index)).expect("readable");
         assert_eq!(log.watermarks().committed, shown, "committed up to {index}");
         assert_eq!(watch.borrow().committed, shown);
         assert_eq!(log.committed(), Some(id(term, index)));
@@ -236,7 +236,7 @@ async fn committed_may_be_ahead_of_the_tail_and_votes_may_repeat() {
     let place = Place::new();
     let log = place.open();
     append(&log, records(1, 2..4, 9)).await;
-    log.set_committed(id(3, 8));
+    log.set_committed(id(3, 8)).expect("readable");
     assert_eq!(log.watermarks(), Watermarks::new(2, 4, 4));
     assert_eq!(log.committed(), Some(id(3, 8)));
     append(&log, records(1, 4..6, 9)).await;
@@ -266,7 +266,7 @@ async fn truncating_a_committed_entry_is_a_programming_error() {
     let place = Place::new();
     let log = place.open();
     append(&log, records(1, 0..5, 9)).await;
-    log.set_committed(id(1, 3));
+    log.set_committed(id(1, 3)).expect("readable");
     let _ = log.truncate_after(Some(id(1, 2))).await;
 }
 
@@ -275,7 +275,7 @@ async fn checkpoints_survive_and_the_boundary_needs_its_own() {
     let place = Place::new();
     let log = place.open();
     append(&log, records(1, 0..100, 9)).await;
-    log.set_committed(id(1, 99));
+    log.set_committed(id(1, 99)).expect("readable");
     for index in [10, 20, 30, 40] {
         log.save_checkpoint(id(1, index), format!("state {index}").as_bytes()).expect("save");
     }

@@ -66,7 +66,7 @@ fn readers_see_whole_entries_in_order_whatever_the_writer_does() {
                     end -= 7;
                 }
                 let committed = log.id_at(end - 15).expect("id").expect("held");
-                log.set_committed(committed);
+                log.set_committed(committed).expect("readable");
                 if round % 10 == 0 {
                     let upto = log.id_at(end - 100).expect("id").expect("held");
                     log.purge(upto).await.expect("purge");
@@ -119,7 +119,7 @@ async fn watchers_wake_for_commits_and_not_for_appends() {
     append(&log, records(1, 5..9, 9)).await;
     assert!(!watch.has_changed().expect("open"), "only the end moved");
     assert_eq!(watch.borrow().end, 9, "but it is up to date");
-    log.set_committed(id(1, 6));
+    log.set_committed(id(1, 6)).expect("readable");
     assert!(watch.has_changed().expect("open"));
     assert_eq!(watch.borrow_and_update().committed, 7);
     log.truncate_after(Some(id(1, 7))).await.expect("truncate");
@@ -159,10 +159,10 @@ fn a_sealed_segment_is_mapped_once_its_last_entry_is_committed() {
     }
     let path = Path::new(DIR).join("0000000000000001.seg");
     let last = driven.log.segments()[0].last.expect("entries");
-    driven.log.set_committed(EntryId { index: last.index - 1, ..last });
+    driven.log.set_committed(EntryId { index: last.index - 1, ..last }).expect("readable");
     assert_eq!(read_all(&driven.log), records(1, 0..10, 1500));
     assert!(!disk.is_mapped(&path), "I7: its last entry may yet be truncated");
-    driven.log.set_committed(last);
+    driven.log.set_committed(last).expect("readable");
     assert_eq!(read_all(&driven.log), records(1, 0..10, 1500));
     assert!(disk.is_mapped(&path));
 }

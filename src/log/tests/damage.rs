@@ -26,7 +26,7 @@ fn sample() -> (SimDisk, Vec<Entry>) {
     for group in [records(2, 7..9, 10), records(2, 9..11, 40)] {
         driven.append(group).expect("called").expect("appended");
     }
-    driven.log.set_committed(id(2, 10));
+    driven.log.set_committed(id(2, 10)).expect("readable");
     driven.log.save_checkpoint(id(1, 4), b"the state as of 4").expect("saved");
     let log = driven.log.clone();
     let vote = Vote { term: 2, voted_for: 2, committed: true };
@@ -344,7 +344,7 @@ fn a_sector_of_a_dropped_segment_is_found_whatever_is_read() {
     let cut = driven.run(async move { log.truncate_after(Some(id(1, 7))).await });
     cut.expect("done").expect("cut");
     fill(&mut driven, 2);
-    driven.log.set_committed(id(2, 13));
+    driven.log.set_committed(id(2, 13)).expect("readable");
     driven.close().expect("done").expect("closed");
     let segments = files(&disk, ".seg");
     assert_eq!(segments, [path(1), path(4), path(5)]);

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use super::driven::{self, Driven};
 use super::*;
-use crate::segment::sim_disk::{CrashPolicy, Fault, SimDisk};
+use crate::segment::sim_disk::{CrashPolicy, Fault, OpKind, Ops, Rule, SimDisk, When};
 
 fn small() -> LogOptions {
     LogOptions { segment_size: 8 << 10, tail_cache_max: 1000, ..options() }
@@ -209,4 +209,18 @@ fn what_is_queued_together_is_written_and_flushed_together() {
     assert_eq!(disk.changes() - before, 3, "then a marker, once");
     driven.pass(Duration::from_secs(60));
     assert_eq!(disk.changes() - before, 3);
+}
+
+#[test]
+fn a_commit_that_readers_cannot_be_shown_is_an_error() {
+    let disk = SimDisk::new();
+    let options = LogOptions { tail_cache_max: 0, ..options() };
+    let mut driven = Driven::open(&disk, &options).expect("open");
+    driven.append(records(1, 0..3, 50)).expect("called").expect("appended");
+    let (ops, path, when) = (Ops::Kind(OpKind::Read), String::new(), When::Nth(0));
+    disk.inject(Rule { ops, path, when, fault: Fault::Eio });
+    driven.log.set_committed(id(1, 1)).expect_err("who waits for it must not be told");
+    assert_eq!(driven.log.watermarks().committed, 0);
+    driven.log.set_committed(id(1, 2)).expect("readable");
+    assert_eq!(driven.log.watermarks().committed, 3);
 }

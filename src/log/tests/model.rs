@@ -191,7 +191,7 @@ impl World {
         let committed = self.driven.log.committed();
         assert!(committed <= self.model.committed);
         if let Some(id) = self.model.committed {
-            self.driven.log.set_committed(id);
+            self.driven.log.set_committed(id).expect("readable");
         }
     }
 
@@ -231,7 +231,7 @@ impl World {
                 let to = (committed + count).min(end);
                 self.model.commit(to);
                 if let Some(id) = self.model.committed {
-                    self.driven.log.set_committed(id);
+                    self.driven.log.set_committed(id).expect("readable");
                 }
             }
             Op::Purge(count) if committed > begin => {

@@ -69,7 +69,7 @@ async fn a_batch_that_was_never_finished_does_not_keep_checkpoints_from_being_ta
         LogEntry::new(raft_log_id(id(2, 2)), EntryPayload::Blank),
     ];
     append(&log, entries.clone()).await;
-    log.set_committed(id(2, 2));
+    log.set_committed(id(2, 2)).expect("readable");
     let (half, rest) = entries.split_at(2);
     let stream = |entries: &[LogEntry]| {
         let items: Vec<_> = entries.iter().map(|entry| Ok((entry.clone(), None))).collect();
@@ -89,7 +89,7 @@ async fn a_damaged_checkpoint_is_passed_over_if_an_older_one_will_do() {
     let log =
         Log::open(Arc::new(disk.clone()), Path::new("/log"), options(), &writers).expect("new");
     append(&log, (0..9).map(|index| record(id(1, index), Batch::SINGLE)).collect()).await;
-    log.set_committed(id(1, 8));
+    log.set_committed(id(1, 8)).expect("readable");
     log.save_checkpoint(id(1, 3), b"older").expect("a healthy disk");
     log.save_checkpoint(id(1, 6), b"newer").expect("a healthy disk");
     let opened = |log: &Log| {
