@@ -119,9 +119,13 @@ async fn run_node(
     config.storage.segment_size = "64KiB".parse()?;
     config.storage.disk_reserve = "0".parse()?;
     let flushes = disk.clone();
-    let pace = move |_: &Path| -> quorumlog::BoxFuture<()> {
+    let pace = move |_: &Path| -> quorumlog::BoxFuture<usize> {
         // paced: what a flush takes.
-        Box::pin(tokio::time::sleep(flushes.latency(OpKind::Flush, 0)))
+        let flush = tokio::time::sleep(flushes.latency(OpKind::Flush, 0));
+        Box::pin(async move {
+            flush.await;
+            usize::MAX
+        })
     };
     let builder = Node::builder(config).disk(disk.shared()).transport(transport.clone());
     let builder = builder.writer_tasks(pace);

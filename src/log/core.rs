@@ -58,12 +58,22 @@ impl Core {
         }
     }
 
-    /// Does what is queued and due. Says when to call again even if nothing is submitted.
-    pub(super) fn drive(&self, now: Instant) -> Option<Instant> {
+    /// Does up to `jobs_max` of the jobs that are queued, and what is due. Says when to call again even if nothing is
+    /// submitted.
+    pub(super) fn drive(self: &Arc<Self>, now: Instant, jobs_max: usize) -> Option<Instant> {
         self.shared.woken();
         let mut driven = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        self.take_inbox(&mut driven);
-        let Driven { writer: Some(writer), jobs } = &mut *driven else {
+        let left = self.take_inbox(&mut driven, jobs_max);
+        let next = self.run(&mut driven, now);
+        drop(driven);
+        if left {
+            self.schedule();
+        }
+        next
+    }
+
+    fn run(&self, driven: &mut Driven, now: Instant) -> Option<Instant> {
+        let Driven { writer: Some(writer), jobs } = driven else {
             self.fail_jobs(&mut driven.jobs);
             return None;
         };
@@ -78,7 +88,7 @@ impl Core {
     /// The last call: flushes what is written, and fails what waits.
     pub(super) fn abandon(&self) {
         let mut driven = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        self.take_inbox(&mut driven);
+        self.take_inbox(&mut driven, usize::MAX);
         if let Some(mut writer) = driven.writer.take() {
             writer.finish(&self.shared);
             self.shared.let_go();
@@ -94,10 +104,16 @@ impl Core {
         }
     }
 
-    fn take_inbox(&self, driven: &mut Driven) {
+    /// True if there are more jobs than `jobs_max`: the log then stays scheduled.
+    fn take_inbox(&self, driven: &mut Driven, jobs_max: usize) -> bool {
         let mut state = self.shared.state();
+        if state.inbox.len() > jobs_max {
+            driven.jobs.extend(state.inbox.drain(..jobs_max));
+            return true;
+        }
         std::mem::swap(&mut state.inbox, &mut driven.jobs);
         state.scheduled = false;
+        false
     }
 
     fn fail_jobs(&self, jobs: &mut Vec<Job>) {

@@ -51,7 +51,7 @@ impl DrivenLog {
                 return next;
             }
             for core in ready {
-                next = core.drive(self.now);
+                next = core.drive(self.now, usize::MAX);
             }
         }
     }

@@ -248,9 +248,10 @@ impl WriterThread {
         let Sleeper::Thread(condvar) = &self.queue.sleeper else { return };
         let mut ready = Vec::new();
         while self.queue.drain(condvar, &mut ready, self.timers.next()) {
-            ready.drain(..).for_each(|core| self.timers.drive(core, Instant::now()));
+            ready.drain(..).for_each(|core| self.timers.drive(core, Instant::now(), usize::MAX));
             let now = Instant::now();
-            self.timers.due(now).into_iter().for_each(|core| self.timers.drive(core, now));
+            let due = self.timers.due(now);
+            due.into_iter().for_each(|core| self.timers.drive(core, now, usize::MAX));
         }
         self.timers.abandon();
     }
@@ -276,14 +277,14 @@ impl Timers {
         self.0.drain(..).for_each(|(_, core)| core.abandon());
     }
 
-    /// Drives a log, and notes when it wants to be driven again.
-    pub(super) fn drive(&mut self, core: Arc<Core>, now: Instant) {
-        let next = catch_unwind(AssertUnwindSafe(|| core.drive(now)));
+    /// Drives a log through up to `jobs_max` jobs, and notes when it wants to be driven again.
+    pub(super) fn drive(&mut self, core: Arc<Core>, now: Instant, jobs_max: usize) {
+        let next = catch_unwind(AssertUnwindSafe(|| core.drive(now, jobs_max)));
         let next = next.unwrap_or_else(|_| {
             // The log cannot go on, but the others of this thread can.
             let error = io::Error::other("the writer panicked");
             core.poison(StorageError::io("write", core.shared.dir(), error));
-            core.drive(now)
+            core.drive(now, jobs_max)
         });
         self.0.retain(|(_, other)| !Arc::ptr_eq(other, &core));
         if let Some(at) = next {

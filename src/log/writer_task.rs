@@ -8,8 +8,10 @@ use std::sync::Arc;
 use super::core::Core;
 use super::pool::{Timers, WriterQueue};
 
-/// Awaited before each run of the writer of the log in this directory: the time that the disk takes.
-pub(crate) type Pace = Arc<dyn Fn(&Path) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+/// Awaited before each run of the writer of the log in this directory: the time that the disk takes. Gives how
+/// many jobs the run may do, at least one: beside a thread, others go on and see what it has done so far.
+pub(crate) type Pace =
+    Arc<dyn Fn(&Path) -> Pin<Box<dyn Future<Output = usize> + Send>> + Send + Sync>;
 
 /// Drives the logs of one queue.
 pub(super) struct WriterTask {
@@ -58,7 +60,7 @@ impl WriterTask {
     }
 
     async fn drive(pace: &Pace, timers: &mut Timers, queue: &WriterQueue, core: Arc<Core>) {
-        pace(core.shared.dir()).await;
-        timers.drive(core, queue.now());
+        let jobs_max = pace(core.shared.dir()).await.max(1);
+        timers.drive(core, queue.now(), jobs_max);
     }
 }

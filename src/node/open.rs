@@ -80,12 +80,13 @@ impl NodeBuilder {
 
     /// Writes and flushes in tasks of the present runtime instead of threads of its own, and waits for
     /// `pace(directory of the log)` before each run of a log's writer, which stands for the time
-    /// that the disk takes.
+    /// that the disk takes. It gives how many of the jobs that wait are done in one go: between two runs others
+    /// see what is done and what is not, as they do beside a thread.
     #[cfg(feature = "simulation")]
     #[must_use]
     pub fn writer_tasks(
         mut self,
-        pace: impl Fn(&std::path::Path) -> crate::BoxFuture<()> + Send + Sync + 'static,
+        pace: impl Fn(&std::path::Path) -> crate::BoxFuture<usize> + Send + Sync + 'static,
     ) -> Self {
         self.pace = Some(Arc::new(pace));
         self

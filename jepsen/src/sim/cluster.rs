@@ -140,7 +140,7 @@ impl Cluster {
     fn add_machine(&mut self, id: u64) {
         let profile = &self.shared.profile;
         let random = Random::of(profile.seed, &format!("pace {id}"));
-        let pace = Arc::new(Pace::new(profile.disk_ms.clone(), random));
+        let pace = Arc::new(Pace::new(profile, random));
         let machine = Machine {
             disk: self.new_disk(id, 0),
             pace,

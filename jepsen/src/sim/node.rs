@@ -40,6 +40,8 @@ pub(crate) fn client_addr(node: u64) -> String {
 #[derive(Debug)]
 pub(crate) struct Pace {
     range_ms: std::ops::Range<u64>,
+    /// A run of a writer does few of the jobs that wait, and others look in between.
+    steps: bool,
     random: Mutex<Random>,
     /// Added to each run of a writer.
     pub(crate) extra_ms: AtomicU64,
@@ -54,9 +56,10 @@ pub(crate) struct Pace {
 const STUCK_PAUSE: Duration = Duration::from_millis(5);
 
 impl Pace {
-    pub(crate) fn new(range_ms: std::ops::Range<u64>, random: Random) -> Self {
+    pub(crate) fn new(profile: &Profile, random: Random) -> Self {
         Self {
-            range_ms,
+            range_ms: profile.disk_ms.clone(),
+            steps: profile.writer_steps,
             random: Mutex::new(random),
             extra_ms: AtomicU64::new(0),
             stuck: AtomicU64::new(0),
@@ -65,10 +68,12 @@ impl Pace {
         }
     }
 
-    async fn wait(self: Arc<Self>) {
-        let drawn = {
+    /// Waits as long as the disk takes. Gives how many jobs the next run of the writer does.
+    async fn wait(self: Arc<Self>) -> usize {
+        let (drawn, jobs) = {
             let mut random = self.random.lock().unwrap_or_else(PoisonError::into_inner);
-            random.within(self.range_ms.clone())
+            let drawn = random.within(self.range_ms.clone());
+            (drawn, if self.steps { random.within(1..4) as usize } else { usize::MAX })
         };
         let extra = self.extra_ms.load(Ordering::Relaxed);
         if extra > 0 {
@@ -83,6 +88,7 @@ impl Pace {
         while self.stuck.load(Ordering::Relaxed) > 0 {
             tokio::time::sleep(STUCK_PAUSE).await;
         }
+        jobs
     }
 }
 
@@ -104,7 +110,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 pub(crate) async fn run(setup: NodeSetup) -> Result<(), Failure> {
     let NodeSetup { id, life, disk, pace, transport, states, shared } = setup;
     let profile = &shared.profile;
-    let waits = move |_: &Path| -> BoxFuture<()> { Box::pin(Arc::clone(&pace).wait()) };
+    let waits = move |_: &Path| -> BoxFuture<usize> { Box::pin(Arc::clone(&pace).wait()) };
     let mut builder = Node::builder(config(id, profile))
         .disk(disk.shared())
         .transport(Arc::clone(&transport))

@@ -47,6 +47,8 @@ pub(crate) struct Profile {
     pub(crate) latency_ms: Range<u64>,
     /// Of a run of a writer.
     pub(crate) disk_ms: Range<u64>,
+    /// Writers do a few jobs at a time, and others see the log in between.
+    pub(crate) writer_steps: bool,
     pub(crate) flush: Flush,
     pub(crate) segment_bytes: u64,
     /// Segments that retention keeps; none if nothing is trimmed by itself.
@@ -96,6 +98,8 @@ impl Profile {
             bus,
             latency_ms: if slow_network { 2..9 } else { 1..3 },
             disk_ms: if slow_disk { 1..10 } else { 0..3 },
+            // From a stream of its own: seeds without it stay what they were before there was any.
+            writer_steps: Random::of(seed, "writer steps").percent(25),
             flush,
             segment_bytes,
             retained_segments: random.percent(50).then(|| random.within(1..5)),
