@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use quorumlog::simulation::{CrashPolicy, FaultKind, SimDisk};
@@ -58,8 +59,12 @@ pub(crate) struct Machine {
     pub(crate) restart_at: Option<u64>,
     /// What a halt of the disk is, if one is due.
     pub(crate) halts_as: Option<Crash>,
-    /// Faults of the disk before the last start.
-    faults_before: u64,
+    /// Faults of the disk before the last start, and how often it was full.
+    faults_before: (u64, u64),
+    /// Since the last start, an operation may have failed for want of space where there was some.
+    pub(crate) lies_about_space: bool,
+    /// It was looked at since the last start.
+    seen: bool,
     /// Stored bytes were changed: the node may refuse to go on until it is replaced.
     pub(crate) damaged: bool,
     /// It lost its data and is to be refused until it is replaced.
@@ -67,17 +72,20 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// Faults that a node may stop for.
-    fn faults(&self) -> u64 {
+    /// Faults of the disk so far, and how often it was full.
+    fn faults(&self) -> (u64, u64) {
         let counts = self.disk.counts();
-        let kinds = [
-            FaultKind::Eio,
-            FaultKind::NoSpace,
-            FaultKind::Short,
-            FaultKind::Halt,
-            FaultKind::TornFlush,
-        ];
-        kinds.into_iter().map(|kind| counts.faults(kind)).sum()
+        let kinds = [FaultKind::Eio, FaultKind::Short, FaultKind::Halt, FaultKind::TornFlush];
+        let faults = kinds.into_iter().map(|kind| counts.faults(kind)).sum();
+        (faults, counts.faults(FaultKind::NoSpace))
+    }
+
+    /// True if the node has a reason to stop. A full disk is one for a node that is being opened only: one that
+    /// runs waits for space.
+    fn may_stop(&self, runs: bool) -> bool {
+        let ((faults, full), (faults_before, full_before)) = (self.faults(), self.faults_before);
+        let waits = runs && !self.lies_about_space;
+        self.damaged || faults > faults_before || full > full_before && !waits
     }
 }
 
@@ -92,16 +100,6 @@ pub(crate) struct Cluster {
     /// Started nodes, the first time included.
     pub(crate) starts: u64,
     begins: BTreeMap<LogId, u64>,
-}
-
-/// What nodes trim by themselves, they may have trimmed. Without retention nothing but an operator's trim, which is
-/// in the history, moves a log's begin.
-fn note_retention(shared: &Shared, begins: &mut BTreeMap<LogId, u64>, log: &LogState, begin: u64) {
-    let known = begins.entry(log.id).or_default();
-    if shared.profile.retained_segments.is_some() && begin > *known {
-        *known = begin;
-        log.recorder.trim(begin);
-    }
 }
 
 impl Cluster {
@@ -148,7 +146,9 @@ impl Cluster {
             restarts: 0,
             restart_at: Some(0),
             halts_as: None,
-            faults_before: 0,
+            faults_before: (0, 0),
+            lies_about_space: false,
+            seen: false,
             damaged: false,
             wiped: false,
         };
@@ -206,6 +206,8 @@ impl Cluster {
         machine.restart_at = None;
         machine.halts_as = None;
         machine.faults_before = machine.faults();
+        machine.lies_about_space = false;
+        machine.seen = false;
         let (disk, pace) = (machine.disk.clone(), Arc::clone(&machine.pace));
         shared.event(&host, "starts".to_owned());
         let name = host.clone();
@@ -218,6 +220,9 @@ impl Cluster {
     /// Ends a node as it stands. It is started again after `down_ms`.
     pub(crate) fn crash(&mut self, id: u64, crash: Crash, down_ms: u64) {
         let slot = self.shared.node_down(id);
+        if let Some(slot) = slot.as_ref().filter(|_| self.machines[&id].seen) {
+            self.note_begins(id, &slot.node);
+        }
         let restart_at = Some(self.shared.now_ms() + down_ms);
         let machine = self.machine(id);
         machine.disk = machine.disk.crash(&crash.policy());
@@ -290,7 +295,7 @@ impl Cluster {
                 None if !running => self.ended(id),
                 None => {
                     if let Some(reason) = self.stopped(id) {
-                        self.stopped_itself(id, &reason);
+                        self.stopped_itself(id, true, &reason);
                     }
                 }
                 Some(_) => {}
@@ -315,14 +320,12 @@ impl Cluster {
             Some(Outcome::Failed(reason) | Outcome::Panicked(reason)) => reason,
             other => format!("{other:?}"),
         };
-        self.stopped_itself(id, &reason);
+        self.stopped_itself(id, false, &reason);
     }
 
-    fn stopped_itself(&mut self, id: u64, reason: &str) {
+    fn stopped_itself(&mut self, id: u64, runs: bool, reason: &str) {
         self.shared.event(&host_of(id), format!("stopped itself: {reason}"));
-        let machine = self.machine(id);
-        let may_stop = machine.damaged || machine.faults() > machine.faults_before;
-        if !may_stop {
+        if !self.machine(id).may_stop(runs) {
             self.shared.breach("stopped-itself", format!("node {id}: {reason}"));
         }
         // A fault of the disk that was not met yet would hit the next start, and the one after it.
@@ -330,22 +333,20 @@ impl Cluster {
         self.crash(id, Crash::Process, RESTART_MS);
     }
 
-    /// Tells the checker where a log begins on some disk.
-    pub(crate) fn note_begin(&mut self, log: &LogState, begin: u64) {
-        note_retention(&self.shared, &mut self.begins, log, begin);
-    }
-
     /// Writes down what the nodes say about themselves, and what their disks hold of it.
     pub(crate) fn observe(&mut self) {
         let nodes = self.shared.nodes();
         self.shared.auditor().note_voters(&nodes);
         let logs = self.shared.logs();
-        for (id, node) in nodes {
+        // Those that have just started come last: what they say is held against what the others say.
+        let seen = |(id, _): &(u64, Node)| self.machines[id].seen;
+        let (before, new): (Vec<_>, Vec<_>) = nodes.into_iter().partition(seen);
+        for (id, node) in before.into_iter().chain(new) {
             let machine = &self.machines[&id];
             let (incarnation, restarts) = (machine.incarnation, machine.restarts);
             for status in node.statuses() {
                 let Some(log) = logs.iter().find(|log| log.id.0 == status.log_id) else { continue };
-                note_retention(&self.shared, &mut self.begins, log, status.begin);
+                self.note_begin(log, id, status.begin);
                 let vote = self.shared.auditor().vote(id, log.id);
                 log.recorder.observe(Observation {
                     time: 0,
@@ -368,6 +369,37 @@ impl Cluster {
                     log.recorder.leader(id, status.term);
                 }
             }
+            self.machine(id).seen = true;
         }
+    }
+
+    /// Takes note of where a node begins its logs.
+    fn note_begins(&mut self, id: u64, node: &Node) {
+        let logs = self.shared.logs();
+        for status in node.statuses() {
+            if let Some(log) = logs.iter().find(|log| log.id.0 == status.log_id) {
+                self.note_begin(log, id, status.begin);
+            }
+        }
+    }
+
+    /// A node begins a log here. That must have been asked for, by a trim or by retention, and nobody may begin
+    /// later when it starts than anybody did before.
+    pub(crate) fn note_begin(&mut self, log: &LogState, id: u64, begin: u64) {
+        let known = self.begins.entry(log.id).or_default();
+        if begin <= *known {
+            return;
+        }
+        let trimmed = log.trimmed.load(Ordering::Relaxed);
+        let asked = self.shared.profile.retained_segments.is_some() || begin <= trimmed;
+        if !asked || !self.machines[&id].seen {
+            let detail = format!(
+                "node {id} begins {} at {begin}; before it began at {known}, and was trimmed to {trimmed} at most",
+                log.name
+            );
+            self.shared.breach("begin-moved", detail);
+        }
+        *known = begin;
+        log.recorder.trim(begin);
     }
 }

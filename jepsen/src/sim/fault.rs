@@ -10,6 +10,8 @@ pub(crate) enum Fault {
     Kill,
     /// A machine loses its power.
     PowerCut,
+    /// A machine loses its power when a state is saved that covers more than its log has flushed.
+    CheckpointCut,
     /// All machines lose their power at the same instant.
     PowerCutAll,
     /// A process dies at the n-th disk operation from now.
@@ -50,6 +52,8 @@ pub(crate) enum Fault {
     BusLate,
     /// The n-th disk operation from now fails.
     DiskError,
+    /// The n-th read from now fails, or many do.
+    ReadError,
     /// The next flush fails and loses what it was to flush.
     FailedFlush,
     /// The disk is full.
@@ -140,9 +144,10 @@ impl Class {
 
 impl Fault {
     /// All kinds, with their names.
-    pub(crate) const ALL: [(Self, &'static str); 40] = [
+    pub(crate) const ALL: [(Self, &'static str); 42] = [
         (Self::Kill, "kill"),
         (Self::PowerCut, "power-cut"),
+        (Self::CheckpointCut, "checkpoint-cut"),
         (Self::PowerCutAll, "power-cut-all"),
         (Self::CrashAtDiskOp, "crash-at-disk-op"),
         (Self::PowerCutAtDiskOp, "power-cut-at-disk-op"),
@@ -163,6 +168,7 @@ impl Fault {
         (Self::BusReorder, "bus-reorder"),
         (Self::BusLate, "bus-late"),
         (Self::DiskError, "disk-error"),
+        (Self::ReadError, "read-error"),
         (Self::FailedFlush, "failed-flush"),
         (Self::DiskFull, "disk-full"),
         (Self::ShortWrite, "short-write"),
@@ -192,7 +198,9 @@ impl Fault {
     pub(crate) fn class(self) -> Class {
         match self {
             Self::Kill | Self::CrashAtDiskOp => Class::Crash,
-            Self::PowerCut | Self::PowerCutAll | Self::PowerCutAtDiskOp => Class::Power,
+            Self::PowerCut | Self::CheckpointCut | Self::PowerCutAll | Self::PowerCutAtDiskOp => {
+                Class::Power
+            }
             Self::Pause => Class::Pause,
             Self::Drift | Self::ClockStep => Class::Clock,
             Self::PartitionHalves
@@ -208,9 +216,11 @@ impl Fault {
             | Self::BusDuplicate
             | Self::BusReorder
             | Self::BusLate => Class::Link,
-            Self::DiskError | Self::FailedFlush | Self::DiskFull | Self::ShortWrite => {
-                Class::DiskError
-            }
+            Self::DiskError
+            | Self::ReadError
+            | Self::FailedFlush
+            | Self::DiskFull
+            | Self::ShortWrite => Class::DiskError,
             Self::SlowFlush | Self::StuckFlush => Class::DiskSlow,
             Self::BitRot | Self::ZeroedSector | Self::StaleSector | Self::SwappedSectors => {
                 Class::Corruption

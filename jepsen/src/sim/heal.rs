@@ -8,6 +8,7 @@ use quorumlog::{LogId, Role, Status};
 
 use super::cluster::Cluster;
 use super::locals::{numbered, read_range};
+use super::machine::States;
 use super::nemesis::Nemesis;
 use super::shared::{LogState, Shared};
 use crate::cluster::{Entry, EntryKind, Replica};
@@ -155,11 +156,12 @@ fn scan(cluster: &mut Cluster, logs: &[Arc<LogState>]) {
             left.fetch_add(1, Ordering::Relaxed);
             let (shared, log, left) =
                 (Arc::clone(&cluster.shared), Arc::clone(log), Arc::clone(&left));
+            let states = cluster.states.clone();
             cluster.shared.run_on_node(
                 id,
                 Box::new(move |node| {
                     Box::pin(async move {
-                        final_read(&shared, &node, id, &log).await;
+                        final_read(&shared, &node, id, &log, &states).await;
                         left.fetch_sub(1, Ordering::Relaxed);
                     })
                 }),
@@ -174,7 +176,7 @@ fn scan(cluster: &mut Cluster, logs: &[Arc<LogState>]) {
         for id in members(cluster, log.id) {
             match replica(cluster, id, log.id) {
                 Ok(replica) => {
-                    cluster.note_begin(log, replica.begin);
+                    cluster.note_begin(log, id, replica.begin);
                     log.recorder.replica(replica);
                 }
                 Err(reason) => cluster.shared.breach("scan", format!("node {id}: {reason}")),
@@ -189,7 +191,13 @@ fn scan(cluster: &mut Cluster, logs: &[Arc<LogState>]) {
     }
 }
 
-async fn final_read(shared: &Shared, node: &quorumlog::Node, id: u64, log: &LogState) {
+async fn final_read(
+    shared: &Shared,
+    node: &quorumlog::Node,
+    id: u64,
+    log: &LogState,
+    states: &States,
+) {
     let Some(handle) = node.log(log.name.as_str()) else {
         return shared.breach("scan", format!("node {id} does not hold {}", log.name));
     };
@@ -198,6 +206,12 @@ async fn final_read(shared: &Shared, node: &quorumlog::Node, id: u64, log: &LogS
     match read_range(&handle, from, to).await {
         Ok(records) => {
             let records = numbered(&records);
+            if shared.profile.machine && log.name.as_str() == "log-1" {
+                let read: Vec<u64> = records.iter().map(|(index, _)| *index).collect();
+                if let Err(reason) = states.compare(id, from..to, &read) {
+                    shared.breach("applied-differs", format!("node {id}: {reason}"));
+                }
+            }
             log.recorder.instant(shared.process(), Action::FinalRead { from, to, records });
         }
         Err(error) => shared.breach("scan", format!("node {id}, {}: {error}", log.name)),

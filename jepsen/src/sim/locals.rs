@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorumlog::{CommitLog, Node, ReadError, Record, Role, Start};
+use quorumlog::{AppendError, Appended, CommitLog, Node, ReadError, Record, Role, Start};
 
 use super::random::Random;
 use super::shared::{LogState, Shared};
@@ -62,6 +62,7 @@ async fn write(shared: Arc<Shared>, node: Node, mut random: Random) {
                 let payloads: Vec<Bytes> = (0..count).map(|_| shared.payload(padding)).collect();
                 let call = shared.calls_append(&log, process, &payloads);
                 let result = handle.append_batch(payloads.clone()).await;
+                check_shown(&shared, &log, &handle, &result);
                 shared.appended(&log, call, None, &payloads, result);
             }
             2..5 => submit(&shared, &log, &handle, &mut random).await,
@@ -69,9 +70,28 @@ async fn write(shared: Arc<Shared>, node: Node, mut random: Random) {
                 let payloads = [shared.payload(padding)];
                 let call = shared.calls_append(&log, process, &payloads);
                 let result = handle.append(payloads[0].clone()).await;
+                check_shown(&shared, &log, &handle, &result);
                 shared.appended(&log, call, None, &payloads, result);
             }
         }
+    }
+}
+
+/// Who was told of a commit can read it where he was told.
+fn check_shown(
+    shared: &Shared,
+    log: &LogState,
+    handle: &CommitLog,
+    result: &Result<Appended, AppendError>,
+) {
+    let Ok(Appended { index, count, .. }) = result else { return };
+    let committed = handle.watermarks().committed;
+    if committed < index + u64::from(*count) && !log.is_doomed() {
+        let detail = format!(
+            "log {}: {count} at {index} were acknowledged, and readers see what is below {committed}",
+            log.name
+        );
+        shared.breach("ack-before-shown", detail);
     }
 }
 
@@ -89,9 +109,10 @@ async fn submit(
         match handle.submit(payloads[0].clone()).await {
             Err(error) => drop(shared.appended(log, call, None, &payloads, Err(error))),
             Ok(ticket) => {
-                let (shared, log) = (Arc::clone(shared), Arc::clone(log));
+                let (shared, log, handle) = (Arc::clone(shared), Arc::clone(log), handle.clone());
                 waiting.push(tokio::spawn(async move {
                     let result = ticket.await;
+                    check_shown(&shared, &log, &handle, &result);
                     shared.appended(&log, call, None, &payloads, result);
                 }));
             }

@@ -151,6 +151,7 @@ impl Profile {
             Fault::BusDrop | Fault::BusDuplicate | Fault::BusReorder | Fault::BusLate => self.bus,
             Fault::MajorityRing => self.voters >= 5,
             Fault::Join => self.spares > 0,
+            Fault::CheckpointCut => self.machine,
             // Its data is gone, and with it pages that others count on.
             Fault::Replace | Fault::WipedReturn => self.flush == Flush::Sync,
             _ => true,

@@ -88,6 +88,10 @@ const WEIGHTS: [(Fault, u64); 40] = [
     (Fault::DeleteLog, 3),
 ];
 
+/// Faults that came to the seeds later, with how many intervals lie between two of them. Each has a stream of
+/// its own and numbers behind all others, so that the rest of a schedule stays what it was.
+const ADDED: [(Fault, u64); 2] = [(Fault::ReadError, 5), (Fault::CheckpointCut, 12)];
+
 /// The faults of a run, in the order of their times.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Schedule {
@@ -111,6 +115,10 @@ impl Schedule {
             faults.push(Planned { id, at_ms, fault, target, for_ms, salt: random.next() });
             at_ms += random.within(profile.fault_interval_ms.clone());
         }
+        for (fault, intervals) in ADDED.into_iter().filter(|(fault, _)| profile.allows(*fault)) {
+            add(fault, 2 * intervals * profile.fault_interval_ms.end, profile, &mut faults);
+        }
+        faults.sort_by_key(|planned| planned.at_ms);
         Self { faults }
     }
 
@@ -127,6 +135,18 @@ impl fmt::Display for Schedule {
     }
 }
 
+/// Adds faults of one kind, less than `gap_ms` from one to the next.
+fn add(fault: Fault, gap_ms: u64, profile: &Profile, faults: &mut Vec<Planned>) {
+    let mut random = Random::of(profile.seed, fault.name());
+    let mut at_ms = random.within(0..gap_ms);
+    while at_ms < profile.chaos_ms {
+        let for_ms = duration(fault, profile, &mut random);
+        let (id, target) = (faults.len(), Target::Any);
+        faults.push(Planned { id, at_ms, fault, target, for_ms, salt: random.next() });
+        at_ms += random.within(0..gap_ms);
+    }
+}
+
 /// Some faults are over in a moment, some outlast an election.
 fn duration(fault: Fault, profile: &Profile, random: &mut Random) -> u64 {
     let election = profile.election_ms.end;
@@ -137,6 +157,7 @@ fn duration(fault: Fault, profile: &Profile, random: &mut Random) -> u64 {
         }
         Fault::PowerCutAll => random.pick(&[1, 50, election]),
         Fault::Pause | Fault::StuckFlush => random.pick(&[10, election / 2, election * 2]),
+        Fault::CheckpointCut => random.within(20..80),
         Fault::LinkReset | Fault::LinkCorrupt => random.within(20..200),
         _ => random.pick(&[election / 2, election, election * 2, election * 3]),
     }
@@ -151,7 +172,9 @@ mod tests {
     fn dense_schedules_have_a_fault_every_100_to_300_ms_and_overlap() {
         for seed in 0..50 {
             let profile = Profile::new(ProfileKind::Dense, seed);
-            let faults = Schedule::new(&profile).faults;
+            let mut faults = Schedule::new(&profile).faults;
+            assert!(faults.is_sorted_by_key(|planned| planned.at_ms), "seed {seed}");
+            faults.retain(|planned| ADDED.iter().all(|(added, _)| planned.fault != *added));
             assert!((16..=50).contains(&faults.len()), "seed {seed}: {}", faults.len());
             let gaps = faults.windows(2).map(|pair| pair[1].at_ms - pair[0].at_ms);
             assert!(gaps.into_iter().all(|gap| (100..300).contains(&gap)));
@@ -162,7 +185,9 @@ mod tests {
     fn leaving_faults_out_changes_nothing_about_the_others() {
         let profile = Profile::new(ProfileKind::Dense, 3);
         let all = Schedule::new(&profile);
-        let kept = all.clone().keep(&[2, 7]);
-        assert_eq!(kept.faults, [all.faults[2], all.faults[7]]);
+        let kept = all.clone().keep(&[2, 7]).faults;
+        let same = all.faults.into_iter().filter(|planned| [2, 7].contains(&planned.id));
+        assert_eq!(kept, same.collect::<Vec<_>>());
+        assert_eq!(kept.len(), 2);
     }
 }

@@ -34,6 +34,8 @@ pub(crate) struct LogState {
     pub(crate) doomed: AtomicBool,
     /// The highest index that any client was told.
     pub(crate) last_acked: AtomicU64,
+    /// The highest index that somebody asked it to begin at.
+    pub(crate) trimmed: AtomicU64,
     /// All of it was read again in the end, so its history can be judged.
     pub(crate) scanned: AtomicBool,
 }
@@ -162,6 +164,7 @@ impl Shared {
             recorder: Recorder::new(move || now.load(Ordering::Relaxed)),
             doomed: AtomicBool::new(false),
             last_acked: AtomicU64::new(0),
+            trimmed: AtomicU64::new(0),
             scanned: AtomicBool::new(false),
         });
         lock(&self.logs).push(Arc::clone(&log));
@@ -318,6 +321,12 @@ impl Shared {
 }
 
 impl LogState {
+    /// Somebody is about to ask it to begin at `before`.
+    pub(crate) fn trims(&self, before: u64) {
+        self.trimmed.fetch_max(before, Ordering::Relaxed);
+        self.recorder.trim(before);
+    }
+
     pub(crate) fn is_doomed(&self) -> bool {
         self.doomed.load(Ordering::Relaxed)
     }

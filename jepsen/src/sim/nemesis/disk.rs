@@ -37,7 +37,18 @@ impl Nemesis {
                     _ => Ops::Kind(random.pick(&OpKind::ALL)),
                 };
                 let fault = if random.percent(80) { DiskFault::Eio } else { DiskFault::NoSpace };
+                machine.lies_about_space |= fault == DiskFault::NoSpace;
                 machine.disk.inject(rule(ops, random.below(20), fault));
+                Undo::Rules(target)
+            }
+            Fault::ReadError => {
+                // One read, or many: a node that takes none of them amiss shows that only after some.
+                let when = match random.below(2) {
+                    0 => When::Nth(random.below(4)),
+                    _ => When::Chance { per_million: 300_000, seed: random.next() },
+                };
+                let (ops, path, fault) = (Ops::Kind(OpKind::Read), String::new(), DiskFault::Eio);
+                machine.disk.inject(Rule { ops, path, when, fault });
                 Undo::Rules(target)
             }
             Fault::FailedFlush => {
@@ -78,6 +89,7 @@ pub(super) fn count(cluster: &Cluster, fault: Fault, target: u64) -> u64 {
     let counts = machine.disk.counts();
     match fault {
         Fault::DiskError => counts.faults(FaultKind::Eio) + counts.faults(FaultKind::NoSpace),
+        Fault::ReadError => counts.faults(FaultKind::Eio),
         Fault::FailedFlush => counts.faults(FaultKind::Eio) + counts.faults(FaultKind::TornFlush),
         Fault::ShortWrite => counts.faults(FaultKind::Short),
         Fault::DiskFull => counts.faults(FaultKind::NoSpace),

@@ -225,9 +225,11 @@ fn all_have_met(cluster: &Cluster, voters: &[u64], target: u64) -> bool {
 /// A node that came back without its data must not have been given any part in the cluster.
 fn check_refused(cluster: &Cluster, id: u64) {
     let Some(node) = cluster.shared.node(id) else { return };
-    if node.is_bootstrapped() {
+    let vote = cluster.shared.auditor().vote(id, LogId::SYSTEM);
+    if node.is_bootstrapped() || vote.is_some() {
+        let status = node.status();
         let detail =
-            format!("node {id} lost its data, came back and was taken in: {:?}", node.status());
+            format!("node {id} lost its data, came back and was taken in: {vote:?}, {status:?}");
         cluster.shared.breach("wiped-node-accepted", detail);
     }
 }

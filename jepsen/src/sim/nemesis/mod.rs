@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use quorumlog::{BoxFuture, LogName, Node};
 
@@ -42,6 +43,8 @@ enum Undo {
     Fast(u64, u64),
     /// A disk is no longer stuck.
     Unstick(u64),
+    /// Its node has saved a state, and loses its power; the number says what is left.
+    Cut(u64, u64),
 }
 
 /// A fault that lasts.
@@ -137,6 +140,7 @@ impl Nemesis {
                     cluster.crash(id, Crash::Power(random.next()), for_ms + random.below(30));
                 }
             }
+            Fault::CheckpointCut => self.checkpoint_cut(cluster, target, for_ms, random.next()),
             Fault::Pause => self.pause(cluster, target, for_ms),
             Fault::Drift => {
                 let rate = random.pick(&[0.9, 0.97, 1.03, 1.1]);
@@ -150,6 +154,7 @@ impl Nemesis {
             Fault::CrashAtDiskOp
             | Fault::PowerCutAtDiskOp
             | Fault::DiskError
+            | Fault::ReadError
             | Fault::FailedFlush
             | Fault::DiskFull
             | Fault::ShortWrite
@@ -173,6 +178,21 @@ impl Nemesis {
         }
     }
 
+    /// What is committed meanwhile is applied here, and not flushed; then the state is saved, which is.
+    fn checkpoint_cut(&mut self, cluster: &mut Cluster, target: u64, for_ms: u64, seed: u64) {
+        cluster.machine(target).pace.stuck.fetch_add(1, Ordering::Relaxed);
+        let shared = Arc::clone(&cluster.shared);
+        let after = Duration::from_millis(for_ms.saturating_sub(2));
+        let saves = move |node| -> BoxFuture<()> {
+            Box::pin(async move {
+                tokio::time::sleep(after).await;
+                checkpoint(shared, node).await;
+            })
+        };
+        cluster.shared.run_on_node(target, Box::new(saves));
+        self.last(cluster, Fault::CheckpointCut, for_ms, 0, Undo::Cut(target, seed));
+    }
+
     fn pause(&mut self, cluster: &mut Cluster, target: u64, for_ms: u64) {
         cluster.world.pause(&host_of(target));
         cluster.bit(Fault::Pause.name(), 1);
@@ -188,7 +208,7 @@ impl Nemesis {
     fn end(&mut self, cluster: &mut Cluster, lasting: Lasting) {
         let Lasting { fault, before, undo, .. } = lasting;
         let count = count(cluster, fault, &undo);
-        if !bites_at_once(fault) && fault != Fault::Pause {
+        if !bites_at_once(fault) && !matches!(fault, Fault::Pause | Fault::CheckpointCut) {
             cluster.bit(fault.name(), count.saturating_sub(before));
         }
         match undo {
@@ -223,6 +243,13 @@ impl Nemesis {
             }
             Undo::Unstick(id) => {
                 cluster.machine(id).pace.stuck.fetch_sub(1, Ordering::Relaxed);
+            }
+            Undo::Cut(id, seed) => {
+                cluster.machine(id).pace.stuck.fetch_sub(1, Ordering::Relaxed);
+                if cluster.is_running(id) {
+                    cluster.crash(id, Crash::Power(seed), 1);
+                    cluster.bit(fault.name(), 1);
+                }
             }
         }
     }
@@ -286,7 +313,7 @@ async fn transfer(shared: Arc<Shared>, node: Node, log: Arc<LogState>, to: u64) 
 async fn trim(shared: Arc<Shared>, node: Node, log: Arc<LogState>, back: u64) {
     let Some(handle) = node.log(log.name.as_str()) else { return };
     let before = handle.watermarks().committed.saturating_sub(back);
-    log.recorder.trim(before);
+    log.trims(before);
     let begin = handle.watermarks().begin;
     match handle.admin().trim(before).await {
         Ok(moved) if moved > begin => note(&shared, Fault::Trim, log.name.as_str(), Ok(())),
