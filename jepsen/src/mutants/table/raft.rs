@@ -1,6 +1,6 @@
 //! One mutant for each rule that openraft relies on and does not enforce, and for each promise to callers.
 
-use super::Expected::{Equivalent, Sim, Test};
+use super::Expected::{Equivalent, Sim, Storage, Test};
 use super::Row;
 
 pub(super) const ROWS: &[Row] = &[
@@ -18,7 +18,7 @@ pub(super) const ROWS: &[Row] = &[
         breaks: "a vote is saved ahead of appends, which then count as flushed",
         place: "src/log/core.rs",
         rule: "7, save_vote; 4.6 rule 6",
-        expected: Sim,
+        expected: Storage,
     },
     Row {
         id: "R3",

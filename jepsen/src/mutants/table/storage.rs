@@ -130,7 +130,7 @@ pub(super) const ROWS: &[Row] = &[
         breaks: "a boundary that the log holds drops what lies behind it",
         place: "src/log/submit.rs",
         rule: "I4",
-        expected: Sim,
+        expected: Storage,
     },
     Row {
         id: "V7",

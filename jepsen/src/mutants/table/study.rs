@@ -192,7 +192,10 @@ pub(super) const ROWS: &[Row] = &[
         breaks: "an index that is used anew after a cut shows what was there before it",
         place: "src/log/state.rs",
         rule: "4.6 rule 11",
-        expected: Sim,
+        expected: Test(
+            "lib",
+            "log::tests::concurrency::what_the_writer_stores_of_dropped_entries_does_not_evict_their_successors",
+        ),
     },
     Row {
         id: "M24",
