@@ -63,8 +63,6 @@ pub(crate) struct Machine {
     faults_before: (u64, u64),
     /// Since the last start, an operation may have failed for want of space where there was some.
     pub(crate) lies_about_space: bool,
-    /// It was looked at since the last start.
-    seen: bool,
     /// Stored bytes were changed: the node may refuse to go on until it is replaced.
     pub(crate) damaged: bool,
     /// It lost its data and is to be refused until it is replaced.
@@ -148,7 +146,6 @@ impl Cluster {
             halts_as: None,
             faults_before: (0, 0),
             lies_about_space: false,
-            seen: false,
             damaged: false,
             wiped: false,
         };
@@ -207,7 +204,6 @@ impl Cluster {
         machine.halts_as = None;
         machine.faults_before = machine.faults();
         machine.lies_about_space = false;
-        machine.seen = false;
         let (disk, pace) = (machine.disk.clone(), Arc::clone(&machine.pace));
         shared.event(&host, "starts".to_owned());
         let name = host.clone();
@@ -220,9 +216,6 @@ impl Cluster {
     /// Ends a node as it stands. It is started again after `down_ms`.
     pub(crate) fn crash(&mut self, id: u64, crash: Crash, down_ms: u64) {
         let slot = self.shared.node_down(id);
-        if let Some(slot) = slot.as_ref().filter(|_| self.machines[&id].seen) {
-            self.note_begins(id, &slot.node);
-        }
         let restart_at = Some(self.shared.now_ms() + down_ms);
         let machine = self.machine(id);
         machine.disk = machine.disk.crash(&crash.policy());
@@ -338,10 +331,7 @@ impl Cluster {
         let nodes = self.shared.nodes();
         self.shared.auditor().note_voters(&nodes);
         let logs = self.shared.logs();
-        // Those that have just started come last: what they say is held against what the others say.
-        let seen = |(id, _): &(u64, Node)| self.machines[id].seen;
-        let (before, new): (Vec<_>, Vec<_>) = nodes.into_iter().partition(seen);
-        for (id, node) in before.into_iter().chain(new) {
+        for (id, node) in nodes {
             let machine = &self.machines[&id];
             let (incarnation, restarts) = (machine.incarnation, machine.restarts);
             for status in node.statuses() {
@@ -369,32 +359,19 @@ impl Cluster {
                     log.recorder.leader(id, status.term);
                 }
             }
-            self.machine(id).seen = true;
         }
     }
 
-    /// Takes note of where a node begins its logs.
-    fn note_begins(&mut self, id: u64, node: &Node) {
-        let logs = self.shared.logs();
-        for status in node.statuses() {
-            if let Some(log) = logs.iter().find(|log| log.id.0 == status.log_id) {
-                self.note_begin(log, id, status.begin);
-            }
-        }
-    }
-
-    /// A node begins a log here. That must have been asked for, by a trim or by retention, and nobody may begin
-    /// later when it starts than anybody did before.
+    /// A node begins a log here: retention moved it there, or somebody asked for it.
     pub(crate) fn note_begin(&mut self, log: &LogState, id: u64, begin: u64) {
         let known = self.begins.entry(log.id).or_default();
         if begin <= *known {
             return;
         }
         let trimmed = log.trimmed.load(Ordering::Relaxed);
-        let asked = self.shared.profile.retained_segments.is_some() || begin <= trimmed;
-        if !asked || !self.machines[&id].seen {
+        if self.shared.profile.retained_segments.is_none() && begin > trimmed {
             let detail = format!(
-                "node {id} begins {} at {begin}; before it began at {known}, and was trimmed to {trimmed} at most",
+                "node {id} begins {} at {begin}, and it was trimmed to {trimmed} at most",
                 log.name
             );
             self.shared.breach("begin-moved", detail);
