@@ -213,7 +213,7 @@ pub(super) const ROWS: &[Row] = &[
         rule: "9 and 10",
         expected: Test(
             "lib",
-            "wire::reader::tests::no_bytes_make_it_panic_or_allocate_past_the_limit",
+            "format::frame::tests::a_frame_of_another_version_or_over_the_limit_is_refused_with_the_numbers",
         ),
     },
 ];
