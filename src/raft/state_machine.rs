@@ -7,6 +7,7 @@
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt};
@@ -24,6 +25,9 @@ use crate::log::Log;
 use crate::mutant::Mutant;
 use crate::record::Record;
 use crate::state_machine::StateMachine;
+
+/// Pause before something that found no space is tried again.
+const SPACE_PAUSE: Duration = Duration::from_millis(250);
 
 /// What travels with a boundary: the state machine's checkpoint as of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -106,6 +110,23 @@ pub(crate) struct LogStateMachine {
 
 fn to_io(error: impl std::error::Error) -> io::Error {
     io::Error::other(with_sources(&error))
+}
+
+/// Saves a checkpoint that a leader sent. A full disk stops no log: it is tried again until there is space.
+async fn save_when_there_is_space(
+    log: &Log,
+    id: EntryId,
+    state: &[u8],
+) -> Result<(), StorageError> {
+    loop {
+        match log.save_checkpoint(id, state) {
+            Err(StorageError::Full { path }) if log.failure().is_none() => {
+                tracing::warn!(path = %path.display(), "no space for a checkpoint that was sent; waiting");
+                tokio::time::sleep(SPACE_PAUSE).await;
+            }
+            saved => return saved,
+        }
+    }
 }
 
 /// The newest sound checkpoint to go on from; none if the log holds everything itself. A damaged one is
@@ -325,7 +346,7 @@ impl RaftStateMachine<Types> for LogStateMachine {
         let id = entry_id(last);
         if let (Some(user), Some(state)) = (&mut self.user, &checkpoint.state) {
             // On disk before the log refers to it; a crash between leaves an unused file.
-            self.log.save_checkpoint(id, state).map_err(to_io)?;
+            save_when_there_is_space(&self.log, id, state).await.map_err(to_io)?;
             user.machine().restore(&mut &state[..])?;
             user.batch.clear();
             user.checkpoint_segment = id.index;

@@ -7,9 +7,11 @@ use futures_util::stream;
 use openraft::entry::RaftEntry as _;
 use openraft::storage::RaftStateMachine as _;
 
-use super::super::types::entry_from_raft;
+use super::super::state_machine::Checkpoint;
+use super::super::types::{RaftMembership, RaftSnapshotMeta, entry_from_raft};
 use super::*;
 use crate::record::Record;
+use crate::segment::sim_disk::FaultKind;
 use crate::state_machine::StateMachine;
 
 /// Keeps the payloads that it was given.
@@ -112,4 +114,29 @@ async fn a_damaged_checkpoint_is_passed_over_if_an_older_one_will_do() {
     damage(6);
     let error = opened(&log).expect_err("nothing stands for what is gone");
     assert!(matches!(error, crate::StorageError::Corrupt { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_checkpoint_that_finds_no_space_is_installed_once_there_is_some() {
+    let disk = SimDisk::new();
+    let writers = WriterPool::start(1).expect("a thread");
+    let log = Log::open(disk.shared(), Path::new("/log"), options(), &writers).expect("a new log");
+    let kept = Kept::default();
+    let mut machine = machine(&log, &kept).expect("it opens");
+    let voters = Membership::new_with_defaults(vec![BTreeSet::from([1])], []);
+    let members = RaftMembership::new(Some(raft_log_id(id(1, 0))), voters);
+    let last = Some(raft_log_id(id(1, 7)));
+    let meta = RaftSnapshotMeta { last_log_id: last, last_membership: members };
+    disk.set_space(Some(0));
+    let installing = machine.install_snapshot(&meta, Checkpoint { state: Some("sent".into()) });
+    let freeing = async {
+        while disk.counts().faults(FaultKind::NoSpace) == 0 {
+            tokio::task::yield_now().await;
+        }
+        disk.set_space(None);
+    };
+    let (installed, ()) = tokio::join!(installing, freeing);
+    installed.expect("there is space");
+    assert_eq!(kept.seen(), b"sent");
+    assert_eq!(log.watermarks().begin, 8);
 }
