@@ -69,6 +69,9 @@ impl ClusterAdmin {
 
     /// Removes a node, voter or learner, from all logs. Its data stays on its disk.
     ///
+    /// A node that takes the place of one that lost its data should have a new number: see the promise sheet in
+    /// DESIGN.md for what may happen otherwise.
+    ///
     /// # Errors
     /// As `add_learner`; the only voter.
     pub async fn remove(&self, node: NodeId) -> Result<(), AdminError> {
