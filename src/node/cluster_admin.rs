@@ -105,26 +105,15 @@ impl ClusterAdmin {
     /// All logs but the system log, as of now.
     async fn other_logs(&self) -> Result<Vec<LogId>, AdminError> {
         let deadline = Instant::now() + ADMIN_TIMEOUT;
-        let timed_out = |_| AdminError::Timeout { after: ADMIN_TIMEOUT };
         let system = self.node.system().ok_or(AdminError::Closed)?;
-        let now = loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            match self.node.read_index(&system, left).await {
-                Ok(now) => break now,
-                Err(ReadError::NotLeader { .. } | ReadError::Unreachable { .. })
-                    if left > RETRY_PAUSE =>
-                {
-                    tokio::time::sleep(RETRY_PAUSE).await;
-                }
-                Err(ReadError::Storage(error)) => return Err(AdminError::Storage(error)),
-                Err(ReadError::Closed) => return Err(AdminError::Closed),
-                Err(_) => return Err(AdminError::Timeout { after: ADMIN_TIMEOUT }),
-            }
-        };
-        if let Some(last) = now.checked_sub(1) {
-            let applied = tokio::time::timeout_at(deadline, system.apply.applied(last));
-            applied.await.map_err(timed_out)?;
-        }
+        let now = self.node.read_index_by(&system, deadline, RETRY_PAUSE).await;
+        let now = now.map_err(|error| match error {
+            ReadError::Storage(error) => AdminError::Storage(error),
+            ReadError::Closed => AdminError::Closed,
+            _ => AdminError::Timeout { after: ADMIN_TIMEOUT },
+        })?;
+        let applied = tokio::time::timeout_at(deadline, system.apply.applied_below(now));
+        applied.await.map_err(|_| AdminError::Timeout { after: ADMIN_TIMEOUT })?;
         Ok(self.node.catalog.state().logs.values().map(|log| log.id).collect())
     }
 

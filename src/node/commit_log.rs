@@ -262,22 +262,7 @@ impl CommitLog {
         let limit = self.node.config.limits.append_timeout;
         let deadline = Instant::now() + limit;
         let timed_out = || ReadError::NoQuorum { after: limit };
-        let bound = loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            match self.node.read_index(&self.group, left).await {
-                Ok(bound) => break bound,
-                Err(_) if Mutant::BarrierRetryAnswersLocally.is_active() => {
-                    break self.group.log.watermarks().committed;
-                }
-                // An election is under way: the next leader will know.
-                Err(ReadError::NotLeader { .. } | ReadError::Unreachable { .. })
-                    if left > RETRY_PAUSE =>
-                {
-                    tokio::time::sleep(RETRY_PAUSE).await;
-                }
-                Err(error) => return Err(error),
-            }
-        };
+        let bound = self.node.read_index_by(&self.group, deadline, RETRY_PAUSE).await?;
         let mut watch = self.group.log.watch();
         let reached = watch.wait_for(|watermarks| watermarks.committed >= bound);
         match tokio::time::timeout_at(deadline, reached).await {

@@ -141,9 +141,7 @@ impl NodeInner {
         let system = self.system()?;
         let limit = self.config.raft.election_timeout_max * 2;
         let now = self.read_index(&system, limit).await.ok()?;
-        if let Some(last) = now.checked_sub(1) {
-            tokio::time::timeout(limit, system.apply.applied(last)).await.ok()?;
-        }
+        tokio::time::timeout(limit, system.apply.applied_below(now)).await.ok()?;
         let since = system.memberships_since(entry.id.0).unwrap_or_default();
         let was_in_all = since.iter().all(|members| members.all.contains(&self.config.node_id));
         let Some(first) = since.first().filter(|_| was_in_all && self.catalog.lists(entry.id))

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::catalog::Catalog;
 use super::commit_log::Groups;
@@ -16,6 +17,7 @@ use crate::config::Config;
 use crate::error::{OpenError, ReadError, StorageError, with_sources};
 use crate::log::{DataDir, WriterPool};
 use crate::member::{Member, NodeId};
+use crate::mutant::Mutant;
 use crate::raft::{Group, GroupSetup, Host, Identity, Lane, Peers, messages};
 use crate::record::{LogId, LogName};
 use crate::segment::Disk;
@@ -162,6 +164,30 @@ impl NodeInner {
         })?;
         messages::accepted(&answer)
             .map_err(|error| ReadError::Unreachable { detail: error.to_string() })
+    }
+
+    /// The group's read index. While an election is under way the next leader is waited for, up to `deadline`;
+    /// each attempt comes `pause` after the one before.
+    pub(super) async fn read_index_by(
+        &self,
+        group: &Group,
+        deadline: Instant,
+        pause: Duration,
+    ) -> Result<u64, ReadError> {
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.read_index(group, left).await {
+                Err(_) if Mutant::BarrierRetryAnswersLocally.is_active() => {
+                    return Ok(group.log.watermarks().committed);
+                }
+                Err(ReadError::NotLeader { .. } | ReadError::Unreachable { .. })
+                    if left > pause =>
+                {
+                    tokio::time::sleep(pause).await;
+                }
+                answer => return answer,
+            }
+        }
     }
 
     /// Takes note of who is in the cluster, as the system log has it.

@@ -66,13 +66,13 @@ impl ApplyShared {
         *self.target.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until `index` is applied.
-    pub(crate) async fn applied(&self, index: u64) {
+    /// Waits until everything below `end` is applied.
+    pub(crate) async fn applied_below(&self, end: u64) {
         loop {
             let mut moved = std::pin::pin!(self.moved.notified());
             // Registered before the look, or a change in between would be missed.
             moved.as_mut().enable();
-            if self.applied_end() > index {
+            if self.applied_end() >= end {
                 return;
             }
             moved.await;

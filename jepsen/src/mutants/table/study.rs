@@ -132,7 +132,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "BarrierRetryAnswersLocally",
         breaks: "a retried read barrier gives what an earlier moment knew. Our requests have no ids to use twice; so a \
                  barrier that could not ask the leader answers from its own node",
-        place: "src/node/commit_log.rs",
+        place: "src/node/inner.rs",
         rule: "7, reads; etcd #20418",
         expected: Sim,
     },
