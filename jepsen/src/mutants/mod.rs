@@ -12,3 +12,16 @@ mod runner;
 mod table;
 
 pub use command::{MutantsArgs, run};
+
+/// Turns a mutant on in this process, by its name.
+#[cfg(feature = "mutants")]
+pub(crate) fn activate(mutant: &str) -> Result<(), String> {
+    quorumlog::simulation::select_mutant(mutant.parse()?);
+    Ok(())
+}
+
+/// A library without mutants has none to turn on.
+#[cfg(not(feature = "mutants"))]
+pub(crate) fn activate(mutant: &str) -> Result<(), String> {
+    Err(format!("{mutant:?} needs a build with --features mutants"))
+}

@@ -66,7 +66,7 @@ pub struct SimArgs {
 /// no sense, and 3 if nothing was wrong but some run shows too little.
 pub fn run(args: SimArgs) -> ExitCode {
     if let Some(mutant) = &args.mutant
-        && let Err(reason) = activate(mutant)
+        && let Err(reason) = crate::mutants::activate(mutant)
     {
         return complain(&reason);
     }
@@ -101,17 +101,6 @@ fn common(args: &SimArgs) -> Vec<String> {
         common.extend(["--history".to_owned(), history.display().to_string()]);
     }
     common
-}
-
-#[cfg(feature = "mutants")]
-fn activate(mutant: &str) -> Result<(), String> {
-    quorumlog::simulation::select_mutant(mutant.parse()?);
-    Ok(())
-}
-
-#[cfg(not(feature = "mutants"))]
-fn activate(mutant: &str) -> Result<(), String> {
-    Err(format!("{mutant:?} needs a build with --features mutants"))
 }
 
 fn complain(reason: &str) -> ExitCode {

@@ -48,7 +48,7 @@ pub struct StorageArgs {
 /// Runs the command.
 pub fn run(args: &StorageArgs) -> ExitCode {
     if let Some(mutant) = &args.mutant
-        && let Err(reason) = activate(mutant)
+        && let Err(reason) = crate::mutants::activate(mutant)
     {
         say(&reason);
         return ExitCode::from(2);
@@ -153,17 +153,6 @@ impl Families<'_> {
         self.add(Files::earlier(&sample));
         self.add(Cuts::new(&sample, if self.quick { 7 } else { 1 }));
     }
-}
-
-#[cfg(feature = "mutants")]
-fn activate(mutant: &str) -> Result<(), String> {
-    quorumlog::simulation::select_mutant(mutant.parse()?);
-    Ok(())
-}
-
-#[cfg(not(feature = "mutants"))]
-fn activate(mutant: &str) -> Result<(), String> {
-    Err(format!("{mutant:?} needs a build with --features mutants"))
 }
 
 fn try_family(family: &dyn Family, args: &StorageArgs) -> Tally {
