@@ -39,15 +39,7 @@ impl StoreBuilder<Types, LogStore, LogStateMachine, (tempfile::TempDir, WriterPo
     {
         let dir = tempfile::tempdir().expect("a directory");
         let writers = WriterPool::start(1).expect("a thread");
-        let options = LogOptions {
-            log_id: LogId(1),
-            flush: Flush::Sync,
-            flush_interval: Duration::from_millis(50),
-            segment_size: 64 << 10,
-            tail_cache_max: 1 << 20,
-            observer: None,
-        };
-        let log = Log::open(RealDisk::shared(), &dir.path().join("log"), options, &writers)
+        let log = Log::open(RealDisk::shared(), &dir.path().join("log"), options(), &writers)
             .expect("a new log");
         let metrics = Arc::new(GroupMetrics::new(&LogName::system()));
         let store = LogStore::new(log.clone(), 1 << 20, false, metrics.clone());
@@ -126,16 +118,8 @@ fn proposal(batch: Batch) -> Proposal {
 async fn replication_reads_keep_to_their_byte_cap() {
     use openraft::RaftLogReader as _;
     let writers = WriterPool::start(1).expect("a thread");
-    let options = LogOptions {
-        log_id: LogId(1),
-        flush: Flush::Sync,
-        flush_interval: Duration::from_millis(50),
-        segment_size: 64 << 10,
-        tail_cache_max: 1 << 20,
-        observer: None,
-    };
     let disk = SimDisk::new().shared();
-    let log = Log::open(disk, Path::new("/log"), options, &writers).expect("a new log");
+    let log = Log::open(disk, Path::new("/log"), options(), &writers).expect("a new log");
     let payload = Bytes::from(vec![7; 1000]);
     let record =
         |index| Entry::new(id(1, index), EntryKind::Record, false, Batch::SINGLE, payload.clone());
