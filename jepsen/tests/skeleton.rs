@@ -1,6 +1,8 @@
 //! Three whole nodes in the simulated world: they elect, replicate, lose their leader, and go on.
 #![cfg(feature = "simulation")]
 
+mod two_processes;
+
 use std::future::pending;
 use std::path::Path;
 use std::sync::Arc;
@@ -236,22 +238,7 @@ fn prints_a_run() {
 
 #[test]
 fn two_processes_have_the_same_trace_of_a_whole_cluster() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let traces: Vec<_> = [1_usize, 4_001]
-        .into_iter()
-        .map(|length| {
-            let path = dir.path().join(length.to_string());
-            let status = std::process::Command::new(std::env::current_exe().expect("this program"))
-                .args(["--exact", "prints_a_run", "--ignored", "--quiet"])
-                .env("TRACE_TO", &path)
-                // Moves the stack and all that lies on it.
-                .env("SOMETHING_LONG", "x".repeat(length))
-                .stdout(std::process::Stdio::null())
-                .status();
-            assert!(status.expect("the process ran").success());
-            std::fs::read_to_string(path).expect("a trace")
-        })
-        .collect();
+    let traces = two_processes::traces();
     assert!(traces[0].lines().count() > 1_000, "{}", traces[0]);
     let differs = traces[0].lines().zip(traces[1].lines()).find(|(one, other)| one != other);
     assert_eq!(differs, None);

@@ -1,6 +1,8 @@
 //! The simulated world: hosts, clocks, randomness, and that a seed decides all of it.
 #![cfg(feature = "simulation")]
 
+mod two_processes;
+
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -68,22 +70,7 @@ fn prints_a_run() {
 
 #[test]
 fn two_processes_have_the_same_trace_for_a_seed() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let traces: Vec<_> = [1_usize, 4_001]
-        .into_iter()
-        .map(|length| {
-            let path = dir.path().join(length.to_string());
-            let status = std::process::Command::new(std::env::current_exe().expect("this program"))
-                .args(["--exact", "prints_a_run", "--ignored", "--quiet"])
-                .env("TRACE_TO", &path)
-                // Moves the stack and all that lies on it.
-                .env("SOMETHING_LONG", "x".repeat(length))
-                .stdout(std::process::Stdio::null())
-                .status();
-            assert!(status.expect("the process ran").success());
-            std::fs::read_to_string(path).expect("a trace")
-        })
-        .collect();
+    let traces = two_processes::traces();
     assert!(traces[0].lines().count() > 40, "{}", traces[0]);
     assert_eq!(traces[0], traces[1]);
 }
