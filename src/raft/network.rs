@@ -18,8 +18,6 @@ use openraft::raft::{
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 
-use tokio::time::timeout;
-
 use super::messages::{self, BadMessage, SnapshotHead};
 use super::peers::{Lane, Peers, RETRY_PAUSE};
 use super::state_machine::{Checkpoint, RaftSnapshot};
@@ -135,7 +133,7 @@ impl PeerClient {
                 }
             }
         };
-        let answer = timeout(limit, asking).await;
+        let answer = tokio::time::timeout(limit, asking).await;
         let answer = answer.unwrap_or_else(|_| Err(self.timed_out(limit)));
         answer.map_err(|error| self.error(action, &error))
     }
