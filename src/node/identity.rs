@@ -20,7 +20,7 @@ pub(crate) struct NodeIdentity {
 #[derive(Default)]
 struct Known {
     members: BTreeSet<NodeId>,
-    /// Incarnations seen of nodes that are not known to be members yet.
+    /// Incarnations seen before any member was known.
     seen: BTreeMap<NodeId, u128>,
 }
 
@@ -67,14 +67,14 @@ impl NodeIdentity {
             let gone: Vec<NodeId> = self.dir.peers().into_iter().filter(left).collect();
             self.dir.forget_peers(&gone, last + 1)?;
         }
-        for node in &members {
-            if let Some(incarnation) = known.seen.remove(node)
-                && self.dir.peer(*node).is_none()
-                && founding
-            {
-                self.dir.set_peer(*node, incarnation)?;
+        if founding {
+            for (node, incarnation) in &known.seen {
+                if members.contains(node) && self.dir.peer(*node).is_none() {
+                    self.dir.set_peer(*node, *incarnation)?;
+                }
             }
         }
+        known.seen.clear();
         known.members = members;
         Ok(())
     }
@@ -96,7 +96,7 @@ impl NodeIdentity {
         if self.dir.peer(hello.node_id).is_none() {
             if known.members.contains(&hello.node_id) {
                 self.dir.set_peer(hello.node_id, hello.incarnation)?;
-            } else if known.seen.len() < SEEN_MAX {
+            } else if known.members.is_empty() && known.seen.len() < SEEN_MAX {
                 known.seen.insert(hello.node_id, hello.incarnation);
             }
         }
