@@ -4,9 +4,37 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Number of a node, chosen by the operator, unique within the cluster and never reused for another
-/// data directory while the old one is a member.
+/// Number of a node, chosen by the operator and unique within the cluster. A node that lost its data may come back
+/// under its number once the one that it was is removed.
 pub type NodeId = u64;
+
+/// Who votes and holds copies: a node with the data that it had when it was added.
+///
+/// Raft counts on members that keep what they have acknowledged and voted. A node that lost its data is therefore
+/// another member, though it has the same number: what is addressed to the one never counts for the other.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub(crate) struct ReplicaId {
+    /// The node's number.
+    pub(crate) node: NodeId,
+    /// Random number made with its data directory.
+    pub(crate) incarnation: u128,
+}
+
+impl fmt::Display for ReplicaId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Enough to tell those of one number apart.
+        write!(f, "{}@{:08x}", self.node, self.incarnation >> 96)
+    }
+}
+
+/// A member of a log: which data it has, and where to reach it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Replica {
+    pub(crate) id: ReplicaId,
+    pub(crate) member: Member,
+}
 
 /// A node and where to reach it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

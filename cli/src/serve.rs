@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use metrics_exporter_prometheus::PrometheusHandle;
 use quorumlog::server::{self, ServerConfig};
 use quorumlog::{Acceptor, AdminError, Member, Node, TcpTransport, Transport};
@@ -25,7 +26,7 @@ pub(crate) struct Served {
     tasks: JoinSet<()>,
 }
 
-/// Opens the node, binds all listeners, founds the cluster if so told, and serves.
+/// Opens the node, binds all listeners, founds the cluster if so told and as soon as the other founders run, and serves.
 ///
 /// # Errors
 /// A port is taken, the data directory cannot be used, or the cluster cannot be founded.
@@ -42,10 +43,9 @@ pub(crate) async fn open(settings: &Settings, metrics: PrometheusHandle) -> Resu
         config.client_advertise = reachable(addr, config.advertise.as_deref());
     }
     let node = Node::builder(config).transport(transport).open().await?;
-    found(&node, settings).await?;
-
     let (stop, stopped) = watch::channel(false);
     let mut tasks = JoinSet::new();
+    found(&node, settings, &mut tasks, stopped.clone()).await?;
     if let Some(acceptor) = clients {
         let (node, config) = (node.clone(), server_config(&settings.server));
         let mut stopped = stopped.clone();
@@ -111,18 +111,50 @@ fn server_config(settings: &ServerSettings) -> ServerConfig {
     config
 }
 
-/// Founds the cluster if so told and not done in an earlier run.
-async fn found(node: &Node, settings: &Settings) -> Result {
+/// Founds the cluster if so told and not done in an earlier run. Other founders are waited for in a task.
+async fn found(
+    node: &Node,
+    settings: &Settings,
+    tasks: &mut JoinSet<()>,
+    mut stopped: watch::Receiver<bool>,
+) -> Result {
     let cluster = &settings.cluster;
     if !cluster.bootstrap || node.is_bootstrapped() {
         return Ok(());
     }
     let members: Vec<Member> =
         if cluster.peers.is_empty() { vec![node.member()] } else { cluster.peers.clone() };
-    match node.bootstrap(members).await {
-        Ok(()) | Err(AdminError::AlreadyBootstrapped) => Ok(()),
-        Err(error) => Err(Failure::failed(format!("cannot found the cluster: {}", chain(&error)))),
+    let alone = members.len() == 1;
+    let (founder, founders) = (node.clone(), members.clone());
+    let mut founding = Box::pin(async move { founder.bootstrap(founders).await });
+    // What is wrong with the settings is told at once.
+    let begun =
+        if alone { Some(founding.as_mut().await) } else { founding.as_mut().now_or_never() };
+    match begun {
+        Some(Ok(()) | Err(AdminError::AlreadyBootstrapped)) => return Ok(()),
+        Some(Err(error)) => {
+            return Err(Failure::failed(format!("cannot found the cluster: {}", chain(&error))));
+        }
+        None => {}
     }
+    let node = node.clone();
+    tasks.spawn(async move {
+        let founding = async {
+            let mut result = founding.await;
+            while let Err(error @ AdminError::Unreachable { .. }) = result {
+                tracing::warn!(error = chain(&error), "the cluster waits for its founders");
+                result = node.bootstrap(members.iter().cloned()).await;
+            }
+            if let Err(error) = result {
+                tracing::error!(error = chain(&error), "cannot found the cluster");
+            }
+        };
+        tokio::select! {
+            () = founding => {}
+            _ = stopped.wait_for(|stop| *stop) => {}
+        }
+    });
+    Ok(())
 }
 
 /// The address that clients elsewhere can use for a listener on `listen`: an unspecified host is

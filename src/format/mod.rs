@@ -106,6 +106,10 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(array_at(bytes, at))
 }
 
+fn u128_at(bytes: &[u8], at: usize) -> u128 {
+    u128::from_le_bytes(array_at(bytes, at))
+}
+
 fn put<const N: usize>(bytes: &mut [u8], at: usize, value: [u8; N]) {
     bytes[at..at + N].copy_from_slice(&value);
 }

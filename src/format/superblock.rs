@@ -1,6 +1,6 @@
 //! The superblock: whose data directory it is.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,10 +18,6 @@ pub(crate) struct Superblock {
     pub(crate) incarnation: u128,
     /// 0 until the node belongs to a cluster.
     pub(crate) cluster: u128,
-    /// Incarnations of the other nodes, as first seen, by node id.
-    pub(crate) peers: BTreeMap<u64, u128>,
-    /// The cluster's memberships below this index of the system log have been taken note of.
-    pub(crate) members_at: u64,
     /// Logs whose directories must be there.
     pub(crate) logs: BTreeSet<u64>,
 }
@@ -44,14 +40,8 @@ mod tests {
 
     #[test]
     fn a_superblock_round_trips_and_every_flipped_bit_is_refused() {
-        let block = Superblock {
-            node_id: 1,
-            incarnation: 5,
-            cluster: 6,
-            peers: BTreeMap::from([(2, 7)]),
-            members_at: 9,
-            logs: BTreeSet::from([0, 3]),
-        };
+        let block =
+            Superblock { node_id: 1, incarnation: 5, cluster: 6, logs: BTreeSet::from([0, 3]) };
         let good = block.encode().expect("encode");
         assert_eq!(Superblock::decode(&good), Ok(block));
         for bit in 0..good.len() * 8 {

@@ -10,16 +10,20 @@
 //! 8   u64      log id
 //! 16  u64      sequence, counts saves
 //! 24  u64      term
-//! 32  u64      voted for
+//! 32  u64      voted for: number of the node
 //! 40  u64      one past the last committed index known to the writer
-//! 48  u32      zero
-//! 52  u32      CRC of bytes 0..52
+//! 48  u128     voted for: incarnation of the node's data directory
+//! 64  u32      zero
+//! 68  u32      CRC of bytes 0..68
 //! ```
 
-use super::{FormatError, check_header, field, need, put, put_crc, u16_at, u32_at, u64_at};
+use super::{
+    FormatError, check_header, field, need, put, put_crc, u16_at, u32_at, u64_at, u128_at,
+};
+use crate::member::ReplicaId;
 
 /// Bytes of one slot.
-pub(crate) const VOTE_SLOT: usize = 56;
+pub(crate) const VOTE_SLOT: usize = 72;
 /// Where the slots lie: in blocks of their own, so that one bad write hits one of them.
 pub(crate) const VOTE_SLOTS_AT: [u64; 2] = [0, 4096];
 /// Bytes of the file.
@@ -35,7 +39,7 @@ const WHAT: &str = "vote slot";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Vote {
     pub(crate) term: u64,
-    pub(crate) voted_for: u64,
+    pub(crate) voted_for: ReplicaId,
     pub(crate) committed: bool,
 }
 
@@ -58,7 +62,8 @@ impl VoteSlot {
         if let Some(vote) = self.vote {
             flags = if vote.committed { FLAG_PRESENT | FLAG_COMMITTED } else { FLAG_PRESENT };
             put(&mut bytes, 24, vote.term.to_le_bytes());
-            put(&mut bytes, 32, vote.voted_for.to_le_bytes());
+            put(&mut bytes, 32, vote.voted_for.node.to_le_bytes());
+            put(&mut bytes, 48, vote.voted_for.incarnation.to_le_bytes());
         }
         put(&mut bytes, 0, MAGIC);
         put(&mut bytes, 4, VERSION.to_le_bytes());
@@ -66,21 +71,21 @@ impl VoteSlot {
         put(&mut bytes, 8, self.log_id.to_le_bytes());
         put(&mut bytes, 16, self.sequence.to_le_bytes());
         put(&mut bytes, 40, self.committed.to_le_bytes());
-        put_crc(&mut bytes, 52);
+        put_crc(&mut bytes, 68);
         bytes
     }
 
-    /// Decodes and checks the first 56 of `bytes`.
+    /// Decodes and checks the first 72 of `bytes`.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
         need(WHAT, bytes, VOTE_SLOT)?;
         let bytes = &bytes[..VOTE_SLOT];
-        check_header(WHAT, bytes, MAGIC, 52, (u16_at(bytes, 4), VERSION))?;
+        check_header(WHAT, bytes, MAGIC, 68, (u16_at(bytes, 4), VERSION))?;
         let flags = u16_at(bytes, 6);
         let known = [0, FLAG_PRESENT, FLAG_PRESENT | FLAG_COMMITTED].contains(&flags);
-        field(WHAT, "flag", known && u32_at(bytes, 48) == 0)?;
+        field(WHAT, "flag", known && u32_at(bytes, 64) == 0)?;
         let vote = Vote {
             term: u64_at(bytes, 24),
-            voted_for: u64_at(bytes, 32),
+            voted_for: ReplicaId { node: u64_at(bytes, 32), incarnation: u128_at(bytes, 48) },
             committed: flags & FLAG_COMMITTED != 0,
         };
         Ok(Self {
@@ -98,7 +103,8 @@ mod tests {
 
     #[test]
     fn slots_round_trip_and_every_flipped_bit_is_refused() {
-        let vote = Vote { term: 3, voted_for: 2, committed: true };
+        let voted_for = ReplicaId { node: 2, incarnation: u128::MAX / 3 };
+        let vote = Vote { term: 3, voted_for, committed: true };
         for vote in [None, Some(vote), Some(Vote { committed: false, ..vote })] {
             let slot = VoteSlot { log_id: 1, sequence: 8, vote, committed: 77 };
             let good = slot.encode();

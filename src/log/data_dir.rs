@@ -105,38 +105,6 @@ impl DataDir {
         })
     }
 
-    /// Incarnation of another node, as first seen.
-    pub(crate) fn peer(&self, node_id: u64) -> Option<u128> {
-        self.superblock().peers.get(&node_id).copied()
-    }
-
-    /// Notes another node's incarnation. Durable on return.
-    pub(crate) fn set_peer(&self, node_id: u64, incarnation: u128) -> Result<(), StorageError> {
-        self.update(|superblock| {
-            superblock.peers.insert(node_id, incarnation);
-            Ok(())
-        })
-    }
-
-    /// Where the system log's memberships have not been taken note of yet.
-    pub(crate) fn members_at(&self) -> u64 {
-        self.superblock().members_at
-    }
-
-    /// Forgets nodes that were not members somewhere below `members_at`. Durable on return.
-    pub(crate) fn forget_peers(&self, gone: &[u64], members_at: u64) -> Result<(), StorageError> {
-        self.update(|superblock| {
-            superblock.peers.retain(|node_id, _| !gone.contains(node_id));
-            superblock.members_at = members_at;
-            Ok(())
-        })
-    }
-
-    /// The other nodes whose incarnations are known.
-    pub(crate) fn peers(&self) -> Vec<u64> {
-        self.superblock().peers.keys().copied().collect()
-    }
-
     /// The logs whose directories must be there.
     #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn logs(&self) -> Vec<LogId> {
@@ -238,8 +206,6 @@ fn found(disk: &dyn Disk, path: &Path, node_id: u64) -> Result<Superblock, Stora
         node_id,
         incarnation: disk.random().map_err(failed("draw a number for"))?.max(1),
         cluster: 0,
-        peers: Default::default(),
-        members_at: 0,
         logs: Default::default(),
     };
     write_superblock(disk, path, &superblock)?;

@@ -172,18 +172,6 @@ impl Log {
         self.core.shared.state().memberships.at(index).cloned()
     }
 
-    /// The last membership at or below `index`, and all after it. None if the boundary lies behind `index`,
-    /// so that some of them may be gone.
-    pub(crate) fn memberships_since(&self, index: u64) -> Option<Vec<StoredMembership>> {
-        let state = self.core.shared.state();
-        if state.boundary.is_some_and(|boundary| boundary.index > index) {
-            return None;
-        }
-        let held = &state.memberships;
-        let later = held.behind().iter().filter(|membership| membership.id.index > index);
-        Some(held.at(index).into_iter().chain(later).cloned().collect())
-    }
-
     /// Where the log begins and ends, and how far readers may go.
     pub(crate) fn watermarks(&self) -> Watermarks {
         self.core.shared.state().watermarks()

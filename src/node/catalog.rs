@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::format::codec;
-use crate::member::Member;
+use crate::member::Replica;
 use crate::record::{LogId, LogName, Record};
 use crate::state_machine::StateMachine;
 
@@ -22,7 +22,7 @@ pub(crate) enum CatalogCommand {
     /// Make a log with these first voters.
     Create {
         name: LogName,
-        members: Vec<Member>,
+        members: Vec<Replica>,
     },
     Delete {
         name: LogName,
@@ -43,8 +43,8 @@ pub(crate) enum CatalogReply {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LogEntry {
     pub(crate) id: LogId,
-    /// Its first voters; any of them may found its group.
-    pub(crate) founders: Vec<Member>,
+    /// Its first voters.
+    pub(crate) founders: Vec<Replica>,
 }
 
 /// The list as of some entry of the system log.

@@ -30,17 +30,20 @@ impl std::fmt::Debug for ClusterAdmin {
 }
 
 impl ClusterAdmin {
-    /// Adds a node that holds copies of all logs and does not vote. Returns when every log's leader has
-    /// taken it in; it catches up after.
+    /// Adds a node that holds copies of all logs and does not vote. It is added with the data that it has now, so it
+    /// must be running, and reached from this node. Returns when every log's leader has taken it in; it catches up
+    /// after.
     ///
     /// # Errors
-    /// No leader or no quorum in time, another change under way.
+    /// The node is not reached, or is a member still with the data that it had before; no leader or no quorum in time,
+    /// another change under way.
     pub async fn add_learner(&self, member: Member) -> Result<(), AdminError> {
         if member.id == 0 || member.peer_addr.is_empty() {
             let reason = "a member needs an id above 0 and an address".to_owned();
             return Err(AdminError::Invalid { reason });
         }
-        self.each(&AdminRequest::AddLearner(member)).await
+        let replica = self.node.identify(member, Instant::now() + ADMIN_TIMEOUT).await?;
+        self.each(&AdminRequest::AddLearner(replica)).await
     }
 
     /// Makes a learner a voter of all logs, as each copy has caught up.
@@ -52,11 +55,12 @@ impl ClusterAdmin {
         // The system log first: logs that are made from then on have the node among their founders.
         self.node.on_leader(LogId::SYSTEM, &promote).await?;
         for log in self.other_logs().await? {
-            let member = self.members().into_iter().find(|status| status.member.id == node);
+            let members = self.node.system().map(|system| system.replicas()).unwrap_or_default();
+            let member = members.into_iter().find(|member| member.id.node == node);
             match (self.node.on_leader(log, &promote).await, member) {
                 // The log was made while the node was a learner.
-                (Err(AdminError::Invalid { .. }), Some(status)) => {
-                    let add = AdminRequest::AddLearner(status.member);
+                (Err(AdminError::Invalid { .. }), Some(member)) => {
+                    let add = AdminRequest::AddLearner(member);
                     self.of_log(log, &add).await?;
                     self.of_log(log, &promote).await?;
                 }
@@ -69,8 +73,7 @@ impl ClusterAdmin {
 
     /// Removes a node, voter or learner, from all logs. Its data stays on its disk.
     ///
-    /// A node that takes the place of one that lost its data should have a new number: see the promise sheet in
-    /// DESIGN.md for what may happen otherwise.
+    /// A node that lost its data may come back under its number afterwards: it counts as another member.
     ///
     /// # Errors
     /// As `add_learner`; the only voter.

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::catalog::{CatalogState, LogEntry};
 use super::inner::NodeInner;
-use crate::error::{StorageError, with_sources};
-use crate::member::Member;
-use crate::raft::Group;
+use crate::error::{OpenError, StorageError, with_sources};
+use crate::member::Replica;
+use crate::raft::Founding;
 use crate::record::{LogId, LogName};
 
 /// When to try again what could not be done.
@@ -18,12 +18,6 @@ const RETRY_PAUSE: Duration = Duration::from_secs(2);
 pub(super) async fn follow_catalog(node: Arc<NodeInner>) {
     let mut changed = node.catalog.watch();
     let mut stopping = node.stopping.subscribe();
-    // Logs that were opened with the node: a crash may have come before they were founded.
-    for (name, entry) in node.catalog.state().logs {
-        if let Some(group) = node.group(entry.id) {
-            node.found(group, name, entry);
-        }
-    }
     loop {
         changed.mark_unchanged();
         let done = node.reconcile(&node.catalog.state()).await;
@@ -44,14 +38,10 @@ impl NodeInner {
             if self.is_stopping() || self.group(entry.id).is_some() {
                 continue;
             }
-            let machine = self.machines.as_ref().and_then(|machines| machines(name));
-            match self.open_group(name.clone(), entry.id, machine).await {
-                Ok(group) => self.found(group, name.clone(), entry.clone()),
-                // The other logs go on; the operator sees the log missing in the status.
-                Err(error) => {
-                    tracing::error!(log = %name, error = %with_sources(&error), "cannot open the log");
-                    done = false;
-                }
+            // The other logs go on; the operator sees the log missing in the status.
+            if let Err(error) = self.open_listed(name, entry).await {
+                tracing::error!(log = %name, error = %with_sources(&error), "cannot open the log");
+                done = false;
             }
         }
         let mut here: BTreeSet<LogId> = self.groups().iter().map(|group| group.id).collect();
@@ -86,69 +76,42 @@ impl NodeInner {
         Ok(())
     }
 
-    /// Founds the group of a log that is empty here. Every founder may: they write the same first entry. The
-    /// leader of the system log does at once, the others only if it did not, so that they do not compete.
-    fn found(self: &Arc<Self>, group: Arc<Group>, name: LogName, entry: LogEntry) {
-        let rank = entry.founders.iter().position(|member| member.id == self.config.node_id);
-        tracing::debug!(log = %name, id = %group.id, ?rank, founders = ?entry.founders, "a log of the list");
-        let Some(rank) = rank else { return };
-        if group.log.last_id().is_some() {
-            return;
-        }
-        let leads = self.system().is_some_and(|system| system.is_leader());
-        let patience = self.config.raft.election_timeout_max;
-        let mut wait =
-            if leads { Duration::ZERO } else { patience * (2 + u32::try_from(rank).unwrap_or(8)) };
-        let node = self.clone();
-        let mut stopping = self.stopping.subscribe();
-        self.spawn(async move {
-            while group.log.last_id().is_none() && !group.is_closed() {
+    /// Opens a log of the list. On its first voters it begins with the entry that names them, if it is empty. The
+    /// leader of the system log stands for election at once, the others only if it did not, so that they do not compete.
+    pub(super) async fn open_listed(
+        self: &Arc<Self>,
+        name: &LogName,
+        entry: &LogEntry,
+    ) -> Result<(), OpenError> {
+        let machine = self.machines.as_ref().and_then(|machines| machines(name));
+        let founders = self.founders(entry);
+        let own = self.identity.replica();
+        let rank = founders.iter().position(|founder| founder.id == own);
+        let stands = self.system().is_some_and(|system| system.is_leader());
+        let founding = rank.is_some().then_some(Founding { founders, stands });
+        let group = self.open_group(name.clone(), entry.id, machine, founding).await?;
+        tracing::debug!(log = %name, id = %entry.id, ?rank, stands, "opened a log of the list");
+        if let Some(rank) = rank.filter(|_| !stands) {
+            let patience = self.config.raft.election_timeout_max;
+            let wait = patience * (2 + u32::try_from(rank).unwrap_or(8));
+            let mut stopping = self.stopping.subscribe();
+            self.spawn(async move {
                 tokio::select! {
-                    () = tokio::time::sleep(wait) => {}
-                    _ = stopping.wait_for(|stopping| *stopping) => return,
+                    () = tokio::time::sleep(wait) => group.may_stand(),
+                    _ = stopping.wait_for(|stopping| *stopping) => {}
                 }
-                wait = patience;
-                let founders = match node.founders(&entry).await {
-                    Some(founders) if founders.is_empty() => {
-                        tracing::info!(log = %name, id = %group.id, "the log is not this node's to found");
-                        return;
-                    }
-                    Some(founders) => founders,
-                    None => {
-                        tracing::debug!(log = %name, id = %group.id, "cannot tell who founds the log");
-                        continue;
-                    }
-                };
-                match group.initialize(&founders).await {
-                    Ok(true) => tracing::info!(log = %name, id = %group.id, "founded the log"),
-                    Ok(false) => tracing::debug!(log = %name, id = %group.id, "another founder was faster"),
-                    Err(error) => tracing::warn!(log = %name, error, "cannot found the log"),
-                }
-            }
-        });
+            });
+        }
+        Ok(())
     }
 
-    /// The first voters of a log, if this node may found it: if what is empty here was always empty here. A node
-    /// that was removed since the log was made may have lost what it held of it when it was added anew: were it
-    /// to found the log again, and alone or with others like it be a majority of the founders, there would be
-    /// two logs of one name. So it must have been a member ever since, as of now. None if nobody can tell at the
-    /// moment.
-    ///
-    /// The members that the list names may be from before a change of them that was committed before the log was
-    /// made. Who was no voter of the system log any more then is none of the first voters here: whoever removes
-    /// it does not look for it in this log, and it may have lost its data since.
-    async fn founders(&self, entry: &LogEntry) -> Option<Vec<Member>> {
-        let system = self.system()?;
-        let limit = self.config.raft.election_timeout_max * 2;
-        let now = self.read_index(&system, limit).await.ok()?;
-        tokio::time::timeout(limit, system.apply.applied_below(now)).await.ok()?;
-        let since = system.memberships_since(entry.id.0).unwrap_or_default();
-        let was_in_all = since.iter().all(|members| members.all.contains(&self.config.node_id));
-        let Some(first) = since.first().filter(|_| was_in_all && self.catalog.lists(entry.id))
-        else {
-            return Some(Vec::new());
-        };
-        let founders = entry.founders.iter().filter(|member| first.voters.contains(&member.id));
-        Some(founders.cloned().collect())
+    /// The first voters of a log: those of the list that were voters of the system log, too, when the log was made.
+    /// The list may name members from before a change that was committed in between, and whoever removes a member
+    /// does not look for it in a log that was made later. Nobody if this node's system log does not reach back
+    /// that far: then others have founded the log.
+    fn founders(&self, entry: &LogEntry) -> Vec<Replica> {
+        let voters = self.system().and_then(|system| system.voters_at(entry.id.0));
+        let voters = voters.unwrap_or_default();
+        entry.founders.iter().filter(|founder| voters.contains(&founder.id)).cloned().collect()
     }
 }

@@ -11,7 +11,7 @@ use super::catalog::{CatalogCommand, CatalogReply, LOGS_MAX};
 use super::inner::{ADMIN_TIMEOUT, NodeInner};
 use crate::error::{AdminError, AppendError, Outcome, with_sources};
 use crate::format::codec;
-use crate::member::{Member, NodeId};
+use crate::member::{Member, NodeId, Replica};
 use crate::raft::{AckTarget, Group, Lane, NewRecord, messages};
 use crate::record::{LogId, LogName};
 use crate::wire::{Frame, LinkError, OutFrame};
@@ -24,7 +24,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(20);
 pub(super) enum AdminRequest {
     CreateLog(LogName),
     DeleteLog(LogName),
-    AddLearner(Member),
+    AddLearner(Replica),
     Promote(NodeId),
     Remove(NodeId),
     TransferLeadership(NodeId),
@@ -104,7 +104,7 @@ impl NodeInner {
             let result = self.attempt(log, request, deadline).await;
             let retry = matches!(result, Err(AdminError::NotLeader { .. }));
             // A node that lost its data, and is refused for it, never hears of the members.
-            let knows_nobody = self.system().is_none_or(|system| system.members().is_empty());
+            let knows_nobody = self.system().is_none_or(|system| system.replicas().is_empty());
             if retry && knows_nobody && begun.elapsed() > self.config.raft.election_timeout_max * 2
             {
                 return Err(AdminError::NotBootstrapped);
@@ -129,13 +129,13 @@ impl NodeInner {
                 false => Err(AdminError::NotBootstrapped),
             };
         };
-        let Some(leader) = group.leader() else {
+        let Some(leader) = group.leading() else {
             if self.identity.cluster() == 0 && group.voters().is_empty() {
                 return Err(AdminError::NotBootstrapped);
             }
             return self.search(log, request, deadline).await;
         };
-        if leader.id == self.config.node_id {
+        if leader.id == group.replica {
             return self.perform(&group, request.clone()).await;
         }
         self.ask(&leader, log, request, deadline).await
@@ -148,8 +148,8 @@ impl NodeInner {
         request: &AdminRequest,
         deadline: Instant,
     ) -> Result<AdminReply, AdminError> {
-        let members = self.system().map(|system| system.members()).unwrap_or_default();
-        for member in members.into_values().filter(|member| member.id != self.config.node_id) {
+        let members = self.system().map(|system| system.replicas()).unwrap_or_default();
+        for member in members.into_iter().filter(|member| member.id.node != self.config.node_id) {
             match self.ask(&member, log, request, deadline).await {
                 Err(AdminError::NotLeader { .. }) => {}
                 result => return result,
@@ -160,14 +160,14 @@ impl NodeInner {
 
     async fn ask(
         &self,
-        leader: &Member,
+        leader: &Replica,
         log: LogId,
         request: &AdminRequest,
         deadline: Instant,
     ) -> Result<AdminReply, AdminError> {
         let frame = messages::frame(messages::ADMIN, log, request);
         let left = deadline.saturating_duration_since(Instant::now());
-        let link = self.peers.link(leader.id, &leader.peer_addr, Lane::Control);
+        let link = self.peers.link(leader.id, &leader.member.peer_addr, Lane::Control);
         let answer = link.request(frame, left).await.map_err(|error| match error {
             LinkError::Timeout { after, .. } => AdminError::Timeout { after },
             LinkError::Broken { .. } | LinkError::TooLarge { .. } => {
@@ -195,15 +195,15 @@ impl NodeInner {
         match request {
             AdminRequest::CreateLog(name) => {
                 let voters = group.voters();
-                let members = group.members().into_values();
+                let members = group.replicas().into_iter();
                 let members = members.filter(|member| voters.contains(&member.id)).collect();
                 self.change_catalog(group, CatalogCommand::Create { name, members }).await
             }
             AdminRequest::DeleteLog(name) => {
                 self.change_catalog(group, CatalogCommand::Delete { name }).await
             }
-            AdminRequest::AddLearner(member) => {
-                group.add_learner(&member, ADMIN_TIMEOUT).await.map(|()| AdminReply::Done)
+            AdminRequest::AddLearner(replica) => {
+                group.add_learner(&replica, ADMIN_TIMEOUT).await.map(|()| AdminReply::Done)
             }
             AdminRequest::Promote(node) => {
                 group.promote(node, ADMIN_TIMEOUT).await.map(|()| AdminReply::Done)
@@ -216,6 +216,31 @@ impl NodeInner {
             }
             AdminRequest::TransferLeadership(to) => {
                 group.transfer_leadership(to, ADMIN_TIMEOUT).await.map(|()| AdminReply::Done)
+            }
+        }
+    }
+
+    /// The member with the data that it has, as it says itself. While it cannot be reached it is asked again.
+    pub(super) async fn identify(
+        &self,
+        member: Member,
+        deadline: Instant,
+    ) -> Result<Replica, AdminError> {
+        if member.id == self.config.node_id {
+            return Ok(Replica { id: self.identity.replica(), member });
+        }
+        loop {
+            match self.peers.identify(member.id, &member.peer_addr).await {
+                Ok(id) => return Ok(Replica { id, member }),
+                Err(LinkError::Unreachable { .. } | LinkError::Broken { .. })
+                    if Instant::now() + RETRY_PAUSE < deadline && !self.is_stopping() =>
+                {
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                }
+                Err(error) => {
+                    let detail = format!("{error}; nothing was changed");
+                    return Err(AdminError::Unreachable { detail });
+                }
             }
         }
     }

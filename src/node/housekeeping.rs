@@ -1,13 +1,12 @@
-//! What a node does now and then: retention, free space, the list of members.
+//! What a node does now and then: retention, free space.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::inner::NodeInner;
 use crate::error::with_sources;
-use crate::raft::{Group, Lane};
+use crate::raft::Group;
 use crate::record::LogId;
 
 /// How often free space and retention are looked at.
@@ -20,23 +19,12 @@ pub(super) async fn keep_house(node: Arc<NodeInner>) {
     let mut stopping = node.stopping.subscribe();
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let Some(mut members) = node.system().map(|system| system.watch_role()) else { return };
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
-            changed = members.changed() => {
-                if !changed {
-                    return;
-                }
-                node.remember_members();
-                node.greet();
-                continue;
-            }
             _ = stopping.wait_for(|stopping| *stopping) => return,
         }
         node.check_space();
-        node.remember_members();
-        node.greet();
         #[cfg(feature = "metrics")]
         super::metrics::record_gauges(&node);
     }
@@ -86,30 +74,6 @@ impl NodeInner {
                 }
             }
             Err(error) => tracing::warn!(%error, "cannot tell free space"),
-        }
-    }
-
-    pub(super) fn remember_members(&self) {
-        if let Some(system) = self.system() {
-            let members: BTreeSet<_> = system.members().into_keys().collect();
-            if !members.is_empty() {
-                self.note_members(members, &system.committed_members(self.identity.members_at()));
-            }
-        }
-    }
-
-    /// Connects to members that this node has not met. Only who has met a node can tell, when that comes back
-    /// without its data, that it is not its old self.
-    fn greet(&self) {
-        let members = self.system().map(|system| system.members()).unwrap_or_default();
-        for member in members.into_values() {
-            if member.id != self.config.node_id && !self.identity.has_met(member.id) {
-                let link = self.peers.link(member.id, &member.peer_addr, Lane::Control);
-                tokio::spawn(async move {
-                    // Who cannot be reached now is tried again.
-                    let _ = tokio::time::timeout(INTERVAL, link.connect()).await;
-                });
-            }
         }
     }
 

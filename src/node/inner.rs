@@ -1,6 +1,5 @@
 //! What the handles of a node share.
 
-use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -14,11 +13,11 @@ use super::commit_log::Groups;
 use super::forward;
 use super::identity::NodeIdentity;
 use crate::config::Config;
-use crate::error::{OpenError, ReadError, StorageError, with_sources};
+use crate::error::{OpenError, ReadError, StorageError};
 use crate::log::{DataDir, WriterPool};
 use crate::member::{Member, NodeId};
 use crate::mutant::Mutant;
-use crate::raft::{Group, GroupSetup, Host, Identity, Lane, Peers, messages};
+use crate::raft::{Founding, Group, GroupSetup, Host, Identity, Lane, Peers, messages};
 use crate::record::{LogId, LogName};
 use crate::segment::Disk;
 use crate::state_machine::StateMachine;
@@ -121,6 +120,7 @@ impl NodeInner {
         name: LogName,
         id: LogId,
         machine: Option<Box<dyn StateMachine>>,
+        founding: Option<Founding>,
     ) -> Result<Arc<Group>, OpenError> {
         let setup = GroupSetup {
             name,
@@ -128,6 +128,8 @@ impl NodeInner {
             config: &self.config,
             disk: self.disk.clone(),
             dir: &self.dir.log_dir(id),
+            replica: self.identity.replica(),
+            founding,
             writers: &self.writers,
             peers: self.peers.clone(),
             machine,
@@ -151,12 +153,12 @@ impl NodeInner {
         group: &Group,
         timeout: Duration,
     ) -> Result<u64, ReadError> {
-        let leader = group.leader().ok_or(ReadError::NotLeader { leader: None })?;
-        if leader.id == self.config.node_id {
+        let leader = group.leading().ok_or(ReadError::NotLeader { leader: None })?;
+        if leader.id == group.replica {
             return group.read_index(timeout).await;
         }
         let frame = messages::frame(messages::READ_INDEX, group.id, &());
-        let link = self.peers.link(leader.id, &leader.peer_addr, Lane::Control);
+        let link = self.peers.link(leader.id, &leader.member.peer_addr, Lane::Control);
         let answer = link.request(frame, timeout).await;
         let answer = answer.map_err(|error| match error {
             LinkError::Timeout { after, .. } => ReadError::NoQuorum { after },
@@ -187,17 +189,6 @@ impl NodeInner {
                 }
                 answer => return answer,
             }
-        }
-    }
-
-    /// Takes note of who is in the cluster, as the system log has it.
-    pub(super) fn note_members(
-        &self,
-        members: BTreeSet<NodeId>,
-        history: &[(u64, BTreeSet<NodeId>)],
-    ) {
-        if let Err(error) = self.identity.set_members(members, history) {
-            tracing::error!(error = %with_sources(&error), "cannot note the cluster's members");
         }
     }
 

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::inner::{ADMIN_TIMEOUT, NodeInner};
 use crate::error::AdminError;
 use crate::member::{Member, NodeId};
@@ -25,12 +27,14 @@ impl std::fmt::Debug for LogAdmin {
 }
 
 impl LogAdmin {
-    /// Adds a copy that does not vote. Returns when the change is committed; the copy catches up after.
+    /// Adds a copy that does not vote, on a node that is running. Returns when the change is committed; the copy
+    /// catches up after.
     ///
     /// # Errors
-    /// Not the leader, another change under way, no quorum in time.
+    /// The node is not reached, or is a member still with the data that it had before; not the leader, another change under way, no quorum in time.
     pub async fn add_learner(&self, member: Member) -> Result<(), AdminError> {
-        self.group.add_learner(&member, ADMIN_TIMEOUT).await
+        let replica = self.node.identify(member, Instant::now() + ADMIN_TIMEOUT).await?;
+        self.group.add_learner(&replica, ADMIN_TIMEOUT).await
     }
 
     /// Sets the voters; all must be members. Voters that are not named stay as learners.

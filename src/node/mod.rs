@@ -89,11 +89,12 @@ impl Node {
         &self.inner.config
     }
 
-    /// Founds a cluster: once, on one node, naming all first voters, this one among them. The others join
-    /// as soon as they are reached. Returns when this is durable here, before a leader is elected.
+    /// Founds a cluster: once, on one node, naming all first voters, this one among them. Each is asked who it is, and
+    /// waited for until it runs, up to half a minute. Returns when this is durable here, before a leader is elected.
     ///
     /// # Errors
-    /// [`AdminError::AlreadyBootstrapped`] if this node belongs to a cluster.
+    /// [`AdminError::AlreadyBootstrapped`] if this node belongs to a cluster; [`AdminError::Unreachable`] if one of the
+    /// others is not reached: then nothing was founded, and it can be called again.
     pub async fn bootstrap(
         &self,
         members: impl IntoIterator<Item = Member>,
@@ -118,11 +119,11 @@ impl Node {
             storage(StorageError::io("get a random id for", &self.inner.config.data_dir, error))
         })?;
         self.inner.identity.found_cluster(random).map_err(storage)?;
-        match self.system.initialize(&members).await {
-            Ok(true) => {
-                self.inner.remember_members();
-                Ok(())
-            }
+        let deadline = Instant::now() + ADMIN_TIMEOUT;
+        let asking = members.into_iter().map(|member| self.inner.identify(member, deadline));
+        let founders = futures_util::future::try_join_all(asking).await?;
+        match self.system.initialize(&founders).await {
+            Ok(true) => Ok(()),
             Ok(false) => Err(AdminError::AlreadyBootstrapped),
             Err(reason) => Err(AdminError::Invalid { reason }),
         }

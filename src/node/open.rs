@@ -157,13 +157,11 @@ impl NodeBuilder {
 async fn open_logs(inner: &Arc<NodeInner>) -> Result<Arc<Group>, OpenError> {
     inner.check_space();
     let machine = Box::new(CatalogMachine(inner.catalog.clone()));
-    let system = inner.open_group(LogName::system(), LogId::SYSTEM, Some(machine)).await?;
-    inner.remember_members();
+    let system = inner.open_group(LogName::system(), LogId::SYSTEM, Some(machine), None).await?;
     // The list as far as it is known here. A damaged log stops the node: what it acknowledged is not to be
     // forgotten in silence.
     for (name, entry) in inner.catalog.state().logs {
-        let machine = inner.machines.as_ref().and_then(|machines| machines(&name));
-        inner.open_group(name, entry.id, machine).await?;
+        inner.open_listed(&name, &entry).await?;
     }
     Ok(system)
 }

@@ -52,7 +52,7 @@ async fn drain(group: &Group) {
     let successor = status
         .members
         .iter()
-        .filter(|member| member.voter && member.member.id != group.node)
+        .filter(|member| member.voter && member.member.id != group.node())
         .max_by_key(|member| member.matched);
     if let Some(successor) = successor.filter(|_| group.is_leader()) {
         let to = successor.member.id;

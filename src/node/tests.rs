@@ -16,7 +16,7 @@ use super::forward::AdminRequest;
 use super::*;
 use crate::config::ByteCount;
 use crate::log::{DataDir, Log, LogOptions, WriterPool};
-use crate::member::{NodeId, Role};
+use crate::member::{NodeId, Replica, Role};
 use crate::record::Flush;
 use crate::segment::sim_disk::{CrashPolicy, Fault, SimDisk};
 use crate::wire::Transport;
@@ -105,6 +105,10 @@ impl Running {
         self.runtime
             .block_on(async { tokio::time::timeout(PATIENCE, asking).await })
             .unwrap_or_else(|_| panic!("waited for {what}: {:#?}", self.node.statuses()))
+    }
+
+    fn replica(&self) -> Replica {
+        Replica { id: self.node.inner.identity.replica(), member: self.node.member() }
     }
 
     fn bootstrap(&self, members: Vec<Member>) {
@@ -291,8 +295,8 @@ fn a_founder_that_lost_its_data_does_not_found_a_log_again() {
     // It leaves, loses its disk, and comes back under its number: to the list of logs first.
     second.run(admin.remove(1)).expect("a majority runs");
     first.kill();
-    let first = Running::start(&transport, &SimDisk::new(), 1);
-    let back = AdminRequest::AddLearner(first.node.member());
+    let first = Running::start(&transport, &SimDisk::with_seed(9), 1);
+    let back = AdminRequest::AddLearner(first.replica());
     second.run(second.node.inner.on_leader(LogId::SYSTEM, &back)).expect("a majority runs");
     let log = first.until("the list of logs", || first.node.log("orders"));
     let wait = first.node.config().raft.election_timeout_max * 12;

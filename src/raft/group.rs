@@ -21,12 +21,12 @@ use super::responder::{
 };
 use super::state_machine::{ApplyShared, LogStateMachine};
 use super::status::{RoleWatch, tell_leaders};
-use super::types::{Address, Proposal, RaftVote, Types, entry_id};
+use super::types::{Address, Proposal, RaftVote, Types, entry_id, first_entry};
 use crate::config::Config;
 use crate::error::{AppendError, OpenError, ReadError, StorageError};
 use crate::format::entry::{Batch, EntryId};
 use crate::log::{Log, LogOptions, WriterPool};
-use crate::member::{Member, NodeId};
+use crate::member::{Member, NodeId, Replica, ReplicaId};
 use crate::mutant::Mutant;
 use crate::record::{Appended, LogId, LogName};
 use crate::segment::Disk;
@@ -44,16 +44,28 @@ pub(crate) struct GroupSetup<'a> {
     pub(crate) config: &'a Config,
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) dir: &'a Path,
+    /// Who this node is, with the data that it has.
+    pub(crate) replica: ReplicaId,
+    pub(crate) founding: Option<Founding>,
     pub(crate) writers: &'a WriterPool,
     pub(crate) peers: Arc<Peers>,
     pub(crate) machine: Option<Box<dyn StateMachine>>,
+}
+
+/// How a new log begins on one of its first voters.
+pub(crate) struct Founding {
+    /// The first voters. Each writes the same first entry, which names them, before it votes: whatever becomes of
+    /// the others, it can stand for election.
+    pub(crate) founders: Vec<Replica>,
+    /// It stands for election at once. The others wait until they are told to, so that they do not compete.
+    pub(crate) stands: bool,
 }
 
 /// One log's Raft group on this node.
 pub(crate) struct Group {
     pub(crate) name: LogName,
     pub(crate) id: LogId,
-    pub(crate) node: NodeId,
+    pub(crate) replica: ReplicaId,
     pub(crate) raft: RaftHandle,
     pub(crate) log: Log,
     pub(crate) apply: Arc<ApplyShared>,
@@ -89,6 +101,11 @@ impl Group {
             observer: Some(metrics.clone()),
         };
         let log = Log::open(setup.disk, setup.dir, options, setup.writers)?;
+        let founding = setup.founding.filter(|_| log.last_id().is_none());
+        if let Some(founding) = &founding {
+            // Not waited for: a vote is saved after it, and makes it durable.
+            log.append(vec![first_entry(&founding.founders)], Box::new(drop));
+        }
         let apply = Arc::new(ApplyShared::default());
         let has_machine = setup.machine.is_some();
         let machine =
@@ -103,20 +120,25 @@ impl Group {
         let network = NetworkFactory {
             peers: setup.peers.clone(),
             log: setup.id,
-            node: config.node_id,
+            replica: setup.replica,
             window: config.raft.replication_window as usize,
             append_timeout: config.raft.election_timeout_max * 2,
         };
         let start_error = |detail: String| OpenError::Start { log: setup.name.to_string(), detail };
-        let raft_config = raft_config(config, &setup.name).map_err(start_error)?;
-        let raft = Raft::new(config.node_id, Arc::new(raft_config), network, store, machine).await;
+        let mut raft_config = raft_config(config, &setup.name).map_err(start_error)?;
+        raft_config.enable_elect = founding.as_ref().is_none_or(|founding| founding.stands);
+        let raft = Raft::new(setup.replica, Arc::new(raft_config), network, store, machine).await;
         let raft = raft.map_err(|error| start_error(error.to_string()))?;
+        if founding.is_some_and(|founding| founding.stands) {
+            // Not after an election timeout. An error means that the core has stopped already.
+            let _ = raft.trigger().elect(false).await;
+        }
         let watch = RoleWatch::new(&raft);
         tokio::spawn(tell_leaders(setup.name.clone(), watch));
         Ok(Arc::new(Self {
             name: setup.name,
             id: setup.id,
-            node: config.node_id,
+            replica: setup.replica,
             raft,
             log,
             apply,
@@ -132,10 +154,15 @@ impl Group {
         }))
     }
 
+    /// Lets this node stand for election, if it was kept from it.
+    pub(crate) fn may_stand(&self) {
+        self.raft.runtime_config().elect(true);
+    }
+
     /// Founds the group with these voters. True if it was not founded before.
-    pub(crate) async fn initialize(&self, members: &[Member]) -> Result<bool, String> {
-        let members: BTreeMap<NodeId, Address> =
-            members.iter().map(|member| (member.id, Address::from(member))).collect();
+    pub(crate) async fn initialize(&self, members: &[Replica]) -> Result<bool, String> {
+        let members: BTreeMap<ReplicaId, Address> =
+            members.iter().map(|replica| (replica.id, Address::from(&replica.member))).collect();
         match self.raft.initialize(members).await {
             Ok(()) => Ok(true),
             Err(openraft::errors::RaftError::APIError(
@@ -257,7 +284,8 @@ impl Group {
         match self.successor.load(Ordering::Acquire) {
             0 => Ok(()),
             successor => {
-                let leader = self.members().remove(&successor);
+                let leader = self.replicas().into_iter().find(|member| member.id.node == successor);
+                let leader = leader.map(|replica| replica.member);
                 Err(AppendError::NotLeader { leader })
             }
         }
@@ -278,19 +306,29 @@ impl Group {
         self.closed.store(true, Ordering::Release);
     }
 
+    /// The number of this node.
+    pub(crate) fn node(&self) -> NodeId {
+        self.replica.node
+    }
+
     /// The leader that this node knows of.
-    pub(crate) fn leader(&self) -> Option<Member> {
+    pub(crate) fn leading(&self) -> Option<Replica> {
         let metrics = self.raft.server_metrics().borrow_watched().clone();
         let id = metrics.current_leader?;
-        metrics.membership_config.membership().get_node(&id).map(|node| node.member(id))
+        metrics.membership_config.membership().get_node(&id).map(|node| node.replica(id))
+    }
+
+    /// The leader that this node knows of, for callers.
+    pub(crate) fn leader(&self) -> Option<Member> {
+        self.leading().map(|leader| leader.member)
     }
 
     pub(crate) fn is_leader(&self) -> bool {
-        self.leader().is_some_and(|leader| leader.id == self.node)
+        self.leading().is_some_and(|leader| leader.id == self.replica)
     }
 
     /// Ids of the voters in force.
-    pub(crate) fn voters(&self) -> BTreeSet<NodeId> {
+    pub(crate) fn voters(&self) -> BTreeSet<ReplicaId> {
         let metrics = self.raft.server_metrics().borrow_watched().clone();
         metrics.membership_config.membership().voter_ids().collect()
     }

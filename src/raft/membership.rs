@@ -1,6 +1,6 @@
 //! Changes of one log's members. All are for its leader.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver as _;
@@ -14,42 +14,41 @@ use super::peers::{Lane, RETRY_PAUSE};
 use super::responder::leader_of;
 use super::types::{Address, Types, decode_membership, raft_log_id};
 use crate::error::AdminError;
-use crate::log::StoredMembership;
-use crate::member::{Member, NodeId};
+use crate::member::{NodeId, Replica, ReplicaId};
 
 /// Entries that a learner may be behind when it is made a voter.
 const PROMOTE_LAG_MAX: u64 = 1000;
 
 type Written = Result<ClientWriteResponse<Types>, RaftError<Types, ClientWriteError<Types>>>;
 
-/// Who belongs to a log.
-pub(crate) struct MemberIds {
-    /// Old and new ones, while they change.
-    pub(crate) voters: BTreeSet<NodeId>,
-    /// Voters and learners.
-    pub(crate) all: BTreeSet<NodeId>,
-}
-
 impl Group {
     /// Adds a copy that does not vote, or changes a member's address. Returns when the change is
     /// committed, which is before the copy has caught up.
     pub(crate) async fn add_learner(
         &self,
-        member: &Member,
+        replica: &Replica,
         timeout: Duration,
     ) -> Result<(), AdminError> {
-        let adding = self.raft.add_learner(member.id, Address::from(member), false);
+        let node = replica.id.node;
+        if self.replicas_of(node).into_iter().any(|held| held != replica.id) {
+            let reason = format!(
+                "node {node} is a member of {} with another data directory, which is gone; remove it first",
+                self.name
+            );
+            return Err(AdminError::Invalid { reason });
+        }
+        let adding = self.raft.add_learner(replica.id, Address::from(&replica.member), false);
         self.changed(tokio::time::timeout(timeout, adding).await, timeout)
     }
 
     /// Makes a learner a voter, once it has caught up.
     pub(crate) async fn promote(&self, node: NodeId, timeout: Duration) -> Result<(), AdminError> {
         let settled = self.settled(timeout).await?;
-        if settled.get_joint_config().len() == 1 && settled.voter_ids().any(|id| id == node) {
+        if settled.get_joint_config().len() == 1 && settled.voter_ids().any(|id| id.node == node) {
             return Ok(());
         }
-        self.caught_up(node, timeout).await?;
-        let change = ChangeMembers::AddVoterIds(BTreeSet::from([node]));
+        let replica = self.caught_up(node, timeout).await?;
+        let change = ChangeMembers::AddVoterIds(BTreeSet::from([replica]));
         self.change(change, true, timeout).await
     }
 
@@ -62,39 +61,43 @@ impl Group {
         if voters.is_empty() {
             return Err(AdminError::Invalid { reason: "a log needs a voter".to_owned() });
         }
+        let member = |node| self.replicas_of(node).pop_first().ok_or_else(|| self.no_member(node));
+        let voters: BTreeSet<ReplicaId> =
+            voters.into_iter().map(member).collect::<Result<_, _>>()?;
         self.change(ChangeMembers::ReplaceAllVoters(voters), true, timeout).await
     }
 
     /// Makes a voter a learner.
     pub(crate) async fn demote(&self, node: NodeId, timeout: Duration) -> Result<(), AdminError> {
         let settled = self.settled(timeout).await?;
-        if settled.get_joint_config().len() == 1 && !settled.voter_ids().any(|id| id == node) {
+        if settled.get_joint_config().len() == 1 && !settled.voter_ids().any(|id| id.node == node) {
             return Ok(());
         }
         self.not_the_only_voter(node)?;
-        let change = ChangeMembers::RemoveVoters(BTreeSet::from([node]));
+        let change = ChangeMembers::RemoveVoters(self.replicas_of(node));
         self.change(change, true, timeout).await
     }
 
     /// Removes a voter or learner.
     pub(crate) async fn remove(&self, node: NodeId, timeout: Duration) -> Result<(), AdminError> {
         let settled = self.settled(timeout).await?;
-        if settled.get_joint_config().len() == 1 && settled.get_node(&node).is_none() {
+        if settled.get_joint_config().len() == 1 && !settled.nodes().any(|(id, _)| id.node == node)
+        {
             return Ok(());
         }
         self.not_the_only_voter(node)?;
-        let nodes = BTreeSet::from([node]);
-        let change = if self.voters().contains(&node) {
-            ChangeMembers::RemoveVoters(nodes)
+        let replicas = self.replicas_of(node);
+        let change = if self.voters().is_disjoint(&replicas) {
+            ChangeMembers::RemoveNodes(replicas)
         } else {
-            ChangeMembers::RemoveNodes(nodes)
+            ChangeMembers::RemoveVoters(replicas)
         };
         self.change(change, false, timeout).await
     }
 
     fn not_the_only_voter(&self, node: NodeId) -> Result<(), AdminError> {
         let voters = self.voters();
-        if voters.len() == 1 && voters.contains(&node) {
+        if voters.len() == 1 && voters.iter().any(|id| id.node == node) {
             let reason = format!("node {node} is the only voter of {}", self.name);
             return Err(AdminError::Invalid { reason });
         }
@@ -110,13 +113,13 @@ impl Group {
         if !self.is_leader() {
             return Err(AdminError::NotLeader { leader: self.leader() });
         }
-        if to == self.node {
+        if to == self.node() {
             return Ok(());
         }
-        if !self.voters().contains(&to) {
+        let Some(to) = self.voters().into_iter().find(|id| id.node == to) else {
             let reason = format!("node {to} is no voter of {}", self.name);
             return Err(AdminError::Invalid { reason });
-        }
+        };
         let handed = tokio::time::timeout(timeout, self.hand_over(to, timeout)).await;
         handed.unwrap_or(Err(AdminError::Timeout { after: timeout }))
     }
@@ -126,18 +129,18 @@ impl Group {
     /// and the log has no leader until an election timeout has passed. So all that is seen to first. Appends
     /// are refused meanwhile, for an election timeout at most; if that was not enough, they are taken again
     /// until the next attempt.
-    async fn hand_over(&self, to: NodeId, timeout: Duration) -> Result<(), AdminError> {
+    async fn hand_over(&self, to: ReplicaId, timeout: Duration) -> Result<(), AdminError> {
         let Some(term) = self.led_term() else {
             return Err(AdminError::NotLeader { leader: self.leader() });
         };
         let pause = Duration::from_millis(self.raft.config().election_timeout_max);
         loop {
-            self.caught_up(to, timeout).await?;
+            self.caught_up(to.node, timeout).await?;
             while self.heartbeat(to).await.is_none() {
                 self.still_leads(term)?;
                 tokio::time::sleep(RETRY_PAUSE).await;
             }
-            let sent_on = self.send_appends_to(to);
+            let sent_on = self.send_appends_to(to.node);
             let attempt = tokio::time::timeout(pause, self.hand_over_all(to, term)).await;
             drop(sent_on);
             match attempt {
@@ -148,7 +151,7 @@ impl Group {
     }
 
     /// Hands over once the successor holds everything and says so.
-    async fn hand_over_all(&self, to: NodeId, term: u64) -> Result<(), AdminError> {
+    async fn hand_over_all(&self, to: ReplicaId, term: u64) -> Result<(), AdminError> {
         self.inflight.drained().await;
         let stopped = || self.log.failure().map_or(AdminError::Closed, AdminError::Storage);
         let wait = self.raft.wait(None);
@@ -180,7 +183,7 @@ impl Group {
     /// The term that this node leads, if it leads.
     fn led_term(&self) -> Option<u64> {
         let server = self.raft.server_metrics().borrow_watched().clone();
-        (server.current_leader == Some(self.node)).then_some(server.vote.leader_id.term)
+        (server.current_leader == Some(self.replica)).then_some(server.vote.leader_id.term)
     }
 
     fn still_leads(&self, term: u64) -> Result<(), AdminError> {
@@ -192,15 +195,15 @@ impl Group {
 
     /// A node's answer to a heartbeat of our own: success if it follows this leader and holds, flushed, all that it
     /// does. What openraft knows of a node may be from before that node's last restart.
-    async fn heartbeat(&self, node: NodeId) -> Option<AppendEntriesResponse<Types>> {
+    async fn heartbeat(&self, to: ReplicaId) -> Option<AppendEntriesResponse<Types>> {
         let server = self.raft.server_metrics().borrow_watched().clone();
         let last = self.log.last_id();
         // Not what a leader after this one has written here meanwhile.
         let ours = last.is_none_or(|last| last.term <= server.vote.leader_id.term);
-        if server.current_leader != Some(self.node) || !ours {
+        if server.current_leader != Some(self.replica) || !ours {
             return None;
         }
-        let address = server.membership_config.membership().get_node(&node)?;
+        let address = server.membership_config.membership().get_node(&to)?;
         let heartbeat = AppendEntriesRequest {
             vote: server.vote,
             prev_log_id: last.map(raft_log_id),
@@ -208,59 +211,58 @@ impl Group {
             leader_commit: None,
         };
         let limit = Duration::from_millis(self.raft.config().election_timeout_min);
-        let link = self.peers.link(node, &address.peer, Lane::Control);
+        let link = self.peers.link(to, &address.peer, Lane::Control);
         let answer = link.request(messages::encode_append(self.id, heartbeat), limit).await;
         messages::decode_append_reply(&answer.ok()?).ok()
     }
 
-    /// Members in force, by id.
-    pub(crate) fn members(&self) -> BTreeMap<NodeId, Member> {
+    /// Members in force.
+    pub(crate) fn replicas(&self) -> Vec<Replica> {
         let metrics = self.raft.server_metrics().borrow_watched().clone();
         let membership = metrics.membership_config.membership();
-        membership.nodes().map(|(id, node)| (*id, node.member(*id))).collect()
+        membership.nodes().map(|(id, node)| node.replica(*id)).collect()
     }
 
-    /// Members as of each committed membership at or behind the index `from`, with its index, as far back as
-    /// this node's log goes.
-    pub(crate) fn committed_members(&self, from: u64) -> Vec<(u64, BTreeSet<NodeId>)> {
-        let reach = from.max(self.log.purged().map_or(0, |purged| purged.index));
-        let held = self.log.memberships_since(reach).unwrap_or_default().into_iter();
-        let committed = self.log.committed();
-        held.filter(|stored| stored.id.index >= from && Some(stored.id) <= committed)
-            .filter_map(|stored| {
-                let membership = decode_membership(&stored.payload).ok()?;
-                Some((stored.id.index, membership.nodes().map(|(id, _)| *id).collect()))
-            })
-            .collect()
+    /// The member of this number, if there is one.
+    fn replicas_of(&self, node: NodeId) -> BTreeSet<ReplicaId> {
+        let ids = self.replicas().into_iter().map(|replica| replica.id);
+        ids.filter(|id| id.node == node).collect()
     }
 
-    /// The membership at `index` and each since, in their order. None if the log does not reach back that far
+    fn no_member(&self, node: NodeId) -> AdminError {
+        let reason = format!("node {node} is no member of {}; add it first", self.name);
+        AdminError::Invalid { reason }
+    }
+
+    /// The voters as of the index, old and new ones while they change. None if the log does not reach back that far
     /// any more, or is empty.
-    pub(crate) fn memberships_since(&self, index: u64) -> Option<Vec<MemberIds>> {
-        let held = self.log.memberships_since(index).filter(|held| !held.is_empty())?;
-        let members = |stored: &StoredMembership| {
-            let membership = decode_membership(&stored.payload).ok()?;
-            let all = membership.nodes().map(|(id, _)| *id).collect();
-            Some(MemberIds { voters: membership.voter_ids().collect(), all })
-        };
-        held.iter().map(members).collect()
+    pub(crate) fn voters_at(&self, index: u64) -> Option<BTreeSet<ReplicaId>> {
+        let held = self.log.membership_at(index)?;
+        // Looked at last: the boundary only moves up.
+        if self.log.purged().is_some_and(|boundary| boundary.index > index) {
+            return None;
+        }
+        Some(decode_membership(&held.payload).ok()?.voter_ids().collect())
     }
 
     /// The members, once the last change of them is committed. It may be a joint one, whose leader was lost before
     /// it could finish it: then the next change does.
     ///
     /// Until then nothing is done: a removed node's data may be needed, and an added one does not count for sure.
-    async fn settled(&self, timeout: Duration) -> Result<Membership<NodeId, Address>, AdminError> {
+    async fn settled(
+        &self,
+        timeout: Duration,
+    ) -> Result<Membership<ReplicaId, Address>, AdminError> {
         let wait = self.raft.wait(Some(timeout));
         let settled = wait.metrics(
             |now| {
-                let leads = now.current_leader == Some(self.node);
+                let leads = now.current_leader == Some(self.replica);
                 !leads || now.membership_config.log_id() == now.committed_membership_config.log_id()
             },
             "the last change of members",
         );
         let now = settled.await.map_err(|_| AdminError::Timeout { after: timeout })?;
-        if now.current_leader == Some(self.node) {
+        if now.current_leader == Some(self.replica) {
             Ok(now.membership_config.membership().clone())
         } else {
             Err(AdminError::NotLeader { leader: self.leader() })
@@ -269,7 +271,7 @@ impl Group {
 
     async fn change(
         &self,
-        change: ChangeMembers<NodeId, Address>,
+        change: ChangeMembers<ReplicaId, Address>,
         retain: bool,
         timeout: Duration,
     ) -> Result<(), AdminError> {
@@ -298,24 +300,22 @@ impl Group {
         }
     }
 
-    /// Waits until `node` holds nearly everything that this leader does.
-    async fn caught_up(&self, node: NodeId, timeout: Duration) -> Result<(), AdminError> {
-        if !self.members().contains_key(&node) {
-            let reason = format!("node {node} is no member of {}; add it first", self.name);
-            return Err(AdminError::Invalid { reason });
-        }
+    /// Waits until the member `node` holds nearly everything that this leader does.
+    async fn caught_up(&self, node: NodeId, timeout: Duration) -> Result<ReplicaId, AdminError> {
+        let replica = self.replicas_of(node).pop_first().ok_or_else(|| self.no_member(node))?;
         let wait = self.raft.wait(Some(timeout));
         let close = wait.metrics(
             |now| {
                 let Some(followers) = &now.replication else { return true };
-                let held = followers.get(&node).and_then(|id| id.as_ref()).map(|id| id.index + 1);
+                let held =
+                    followers.get(&replica).and_then(|id| id.as_ref()).map(|id| id.index + 1);
                 let end = now.last_log_index.map_or(0, |index| index + 1);
                 held.is_some_and(|held| held + PROMOTE_LAG_MAX >= end)
             },
             "a member to catch up",
         );
         match close.await {
-            Ok(now) if now.replication.is_some() => Ok(()),
+            Ok(now) if now.replication.is_some() => Ok(replica),
             Ok(_) => Err(AdminError::NotLeader { leader: self.leader() }),
             Err(_) => Err(AdminError::Timeout { after: timeout }),
         }

@@ -12,6 +12,7 @@ use crate::error::with_sources;
 use crate::format::codec;
 use crate::format::entry::{Entry, EntryId, WIRE_SALT};
 use crate::log::Vote;
+use crate::member::ReplicaId;
 use crate::record::LogId;
 use crate::wire::{Frame, OutFrame};
 
@@ -32,8 +33,8 @@ const JOIN_BYTES: usize = 512;
 
 /// `(term, index)`.
 type WireId = (u64, u64);
-/// `(term, node, committed)`.
-type WireVote = (u64, u64, bool);
+/// `(term, who is voted for, committed)`.
+type WireVote = (u64, ReplicaId, bool);
 
 fn wire_id(id: &RaftLogId) -> WireId {
     let id = entry_id(id);
@@ -87,7 +88,7 @@ enum AppendReply {
 #[derive(Serialize, Deserialize)]
 pub(crate) struct TransferHead {
     from: WireVote,
-    to: u64,
+    to: ReplicaId,
     last: Option<WireId>,
 }
 
@@ -113,7 +114,7 @@ impl SnapshotHead {
     }
     pub(crate) fn new(last: EntryId, membership: Option<(EntryId, Bytes)>) -> Self {
         Self {
-            vote: (0, 0, false),
+            vote: (0, ReplicaId::default(), false),
             last: (last.term, last.index),
             membership: membership.map(|(id, bytes)| ((id.term, id.index), bytes.to_vec())),
             has_state: false,

@@ -16,7 +16,7 @@ mod status;
 mod tests;
 mod types;
 
-pub(crate) use group::{Group, GroupSetup, NewRecord};
+pub(crate) use group::{Founding, Group, GroupSetup, NewRecord};
 pub(crate) use peer_service::{Host, PeerService};
 pub(crate) use peers::{Identity, Lane, Peers};
 #[cfg(feature = "server")]

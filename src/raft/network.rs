@@ -25,7 +25,7 @@ use super::types::{
     Address, RaftLogId, RaftVote, Types, entry_id, raft_log_id, stored_membership, stored_vote,
 };
 use crate::format::entry::EntryId;
-use crate::member::NodeId;
+use crate::member::ReplicaId;
 use crate::mutant::Mutant;
 use crate::record::LogId;
 use crate::wire::{Frame, Link, LinkError, OutFrame, Patience, Pending};
@@ -43,7 +43,7 @@ const APPEND_PATIENCE_MAX: u32 = 8;
 pub(crate) struct NetworkFactory {
     pub(crate) peers: Arc<Peers>,
     pub(crate) log: LogId,
-    pub(crate) node: NodeId,
+    pub(crate) replica: ReplicaId,
     /// Append requests on their way to one follower.
     pub(crate) window: usize,
     /// How long a follower may take to flush and answer an append. Doubles with each request that takes
@@ -55,12 +55,12 @@ pub(crate) struct NetworkFactory {
 impl RaftNetworkFactory<Types> for NetworkFactory {
     type Network = PeerClient;
 
-    async fn new_client(&mut self, target: NodeId, node: &Address) -> PeerClient {
+    async fn new_client(&mut self, target: ReplicaId, node: &Address) -> PeerClient {
         PeerClient {
             control: self.peers.link(target, &node.peer, Lane::Control),
             bulk: self.peers.link(target, &node.peer, Lane::Bulk),
             log: self.log,
-            node: self.node,
+            replica: self.replica,
             target,
             window: self.window,
             append_timeout: self.append_timeout,
@@ -69,7 +69,7 @@ impl RaftNetworkFactory<Types> for NetworkFactory {
     }
 
     /// A heartbeat is an append without entries; it must not wait behind those with.
-    async fn new_heartbeat_client(&mut self, target: NodeId, node: &Address) -> PeerClient {
+    async fn new_heartbeat_client(&mut self, target: ReplicaId, node: &Address) -> PeerClient {
         let client = self.new_client(target, node).await;
         PeerClient { bulk: client.control.clone(), ..client }
     }
@@ -80,8 +80,8 @@ pub(crate) struct PeerClient {
     control: Link,
     bulk: Link,
     log: LogId,
-    node: NodeId,
-    target: NodeId,
+    replica: ReplicaId,
+    target: ReplicaId,
     window: usize,
     append_timeout: Duration,
     /// The present append timeout.
@@ -93,7 +93,7 @@ impl PeerClient {
         match error {
             LinkError::Timeout { after, .. } => RPCError::Timeout(Timeout {
                 action,
-                id: self.node,
+                id: self.replica,
                 target: self.target,
                 timeout: *after,
             }),

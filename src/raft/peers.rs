@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use crate::member::NodeId;
-use crate::wire::{Hello, HelloCheck, Link, Transport, WireLimits};
+use crate::member::{NodeId, ReplicaId};
+use crate::mutant::Mutant;
+use crate::wire::{Hello, HelloCheck, Link, LinkError, Transport, WireLimits};
 
 /// Pause before a node that was not reached, or was not ready, is asked again.
 pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(20);
@@ -32,12 +33,12 @@ pub(crate) enum Lane {
     Bulk,
 }
 
-/// Links by node and lane.
+/// Links by replica and lane.
 pub(crate) struct Peers {
     transport: Arc<dyn Transport>,
     identity: Arc<dyn Identity>,
     limits: WireLimits,
-    links: Mutex<BTreeMap<(NodeId, Lane), (String, Link)>>,
+    links: Mutex<BTreeMap<(ReplicaId, Lane), (String, Link)>>,
 }
 
 impl fmt::Debug for Peers {
@@ -55,15 +56,58 @@ impl Peers {
         Self { transport, identity, limits, links: Mutex::new(BTreeMap::new()) }
     }
 
-    /// The link to `node` at `addr`; a changed address replaces it.
-    pub(crate) fn link(&self, node: NodeId, addr: &str, lane: Lane) -> Link {
+    /// The link to `replica` at `addr`; a changed address replaces it. A node that lost its data does not get what is
+    /// meant for the one that it was.
+    pub(crate) fn link(&self, replica: ReplicaId, addr: &str, lane: Lane) -> Link {
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((known, link)) = links.get(&(node, lane)) {
+        if let Some((known, link)) = links.get(&(replica, lane)) {
             if known == addr {
                 return link.clone();
             }
             link.close();
         }
+        let expected = replica.incarnation;
+        let link = self.new_link(replica.node, addr, move |hello| {
+            if hello.incarnation == expected || Mutant::WipedNodeAccepted.is_active() {
+                return Ok(());
+            }
+            Err(format!(
+                "node {} was a member with another data directory; its data is gone, and with it what it had \
+                 acknowledged and voted: remove it from the cluster, then add it anew",
+                hello.node_id
+            ))
+        });
+        links.insert((replica, lane), (addr.to_owned(), link.clone()));
+        link
+    }
+
+    /// Asks the node at `addr` which data it has.
+    ///
+    /// # Errors
+    /// It is not reached, is not `node`, or belongs to another cluster.
+    pub(crate) async fn identify(&self, node: NodeId, addr: &str) -> Result<ReplicaId, LinkError> {
+        let told = Arc::new(OnceLock::new());
+        let seen = Arc::clone(&told);
+        let link = self.new_link(node, addr, move |hello| {
+            // A second dial of one link does not come before this one is done with.
+            let _ = seen.set(ReplicaId { node, incarnation: hello.incarnation });
+            Ok(())
+        });
+        let connected = link.connect().await;
+        link.close();
+        connected?;
+        told.get().copied().ok_or_else(|| LinkError::Unreachable {
+            addr: addr.to_owned(),
+            detail: "it did not say who it is".to_owned(),
+        })
+    }
+
+    fn new_link(
+        &self,
+        node: NodeId,
+        addr: &str,
+        expected: impl Fn(&Hello) -> Result<(), String> + Send + Sync + 'static,
+    ) -> Link {
         let identity = self.identity.clone();
         let hello = Arc::new(move || identity.hello(node));
         let identity = self.identity.clone();
@@ -71,22 +115,22 @@ impl Peers {
             if hello.node_id != node {
                 return Err(format!("expected node {node}, and node {} answered", hello.node_id));
             }
+            expected(hello)?;
             identity.check(hello)
         });
-        let link =
-            Link::new(self.transport.clone(), addr.to_owned(), hello, check, self.limits.clone());
-        links.insert((node, lane), (addr.to_owned(), link.clone()));
-        link
+        Link::new(self.transport.clone(), addr.to_owned(), hello, check, self.limits.clone())
     }
 
     /// Lets go of a node that was removed.
     pub(crate) fn forget(&self, node: NodeId) {
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        for lane in [Lane::Control, Lane::Bulk] {
-            if let Some((_, link)) = links.remove(&(node, lane)) {
+        links.retain(|(replica, _), (_, link)| {
+            let stays = replica.node != node;
+            if !stays {
                 link.close();
             }
-        }
+            stays
+        });
     }
 
     pub(crate) fn close(&self) {

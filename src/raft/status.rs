@@ -36,7 +36,7 @@ pub(super) async fn tell_leaders(log: LogName, mut watch: RoleWatch) {
         let now = leader.map(|leader| (leader, term));
         match now {
             Some((leader, term)) if now != known => {
-                tracing::info!(%log, leader, term, "a node leads");
+                tracing::info!(%log, %leader, term, "a node leads");
             }
             None if known.is_some() => tracing::info!(%log, term, "no leader is known"),
             _ => {}
@@ -64,7 +64,7 @@ impl Group {
         let members = membership.nodes().map(|(id, node)| MemberStatus {
             member: node.member(*id),
             voter: voters.contains(id),
-            matched: if *id == self.node {
+            matched: if *id == self.replica {
                 metrics.replication.as_ref().map(|_| watermarks.end)
             } else {
                 let held = metrics.replication.as_ref().and_then(|nodes| nodes.get(id));
@@ -76,7 +76,7 @@ impl Group {
         Status {
             log: self.name.to_string(),
             log_id: self.id.0,
-            node_id: self.node,
+            node_id: self.node(),
             role: role(server.state, metrics.running_state.is_ok() && failure.is_none()),
             term: server.vote.leader_id.term,
             leader: leader.and_then(|id| membership.get_node(&id).map(|node| node.member(id))),

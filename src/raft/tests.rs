@@ -23,7 +23,7 @@ use super::*;
 use crate::config::Config;
 use crate::format::entry::{Batch, Entry, EntryId, EntryKind};
 use crate::log::{Log, LogOptions, WriterPool};
-use crate::member::{Member, NodeId};
+use crate::member::{Member, NodeId, Replica, ReplicaId};
 use crate::record::{Flush, LogId, LogName};
 use crate::segment::RealDisk;
 use crate::segment::sim_disk::{CrashPolicy, SimDisk};
@@ -56,6 +56,21 @@ fn openrafts_suite_passes_on_the_real_store() {
         .expect("a runtime")
         .block_on(Suite::test_all(RealStore))
         .expect("openraft's suite passes");
+}
+
+/// For openraft's suite.
+impl From<u64> for ReplicaId {
+    fn from(node: u64) -> Self {
+        replica(node)
+    }
+}
+
+fn replica(node: NodeId) -> ReplicaId {
+    ReplicaId { node, incarnation: 1 }
+}
+
+fn alone() -> Replica {
+    Replica { id: replica(1), member: Member::new(1, "alone:1") }
 }
 
 /// Accepts everyone.
@@ -97,6 +112,8 @@ async fn group(disk: &SimDisk, config: &Config) -> Arc<Group> {
         dir: Path::new("/log"),
         writers: &writers,
         peers: Arc::new(peers),
+        replica: replica(1),
+        founding: None,
         machine: None,
     };
     let group = Group::open(setup).await.expect("the group opens");
@@ -166,14 +183,14 @@ async fn vote_while_an_append_waits(flush: Flush) {
     let append = |prev: Option<EntryId>, entry: LogEntry| {
         let raft = follower.raft.clone();
         let request = AppendEntriesRequest {
-            vote: RaftVote::new_committed(4, 2),
+            vote: RaftVote::new_committed(4, replica(2)),
             prev_log_id: prev.map(raft_log_id),
             entries: vec![entry],
             leader_commit: None,
         };
         tokio::spawn(async move { raft.append_entries(request).await.expect("it runs") })
     };
-    let voters = Membership::new_with_defaults(vec![BTreeSet::from([1, 2, 3])], []);
+    let voters = Membership::new_with_defaults(vec![BTreeSet::from([1, 2, 3].map(replica))], []);
     let first = LogEntry::new(raft_log_id(id(4, 0)), EntryPayload::Membership(voters));
     let answer = append(None, first).await.expect("no panic");
     assert!(matches!(answer, AppendEntriesResponse::Success), "{answer:?}");
@@ -182,7 +199,7 @@ async fn vote_while_an_append_waits(flush: Flush) {
     let appended = append(Some(id(4, 0)), LogEntry::new(raft_log_id(id(4, 1)), second));
     until("the append to arrive", || follower.log.last_id() == Some(id(4, 1))).await;
     // A candidate that the old leader's lease does not hold back.
-    let mut request = VoteRequest::new(RaftVote::new(5, 3), Some(raft_log_id(id(4, 9))));
+    let mut request = VoteRequest::new(RaftVote::new(5, replica(3)), Some(raft_log_id(id(4, 9))));
     request.leadership_transfer = true;
     let raft = follower.raft.clone();
     let voted = tokio::spawn(async move { raft.vote(request).await.expect("it runs") });
@@ -197,7 +214,7 @@ async fn vote_while_an_append_waits(flush: Flush) {
     let _ = appended.await.expect("no panic");
     let after = group(&disk.crash(&CrashPolicy::LoseAll), &config).await;
     assert_eq!(after.log.last_id(), Some(id(4, 1)), "it was answered");
-    assert_eq!(after.log.vote().map(|vote| (vote.term, vote.voted_for)), Some((5, 3)));
+    assert_eq!(after.log.vote().map(|vote| (vote.term, vote.voted_for)), Some((5, replica(3))));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -207,7 +224,7 @@ async fn a_restarted_leader_leads_again_only_after_an_election() {
     assert_eq!(raft.enable_leader_restore, Some(false));
     let disk = SimDisk::new();
     let leader = group(&disk, &config).await;
-    leader.initialize(&[Member::new(1, "alone:1")]).await.expect("it is new");
+    leader.initialize(&[alone()]).await.expect("it is new");
     until("it to lead", || leader.is_leader()).await;
     let old = leader.status().term;
     for keep in [CrashPolicy::KeepAll, CrashPolicy::LoseAll] {
@@ -219,10 +236,11 @@ async fn a_restarted_leader_leads_again_only_after_an_election() {
     // With others it does not lead at all until they have voted.
     let disk = SimDisk::new();
     let follower = group(&disk, &config).await;
-    let members = [1, 2, 3].map(|id| Member::new(id, format!("nobody{id}:1")));
+    let members = [1, 2, 3]
+        .map(|id| Replica { id: replica(id), member: Member::new(id, format!("nobody{id}:1")) });
     follower.initialize(&members).await.expect("it is new");
     follower.stop().await.expect("a healthy disk");
-    let leads = crate::log::Vote { term: 7, voted_for: 1, committed: true };
+    let leads = crate::log::Vote { term: 7, voted_for: replica(1), committed: true };
     let writers = WriterPool::start(1).expect("a thread");
     let log = Log::open(Arc::new(disk.clone()), Path::new("/log"), options(), &writers);
     log.expect("it opens").save_vote(leads).await.expect("a healthy disk");
@@ -247,7 +265,7 @@ fn options() -> LogOptions {
 async fn a_batch_counts_as_in_flight_until_it_is_committed_even_if_nobody_waits() {
     let disk = SimDisk::new();
     let leader = group(&disk, &config()).await;
-    leader.initialize(&[Member::new(1, "alone:1")]).await.expect("it is new");
+    leader.initialize(&[alone()]).await.expect("it is new");
     let record = || NewRecord {
         payload: Bytes::from_static(b"one"),
         payload_crc: crc32fast::hash(b"one"),

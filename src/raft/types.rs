@@ -16,7 +16,7 @@ use crate::error::StorageError;
 use crate::format::codec;
 use crate::format::entry::{Batch, Entry, EntryId, EntryKind};
 use crate::log::{StoredMembership, Vote};
-use crate::member::{Member, NodeId};
+use crate::member::{Member, Replica, ReplicaId};
 use crate::mutant::Mutant;
 
 /// What a leader is asked to replicate: one record. Moving it moves a handle, not the payload.
@@ -58,25 +58,29 @@ impl From<&Member> for Address {
 }
 
 impl Address {
-    pub(crate) fn member(&self, id: NodeId) -> Member {
-        Member::new(id, self.peer.clone()).with_client_addr(self.client.clone())
+    pub(crate) fn member(&self, id: ReplicaId) -> Member {
+        Member::new(id.node, self.peer.clone()).with_client_addr(self.client.clone())
+    }
+
+    pub(crate) fn replica(&self, id: ReplicaId) -> Replica {
+        Replica { id, member: self.member(id) }
     }
 }
 
 /// Type parameters of openraft. `leader_id_std`: one leader per term, as in the Raft paper, so a
-/// log id is a term and an index.
+/// log id is a term and an index. A member that lost its data is another one (`ReplicaId`).
 #[derive(Debug, Clone, Copy, Default, Eq, PartialEq, Ord, PartialOrd)]
 pub(crate) struct Types {}
 
 impl openraft::RaftTypeConfig for Types {
     type D = Proposal;
     type R = Response;
-    type NodeId = NodeId;
+    type NodeId = ReplicaId;
     type Node = Address;
     type Term = u64;
-    type LeaderId = openraft::impls::leader_id_std::LeaderId<u64, NodeId>;
+    type LeaderId = openraft::impls::leader_id_std::LeaderId<u64, ReplicaId>;
     type Vote = openraft::impls::Vote<Self::LeaderId>;
-    type Payload = EntryPayload<Proposal, NodeId, Address>;
+    type Payload = EntryPayload<Proposal, ReplicaId, Address>;
     type Entry = openraft::Entry<CommittedLeaderIdOf<Self>, Self::Payload>;
     type Responder<T>
         = AppendResponder<T>
@@ -98,7 +102,7 @@ pub(crate) type LogEntry = EntryOf<Types>;
 
 pub(crate) fn raft_log_id(id: EntryId) -> RaftLogId {
     use openraft::vote::RaftLeaderIdExt;
-    RaftLogId::new(LeaderIdOf::<Types>::new_committed(id.term, 0), id.index)
+    RaftLogId::new(LeaderIdOf::<Types>::new_committed(id.term, ReplicaId::default()), id.index)
 }
 
 pub(crate) fn entry_id(id: &RaftLogId) -> EntryId {
@@ -125,12 +129,12 @@ pub(crate) fn stored_vote(vote: &RaftVote) -> Vote {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct MembershipV1 {
     /// Voter sets: one, or two while a change is joint.
-    configs: Vec<Vec<NodeId>>,
-    nodes: BTreeMap<NodeId, Address>,
+    configs: Vec<Vec<ReplicaId>>,
+    nodes: BTreeMap<ReplicaId, Address>,
 }
 
-pub(crate) fn encode_membership(membership: &Membership<NodeId, Address>) -> Bytes {
-    let mut configs: Vec<Vec<NodeId>> =
+pub(crate) fn encode_membership(membership: &Membership<ReplicaId, Address>) -> Bytes {
+    let mut configs: Vec<Vec<ReplicaId>> =
         membership.get_joint_config().iter().map(|set| set.iter().copied().collect()).collect();
     if Mutant::JointConfigSkipped.is_active() {
         configs.drain(..configs.len().saturating_sub(1));
@@ -139,7 +143,7 @@ pub(crate) fn encode_membership(membership: &Membership<NodeId, Address>) -> Byt
     Bytes::from(codec::encode(&MembershipV1 { configs, nodes }))
 }
 
-pub(crate) fn decode_membership(bytes: &[u8]) -> Result<Membership<NodeId, Address>, String> {
+pub(crate) fn decode_membership(bytes: &[u8]) -> Result<Membership<ReplicaId, Address>, String> {
     let MembershipV1 { configs, nodes } =
         codec::decode(bytes).map_err(|error| format!("membership: {error}"))?;
     let configs = configs.into_iter().map(|set| set.into_iter().collect()).collect();
@@ -155,6 +159,16 @@ pub(crate) fn stored_membership(membership: &RaftMembership) -> Option<StoredMem
     let id = membership.log_id().as_ref()?;
     let payload = encode_membership(membership.membership());
     Some(StoredMembership { id: entry_id(id), payload })
+}
+
+/// The first entry of a log: openraft's `initialize` writes the same.
+pub(crate) fn first_entry(voters: &[Replica]) -> Entry {
+    let nodes: BTreeMap<ReplicaId, Address> =
+        voters.iter().map(|replica| (replica.id, Address::from(&replica.member))).collect();
+    let configs = vec![nodes.keys().copied().collect()];
+    let payload = Bytes::from(codec::encode(&MembershipV1 { configs, nodes }));
+    let id = EntryId { term: 0, index: 0 };
+    Entry::new(id, EntryKind::Membership, false, Batch::SINGLE, payload)
 }
 
 /// For the log: the payload is moved.

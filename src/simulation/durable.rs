@@ -158,7 +158,7 @@ impl DurableLog {
             .filter_map(|at| VoteSlot::decode(&read(&image, at, VOTE_SLOT)?).ok());
         let newest = slots.max_by_key(|slot| slot.sequence)?.vote?;
         let (term, voted_for, committed) = (newest.term, newest.voted_for, newest.committed);
-        Some(DurableVote { term, voted_for, committed })
+        Some(DurableVote { term, voted_for: voted_for.node, committed })
     }
 
     /// A changed manifest.

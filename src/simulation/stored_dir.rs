@@ -48,19 +48,6 @@ impl StoredDir {
         self.dir.set_cluster(cluster)
     }
 
-    /// Incarnation of another node, as first seen.
-    pub fn peer(&self, node: NodeId) -> Option<u128> {
-        self.dir.peer(node)
-    }
-
-    /// Notes another node's incarnation. Durable on return.
-    ///
-    /// # Errors
-    /// What the disk says.
-    pub fn set_peer(&self, node: NodeId, incarnation: u128) -> Result<(), StorageError> {
-        self.dir.set_peer(node, incarnation)
-    }
-
     /// The logs whose directories must be there.
     pub fn logs(&self) -> Vec<LogId> {
         self.dir.logs()

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use crate::error::StorageError;
 use crate::format::entry::{Batch, Entry, EntryId, EntryKind};
 use crate::log::{Done, DrivenLog, LogOptions, StoredMembership, Vote};
-use crate::member::NodeId;
+use crate::member::{NodeId, ReplicaId};
 use crate::record::{Flush, Index, LogId, Term};
 use crate::segment::Disk;
 use crate::watermarks::Watermarks;
@@ -196,6 +196,7 @@ impl StoredLog {
             }
             StoredChange::SaveVote(vote) => Box::pin(async move {
                 let StoredVote { term, voted_for, committed } = vote;
+                let voted_for = ReplicaId { node: voted_for, incarnation: 0 };
                 log.save_vote(Vote { term, voted_for, committed }).await
             }),
             StoredChange::TruncateAfter(last) => {
@@ -253,7 +254,8 @@ impl StoredLog {
     /// The vote.
     pub fn vote(&self) -> Option<StoredVote> {
         let vote = self.driven.log.vote()?;
-        Some(StoredVote { term: vote.term, voted_for: vote.voted_for, committed: vote.committed })
+        let voted_for = vote.voted_for.node;
+        Some(StoredVote { term: vote.term, voted_for, committed: vote.committed })
     }
 
     /// The last entry that is logically gone.

@@ -59,7 +59,6 @@ pub(super) fn log_label(id: LogId) -> String {
 
 fn write(found: &Inspection, dir: &Path, out: &mut Output) -> Result {
     let node = &found.node;
-    let peers: Vec<String> = node.peers.iter().map(ToString::to_string).collect();
     let cluster = match node.cluster {
         0 => "none yet".to_owned(),
         cluster => format!("{cluster:032x}"),
@@ -68,7 +67,6 @@ fn write(found: &Inspection, dir: &Path, out: &mut Output) -> Result {
         ("node", node.node_id.to_string()),
         ("incarnation", format!("{:032x}", node.incarnation)),
         ("cluster", cluster),
-        ("other nodes", if peers.is_empty() { "-".to_owned() } else { peers.join(", ") }),
     ] {
         out.line(format_args!("{name:<13}{value}"))?;
     }

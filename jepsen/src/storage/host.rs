@@ -147,11 +147,6 @@ impl<'a> Host<'a> {
                 self.dir()?.set_cluster(*cluster)?;
                 self.model.dir.cluster.0 = *cluster;
             }
-            Step::Peer(node, incarnation) => {
-                self.model.dir.peers.entry(*node).or_default().1 = Some(*incarnation);
-                self.dir()?.set_peer(*node, *incarnation)?;
-                self.model.dir.peers.entry(*node).or_default().0 = Some(*incarnation);
-            }
         }
         Ok(())
     }

@@ -220,8 +220,6 @@ pub(crate) struct DirModel {
     pub(crate) incarnation: Option<u128>,
     /// Acknowledged, and submitted.
     pub(crate) cluster: (u128, u128),
-    /// By node; acknowledged, and submitted.
-    pub(crate) peers: BTreeMap<u64, (Option<u128>, Option<u128>)>,
 }
 
 /// What a data directory must hold.

@@ -148,7 +148,6 @@ impl Builder {
         let disk = SimDisk::with_seed(5);
         let dir = StoredDir::open(disk.shared(), Path::new(DATA), NODE).expect("made");
         dir.set_cluster(77).expect("noted");
-        dir.set_peer(2, 55).expect("noted");
         let open = |log: u64| {
             let at = dir.log_dir(LogId(log));
             let opened = StoredLog::open(disk.shared(), &at, &options(log, flush, segment_size));

@@ -62,11 +62,9 @@ fn first_open() -> Script {
         Step::Make(0),
         Step::Apply(0, vote(1, false)),
         Step::Apply(0, append(vec![members(1, 0), blank(1, 1)])),
-        Step::Peer(2, 55),
         Step::Make(1),
         Step::Apply(1, append(records(1, 0..2, 80))),
         Step::Restart,
-        Step::Peer(4, 56),
         Step::Apply(1, append(records(1, 2..3, 80))),
     ];
     script("first-open", steps)
@@ -308,12 +306,10 @@ fn restarts() -> Script {
     script("restart", after_begin(steps))
 }
 
-/// A new node as its storage sees it: the cluster and its peers, a boundary with a checkpoint, the log behind.
+/// A new node as its storage sees it: the cluster, a boundary with a checkpoint, the log behind.
 fn join() -> Script {
     let steps = vec![
         Step::Cluster(77),
-        Step::Peer(1, 51),
-        Step::Peer(2, 52),
         Step::Make(0),
         Step::Apply(0, vote(4, true)),
         Step::Checkpoint(0, id(4, 30), 700),

@@ -31,8 +31,6 @@ pub(crate) enum Step {
     Destroy(u64),
     /// Notes the cluster.
     Cluster(u128),
-    /// Notes another node.
-    Peer(u64, u128),
 }
 
 /// A scenario.

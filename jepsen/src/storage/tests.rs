@@ -124,15 +124,15 @@ fn an_acknowledged_entry_that_is_gone_is_named() {
 }
 
 #[test]
-fn a_checkpoint_that_is_gone_and_a_peer_that_is_forgotten_are_named() {
+fn a_checkpoint_that_is_gone_and_a_cluster_that_is_forgotten_are_named() {
     let script = script("join");
     let disk = SimDisk::with_seed(1);
     let mut model = run(&disk, &script);
     assert_eq!(examine(&disk, &script, &model), Ok(()));
-    model.dir.peers.insert(9, (Some(1), Some(1)));
+    let noted = std::mem::replace(&mut model.dir.cluster, (9, 9));
     let why = examine(&disk, &script, &model).expect_err("it was never noted");
-    assert!(why.contains("peer 9"), "{why}");
-    model.dir.peers.remove(&9);
+    assert!(why.contains("cluster"), "{why}");
+    model.dir.cluster = noted;
     let log = model.logs.get_mut(&5).expect("it is there");
     let id = super::script::id(6, 904);
     log.checkpoints.insert(id, (b"a state".as_slice().into(), true));

@@ -40,8 +40,6 @@ pub struct NodeSummary {
     /// Number of the cluster, 0 if the node belongs to none yet.
     #[serde(serialize_with = "as_hex")]
     pub cluster: u128,
-    /// The other nodes that it knows.
-    pub peers: Vec<NodeId>,
 }
 
 /// What one log holds.
@@ -141,7 +139,6 @@ pub(crate) fn inspect_on(disk: &dyn Disk, data_dir: &Path) -> Result<Inspection,
         node_id: superblock.node_id,
         incarnation: superblock.incarnation,
         cluster: superblock.cluster,
-        peers: superblock.peers.keys().copied().collect(),
     };
     let logs = list_logs(disk, data_dir)?;
     let logs =
@@ -192,7 +189,7 @@ fn inspect_log(disk: &dyn Disk, data_dir: &Path, id: LogId) -> Result<LogSummary
         id,
         vote: vote.newest().vote.map(|vote| VoteSummary {
             term: vote.term,
-            voted_for: vote.voted_for,
+            voted_for: vote.voted_for.node,
             committed: vote.committed,
         }),
         committed: committed.min(end).max(begin),

@@ -16,14 +16,14 @@ async fn entries_survive_a_restart_byte_for_byte() {
     expected.extend(records(2, 51..60, 0));
     append(&log, expected.clone()).await;
     assert_eq!(read_all(&log), expected, "from the tail");
-    log.save_vote(Vote { term: 2, voted_for: 3, committed: true }).await.expect("vote");
+    log.save_vote(Vote { term: 2, voted_for: replica(3), committed: true }).await.expect("vote");
     log.set_committed(id(2, 55)).expect("readable");
     log.close().await.expect("close");
     assert!(log.read(0, 1, 1, true).is_err(), "closed");
 
     let log = place.open();
     assert_eq!(log.last_id(), Some(id(2, 59)));
-    assert_eq!(log.vote(), Some(Vote { term: 2, voted_for: 3, committed: true }));
+    assert_eq!(log.vote(), Some(Vote { term: 2, voted_for: replica(3), committed: true }));
     assert_eq!(log.committed(), Some(id(2, 55)), "it rode on the closing marker");
     assert_eq!(read_all(&log), expected, "from the segment");
     assert_eq!(log.membership_at(70).map(|m| m.id), Some(id(1, 0)));
@@ -241,14 +241,16 @@ async fn committed_may_be_ahead_of_the_tail_and_votes_may_repeat() {
     assert_eq!(log.committed(), Some(id(3, 8)));
     append(&log, records(1, 4..6, 9)).await;
     assert_eq!(log.watermarks(), Watermarks::new(2, 6, 6));
-    let vote = Vote { term: 100, voted_for: 1, committed: false };
+    let vote = Vote { term: 100, voted_for: replica(1), committed: false };
     log.save_vote(vote).await.expect("vote");
     log.save_vote(vote).await.expect("again");
-    log.save_vote(Vote { voted_for: 2, committed: true, ..vote }).await.expect("its leader");
+    log.save_vote(Vote { voted_for: replica(2), committed: true, ..vote })
+        .await
+        .expect("its leader");
     log.close().await.expect("close");
     let log = place.open();
     assert_eq!(log.committed(), Some(id(1, 5)), "clamped to the tail");
-    assert_eq!(log.vote(), Some(Vote { voted_for: 2, committed: true, ..vote }));
+    assert_eq!(log.vote(), Some(Vote { voted_for: replica(2), committed: true, ..vote }));
 }
 
 #[tokio::test]
@@ -256,8 +258,8 @@ async fn committed_may_be_ahead_of_the_tail_and_votes_may_repeat() {
 async fn a_second_vote_in_one_term_is_a_programming_error() {
     let place = Place::new();
     let log = place.open();
-    log.save_vote(Vote { term: 2, voted_for: 1, committed: false }).await.expect("vote");
-    let _ = log.save_vote(Vote { term: 2, voted_for: 2, committed: false }).await;
+    log.save_vote(Vote { term: 2, voted_for: replica(1), committed: false }).await.expect("vote");
+    let _ = log.save_vote(Vote { term: 2, voted_for: replica(2), committed: false }).await;
 }
 
 #[tokio::test]

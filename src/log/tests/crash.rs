@@ -67,7 +67,7 @@ impl Holds {
 
 /// Touches every kind of file and every change of layout, in small segments.
 fn script() -> Vec<Step> {
-    let vote = |term, committed| Step::Vote(Vote { term, voted_for: 1, committed });
+    let vote = |term, committed| Step::Vote(Vote { term, voted_for: replica(1), committed });
     vec![
         vote(1, true),
         Step::Append(vec![membership(1, 0)]),
@@ -241,7 +241,7 @@ fn a_saved_vote_vouches_for_every_append_before_it() {
     let mut driven = Driven::open(&disk, &options).expect("open");
     let entries = records(1, 0..20, 900);
     driven.append(entries.clone()).expect("called").expect("written");
-    let vote = Vote { term: 2, voted_for: 3, committed: false };
+    let vote = Vote { term: 2, voted_for: replica(3), committed: false };
     step(&mut driven, &Step::Vote(vote)).expect("done").expect("saved");
     let driven = Driven::open(&disk.crash(&CrashPolicy::LoseAll), &options).expect("open");
     let holds = Holds::of(&driven.log);
@@ -355,7 +355,7 @@ fn a_data_directory_is_durable_however_often_its_making_was_interrupted() {
 #[test]
 fn a_crash_while_a_copy_of_the_vote_is_repaired_leaves_the_good_one() {
     let options = small(Flush::Sync);
-    let vote = Vote { term: 4, voted_for: 2, committed: true };
+    let vote = Vote { term: 4, voted_for: replica(2), committed: true };
     for slot in [0, 4096] {
         let disk = SimDisk::new();
         let mut driven = Driven::open(&disk, &options).expect("open");

@@ -29,7 +29,7 @@ fn sample() -> (SimDisk, Vec<Entry>) {
     driven.log.set_committed(id(2, 10)).expect("readable");
     driven.log.save_checkpoint(id(1, 4), b"the state as of 4").expect("saved");
     let log = driven.log.clone();
-    let vote = Vote { term: 2, voted_for: 2, committed: true };
+    let vote = Vote { term: 2, voted_for: replica(2), committed: true };
     driven.run(async move { log.save_vote(vote).await }).expect("done").expect("saved");
     let entries = read_all(&driven.log);
     assert_eq!(driven.log.segments().len(), 4, "{:?}", driven.log.segments());
@@ -134,7 +134,6 @@ fn a_flipped_bit_in_the_superblock_is_found() {
     let disk = SimDisk::new();
     let dir = DataDir::open(disk.shared(), Path::new("/"), 3).expect("open");
     dir.set_cluster(77).expect("set");
-    dir.set_peer(2, 55).expect("set");
     drop(dir);
     let path = PathBuf::from("/NODE");
     let bytes = disk.contents()[&path].as_ref().expect("a file").to_vec();
@@ -289,7 +288,6 @@ fn a_data_directory_belongs_to_one_node_and_one_process_and_knows_its_logs() {
     dir.set_cluster(9).expect("set");
     let error = dir.set_cluster(10).expect_err("another cluster");
     assert!(matches!(error, StorageError::Foreign { .. }), "{error}");
-    dir.set_peer(2, 5).expect("set");
     let log_dir = dir.log_dir(LogId(7));
     std::fs::create_dir(&log_dir).expect("mkdir");
     std::fs::create_dir(path.join("logs/0000000000000008.gone")).expect("mkdir");
@@ -298,7 +296,7 @@ fn a_data_directory_belongs_to_one_node_and_one_process_and_knows_its_logs() {
     let error = DataDir::open(RealDisk::shared(), &path, 4).expect_err("another node");
     assert!(matches!(error, StorageError::Foreign { .. }), "{error}");
     let dir = DataDir::open(RealDisk::shared(), &path, 3).expect("again");
-    assert_eq!((dir.incarnation(), dir.cluster(), dir.peer(2)), (incarnation, 9, Some(5)));
+    assert_eq!((dir.incarnation(), dir.cluster()), (incarnation, 9));
     assert_eq!(dir.logs(), [LogId(7)]);
     assert!(!path.join("logs/0000000000000008.gone").exists());
     drop(dir);

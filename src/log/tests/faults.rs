@@ -25,7 +25,7 @@ fn work(driven: &mut Driven) -> (Vec<Entry>, Vec<Entry>) {
         acknowledged = may;
         let log = driven.log.clone();
         let cut = acknowledged.len() - 2;
-        let vote = Vote { term: round + 1, voted_for: 1, committed: false };
+        let vote = Vote { term: round + 1, voted_for: replica(1), committed: false };
         let done = if round % 4 == 3 {
             let last = acknowledged[cut].id;
             driven.run(async move { log.truncate_after(Some(last)).await })
@@ -68,7 +68,7 @@ fn after_any_failed_operation_nothing_is_acknowledged_that_a_crash_could_take() 
                 let error = error.expect_err("I10: nothing is acknowledged after a failure");
                 assert!(matches!(*error, StorageError::Poisoned { .. }), "{error}");
                 let log = driven.log.clone();
-                let vote = Vote { term: 99, voted_for: 9, committed: false };
+                let vote = Vote { term: 99, voted_for: replica(9), committed: false };
                 let voted = driven.run(async move { log.save_vote(vote).await });
                 assert!(voted.expect("called").is_err());
                 assert_eq!(disk.changes(), before, "I10: written after {failure}");
@@ -171,7 +171,7 @@ fn votes_go_on_while_the_disk_is_full_and_nothing_waits_before_them() {
     driven.append(records(1, 0..3, 600)).expect("called").expect("appended");
     disk.set_space(Some(0));
     let log = driven.log.clone();
-    let vote = Vote { term: 5, voted_for: 1, committed: false };
+    let vote = Vote { term: 5, voted_for: replica(1), committed: false };
     driven.run(async move { log.save_vote(vote).await }).expect("done").expect("saved");
     let driven = Driven::open(&disk.crash(&CrashPolicy::LoseAll), &small()).expect("open");
     assert_eq!(driven.log.vote(), Some(vote));

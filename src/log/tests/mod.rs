@@ -19,7 +19,13 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::error::StorageError;
 use crate::format::entry::{Batch, Entry, EntryId, EntryKind};
+use crate::member::ReplicaId;
 use crate::segment::{Disk, RealDisk};
+
+/// A node with the first data that it had.
+fn replica(node: u64) -> ReplicaId {
+    ReplicaId { node, incarnation: u128::from(node) << 64 }
+}
 
 /// A directory of the machine and threads to write with.
 pub(super) struct Place {

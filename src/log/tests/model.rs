@@ -252,7 +252,7 @@ impl World {
             }
             Op::Vote => {
                 self.model.term += 1;
-                let vote = Vote { term: self.model.term, voted_for: 1, committed: false };
+                let vote = Vote { term: self.model.term, voted_for: replica(1), committed: false };
                 self.run(async move |log| log.save_vote(vote).await);
                 self.model.vote = Some(vote);
             }

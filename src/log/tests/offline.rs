@@ -32,7 +32,7 @@ fn sample(at: Option<u64>) -> SimDisk {
         let log = driven.log.clone();
         let _ = driven.run(async move { log.purge(id(1, 10)).await });
         let log = driven.log.clone();
-        let vote = Vote { term: 1, voted_for: 3, committed: true };
+        let vote = Vote { term: 1, voted_for: replica(3), committed: true };
         let _ = driven.run(async move { log.save_vote(vote).await });
         let _ = driven.close();
     }

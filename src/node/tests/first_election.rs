@@ -69,17 +69,21 @@ fn a_new_log_gets_its_leader_from_nodes_that_open_it_after_the_first_vote() {
 }
 
 #[test]
-fn a_new_cluster_gets_its_leader_from_nodes_that_start_after_the_first_vote() {
+fn a_new_cluster_waits_for_its_founders_and_gets_its_leader_at_once() {
     let transport = MemoryTransport::default();
     let start = |id| Running::try_start(&transport, &SimDisk::new(), id, one_election);
     let mut nodes = vec![start(1).expect("it opens")];
     let first = nodes[0].node.clone();
+    let founder = first.clone();
     let members = (1..=3).map(|id| Member::new(id, format!("node{id}:1")));
-    nodes[0].run(first.bootstrap(members)).expect("a new cluster");
-    nodes[0].until("it to stand for election", || {
-        (first.status().role == Role::Candidate).then_some(())
-    });
+    let founding = nodes[0].runtime.spawn(async move { founder.bootstrap(members).await });
     nodes.push(start(2).expect("it opens"));
+    let second = nodes[1].node.clone();
+    nodes[1]
+        .until("it to be asked who it is", || (second.inner.identity.cluster() != 0).then_some(()));
+    assert!(!first.is_bootstrapped(), "it does not know yet who node 3 is");
+    nodes.push(start(3).expect("it opens"));
+    nodes[0].run(founding).expect("no panic").expect("a new cluster");
     nodes[0].until("a leader", || first.status().leader);
     assert_eq!(first.status().term, 1, "the first election was enough");
     nodes.into_iter().for_each(Running::kill);

@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::member::Replica;
 use crate::node::catalog::CatalogCommand;
+use crate::raft::Lane;
+use crate::wire::LinkError;
 
 #[test]
 fn a_log_whose_creation_was_overtaken_by_a_removal_has_no_vote_of_the_removed_node() {
@@ -12,7 +15,7 @@ fn a_log_whose_creation_was_overtaken_by_a_removal_has_no_vote_of_the_removed_no
     let first = &nodes[0];
     let admin = first.node.admin();
     // The members as the leader took them before the removal.
-    let members: Vec<Member> = nodes.iter().map(|running| running.node.member()).collect();
+    let members: Vec<Replica> = nodes.iter().map(Running::replica).collect();
     first.run(admin.remove(3)).expect("a majority runs");
     let leader = nodes[..2].iter().find(|running| running.node.status().role == Role::Leader);
     let leader = leader.expect("one of the two leads");
@@ -24,5 +27,54 @@ fn a_log_whose_creation_was_overtaken_by_a_removal_has_no_vote_of_the_removed_no
     let voters: BTreeSet<NodeId> =
         late.status().members.iter().map(|status| status.member.id).collect();
     assert_eq!(voters, BTreeSet::from([1, 2]));
+    nodes.into_iter().for_each(Running::kill);
+}
+
+#[test]
+fn a_node_that_lost_its_data_is_another_member_until_it_is_removed_and_added_anew() {
+    let transport = MemoryTransport::default();
+    let disks = [SimDisk::new(), SimDisk::new(), SimDisk::new()];
+    let mut nodes = three(&transport, &disks, |_| {});
+    let old = nodes[2].replica();
+    nodes.pop().expect("three").kill();
+    let wiped = Running::start(&transport, &SimDisk::with_seed(9), 3);
+    let first = &nodes[0];
+    let admin = first.node.admin();
+    // What is meant for the one that it was does not reach it.
+    let link = first.node.inner.peers.link(old.id, &old.member.peer_addr, Lane::Control);
+    let error = first.run(async {
+        loop {
+            match link.connect().await {
+                Err(LinkError::Refused { reason, .. }) => return reason,
+                Err(_) => tokio::task::yield_now().await,
+                Ok(()) => panic!("it was taken for the one that it was"),
+            }
+        }
+    });
+    assert!(error.contains("its data is gone"), "{error}");
+    let error = first.run(admin.add_learner(wiped.node.member())).expect_err("it is a member");
+    assert!(matches!(error, AdminError::Invalid { .. }), "{error}");
+    assert!(!wiped.node.is_bootstrapped(), "it has heard of nothing");
+    first.run(admin.remove(3)).expect("a majority runs");
+    first.run(admin.add_learner(wiped.node.member())).expect("all run");
+    first.run(admin.promote(3)).expect("all run");
+    let log = wiped.until("the log", || wiped.node.log("orders"));
+    wiped.until("to vote", || {
+        let members = log.status().members;
+        members.iter().any(|status| status.member.id == 3 && status.voter).then_some(())
+    });
+    wiped.kill();
+    nodes.into_iter().for_each(Running::kill);
+}
+
+#[test]
+fn a_node_that_does_not_run_is_not_added_and_nothing_is_changed() {
+    let disks = [SimDisk::new(), SimDisk::new(), SimDisk::new()];
+    let nodes = three(&MemoryTransport::default(), &disks, |_| {});
+    let inner = &nodes[0].node.inner;
+    let soon = Instant::now() + Duration::from_millis(100);
+    let error = nodes[0].run(inner.identify(Member::new(4, "node4:1"), soon));
+    let error = error.expect_err("nobody is there");
+    assert!(error.to_string().contains("nothing was changed"), "{error}");
     nodes.into_iter().for_each(Running::kill);
 }

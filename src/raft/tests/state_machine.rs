@@ -123,7 +123,7 @@ async fn a_checkpoint_that_finds_no_space_is_installed_once_there_is_some() {
     let log = Log::open(disk.shared(), Path::new("/log"), options(), &writers).expect("a new log");
     let kept = Kept::default();
     let mut machine = machine(&log, &kept).expect("it opens");
-    let voters = Membership::new_with_defaults(vec![BTreeSet::from([1])], []);
+    let voters = Membership::new_with_defaults(vec![BTreeSet::from([replica(1)])], []);
     let members = RaftMembership::new(Some(raft_log_id(id(1, 0))), voters);
     let last = Some(raft_log_id(id(1, 7)));
     let meta = RaftSnapshotMeta { last_log_id: last, last_membership: members };

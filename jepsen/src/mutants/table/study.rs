@@ -166,7 +166,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "M20",
         name: "WipedNodeAccepted",
         breaks: "a member that lost its data is taken for its old self",
-        place: "src/node/identity.rs",
+        place: "src/raft/peers.rs",
         rule: "9, incarnation",
         expected: Sim,
     },

@@ -4,14 +4,13 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use quorumlog::simulation::inspect;
 use quorumlog::{AdminError, LogId};
 
 use super::Nemesis;
 use crate::sim::clients;
 use crate::sim::cluster::Cluster;
 use crate::sim::fault::Fault;
-use crate::sim::node::{data_dir, host_of, member_of};
+use crate::sim::node::{host_of, member_of};
 use crate::world::Death;
 
 /// The host that the operator works on.
@@ -90,9 +89,6 @@ impl Nemesis {
         let again = [Step::Wait(now_ms + 200), Step::Add(target), Step::Promote(target)];
         let lossy = matches!(fault, Fault::Replace | Fault::WipedReturn);
         if lossy && !self.may_lose(cluster, target) {
-            return;
-        }
-        if fault == Fault::WipedReturn && !all_have_met(cluster, &voters, target) {
             return;
         }
         let steps: Vec<Step> = match (fault, spare) {
@@ -209,17 +205,6 @@ pub(crate) fn voters(cluster: &Cluster) -> Vec<u64> {
     let Some(leader) = leaders.max_by_key(|status| status.term) else { return Vec::new() };
     let voters = leader.members.into_iter().filter(|member| member.voter);
     voters.map(|member| member.member.id).collect()
-}
-
-/// True if every other voter knows which data directory this node has. One that never met it takes it for what it
-/// says it is: a limit of the library, see DESIGN.md section 9.
-fn all_have_met(cluster: &Cluster, voters: &[u64], target: u64) -> bool {
-    let others = voters.iter().filter(|id| **id != target);
-    others.into_iter().all(|id| {
-        let disk = cluster.machines.get(id).map(|machine| machine.disk.shared());
-        let seen = disk.and_then(|disk| inspect(&*disk, data_dir()).ok());
-        seen.is_some_and(|seen| seen.node.peers.contains(&target))
-    })
 }
 
 /// A node that came back without its data must not have been given any part in the cluster.
