@@ -17,7 +17,7 @@ use super::counters::LogCounts;
 use super::job::{Completion, Control};
 use super::memberships::StoredMembership;
 use super::pool::{WriterPool, WriterQueue};
-use super::{LogOptions, SegmentInfo, checkpoints, open};
+use super::{LogOptions, SegmentInfo, checkpoints, damage, open};
 
 /// Handle to one log on disk. Cheap to clone.
 ///
@@ -170,6 +170,11 @@ impl Log {
     /// Last membership at or below `index`.
     pub(crate) fn membership_at(&self, index: u64) -> Option<StoredMembership> {
         self.core.shared.state().memberships.at(index).cloned()
+    }
+
+    /// Notes what an error says of damage beside the log, durably: it is not opened again then. Blocks on the disk.
+    pub(crate) fn note_damage(&self, error: &StorageError) {
+        damage::note(self.core.shared.disk(), self.core.shared.dir(), error);
     }
 
     /// Where the log begins and ends, and how far readers may go.

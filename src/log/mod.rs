@@ -14,6 +14,7 @@ use crate::record::{Flush, LogId};
 mod checkpoints;
 mod core;
 mod counters;
+mod damage;
 mod data_dir;
 #[cfg(any(test, feature = "simulation"))]
 mod driven;

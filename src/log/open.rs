@@ -20,6 +20,7 @@ use crate::segment::{Access, Disk, DiskFile, atomic_file, segment_id, segment_pa
 use super::LogOptions;
 use super::checkpoints::Checkpoints;
 use super::core::Core;
+use super::damage;
 use super::data_dir::{NEW_SUFFIX, make_dirs};
 use super::memberships::{Memberships, StoredMembership};
 use super::pool::WriterQueue;
@@ -48,6 +49,7 @@ pub(super) fn open(
     if is_new {
         create(&*disk, dir, &options)?;
     }
+    damage::check(&*disk, dir)?;
     let found = Found::read(&*disk, dir, options.log_id.0)?;
     let core = found.start(disk, dir, options, queue)?;
     Ok(Arc::new(core))

@@ -53,7 +53,8 @@ impl LogStore {
     fn read(&self, from: u64, to: u64, bytes: usize, payloads: bool) -> io::Result<Vec<LogEntry>> {
         let entries = match self.log.read(from, to, bytes, payloads) {
             Err(_) if Mutant::ReadErrorGivesNothing.is_active() => return Ok(Vec::new()),
-            result => result.map_err(to_io)?,
+            // It ends this group: see `log::damage` for what a restart would come to.
+            result => result.inspect_err(|error| self.log.note_damage(error)).map_err(to_io)?,
         };
         // I9: openraft gets what it asked for, in order and without a hole. A log may begin behind `from`.
         let first = entries.first().map_or(from, |entry| entry.id.index);

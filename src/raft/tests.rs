@@ -149,6 +149,36 @@ async fn replication_reads_keep_to_their_byte_cap() {
     }
 }
 
+#[tokio::test]
+async fn a_log_that_was_found_damaged_while_it_ran_is_not_opened_again() {
+    use openraft::RaftLogReader as _;
+    let writers = WriterPool::start(1).expect("a thread");
+    let disk = SimDisk::new();
+    let options = || LogOptions { segment_size: 8 << 10, tail_cache_max: 0, ..options() };
+    let open = || Log::open(disk.shared(), Path::new("/log"), options(), &writers);
+    let log = open().expect("a new log");
+    let payload = Bytes::from(vec![7; 1000]);
+    let record =
+        |index| Entry::new(id(1, index), EntryKind::Record, false, Batch::SINGLE, payload.clone());
+    for index in 0..30 {
+        let (stored, done) = tokio::sync::oneshot::channel();
+        log.append(vec![record(index)], Box::new(|result| drop(stored.send(result))));
+        done.await.expect("told").expect("a healthy disk");
+    }
+    let first = crate::segment::segment_path(Path::new("/log"), 1);
+    disk.tamper(&first, |bytes| bytes[5000] ^= 1);
+    let metrics = Arc::new(GroupMetrics::new(&LogName::system()));
+    let mut store = LogStore::new(log.clone(), 1 << 20, false, metrics);
+    store.limited_get_log_entries(0, 10).await.expect_err("it is damaged");
+    drop(store);
+    log.close().await.expect("what was written is whole");
+    drop(log);
+    let error = open().err().expect("it would only come upon the damage again");
+    let crate::StorageError::Corrupt { path, detail, .. } = &error else { panic!("{error}") };
+    assert_eq!(path, &first);
+    assert!(detail.contains("DAMAGE"), "{detail}");
+}
+
 /// Lets time pass in which something must not happen.
 async fn meanwhile() {
     // paced: that nothing happens can only be seen over time.

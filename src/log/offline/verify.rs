@@ -15,6 +15,7 @@ use crate::segment::cursor::{Cursor, Source};
 use crate::segment::{Access, Disk, RealDisk, atomic_file, recovery, segment_id};
 
 use super::super::checkpoints;
+use super::super::damage::{self, DAMAGE_NAME};
 use super::super::data_dir::{SUPERBLOCK_NAME, log_dir, read_superblock};
 use super::super::open::{check_sealed, open_segment, read_manifest};
 use super::super::vote_file::VoteFile;
@@ -316,6 +317,10 @@ impl Verifier<'_> {
             } else if segment_id(&name).is_some_and(|id| !listed.contains(&id)) {
                 let detail = "no manifest lists it; the next start removes it".to_owned();
                 self.find(Severity::Harmless, path, None, detail);
+            } else if name == DAMAGE_NAME {
+                if let Err(error) = damage::check(self.disk, dir) {
+                    self.damage(error, &path);
+                }
             } else if name.ends_with(atomic_file::TMP_SUFFIX) {
                 let detail = "never finished; the next start removes it".to_owned();
                 self.find(Severity::Harmless, path, None, detail);
