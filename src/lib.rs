@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 #![forbid(non_ascii_idents)]
 
+#[cfg(feature = "broker")]
+pub mod broker;
 #[cfg(feature = "client")]
 pub mod client;
 mod config;

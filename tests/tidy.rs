@@ -16,9 +16,18 @@ fn the_repository_keeps_the_house_rules() {
 /// A small tree that keeps all rules.
 fn clean() -> Tree {
     let mut tree = Tree::default();
-    for layer in
-        ["format", "segment", "log", "wire", "raft", "node", "client", "server", "simulation"]
-    {
+    for layer in [
+        "format",
+        "segment",
+        "log",
+        "wire",
+        "raft",
+        "node",
+        "broker",
+        "client",
+        "server",
+        "simulation",
+    ] {
         tree.files.insert(format!("src/{layer}/mod.rs"), "//! A layer.\n".to_owned());
     }
     let mut add = |path: &str, text: &str| tree.files.insert(path.to_owned(), text.to_owned());
@@ -28,7 +37,7 @@ fn clean() -> Tree {
         "DESIGN.md",
         "## 3. Layers\n\n| L0 | `src/*.rs` | vocabulary |\n| L1 | `format` | |\n| L2 | `segment` | |\n\
          | L3 | `log` | |\n| L3 | `wire` | |\n| L4 | `raft` | |\n| L5 | `node` | |\n\
-         | L6 | `client`, `server`, `simulation` | |\n\n`src/format/mod.rs` is there.\n\n\
+         | L6 | `broker`, `client`, `server`, `simulation` | |\n\n`src/format/mod.rs` is there.\n\n\
          ## 5. Invariants\n\n| I1 | it holds |\n\n## 6. More\n",
     );
     add("src/lib.rs", "//! The crate.\nmod format;\npub use node::{Node, Other};\n");
@@ -76,6 +85,7 @@ fn a_layer_names_only_those_above_it() {
     breaks("src/segment/disk.rs", "fn f() { crate::log::open() }", "segment may not name log");
     breaks("src/log/tail.rs", "use crate::wire;", "log may not name wire");
     breaks("src/wire/link.rs", "use crate::{config::Config, log::Log};", "wire may not name log");
+    breaks("src/broker/serve.rs", "use crate::wire::Frame;", "broker may not name wire");
     breaks("src/client/log.rs", "use crate::server::run;", "client may not name server");
     breaks("src/server/http.rs", "use crate::raft::Raft;", "server may not name raft");
     breaks(

@@ -35,6 +35,15 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError>
         .map_err(|error| CodecError(error.to_string()))
 }
 
+/// `decode` for what is larger: a state machine's checkpoint, which has been verified.
+#[cfg(feature = "broker")]
+pub(crate) fn decode_large<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    options()
+        .with_limit(bytes.len() as u64)
+        .deserialize(bytes)
+        .map_err(|error| CodecError(error.to_string()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

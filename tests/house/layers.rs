@@ -5,13 +5,14 @@ use super::{Finding, Tree};
 
 /// DESIGN.md section 3: each folder of `src`, and the folders that it may name besides itself and the
 /// vocabulary in `src/*.rs`.
-pub(crate) const LAYERS: [(&str, &[&str]); 9] = [
+pub(crate) const LAYERS: [(&str, &[&str]); 10] = [
     ("format", &[]),
     ("segment", &["format"]),
     ("log", &["format", "segment"]),
     ("wire", &["format"]),
     ("raft", &["format", "segment", "log", "wire"]),
     ("node", &["format", "segment", "log", "wire", "raft"]),
+    ("broker", &["format", "node"]),
     ("client", &["format", "wire", "node"]),
     ("server", &["format", "wire", "node"]),
     ("simulation", &["format", "segment", "log"]),

@@ -1,0 +1,18 @@
+//! Serve programs that were written for RocketMQ, unchanged (feature `broker`).
+//!
+//! A node's broker speaks RocketMQ's remoting protocol: to clients it is a name server, and for each of its logs
+//! a broker of the log's name. Whatever must survive is in the log's state machine ([`Machines`]); connections,
+//! subscriptions and waiting pulls are not, and come back with the clients.
+
+mod admin;
+mod record;
+mod remoting;
+mod serve;
+mod state;
+
+pub use admin::{TopicAdmin, TopicInfo};
+pub use serve::{Broker, BrokerConfig};
+pub use state::Machines;
+
+/// How the names of a broker's logs begin; the log's name is the broker's.
+const LOG_PREFIX: &str = "broker-";

@@ -1,0 +1,68 @@
+//! A message's properties: `name \x01 value \x02`, again and again.
+
+/// Properties that the broker reads or sets.
+pub(crate) mod names {
+    pub(crate) const TAGS: &str = "TAGS";
+    pub(crate) const KEYS: &str = "KEYS";
+    pub(crate) const DELAY: &str = "DELAY";
+    pub(crate) const RETRY_TOPIC: &str = "RETRY_TOPIC";
+    pub(crate) const REAL_TOPIC: &str = "REAL_TOPIC";
+    pub(crate) const REAL_QUEUE: &str = "REAL_QID";
+    pub(crate) const TRANSACTION: &str = "TRAN_MSG";
+    pub(crate) const UNIQUE_KEY: &str = "UNIQ_KEY";
+    pub(crate) const ORIGIN_MESSAGE_ID: &str = "ORIGIN_MESSAGE_ID";
+    pub(crate) const DLQ_ORIGIN_TOPIC: &str = "DLQ_ORIGIN_TOPIC";
+    pub(crate) const DLQ_ORIGIN_MESSAGE_ID: &str = "DLQ_ORIGIN_MESSAGE_ID";
+}
+
+const NAME_END: char = '\x01';
+const VALUE_END: char = '\x02';
+
+/// Properties in the order in which they came.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Properties(Vec<(String, String)>);
+
+impl Properties {
+    /// Reads them; what has no name is passed over.
+    pub(crate) fn parse(text: &str) -> Self {
+        Self(pairs(text).map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+    }
+
+    /// One value out of the text, without reading it into memory. The last one of a name counts, as in Java's map.
+    pub(crate) fn find<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+        pairs(text).filter(|(found, _)| *found == name).last().map(|(_, value)| value)
+    }
+
+    /// A value.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().rev().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Sets a value.
+    pub(crate) fn set(&mut self, name: &str, value: impl Into<String>) {
+        self.remove(name);
+        self.0.push((name.to_owned(), value.into()));
+    }
+
+    /// Removes a value.
+    pub(crate) fn remove(&mut self, name: &str) {
+        self.0.retain(|(found, _)| found != name);
+    }
+
+    /// As they are stored and sent.
+    pub(crate) fn to_text(&self) -> String {
+        let bytes = self.0.iter().map(|(name, value)| name.len() + value.len() + 2).sum();
+        let mut text = String::with_capacity(bytes);
+        for (name, value) in &self.0 {
+            text.push_str(name);
+            text.push(NAME_END);
+            text.push_str(value);
+            text.push(VALUE_END);
+        }
+        text
+    }
+}
+
+fn pairs(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    text.split(VALUE_END).filter_map(|pair| pair.split_once(NAME_END))
+}

@@ -1,0 +1,79 @@
+//! Headers in RocketMQ's binary form.
+
+use bytes::{Buf as _, BufMut as _};
+
+use super::command::{Head, VERSION};
+use super::fields::Fields;
+use super::frame::FrameError;
+
+/// Java's number in `LanguageCode`.
+const LANGUAGE_JAVA: u8 = 0;
+/// More fields than any request has.
+const FIELDS_MAX: usize = 1024;
+
+fn bad(what: &str) -> FrameError {
+    FrameError::Header(format!("its {what} is cut short or no UTF-8"))
+}
+
+/// `length` bytes as text; checked against what there is before anything is copied.
+fn text(from: &mut &[u8], length: usize, what: &str) -> Result<String, FrameError> {
+    if from.len() < length {
+        return Err(bad(what));
+    }
+    let (head, rest) = from.split_at(length);
+    *from = rest;
+    std::str::from_utf8(head).map(str::to_owned).map_err(|_| bad(what))
+}
+
+pub(super) fn decode(bytes: &[u8]) -> Result<Head, FrameError> {
+    let mut from = bytes;
+    let from = &mut from;
+    if from.len() < 2 + 1 + 2 + 4 + 4 + 4 {
+        return Err(bad("fixed part"));
+    }
+    let code = i32::from(from.get_i16());
+    let (_language, _version) = (from.get_u8(), from.get_i16());
+    let (opaque, flag) = (from.get_i32(), from.get_i32());
+    let remark = match usize::try_from(from.get_i32()).map_err(|_| bad("remark"))? {
+        0 => None,
+        length => Some(text(from, length, "remark")?),
+    };
+    let mut fields = Fields::default();
+    let length = from.try_get_i32().map_err(|_| bad("length of fields"))?;
+    let length = usize::try_from(length).map_err(|_| bad("length of fields"))?;
+    let mut rest = from.get(..length).ok_or_else(|| bad("fields"))?;
+    while !rest.is_empty() {
+        let length = rest.try_get_i16().ok().and_then(|length| usize::try_from(length).ok());
+        let name = text(&mut rest, length.ok_or_else(|| bad("field's name"))?, "field's name")?;
+        let length = rest.try_get_i32().ok().and_then(|length| usize::try_from(length).ok());
+        let value = text(&mut rest, length.ok_or_else(|| bad("field's value"))?, "field's value")?;
+        fields.set(name, value);
+        if fields.len() > FIELDS_MAX {
+            return Err(FrameError::Header(format!("it has more than {FIELDS_MAX} fields")));
+        }
+    }
+    Ok(Head { code, opaque, flag, remark, fields })
+}
+
+pub(super) fn encode(head: &Head) -> Vec<u8> {
+    let mut out = Vec::with_capacity(256);
+    // Codes that need more bits are only between our own brokers, which write JSON.
+    out.put_i16(i16::try_from(head.code).unwrap_or(i16::MAX));
+    out.put_u8(LANGUAGE_JAVA);
+    out.put_i16(VERSION as i16);
+    out.put_i32(head.opaque);
+    out.put_i32(head.flag);
+    let remark = head.remark.as_deref().unwrap_or_default();
+    out.put_u32(remark.len() as u32);
+    out.put_slice(remark.as_bytes());
+    let mut fields = Vec::new();
+    for (name, value) in head.fields.iter().filter(|(name, _)| name.len() <= i16::MAX as usize) {
+        fields.put_u16(name.len() as u16);
+        fields.put_slice(name.as_bytes());
+        fields.put_u32(value.len() as u32);
+        fields.put_slice(value.as_bytes());
+    }
+    out.put_u32(fields.len() as u32);
+    out.put_slice(&fields);
+    out
+}

@@ -1,0 +1,52 @@
+//! Numbers of requests and of answers, as RocketMQ gives them.
+
+/// Requests.
+pub(crate) mod request {
+    pub(crate) const SEND_MESSAGE: i32 = 10;
+    pub(crate) const PULL_MESSAGE: i32 = 11;
+    pub(crate) const QUERY_MESSAGE: i32 = 12;
+    pub(crate) const QUERY_CONSUMER_OFFSET: i32 = 14;
+    pub(crate) const UPDATE_CONSUMER_OFFSET: i32 = 15;
+    pub(crate) const UPDATE_AND_CREATE_TOPIC: i32 = 17;
+    pub(crate) const SEARCH_OFFSET_BY_TIMESTAMP: i32 = 29;
+    pub(crate) const GET_MAX_OFFSET: i32 = 30;
+    pub(crate) const GET_MIN_OFFSET: i32 = 31;
+    pub(crate) const VIEW_MESSAGE_BY_ID: i32 = 33;
+    pub(crate) const HEART_BEAT: i32 = 34;
+    pub(crate) const UNREGISTER_CLIENT: i32 = 35;
+    pub(crate) const CONSUMER_SEND_MSG_BACK: i32 = 36;
+    pub(crate) const GET_CONSUMER_LIST_BY_GROUP: i32 = 38;
+    pub(crate) const NOTIFY_CONSUMER_IDS_CHANGED: i32 = 40;
+    pub(crate) const LOCK_BATCH_MQ: i32 = 41;
+    pub(crate) const UNLOCK_BATCH_MQ: i32 = 42;
+    pub(crate) const CHECK_CLIENT_CONFIG: i32 = 46;
+    pub(crate) const GET_ROUTEINFO_BY_TOPIC: i32 = 105;
+    pub(crate) const GET_BROKER_CLUSTER_INFO: i32 = 106;
+    pub(crate) const GET_ALL_TOPIC_LIST_FROM_NAMESERVER: i32 = 206;
+    pub(crate) const DELETE_TOPIC_IN_BROKER: i32 = 215;
+    pub(crate) const DELETE_TOPIC_IN_NAMESRV: i32 = 216;
+    pub(crate) const SEND_MESSAGE_V2: i32 = 310;
+    pub(crate) const SEND_BATCH_MESSAGE: i32 = 320;
+    pub(crate) const LITE_PULL_MESSAGE: i32 = 361;
+    /// Ours, between brokers: all that follows on this connection comes from the client whose address it names.
+    pub(crate) const RELAY: i32 = 0x514C_0001;
+}
+
+/// Answers.
+pub(crate) mod response {
+    pub(crate) const SUCCESS: i32 = 0;
+    pub(crate) const SYSTEM_ERROR: i32 = 1;
+    pub(crate) const REQUEST_CODE_NOT_SUPPORTED: i32 = 3;
+    pub(crate) const FLUSH_SLAVE_TIMEOUT: i32 = 12;
+    pub(crate) const MESSAGE_ILLEGAL: i32 = 13;
+    pub(crate) const SERVICE_NOT_AVAILABLE: i32 = 14;
+    pub(crate) const NO_PERMISSION: i32 = 16;
+    pub(crate) const TOPIC_NOT_EXIST: i32 = 17;
+    pub(crate) const PULL_NOT_FOUND: i32 = 19;
+    pub(crate) const PULL_RETRY_IMMEDIATELY: i32 = 20;
+    pub(crate) const PULL_OFFSET_MOVED: i32 = 21;
+    pub(crate) const QUERY_NOT_FOUND: i32 = 22;
+    pub(crate) const INVALID_PARAMETER: i32 = 29;
+    /// Ours, between brokers: this node does not lead the log, and has done nothing.
+    pub(crate) const NOT_LEADING: i32 = 0x514C_0002;
+}

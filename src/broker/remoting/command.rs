@@ -1,0 +1,154 @@
+//! A request or an answer: a header in one of two encodings, and a body.
+
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+
+use super::codes::response;
+use super::fields::Fields;
+use super::frame::FrameError;
+use super::{binary, json};
+
+/// What we say we are: above RocketMQ 4.1.0, or clients keep features to themselves.
+pub(super) const VERSION: i32 = 401;
+/// Largest header: properties of 32,767 bytes, each of them escaped, and much more.
+const HEADER_BYTES_MAX: usize = 1 << 20;
+
+const ANSWER: i32 = 1;
+const ONEWAY: i32 = 2;
+
+/// How a header is written. A frame says which.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Encoding {
+    /// JSON, the default of every client.
+    #[default]
+    Json,
+    /// RocketMQ's binary form.
+    Binary,
+}
+
+/// What either encoding holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Head {
+    pub(crate) code: i32,
+    pub(crate) opaque: i32,
+    pub(crate) flag: i32,
+    pub(crate) remark: Option<String>,
+    pub(crate) fields: Fields,
+}
+
+/// A request or an answer that came in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Command {
+    pub(crate) encoding: Encoding,
+    pub(crate) head: Head,
+    pub(crate) body: Bytes,
+}
+
+impl Command {
+    /// A request.
+    pub(crate) fn request(code: i32, opaque: i32, fields: Fields) -> Self {
+        let head = Head { code, opaque, fields, ..Head::default() };
+        Self { encoding: Encoding::Json, head, body: Bytes::new() }
+    }
+
+    /// The same without an answer.
+    pub(crate) fn oneway(mut self) -> Self {
+        self.head.flag |= ONEWAY;
+        self
+    }
+
+    /// Reads a frame (without its length word).
+    ///
+    /// # Errors
+    /// It is none.
+    pub(crate) fn decode(mut frame: Bytes) -> Result<Self, FrameError> {
+        let size = frame.len();
+        let mark = frame.try_get_u32().map_err(|_| FrameError::Length(size))?;
+        let (encoding, length) = (mark >> 24, (mark & 0xFF_FFFF) as usize);
+        let bad = FrameError::Mark { length, encoding, frame: size };
+        if length > frame.len() || length > HEADER_BYTES_MAX {
+            return Err(bad);
+        }
+        let header = frame.split_to(length);
+        let (encoding, head) = match encoding {
+            0 => (Encoding::Json, json::decode(&header)?),
+            1 => (Encoding::Binary, binary::decode(&header)?),
+            _ => return Err(bad),
+        };
+        Ok(Self { encoding, head, body: frame })
+    }
+
+    /// True if this answers a request of ours.
+    pub(crate) fn is_answer(&self) -> bool {
+        self.head.flag & ANSWER != 0
+    }
+
+    /// True if nobody waits for an answer.
+    pub(crate) fn is_oneway(&self) -> bool {
+        self.head.flag & ONEWAY != 0
+    }
+
+    /// As chunks to be written one after another, the length word first.
+    pub(crate) fn encode(self) -> Vec<Bytes> {
+        encode(&self.head, self.encoding, vec![self.body])
+    }
+}
+
+fn encode(head: &Head, encoding: Encoding, body: Vec<Bytes>) -> Vec<Bytes> {
+    let (mark, header) = match encoding {
+        Encoding::Json => (0, json::encode(head)),
+        Encoding::Binary => (1_u32 << 24, binary::encode(head)),
+    };
+    let body_bytes: usize = body.iter().map(Bytes::len).sum();
+    let mut start = BytesMut::with_capacity(8 + header.len());
+    start.put_u32((4 + header.len() + body_bytes) as u32);
+    start.put_u32(mark | header.len() as u32);
+    start.put_slice(&header);
+    let mut chunks = vec![start.freeze()];
+    chunks.extend(body.into_iter().filter(|chunk| !chunk.is_empty()));
+    chunks
+}
+
+/// An answer to be sent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Reply {
+    pub(crate) code: i32,
+    pub(crate) remark: Option<String>,
+    pub(crate) fields: Fields,
+    pub(crate) body: Vec<Bytes>,
+}
+
+impl Reply {
+    /// Done, with nothing to tell.
+    pub(crate) fn done() -> Self {
+        Self { code: response::SUCCESS, ..Self::default() }
+    }
+
+    /// A code and why.
+    pub(crate) fn refused(code: i32, remark: impl Into<String>) -> Self {
+        Self { code, remark: Some(remark.into()), ..Self::default() }
+    }
+
+    /// The same with a field.
+    pub(crate) fn with(mut self, name: &str, value: impl ToString) -> Self {
+        self.fields.set(name, value.to_string());
+        self
+    }
+
+    /// The same with a body.
+    pub(crate) fn with_body(mut self, body: impl Into<Bytes>) -> Self {
+        self.body = vec![body.into()];
+        self
+    }
+
+    /// As chunks that answer `request`, in its encoding.
+    pub(crate) fn encode(self, request: &Command) -> Vec<Bytes> {
+        let head = Head {
+            code: self.code,
+            opaque: request.head.opaque,
+            flag: ANSWER,
+            remark: self.remark,
+            fields: self.fields,
+        };
+        encode(&head, request.encoding, self.body)
+    }
+}

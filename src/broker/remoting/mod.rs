@@ -1,0 +1,14 @@
+//! The RocketMQ remoting protocol: frames, headers in JSON and in binary, codes.
+
+mod binary;
+pub(super) mod codes;
+mod command;
+mod fields;
+mod frame;
+mod json;
+#[cfg(test)]
+mod tests;
+
+pub(super) use command::{Command, Reply};
+pub(super) use fields::{FieldError, Fields};
+pub(super) use frame::{read_frame, write_frames};

@@ -1,0 +1,93 @@
+//! Follows who leads a log. A new leader says in the log where it serves clients; once that is applied, so is
+//! everything before it, and it begins to serve.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::log_broker::{LogBroker, Opened, Part};
+use crate::broker::state::{Change, Machines};
+use crate::error::AdminError;
+use crate::member::{Role, Status};
+use crate::node::Node;
+use crate::record::LogName;
+
+/// Pause before something is tried again that nothing tells us about.
+const PAUSE: Duration = Duration::from_millis(20);
+
+impl LogBroker {
+    /// Waits for the log, makes it if nobody has, and follows its leaders until it closes.
+    pub(super) async fn follow(self: Arc<Self>, node: Node, machines: Machines, name: LogName) {
+        let opened = loop {
+            let log = node.log(name.as_str());
+            if let Some((log, shared)) = log.zip(machines.shared(name.as_str())) {
+                break Opened { log, shared };
+            }
+            self.make_log(&node, &name).await;
+        };
+        let mut statuses = opened.log.watch_status();
+        let mut changed = opened.shared.changed.subscribe();
+        let opened = self.opened.get_or_init(|| opened);
+        let mut announced = None;
+        loop {
+            changed.mark_unchanged();
+            let status = statuses.current();
+            if status.role == Role::Leader && announced != Some(status.term) {
+                self.set_part(Part::Unknown);
+                if self.announce(&node).await {
+                    announced = Some(status.term);
+                    continue;
+                }
+            } else {
+                self.set_part(part(&status, opened));
+            }
+            tokio::select! {
+                status = statuses.changed() => if status.is_none() { break },
+                _ = changed.changed() => {}
+                () = tokio::time::sleep(PAUSE), if status.role == Role::Leader && announced != Some(status.term) => {}
+            }
+        }
+        self.set_part(Part::Unknown);
+    }
+
+    async fn make_log(&self, node: &Node, name: &LogName) {
+        if node.is_bootstrapped() && !node.logs().iter().any(|info| info.name == *name) {
+            match node.create_log(name).await {
+                Ok(_) | Err(AdminError::LogExists { .. }) => return,
+                Err(error) => tracing::debug!(log = %name, %error, "the log cannot be made yet"),
+            }
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+
+    async fn announce(&self, node: &Node) -> bool {
+        let lead = Change::Lead { node: node.member().id, addr: self.addr.to_string() };
+        match self.change(&lead).await {
+            Ok(_) => true,
+            Err(failure) => {
+                tracing::debug!(log = self.name, ?failure, "cannot lead yet");
+                false
+            }
+        }
+    }
+
+    fn set_part(&self, part: Part) {
+        let changed = self.part.send_if_modified(|held| {
+            let differs = *held != part;
+            *held = part;
+            differs
+        });
+        if changed && *self.part.borrow() != Part::Leads {
+            // Clients come to the new leader with their next heartbeat.
+            self.clients.forget_all();
+        }
+    }
+}
+
+fn part(status: &Status, opened: &Opened) -> Part {
+    let Some(leader) = &status.leader else { return Part::Unknown };
+    if leader.id == status.node_id {
+        return if status.role == Role::Leader { Part::Leads } else { Part::Unknown };
+    }
+    let state = opened.shared.state();
+    state.address(leader.id).map_or(Part::Unknown, |addr| Part::Follows(addr.to_owned()))
+}

@@ -1,0 +1,149 @@
+//! Who does what is asked: this node if it leads, else the leader.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
+
+use super::connection::Connection;
+use super::failure::Failure;
+use super::listener::Service;
+use super::log_broker::{LogBroker, Part};
+use super::metrics;
+use super::relay::RelayError;
+use crate::broker::remoting::codes::{request, response};
+use crate::broker::remoting::{Command, Reply};
+
+/// How long a request waits for a leader, within the three seconds that clients give theirs.
+const LEADER_TIMEOUT: Duration = Duration::from_millis(2500);
+/// How long a send does: its producer can try another broker in the time that is left.
+const LEADER_TIMEOUT_SEND: Duration = Duration::from_millis(1000);
+/// Pause before the leader is asked again.
+const PAUSE: Duration = Duration::from_millis(20);
+
+impl Service for LogBroker {
+    fn answer(
+        self: Arc<Self>,
+        connection: Arc<Connection>,
+        frame: Bytes,
+        command: Command,
+    ) -> BoxFuture<'static, Option<Vec<Bytes>>> {
+        Box::pin(async move {
+            if command.head.code == request::RELAY {
+                let client = command.head.fields.get("client").and_then(|addr| addr.parse().ok());
+                client.into_iter().for_each(|client| connection.set_relayed(client));
+                return None;
+            }
+            let answer = self.route(&connection, &frame, &command).await;
+            answer.filter(|_| !command.is_oneway())
+        })
+    }
+
+    fn closed(&self, connection: &Connection) {
+        self.clients.disconnected(connection.number);
+    }
+}
+
+/// True for requests that may store a message, so that it matters whether they were done.
+fn is_send(code: i32) -> bool {
+    matches!(
+        code,
+        request::SEND_MESSAGE
+            | request::SEND_MESSAGE_V2
+            | request::SEND_BATCH_MESSAGE
+            | request::CONSUMER_SEND_MSG_BACK
+    )
+}
+
+impl LogBroker {
+    async fn route(
+        self: &Arc<Self>,
+        connection: &Arc<Connection>,
+        frame: &Bytes,
+        command: &Command,
+    ) -> Option<Vec<Bytes>> {
+        let code = command.head.code;
+        let patience = if is_send(code) { LEADER_TIMEOUT_SEND } else { LEADER_TIMEOUT };
+        let deadline = Instant::now() + patience;
+        let mut parts = self.part.subscribe();
+        loop {
+            let part = parts.borrow_and_update().clone();
+            match part {
+                Part::Leads => match self.handle(connection, command).await {
+                    Ok(reply) => return Some(reply.encode(command)),
+                    Err(Failure::Moved) => {}
+                    Err(Failure::Unknown(detail)) if is_send(code) => {
+                        return Some(self.outcome_unknown(&detail).encode(command));
+                    }
+                    Err(failure) => return Some(failure.into_reply().encode(command)),
+                },
+                _ if connection.is_relayed() => {
+                    let remark = "this node does not lead";
+                    return Some(Reply::refused(response::NOT_LEADING, remark).encode(command));
+                }
+                Part::Follows(addr) => {
+                    match connection.relay.pass(connection, &addr, frame, command).await {
+                        Ok(answer) => return answer,
+                        Err(RelayError::Lost) if is_send(code) => {
+                            let reply = self.outcome_unknown("the leader went away");
+                            return Some(reply.encode(command));
+                        }
+                        Err(RelayError::NotDone | RelayError::Lost) => {}
+                    }
+                }
+                Part::Unknown => {}
+            }
+            if Instant::now() + PAUSE >= deadline {
+                return Some(Failure::Moved.into_reply().encode(command));
+            }
+            // A change is told; a leader that was not reached is asked again.
+            let _ = tokio::time::timeout(PAUSE, parts.changed()).await;
+        }
+    }
+
+    /// The message may have been stored or not. RocketMQ's word for it: appended, not known to be replicated.
+    fn outcome_unknown(&self, detail: &str) -> Reply {
+        Reply::refused(response::FLUSH_SLAVE_TIMEOUT, detail)
+            .with("msgId", crate::broker::record::offset_id(self.addr, 0))
+            .with("queueId", 0)
+            .with("queueOffset", 0)
+    }
+
+    /// Does what is asked, on the leader.
+    async fn handle(
+        self: &Arc<Self>,
+        connection: &Arc<Connection>,
+        command: &Command,
+    ) -> Result<Reply, Failure> {
+        metrics::requested(&self.name, command.head.code);
+        match command.head.code {
+            request::SEND_MESSAGE | request::SEND_MESSAGE_V2 | request::SEND_BATCH_MESSAGE => {
+                self.send(connection, command).await
+            }
+            request::PULL_MESSAGE | request::LITE_PULL_MESSAGE => self.pull(command).await,
+            request::HEART_BEAT => self.heartbeat(connection, command).await,
+            request::UNREGISTER_CLIENT => self.unregister(command),
+            request::GET_CONSUMER_LIST_BY_GROUP => self.consumer_list(command),
+            request::QUERY_CONSUMER_OFFSET => self.query_consumer_offset(command),
+            request::UPDATE_CONSUMER_OFFSET => self.update_consumer_offset(command).await,
+            request::GET_MAX_OFFSET => self.max_offset(command),
+            request::GET_MIN_OFFSET => self.min_offset(command),
+            request::SEARCH_OFFSET_BY_TIMESTAMP => self.search_offset(command).await,
+            request::LOCK_BATCH_MQ => self.lock_queues(command).await,
+            request::UNLOCK_BATCH_MQ => self.unlock_queues(command).await,
+            request::CHECK_CLIENT_CONFIG => Self::check_client_config(command),
+            request::CONSUMER_SEND_MSG_BACK => self.send_back(command).await,
+            request::VIEW_MESSAGE_BY_ID => self.view_by_id(command).await,
+            request::QUERY_MESSAGE => self.query_messages(command).await,
+            request::UPDATE_AND_CREATE_TOPIC => self.put_topic(command).await,
+            request::DELETE_TOPIC_IN_BROKER => self.delete_topic(command).await,
+            code => {
+                metrics::not_served(&self.name, code);
+                let remark = format!(" request type {code} not supported");
+                Err(Failure::refused(response::REQUEST_CODE_NOT_SUPPORTED, remark))
+            }
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Why a request was not done.
+
+use crate::broker::record::RecordError;
+use crate::broker::remoting::{FieldError, Reply, codes::response};
+use crate::broker::state::Refusal;
+use crate::error::{AppendError, Outcome, ReadError, with_sources};
+
+/// Why a request was not done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// Definitely not; the client is told this.
+    Refused { code: i32, remark: String },
+    /// Definitely not: another node leads.
+    Moved,
+    /// It may have been, or may yet be.
+    Unknown(String),
+}
+
+impl Failure {
+    pub(super) fn refused(code: i32, remark: impl Into<String>) -> Self {
+        Self::Refused { code, remark: remark.into() }
+    }
+
+    /// A topic that is not there, in RocketMQ's words.
+    pub(super) fn no_topic(topic: &str) -> Self {
+        Self::refused(
+            response::TOPIC_NOT_EXIST,
+            format!("topic[{topic}] not exist, apply first please!"),
+        )
+    }
+
+    /// What the client is told. `Moved` is dealt with before.
+    pub(super) fn into_reply(self) -> Reply {
+        match self {
+            Self::Refused { code, remark } => Reply::refused(code, remark),
+            Self::Moved => {
+                Reply::refused(response::SERVICE_NOT_AVAILABLE, "no leader is known; try again")
+            }
+            Self::Unknown(detail) => Reply::refused(response::SYSTEM_ERROR, detail),
+        }
+    }
+}
+
+impl From<FieldError> for Failure {
+    fn from(error: FieldError) -> Self {
+        Self::refused(response::SYSTEM_ERROR, error.to_string())
+    }
+}
+
+impl From<RecordError> for Failure {
+    fn from(error: RecordError) -> Self {
+        Self::refused(response::MESSAGE_ILLEGAL, error.to_string())
+    }
+}
+
+impl From<serde_json::Error> for Failure {
+    fn from(error: serde_json::Error) -> Self {
+        Self::refused(response::SYSTEM_ERROR, format!("the body cannot be read: {error}"))
+    }
+}
+
+impl From<AppendError> for Failure {
+    fn from(error: AppendError) -> Self {
+        match error {
+            AppendError::NotLeader { .. } | AppendError::Closed => Self::Moved,
+            AppendError::TooLarge { .. } => {
+                Self::refused(response::MESSAGE_ILLEGAL, error.to_string())
+            }
+            error if error.outcome() == Outcome::NotAppended => {
+                Self::refused(response::SERVICE_NOT_AVAILABLE, with_sources(&error))
+            }
+            error => Self::Unknown(with_sources(&error)),
+        }
+    }
+}
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::NotLeader { .. } | ReadError::Closed => Self::Moved,
+            error => Self::refused(response::SYSTEM_ERROR, with_sources(&error)),
+        }
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::NoTopic(topic) => Self::no_topic(&topic),
+            Refusal::NoQueue(topic, queue) => Self::refused(
+                response::INVALID_PARAMETER,
+                format!("queueId[{queue}] of topic[{topic}] is illegal"),
+            ),
+            Refusal::Delivered => Self::refused(response::SYSTEM_ERROR, "delivered before"),
+            Refusal::NotUnderstood(detail) => Self::refused(response::SYSTEM_ERROR, detail),
+            Refusal::Full(detail) => Self::refused(response::SERVICE_NOT_AVAILABLE, detail),
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Takes connections.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use super::connection::{self, Connection};
+use crate::broker::remoting::Command;
+
+/// Pause after a connection could not be taken, as when there are too many open files.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a listener serves.
+pub(super) trait Service: Send + Sync + 'static {
+    /// The answer to a request, ready to be written; none if there is nothing to say. What is done before the
+    /// first wait is done in the order in which requests came.
+    fn answer(
+        self: Arc<Self>,
+        connection: Arc<Connection>,
+        frame: Bytes,
+        command: Command,
+    ) -> BoxFuture<'static, Option<Vec<Bytes>>>;
+
+    /// The connection has ended.
+    fn closed(&self, connection: &Connection);
+}
+
+/// Serves connections until told to stop. Then they end.
+pub(super) async fn listen(
+    listener: TcpListener,
+    service: Arc<dyn Service>,
+    connections_max: usize,
+    mut stopping: watch::Receiver<bool>,
+) {
+    static NUMBERS: AtomicU64 = AtomicU64::new(1);
+    let places = Arc::new(Semaphore::new(connections_max));
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stopping.wait_for(|stopping| *stopping) => return,
+        };
+        while connections.try_join_next().is_some() {}
+        let (stream, remote): (_, SocketAddr) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot take a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            tracing::warn!(%remote, connections_max, "too many connections; refusing one");
+            continue;
+        };
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        let service = Arc::clone(&service);
+        connections.spawn(async move {
+            connection::serve(stream, remote, number, service).await;
+            drop(place);
+        });
+    }
+}

@@ -1,0 +1,119 @@
+//! One log's broker on one node.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use super::clients::Clients;
+use super::consume_offsets::ConsumeOffsets;
+use super::failure::Failure;
+use super::routes::Brokers;
+use super::settings::BrokerConfig;
+use crate::broker::state::{Answer, Change, Shared, change};
+use crate::node::CommitLog;
+
+/// The node's part in the log, as far as clients are concerned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Part {
+    /// No leader is known.
+    Unknown,
+    /// This node leads, and has applied everything that was committed before it did.
+    Leads,
+    /// The leader serves clients at this address.
+    Follows(String),
+}
+
+/// The log and its state, once the node has it.
+pub(super) struct Opened {
+    pub(super) log: CommitLog,
+    pub(super) shared: Arc<Shared>,
+}
+
+/// One log's broker on one node.
+pub(super) struct LogBroker {
+    /// The log's name, and the broker's.
+    pub(super) name: String,
+    /// Where clients are told to come.
+    pub(super) addr: SocketAddr,
+    pub(super) config: Arc<BrokerConfig>,
+    pub(super) brokers: Weak<Brokers>,
+    pub(super) opened: OnceLock<Opened>,
+    pub(super) part: watch::Sender<Part>,
+    pub(super) clients: Clients,
+    pub(super) consumed: ConsumeOffsets,
+    last_stored_ms: AtomicI64,
+}
+
+/// Milliseconds since 1970.
+pub(super) fn now_ms() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
+}
+
+impl LogBroker {
+    pub(super) fn new(
+        name: String,
+        addr: SocketAddr,
+        config: Arc<BrokerConfig>,
+        brokers: Weak<Brokers>,
+    ) -> Self {
+        Self {
+            name,
+            addr,
+            config,
+            brokers,
+            opened: OnceLock::new(),
+            part: watch::Sender::new(Part::Unknown),
+            clients: Clients::default(),
+            consumed: ConsumeOffsets::default(),
+            last_stored_ms: AtomicI64::new(0),
+        }
+    }
+
+    /// The log and its state.
+    ///
+    /// # Errors
+    /// The node does not have it yet.
+    pub(super) fn opened(&self) -> Result<&Opened, Failure> {
+        self.opened.get().ok_or(Failure::Moved)
+    }
+
+    /// The state.
+    ///
+    /// # Errors
+    /// The node does not have it yet.
+    pub(super) fn shared(&self) -> Result<&Arc<Shared>, Failure> {
+        self.opened().map(|opened| &opened.shared)
+    }
+
+    /// Appends a record and waits until it is applied here.
+    ///
+    /// # Errors
+    /// It was not appended, or it is not known whether it was, or applying it was refused.
+    pub(super) async fn propose(&self, payload: Bytes) -> Result<Answer, Failure> {
+        let applied = self.opened()?.log.propose(payload).await?;
+        match Answer::decode(&applied.response) {
+            Answer::Refused(refusal) => Err(refusal.into()),
+            answer => Ok(answer),
+        }
+    }
+
+    /// Appends a change of the state and waits until it is applied here.
+    ///
+    /// # Errors
+    /// As `propose`.
+    pub(super) async fn change(&self, what: &Change) -> Result<Answer, Failure> {
+        self.propose(change(what)).await
+    }
+
+    /// A time of storing: never before one that was given earlier, by this leader or the last.
+    pub(super) fn stored_ms(&self) -> i64 {
+        let applied = self.shared().map_or(0, |shared| shared.state().stored_ms());
+        let now = now_ms().max(applied);
+        self.last_stored_ms.fetch_max(now, Ordering::AcqRel).max(now)
+    }
+}

@@ -1,0 +1,29 @@
+//! Connections, and what is done for them.
+
+mod announce;
+mod clients;
+mod connection;
+mod consume_offsets;
+mod delay;
+mod dispatch;
+mod failure;
+mod housekeeping;
+mod listener;
+mod locks;
+mod log_broker;
+mod metrics;
+mod names;
+mod offsets;
+mod open;
+mod pull;
+mod query;
+mod read;
+mod relay;
+mod routes;
+mod send;
+mod send_back;
+mod settings;
+mod topics;
+
+pub use open::Broker;
+pub use settings::BrokerConfig;

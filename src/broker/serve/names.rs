@@ -1,0 +1,91 @@
+//! Names of topics and groups, and those that are RocketMQ's own.
+
+use super::failure::Failure;
+use crate::broker::remoting::codes::response;
+use crate::broker::state::DELAY_TOPIC;
+
+/// What clients ask for when they want a topic to be made.
+pub(super) const AUTO_CREATE_TOPIC: &str = "TBW102";
+const RETRY_PREFIX: &str = "%RETRY%";
+const DEAD_PREFIX: &str = "%DLQ%";
+/// Where clients send traces.
+const TRACE_TOPIC: &str = "RMQ_SYS_TRACE_TOPIC";
+/// Longest name, in bytes.
+const NAME_BYTES_MAX: usize = 127;
+/// Longest name of a group.
+const GROUP_BYTES_MAX: usize = 255;
+
+/// The topic that a group's failed messages go to for another attempt.
+pub(super) fn retry_topic(group: &str) -> String {
+    format!("{RETRY_PREFIX}{group}")
+}
+
+/// The topic that a group's messages end in.
+pub(super) fn dead_topic(group: &str) -> String {
+    format!("{DEAD_PREFIX}{group}")
+}
+
+/// The group whose retry topic this is.
+pub(super) fn group_of_retry(topic: &str) -> Option<&str> {
+    topic.strip_prefix(RETRY_PREFIX)
+}
+
+/// True for topics that are there as soon as somebody needs them.
+pub(super) fn is_made_on_demand(topic: &str) -> bool {
+    topic.starts_with(RETRY_PREFIX) || topic.starts_with(DEAD_PREFIX) || topic == TRACE_TOPIC
+}
+
+fn is_plain(name: &str) -> bool {
+    name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"%|_-".contains(&byte))
+}
+
+/// Checks a topic's name.
+///
+/// # Errors
+/// RocketMQ's code, and the reason.
+pub(super) fn check_topic(topic: &str) -> Result<(), Failure> {
+    let illegal = |why: &str| Failure::refused(response::INVALID_PARAMETER, why.to_owned());
+    if topic.trim().is_empty() {
+        return Err(illegal("The specified topic is blank."));
+    }
+    // A retry topic is as long as its group's name allows.
+    let longest = if is_made_on_demand(topic) { GROUP_BYTES_MAX } else { NAME_BYTES_MAX };
+    if topic.len() > longest {
+        return Err(illegal("The specified topic is longer than topic max length."));
+    }
+    if !is_plain(topic) {
+        let why = format!(
+            "The specified topic[{topic}] contains illegal characters, allowing only ^[%|a-zA-Z0-9_-]+$"
+        );
+        return Err(illegal(&why));
+    }
+    Ok(())
+}
+
+/// Checks the name of a group of producers or consumers.
+///
+/// # Errors
+/// As `check_topic`.
+pub(super) fn check_group(group: &str) -> Result<(), Failure> {
+    let fits = !group.is_empty() && group.len() <= GROUP_BYTES_MAX && is_plain(group);
+    if fits {
+        return Ok(());
+    }
+    let remark =
+        format!("the specified group[{group}] is empty, too long or has illegal characters");
+    Err(Failure::refused(response::INVALID_PARAMETER, remark))
+}
+
+/// True for topics that clients may not send to.
+pub(super) fn is_reserved(topic: &str) -> bool {
+    let reserved = [
+        DELAY_TOPIC,
+        AUTO_CREATE_TOPIC,
+        "RMQ_SYS_TRANS_HALF_TOPIC",
+        "RMQ_SYS_TRANS_OP_HALF_TOPIC",
+        "TRANS_CHECK_MAX_TIME_TOPIC",
+        "SELF_TEST_TOPIC",
+        "OFFSET_MOVED_EVENT",
+    ];
+    reserved.contains(&topic)
+}

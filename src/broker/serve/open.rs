@@ -1,0 +1,107 @@
+//! Opening a node's broker.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::listener::listen;
+use super::log_broker::LogBroker;
+use super::routes::Brokers;
+use super::settings::BrokerConfig;
+use crate::broker::LOG_PREFIX;
+use crate::broker::state::Machines;
+use crate::node::Node;
+use crate::record::LogName;
+
+/// A node's broker. Dropping it ends its connections.
+#[derive(Debug)]
+pub struct Broker {
+    name_server: Option<SocketAddr>,
+    addrs: Vec<SocketAddr>,
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+}
+
+impl Broker {
+    /// Serves clients. The node must have been opened with the state machines of `machines`; logs that the cluster does
+    /// not have yet are made as soon as it is founded.
+    ///
+    /// # Errors
+    /// An address cannot be listened on, or there are none.
+    pub async fn open(node: Node, machines: Machines, config: BrokerConfig) -> io::Result<Self> {
+        if config.listen.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "no address to listen on"));
+        }
+        let config = Arc::new(config);
+        let mut listeners = Vec::new();
+        for addr in &config.listen {
+            listeners.push(TcpListener::bind(addr).await?);
+        }
+        let name_server = match config.name_server_listen.as_str() {
+            "" => None,
+            addr => Some(TcpListener::bind(addr).await?),
+        };
+        let brokers = Arc::new(Brokers::new(Arc::clone(&config)));
+        let (stop, stopping) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        let mut logs = Vec::new();
+        let mut addrs = Vec::new();
+        for (number, listener) in listeners.into_iter().enumerate() {
+            let name = format!("{LOG_PREFIX}{number}");
+            let log_name = LogName::new(name.as_str());
+            let log_name = log_name.map_err(|error| io::Error::other(error.to_string()))?;
+            let addr = advertised(listener.local_addr()?, config.advertise);
+            let weak = Arc::downgrade(&brokers);
+            let broker = Arc::new(LogBroker::new(name, addr, Arc::clone(&config), weak));
+            tasks.spawn(Arc::clone(&broker).follow(node.clone(), machines.clone(), log_name));
+            tasks.spawn(Arc::clone(&broker).keep_house(number));
+            tasks.spawn(Arc::clone(&broker).write_offsets());
+            tasks.spawn(Arc::clone(&broker).deliver_delayed());
+            let service = Arc::clone(&broker);
+            tasks.spawn(listen(listener, service, config.connections_max, stopping.clone()));
+            addrs.push(addr);
+            logs.push(broker);
+        }
+        brokers.set_logs(logs);
+        let mut name_server_addr = None;
+        if let Some(listener) = name_server {
+            name_server_addr = Some(listener.local_addr()?);
+            let service = Arc::clone(&brokers);
+            tasks.spawn(listen(listener, service, config.connections_max, stopping));
+        }
+        Ok(Self { name_server: name_server_addr, addrs, stop, tasks })
+    }
+
+    /// Where the name server listens.
+    pub fn name_server(&self) -> Option<SocketAddr> {
+        self.name_server
+    }
+
+    /// Where clients are told to come, for each log.
+    pub fn addrs(&self) -> &[SocketAddr] {
+        &self.addrs
+    }
+
+    /// Ends all connections. Shut the node down first: what is under way is finished then.
+    pub async fn shutdown(mut self) {
+        let _ = self.stop.send(true);
+        self.tasks.shutdown().await;
+    }
+}
+
+/// What clients are told. A listener on all addresses is told as loopback unless the configuration says otherwise.
+fn advertised(listen: SocketAddr, advertise: Option<IpAddr>) -> SocketAddr {
+    let ip = match advertise {
+        Some(ip) => ip,
+        None if listen.ip().is_unspecified() => {
+            tracing::warn!(%listen, "clients are told to come to loopback; set an address to advertise");
+            Ipv4Addr::LOCALHOST.into()
+        }
+        None => listen.ip(),
+    };
+    SocketAddr::new(ip, listen.port())
+}

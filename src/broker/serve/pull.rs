@@ -1,0 +1,179 @@
+//! Pulls: what is there at once, or as soon as something comes.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::clients::tags_of;
+use super::failure::Failure;
+use super::log_broker::{LogBroker, Part};
+use crate::broker::remoting::codes::response;
+use crate::broker::remoting::{Command, Reply};
+use crate::broker::state::{Entry, Queue};
+
+const COMMIT_OFFSET: i32 = 1;
+const SUSPEND: i32 = 2;
+const SUBSCRIPTION: i32 = 4;
+
+/// Bytes of messages in one answer, as in RocketMQ; one message may be larger.
+const BYTES_MAX: usize = 256 << 10;
+/// Messages in one answer.
+const MESSAGES_MAX: i32 = 1024;
+/// Entries that are looked at for one answer when few of them are wanted.
+const LOOKED_AT_MAX: usize = 16_384;
+/// Longest wait that a client can ask for.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// What a client asks for.
+struct Pull {
+    group: String,
+    topic: String,
+    queue: u32,
+    from: u64,
+    count: usize,
+    wait: Duration,
+    tags: BTreeSet<i32>,
+}
+
+/// What a look at the queue found.
+struct Found {
+    min: u64,
+    max: u64,
+    /// Where to go on, if none of what was looked at is wanted.
+    next: u64,
+    entries: Vec<Entry>,
+}
+
+fn look(queue: &Queue, pull: &Pull, from: u64) -> Found {
+    let mut found = Found { min: queue.min(), max: queue.max(), next: from, entries: Vec::new() };
+    for entry in queue.from(from).take(LOOKED_AT_MAX) {
+        if found.entries.len() == pull.count {
+            break;
+        }
+        found.next = entry.offset + 1;
+        if pull.tags.is_empty() || pull.tags.contains(&entry.tags) {
+            found.entries.push(entry);
+        }
+    }
+    found
+}
+
+/// All four fields are in every answer, or clients fail.
+fn reply(code: i32, found: &Found, next: u64) -> Reply {
+    Reply { code, ..Reply::default() }
+        .with("suggestWhichBrokerId", 0)
+        .with("nextBeginOffset", next)
+        .with("minOffset", found.min)
+        .with("maxOffset", found.max)
+}
+
+impl LogBroker {
+    fn read_pull(&self, command: &Command) -> Result<Pull, Failure> {
+        let fields = &command.head.fields;
+        let (group, topic) = (fields.text("consumerGroup")?, fields.text("topic")?);
+        let (queue, flags) = (fields.int("queueId")?, fields.int("sysFlag")?);
+        let illegal = |what: &str, value: i64| {
+            Failure::refused(response::INVALID_PARAMETER, format!("{what}[{value}] is illegal"))
+        };
+        let queue = u32::try_from(queue).map_err(|_| illegal("queueId", queue.into()))?;
+        self.check_readable(topic, queue)?;
+        let from = fields.number("queueOffset")?;
+        let version = fields.number_or("subVersion", 0)?;
+        // A pull is served with the subscription that it carries; else with the one that its client's heartbeat
+        // had, if that is the same; else with everything, since clients look at the tags again.
+        let carried = fields.get("subscription").filter(|_| flags & SUBSCRIPTION != 0);
+        let tags = match carried {
+            Some(expression) if fields.get("expressionType").is_none_or(|kind| kind == "TAG") => {
+                tags_of(expression)
+            }
+            Some(_) => {
+                return Err(Failure::refused(
+                    response::SYSTEM_ERROR,
+                    "only tags can be filtered by",
+                ));
+            }
+            None => {
+                let held = self.clients.subscription(group, topic);
+                held.filter(|held| held.version == version)
+                    .map(|held| held.tags)
+                    .unwrap_or_default()
+            }
+        };
+        if flags & COMMIT_OFFSET != 0
+            && let Ok(offset) = u64::try_from(fields.number_or("commitOffset", -1)?)
+        {
+            self.note_offset(group, topic, queue, offset);
+        }
+        let wait = u64::try_from(fields.number_or("suspendTimeoutMillis", 0)?).unwrap_or(0);
+        let wait = if flags & SUSPEND != 0 { Duration::from_millis(wait) } else { Duration::ZERO };
+        Ok(Pull {
+            group: group.to_owned(),
+            topic: topic.to_owned(),
+            queue,
+            from: u64::try_from(from).unwrap_or(0),
+            count: usize::try_from(fields.int("maxMsgNums")?.clamp(1, MESSAGES_MAX)).unwrap_or(1),
+            wait: wait.min(WAIT_MAX),
+            tags,
+        })
+    }
+
+    pub(super) async fn pull(&self, command: &Command) -> Result<Reply, Failure> {
+        let pull = self.read_pull(command)?;
+        let shared = self.shared()?;
+        let deadline = Instant::now() + pull.wait;
+        let arrivals = shared.arrivals.wait_for(&pull.topic, pull.queue);
+        let mut parts = self.part.subscribe();
+        let mut from = pull.from;
+        loop {
+            let mut arrival = std::pin::pin!(arrivals.notified());
+            // Registered before the look, or what comes in between would be missed.
+            arrival.as_mut().enable();
+            let found = {
+                let state = shared.state();
+                match state.queue(&pull.topic, pull.queue) {
+                    Some(queue) => look(queue, &pull, from),
+                    None => look(&Queue::default(), &pull, from),
+                }
+            };
+            if from < found.min {
+                return Ok(reply(response::PULL_OFFSET_MOVED, &found, found.min));
+            }
+            if from > found.max {
+                return Ok(reply(response::PULL_OFFSET_MOVED, &found, found.max));
+            }
+            if !found.entries.is_empty() {
+                return self.found(&found).await;
+            }
+            from = found.next;
+            if from < found.max {
+                // More to look at, but not at the cost of others.
+                tokio::task::yield_now().await;
+                continue;
+            }
+            let moved = parts.wait_for(|part| *part != Part::Leads);
+            tokio::select! {
+                () = arrival => {}
+                _ = moved => return Err(Failure::Moved),
+                () = tokio::time::sleep_until(deadline) => {
+                    let skipped = from > pull.from;
+                    let code = if skipped { response::PULL_RETRY_IMMEDIATELY } else { response::PULL_NOT_FOUND };
+                    tracing::trace!(group = pull.group, topic = pull.topic, "a pull found nothing");
+                    return Ok(reply(code, &found, from));
+                }
+            }
+        }
+    }
+
+    async fn found(&self, found: &Found) -> Result<Reply, Failure> {
+        let (chunks, done): (Vec<Bytes>, usize) = self.chunks(&found.entries, BYTES_MAX).await?;
+        let next = found.entries.get(done).map_or(found.next, |left| left.offset);
+        if chunks.is_empty() {
+            return Ok(reply(response::PULL_RETRY_IMMEDIATELY, found, next));
+        }
+        let mut reply = reply(response::SUCCESS, found, next);
+        reply.body = chunks;
+        Ok(reply)
+    }
+}

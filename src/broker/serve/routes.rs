@@ -1,0 +1,144 @@
+//! The name server: which brokers have a topic, and where they are.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use serde_json::{Value, json};
+
+use super::connection::Connection;
+use super::listener::Service;
+use super::log_broker::{LogBroker, Part};
+use super::names::{AUTO_CREATE_TOPIC, check_topic, is_made_on_demand};
+use super::settings::BrokerConfig;
+use crate::broker::remoting::codes::{request, response};
+use crate::broker::remoting::{Command, Reply};
+use crate::broker::state::TopicConfig;
+
+/// All logs' brokers on this node.
+pub(super) struct Brokers {
+    config: Arc<BrokerConfig>,
+    logs: OnceLock<Vec<Arc<LogBroker>>>,
+}
+
+impl Service for Brokers {
+    fn answer(
+        self: Arc<Self>,
+        _connection: Arc<Connection>,
+        _frame: Bytes,
+        command: Command,
+    ) -> BoxFuture<'static, Option<Vec<Bytes>>> {
+        Box::pin(async move {
+            let reply = self.reply(&command);
+            (!command.is_oneway()).then(|| reply.encode(&command))
+        })
+    }
+
+    fn closed(&self, _connection: &Connection) {}
+}
+
+impl Brokers {
+    pub(super) fn new(config: Arc<BrokerConfig>) -> Self {
+        Self { config, logs: OnceLock::new() }
+    }
+
+    /// Says which logs there are; once.
+    pub(super) fn set_logs(&self, logs: Vec<Arc<LogBroker>>) {
+        // They are set where they are made, before anybody asks.
+        let _ = self.logs.set(logs);
+    }
+
+    pub(super) fn logs(&self) -> &[Arc<LogBroker>] {
+        self.logs.get().map_or(&[], Vec::as_slice)
+    }
+
+    fn reply(&self, command: &Command) -> Reply {
+        match command.head.code {
+            request::GET_ROUTEINFO_BY_TOPIC => match command.head.fields.text("topic") {
+                Ok(topic) => self.route(topic),
+                Err(error) => Reply::refused(response::SYSTEM_ERROR, error.to_string()),
+            },
+            request::GET_BROKER_CLUSTER_INFO => self.cluster_info(),
+            request::GET_ALL_TOPIC_LIST_FROM_NAMESERVER => self.topic_list(),
+            // Deleted from the brokers, it is gone from here.
+            request::DELETE_TOPIC_IN_NAMESRV => Reply::done(),
+            code => {
+                let remark = format!(" request type {code} not supported");
+                Reply::refused(response::REQUEST_CODE_NOT_SUPPORTED, remark)
+            }
+        }
+    }
+
+    fn route(&self, topic: &str) -> Reply {
+        let known = self.logs().first().and_then(|broker| broker.topic_config(topic));
+        let config = match known {
+            Some(config) => Some(config),
+            None if topic == AUTO_CREATE_TOPIC && self.config.auto_create_topics => {
+                Some(TopicConfig::with_queues(self.config.default_queues))
+            }
+            // The retry topic of a group is there before its first message, so that its consumers need not ask again.
+            None if is_made_on_demand(topic) && check_topic(topic).is_ok() => {
+                Some(TopicConfig::with_queues(1))
+            }
+            None => None,
+        };
+        let Some(config) = config else {
+            let remark = format!("No topic route info in name server for the topic: {topic}");
+            return Reply::refused(response::TOPIC_NOT_EXIST, remark);
+        };
+        let queues = self.logs().iter().map(|broker| {
+            let config = broker.topic_config(topic).unwrap_or(config);
+            json!({
+                "brokerName": broker.name,
+                "perm": config.perm,
+                "readQueueNums": config.read_queues,
+                "topicSysFlag": 0,
+                "writeQueueNums": config.write_queues,
+            })
+        });
+        let brokers: Vec<Value> =
+            self.logs().iter().map(|broker| self.broker_data(broker)).collect();
+        let body = json!({
+            "brokerDatas": brokers,
+            "filterServerTable": {},
+            "queueDatas": queues.collect::<Vec<Value>>(),
+        });
+        Reply::done().with_body(body.to_string())
+    }
+
+    fn broker_data(&self, broker: &LogBroker) -> Value {
+        json!({
+            "brokerAddrs": { "0": broker.leader_addr() },
+            "brokerName": broker.name,
+            "cluster": self.config.cluster,
+        })
+    }
+
+    fn cluster_info(&self) -> Reply {
+        let table = self.logs().iter().map(|b| (b.name.clone(), self.broker_data(b)));
+        let names: Vec<_> = self.logs().iter().map(|broker| broker.name.as_str()).collect();
+        let body = json!({
+            "brokerAddrTable": table.collect::<serde_json::Map<_, _>>(),
+            "clusterAddrTable": { self.config.cluster.as_str(): names },
+        });
+        Reply::done().with_body(body.to_string())
+    }
+
+    fn topic_list(&self) -> Reply {
+        let mut topics = std::collections::BTreeSet::new();
+        for shared in self.logs().iter().filter_map(|broker| broker.shared().ok()) {
+            topics.extend(shared.state().topics().map(|(name, _)| name.to_owned()));
+        }
+        Reply::done().with_body(json!({ "topicList": topics }).to_string())
+    }
+}
+
+impl LogBroker {
+    /// Where clients do best to go: to the leader; to this node, which passes requests on, while none is known.
+    fn leader_addr(&self) -> String {
+        match &*self.part.borrow() {
+            Part::Follows(addr) => addr.clone(),
+            Part::Leads | Part::Unknown => self.addr.to_string(),
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! Sends: single messages and batches. The answer comes when the message is committed and has its place.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use bytes::Bytes;
+
+use super::connection::Connection;
+use super::failure::Failure;
+use super::log_broker::LogBroker;
+use super::names::{AUTO_CREATE_TOPIC, check_topic, dead_topic, group_of_retry, is_reserved};
+use crate::broker::record::{Message, Properties, names, offset_id, split_batch, unique_id};
+use crate::broker::remoting::codes::{request, response};
+use crate::broker::remoting::{Command, Reply};
+use crate::broker::state::{Answer, DELAY_TOPIC, LEVELS, PARTS_MAX, Placed, TopicConfig, messages};
+
+/// Most bytes of properties: their length is a signed 16-bit number.
+const PROPERTIES_BYTES_MAX: usize = i16::MAX as usize;
+/// Attempts that a group's consumers make with one message unless they say otherwise.
+pub(super) const RECONSUME_MAX: i32 = 16;
+/// Bits of the system flag that say prepared, committed or rolled back.
+const TRANSACTION_BITS: i32 = 0xC;
+
+/// The fields of a send, by their long names and by the short ones of the second version.
+#[derive(Debug)]
+struct Header<'a> {
+    topic: &'a str,
+    default_topic: &'a str,
+    default_queues: i32,
+    queue: i32,
+    system_flag: i32,
+    born_ms: i64,
+    flag: i32,
+    properties: &'a str,
+    reconsumed: i32,
+    reconsume_max: i32,
+    batch: bool,
+}
+
+impl<'a> Header<'a> {
+    fn read(command: &'a Command) -> Result<Self, Failure> {
+        let fields = &command.head.fields;
+        let short = command.head.code != request::SEND_MESSAGE;
+        let name = |short_name: &'static str, long: &'static str| {
+            if short && fields.get(short_name).is_some() { short_name } else { long }
+        };
+        Ok(Self {
+            topic: fields.text(name("b", "topic"))?,
+            default_topic: fields.get(name("c", "defaultTopic")).unwrap_or_default(),
+            default_queues: fields.int_or(name("d", "defaultTopicQueueNums"), 4)?,
+            queue: fields.int(name("e", "queueId"))?,
+            system_flag: fields.int_or(name("f", "sysFlag"), 0)?,
+            born_ms: fields.number_or(name("g", "bornTimestamp"), 0)?,
+            flag: fields.int_or(name("h", "flag"), 0)?,
+            properties: fields.get(name("i", "properties")).unwrap_or_default(),
+            reconsumed: fields.int_or(name("j", "reconsumeTimes"), 0)?,
+            reconsume_max: fields.int_or(name("l", "maxReconsumeTimes"), RECONSUME_MAX)?,
+            batch: command.head.code == request::SEND_BATCH_MESSAGE
+                || fields.flag(name("m", "batch")),
+        })
+    }
+}
+
+fn illegal(remark: impl Into<String>) -> Failure {
+    Failure::refused(response::MESSAGE_ILLEGAL, remark)
+}
+
+impl LogBroker {
+    pub(super) async fn send(
+        &self,
+        connection: &Arc<Connection>,
+        command: &Command,
+    ) -> Result<Reply, Failure> {
+        let header = Header::read(command)?;
+        self.check(&header, &command.body)?;
+        let mut topic = header.topic.to_owned();
+        // A consumer that could not hand a message back sends it to the retry topic itself.
+        if let Some(group) = group_of_retry(header.topic)
+            && header.reconsumed > header.reconsume_max
+        {
+            topic = dead_topic(group);
+        }
+        let config = self.topic_for_send(&topic, &header).await?;
+        let queue = self.choose_queue(&topic, config, header.queue)?;
+        let client = connection.client();
+        let mut batch = Vec::new();
+        if header.batch {
+            for part in split_batch(command.body.clone(), PARTS_MAX)? {
+                check_properties(&part.properties)?;
+                let properties = Properties::parse(&part.properties);
+                if is_delayed(&properties) {
+                    return Err(illegal("a batch cannot hold delayed messages"));
+                }
+                batch.push(
+                    self.fill(&header, &topic, queue, part.flag, part.body, properties, client),
+                );
+            }
+            if batch.is_empty() {
+                return Err(illegal("the batch is empty"));
+            }
+        } else {
+            let properties = Properties::parse(header.properties);
+            let body = command.body.clone();
+            batch.push(self.fill(&header, &topic, queue, header.flag, body, properties, client));
+        }
+        batch.iter_mut().for_each(delay);
+        // What comes again on a retry topic keeps its key.
+        let once = self.config.suppress_duplicates
+            && !header.batch
+            && group_of_retry(header.topic).is_none();
+        self.store(batch, once).await
+    }
+
+    fn check(&self, header: &Header<'_>, body: &Bytes) -> Result<(), Failure> {
+        check_topic(header.topic)?;
+        if is_reserved(header.topic) {
+            let remark = format!("Sending message to topic[{}] is forbidden.", header.topic);
+            return Err(Failure::refused(response::NO_PERMISSION, remark));
+        }
+        if body.len() > self.config.message_bytes_max {
+            let (size, limit) = (body.len(), self.config.message_bytes_max);
+            return Err(illegal(format!(
+                "msg body size {size} is not legal, the limit is {limit}"
+            )));
+        }
+        check_properties(header.properties)?;
+        if header.batch && header.topic.starts_with("%RETRY%") {
+            return Err(illegal("batch request does not support retry group"));
+        }
+        let transaction = Properties::find(header.properties, names::TRANSACTION);
+        if transaction.is_some_and(|value| value.eq_ignore_ascii_case("true")) {
+            let remark = "the broker does not serve transaction messages yet";
+            return Err(Failure::refused(response::NO_PERMISSION, remark));
+        }
+        Ok(())
+    }
+
+    /// The topic's settings; it is made if it may be.
+    async fn topic_for_send(
+        &self,
+        topic: &str,
+        header: &Header<'_>,
+    ) -> Result<TopicConfig, Failure> {
+        if let Some(config) = self.shared()?.state().topic(topic).map(|topic| topic.config) {
+            return Ok(config);
+        }
+        let template = match header.default_topic {
+            AUTO_CREATE_TOPIC if self.config.auto_create_topics => Some(self.config.default_queues),
+            _ => None,
+        };
+        let wanted = u32::try_from(header.default_queues).unwrap_or(1).max(1);
+        let made = template.map(|queues| TopicConfig::with_queues(wanted.min(queues)));
+        self.ensure_topic(topic, made).await
+    }
+
+    fn choose_queue(&self, topic: &str, config: TopicConfig, queue: i32) -> Result<u32, Failure> {
+        static TURN: AtomicU32 = AtomicU32::new(0);
+        if config.perm & 2 == 0 {
+            let remark = format!("the broker[{}] sending message is forbidden", self.name);
+            return Err(Failure::refused(response::NO_PERMISSION, remark));
+        }
+        match u32::try_from(queue) {
+            Ok(queue) if queue < config.queues() => Ok(queue),
+            Ok(_) if group_of_retry(topic).is_some() || topic.starts_with("%DLQ%") => Ok(0),
+            Ok(_) => {
+                let remark = format!(
+                    "request queueId[{queue}] is illegal, topic[{topic}] has {}",
+                    config.queues()
+                );
+                Err(Failure::refused(response::INVALID_PARAMETER, remark))
+            }
+            Err(_) => Ok(TURN.fetch_add(1, Ordering::Relaxed) % config.write_queues.max(1)),
+        }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "what a message is made of")]
+    fn fill(
+        &self,
+        header: &Header<'_>,
+        topic: &str,
+        queue: u32,
+        flag: i32,
+        body: Bytes,
+        mut properties: Properties,
+        client: SocketAddr,
+    ) -> Message {
+        if properties.get(names::UNIQUE_KEY).is_none() {
+            properties.set(names::UNIQUE_KEY, unique_id(self.addr));
+        }
+        Message {
+            topic: topic.to_owned(),
+            queue: queue as i32,
+            flag,
+            system_flag: header.system_flag & !TRANSACTION_BITS,
+            born_ms: header.born_ms,
+            born_host: client,
+            stored_ms: self.stored_ms(),
+            store_host: self.addr,
+            reconsumed: header.reconsumed,
+            body,
+            properties: properties.to_text(),
+        }
+    }
+
+    /// Appends messages and says where they are; with `once`, where the one is that was stored lately.
+    pub(super) async fn store(&self, batch: Vec<Message>, once: bool) -> Result<Reply, Failure> {
+        for message in &batch {
+            check_properties(&message.properties)?;
+        }
+        let Answer::Stored(placed) = self.propose(messages(&batch, once)).await? else {
+            return Err(Failure::Moved);
+        };
+        let ids = placed.iter().map(|placed| offset_id(self.addr, placed.physical));
+        let ids = ids.collect::<Vec<_>>().join(",");
+        let first = placed.first().copied().unwrap_or(Placed { queue: 0, offset: 0, physical: 0 });
+        Ok(Reply::done()
+            .with("msgId", ids)
+            .with("queueId", first.queue)
+            .with("queueOffset", first.offset)
+            .with("MSG_REGION", "DefaultRegion")
+            .with("TRACE_ON", "true"))
+    }
+}
+
+fn check_properties(properties: &str) -> Result<(), Failure> {
+    if properties.len() > PROPERTIES_BYTES_MAX {
+        let size = properties.len();
+        return Err(illegal(format!(
+            "message properties length {size} is too long, the limit is {PROPERTIES_BYTES_MAX}"
+        )));
+    }
+    Ok(())
+}
+
+fn level(properties: &Properties) -> Option<u8> {
+    let level = properties.get(names::DELAY)?.trim().parse::<i64>().ok()?;
+    (level > 0).then_some(u8::try_from(level.min(LEVELS.into())).unwrap_or(LEVELS))
+}
+
+fn is_delayed(properties: &Properties) -> bool {
+    level(properties).is_some()
+}
+
+/// A message with a delay level goes to that level's queue first, and says where it is meant to go.
+pub(super) fn delay(message: &mut Message) {
+    let mut properties = Properties::parse(&message.properties);
+    let Some(level) = level(&properties) else { return };
+    properties
+        .set(names::REAL_TOPIC, std::mem::replace(&mut message.topic, DELAY_TOPIC.to_owned()));
+    properties.set(names::REAL_QUEUE, message.queue.to_string());
+    properties.set(names::DELAY, level.to_string());
+    message.queue = i32::from(level) - 1;
+    message.properties = properties.to_text();
+}

@@ -1,0 +1,44 @@
+//! Settings of a node's broker.
+
+use std::net::IpAddr;
+
+/// What a node's broker serves, and how. `listen` and `auto_create_topics` are to be alike on all nodes but for ports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BrokerConfig {
+    /// Name of the cluster, as clients see it.
+    pub cluster: String,
+    /// `host:port` of the name server. Empty: none.
+    pub name_server_listen: String,
+    /// `host:port` of each log's broker: as many logs as addresses.
+    pub listen: Vec<String>,
+    /// The address that clients are told instead of the host that is listened on.
+    pub advertise: Option<IpAddr>,
+    /// Queues that a topic gets in each log unless told otherwise.
+    pub default_queues: u32,
+    /// Make topics as messages come for them.
+    pub auto_create_topics: bool,
+    /// Store one copy of a message that a producer sends again, as long as its key is among the last 65,536 of its log.
+    /// A program that sends one message object twice on purpose gets one copy, too.
+    pub suppress_duplicates: bool,
+    /// Largest body of a message, or of a batch.
+    pub message_bytes_max: usize,
+    /// Connections to one listener at once.
+    pub connections_max: usize,
+}
+
+impl Default for BrokerConfig {
+    fn default() -> Self {
+        Self {
+            cluster: "DefaultCluster".to_owned(),
+            name_server_listen: "127.0.0.1:9876".to_owned(),
+            listen: vec!["127.0.0.1:10911".to_owned()],
+            advertise: None,
+            default_queues: 4,
+            auto_create_topics: true,
+            suppress_duplicates: false,
+            message_bytes_max: 4 << 20,
+            connections_max: 1024,
+        }
+    }
+}

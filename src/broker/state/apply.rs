@@ -1,0 +1,236 @@
+//! What each record does to the state.
+
+use bytes::Bytes;
+
+use super::command::{
+    Answer, Change, Deliver, LockRequest, OffsetChange, Payload, Placed, Refusal,
+};
+use super::queue::{Queue, physical};
+use super::topics::{
+    DELAY_TOPIC, Holder, LEVELS, LOCK_LEASE_MS, LOCKING_GROUPS_MAX, LOCKS_MAX, OFFSETS_MAX, State,
+    TOPICS_MAX, Topic, TopicConfig,
+};
+use crate::broker::record::{Message, Properties, java_hash, names};
+
+/// A message that came: its topic and queue, for those who wait.
+pub(super) type Arrival = (String, u32);
+
+/// What a message's place depends on.
+struct Incoming {
+    topic: String,
+    queue: u32,
+    tags: i32,
+    stored_ms: i64,
+    key: Option<String>,
+}
+
+impl Incoming {
+    fn read(record: Bytes) -> Result<Self, Refusal> {
+        let message = Message::decode(record);
+        let message = message.map_err(|error| Refusal::NotUnderstood(error.to_string()))?;
+        let tags = Properties::find(&message.properties, names::TAGS);
+        let tags = tags.filter(|tags| !tags.is_empty()).map_or(0, java_hash);
+        let no_queue = || Refusal::NoQueue(message.topic.clone(), message.queue);
+        let queue = u32::try_from(message.queue).map_err(|_| no_queue())?;
+        let key = Properties::find(&message.properties, names::UNIQUE_KEY).map(str::to_owned);
+        Ok(Self { topic: message.topic, queue, tags, stored_ms: message.stored_ms, key })
+    }
+}
+
+impl State {
+    /// Applies the record at `index`. Tells `arrived` of each message.
+    pub(super) fn apply(
+        &mut self,
+        index: u64,
+        payload: Bytes,
+        arrived: &mut Vec<Arrival>,
+    ) -> Answer {
+        let done = match Payload::decode(payload) {
+            Ok(Payload::Messages { once, records }) => self.store(index, once, records, arrived),
+            Ok(Payload::Delivery(delivery)) => self.deliver(index, delivery, arrived),
+            Ok(Payload::Change(change)) => self.change(change),
+            Err(error) => Err(Refusal::NotUnderstood(error.to_string())),
+        };
+        done.unwrap_or_else(Answer::Refused)
+    }
+
+    /// Stores all messages of a record, or none. With `once`, a message that was stored lately is where it was.
+    fn store(
+        &mut self,
+        index: u64,
+        once: bool,
+        records: Vec<Bytes>,
+        arrived: &mut Vec<Arrival>,
+    ) -> Result<Answer, Refusal> {
+        let incoming: Vec<_> =
+            records.into_iter().map(Incoming::read).collect::<Result<_, Refusal>>()?;
+        for message in &incoming {
+            self.check(message)?;
+        }
+        let first = incoming.first().filter(|_| once);
+        let key = first.and_then(|first| Some((first.topic.clone(), first.key.clone()?)));
+        if let Some(before) = key.as_ref().and_then(|key| self.recent.get(key)) {
+            return Ok(Answer::Stored(vec![before]));
+        }
+        let mut placed = Vec::with_capacity(incoming.len());
+        for (part, message) in incoming.into_iter().enumerate() {
+            placed.push(self.push(physical(index, part), message, arrived)?);
+        }
+        if let Some((key, first)) = key.zip(placed.first()) {
+            self.recent.put(key, *first);
+        }
+        Ok(Answer::Stored(placed))
+    }
+
+    fn check(&self, message: &Incoming) -> Result<(), Refusal> {
+        let queues = match self.topics.get(&message.topic) {
+            Some(topic) => topic.config.queues(),
+            None if message.topic == DELAY_TOPIC => u32::from(LEVELS),
+            None => return Err(Refusal::NoTopic(message.topic.clone())),
+        };
+        if message.queue >= queues {
+            return Err(Refusal::NoQueue(message.topic.clone(), message.queue as i32));
+        }
+        Ok(())
+    }
+
+    fn push(
+        &mut self,
+        physical: u64,
+        message: Incoming,
+        arrived: &mut Vec<Arrival>,
+    ) -> Result<Placed, Refusal> {
+        if message.topic == DELAY_TOPIC && !self.topics.contains_key(DELAY_TOPIC) {
+            let config = TopicConfig::with_queues(LEVELS.into());
+            self.topics.insert(DELAY_TOPIC.to_owned(), Topic { config, queues: Vec::new() });
+        }
+        let Some(topic) = self.topics.get_mut(&message.topic) else {
+            return Err(Refusal::NoTopic(message.topic));
+        };
+        let at = message.queue as usize;
+        if topic.queues.len() <= at {
+            topic.queues.resize_with(at + 1, Queue::default);
+        }
+        let offset = topic.queues[at].push(physical, message.tags);
+        self.stored_ms = self.stored_ms.max(message.stored_ms);
+        arrived.push((message.topic, message.queue));
+        Ok(Placed { queue: message.queue, offset, physical })
+    }
+
+    /// A delayed message becomes a message, once: deliveries of a level are in order, and one that was done
+    /// before, by this leader or another, does nothing. Those that retention has removed are passed over.
+    fn deliver(
+        &mut self,
+        index: u64,
+        delivery: Deliver,
+        arrived: &mut Vec<Arrival>,
+    ) -> Result<Answer, Refusal> {
+        if delivery.offset < self.delivered(delivery.level) {
+            return Err(Refusal::Delivered);
+        }
+        self.delivered.insert(delivery.level, delivery.offset + 1);
+        let message = Incoming::read(delivery.record)?;
+        self.check(&message)?;
+        let placed = self.push(physical(index, 0), message, arrived)?;
+        Ok(Answer::Stored(vec![placed]))
+    }
+
+    fn change(&mut self, change: Change) -> Result<Answer, Refusal> {
+        match change {
+            Change::Lead { node, addr } => {
+                self.nodes.insert(node, addr);
+                self.leader = node;
+            }
+            Change::PutTopic { name, config } => self.put_topic(name, config)?,
+            Change::EnsureTopic { name, config } => {
+                if !self.topics.contains_key(&name) {
+                    self.put_topic(name, config)?;
+                }
+            }
+            Change::DeleteTopic { name } => self.delete_topic(&name),
+            Change::Offsets(changes) => {
+                for change in changes {
+                    self.note_offset(change)?;
+                }
+            }
+            Change::Lock { request, now_ms } => {
+                return Ok(Answer::Locked(self.lock(request, now_ms)));
+            }
+            Change::Unlock(request) => self.unlock(&request),
+        }
+        Ok(Answer::Done)
+    }
+
+    fn put_topic(&mut self, name: String, config: TopicConfig) -> Result<(), Refusal> {
+        if let Some(topic) = self.topics.get_mut(&name) {
+            topic.config = config;
+            return Ok(());
+        }
+        if self.topics.len() >= TOPICS_MAX {
+            return Err(Refusal::Full(format!("there are {TOPICS_MAX} topics, which is the most")));
+        }
+        self.topics.insert(name, Topic { config, queues: Vec::new() });
+        Ok(())
+    }
+
+    fn delete_topic(&mut self, name: &str) {
+        self.topics.remove(name);
+        self.recent.forget_topic(name);
+        for offsets in self.offsets.values_mut() {
+            offsets.retain(|(topic, _), _| topic != name);
+        }
+        self.offsets.retain(|_, offsets| !offsets.is_empty());
+    }
+
+    fn note_offset(&mut self, change: OffsetChange) -> Result<(), Refusal> {
+        let OffsetChange { group, topic, queue, offset } = change;
+        let known =
+            self.offsets.get(&group).is_some_and(|of| of.contains_key(&(topic.clone(), queue)));
+        let count = || self.offsets.values().map(|offsets| offsets.len()).sum::<usize>();
+        if !known && count() >= OFFSETS_MAX {
+            return Err(Refusal::Full(format!(
+                "{OFFSETS_MAX} offsets are noted, which is the most"
+            )));
+        }
+        self.offsets.entry(group).or_default().insert((topic, queue), offset);
+        Ok(())
+    }
+
+    /// Gives the client what nobody else holds; returns what it holds of what it asked for.
+    fn lock(&mut self, request: LockRequest, now_ms: i64) -> Vec<(String, u32)> {
+        if self.locks.len() >= LOCKING_GROUPS_MAX && !self.locks.contains_key(&request.group) {
+            return Vec::new();
+        }
+        let held = self.locks.entry(request.group).or_default();
+        let mut locked = Vec::new();
+        for queue in request.queues {
+            if held.len() >= LOCKS_MAX && !held.contains_key(&queue) {
+                held.retain(|_, holder| now_ms - holder.since_ms < LOCK_LEASE_MS);
+                if held.len() >= LOCKS_MAX {
+                    break;
+                }
+            }
+            let taken = held.get(&queue).is_some_and(|holder| {
+                holder.client != request.client && now_ms - holder.since_ms < LOCK_LEASE_MS
+            });
+            if !taken {
+                let holder = Holder { client: request.client.clone(), since_ms: now_ms };
+                held.insert(queue.clone(), holder);
+                locked.push(queue);
+            }
+        }
+        locked
+    }
+
+    fn unlock(&mut self, request: &LockRequest) {
+        let Some(held) = self.locks.get_mut(&request.group) else { return };
+        for queue in &request.queues {
+            if held.get(queue).is_some_and(|holder| holder.client == request.client) {
+                held.remove(queue);
+            }
+        }
+        if held.is_empty() {
+            self.locks.remove(&request.group);
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! What the broker appends to its log. The first byte of a record says what it is:
+//!
+//! ```text
+//! 1  messages:  u8 1 | u8 flags | u16 count, big-endian | records, one after another
+//!               flag 1: not if a message of this topic and unique key was stored lately
+//! 2  a change:  u8 2 | `Change` by `format::codec`
+//! 3  delivery:  u8 3 | u8 level | u64 offset in the level's queue, big-endian | record
+//! ```
+//!
+//! A record is a message in RocketMQ's stored layout (`record/layout.rs`) with both offsets zero.
+
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
+
+use super::queue::PARTS_MAX;
+use super::topics::TopicConfig;
+use crate::broker::record::{Message, RecordError};
+use crate::format::codec;
+
+const MESSAGES: u8 = 1;
+/// Flag of messages: not if a message of this topic and unique key was stored lately.
+const ONCE: u8 = 1;
+const CHANGE: u8 = 2;
+const DELIVERY: u8 = 3;
+
+/// A consumer group has consumed a queue up to here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct OffsetChange {
+    pub(crate) group: String,
+    pub(crate) topic: String,
+    pub(crate) queue: u32,
+    pub(crate) offset: u64,
+}
+
+/// A consumer asks for queues, or gives them back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LockRequest {
+    pub(crate) group: String,
+    pub(crate) client: String,
+    pub(crate) queues: Vec<(String, u32)>,
+}
+
+/// A change of the state that is no message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Change {
+    /// A node leads now, and serves clients at this address. Everything before it is applied once it is.
+    Lead { node: u64, addr: String },
+    /// Makes a topic, or changes its settings.
+    PutTopic { name: String, config: TopicConfig },
+    /// Makes a topic if there is none.
+    EnsureTopic { name: String, config: TopicConfig },
+    /// Deletes a topic and the offsets in it.
+    DeleteTopic { name: String },
+    /// Notes consumed offsets.
+    Offsets(Vec<OffsetChange>),
+    /// Takes or renews locks of queues, as of the leader's clock.
+    Lock { request: LockRequest, now_ms: i64 },
+    /// Gives locks back.
+    Unlock(LockRequest),
+}
+
+/// Where a message was put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Placed {
+    pub(crate) queue: u32,
+    pub(crate) offset: u64,
+    pub(crate) physical: u64,
+}
+
+/// Why nothing was done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Refusal {
+    /// The topic was deleted meanwhile.
+    NoTopic(String),
+    /// The topic has fewer queues.
+    NoQueue(String, i32),
+    /// It was delivered before.
+    Delivered,
+    /// The record is none of ours.
+    NotUnderstood(String),
+    /// There is no room for more.
+    Full(String),
+}
+
+/// What applying a record came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Answer {
+    Done,
+    Stored(Vec<Placed>),
+    Locked(Vec<(String, u32)>),
+    Refused(Refusal),
+}
+
+impl Answer {
+    /// As bytes for whoever proposed the record.
+    pub(crate) fn encode(&self) -> Bytes {
+        Bytes::from(codec::encode(self))
+    }
+
+    /// What `encode` made the bytes from.
+    pub(crate) fn decode(bytes: &[u8]) -> Self {
+        let unknown = |error: codec::CodecError| Refusal::NotUnderstood(error.to_string());
+        codec::decode(bytes).unwrap_or_else(|error| Self::Refused(unknown(error)))
+    }
+}
+
+/// A record of messages, all of them or none; with `once` not if the first one's key was stored lately.
+///
+/// # Panics
+/// More than 4096 messages: batches are checked where they come in.
+pub(crate) fn messages(messages: &[Message], once: bool) -> Bytes {
+    assert!(messages.len() <= PARTS_MAX, "a batch was let through that has too many messages");
+    let bytes: usize = messages.iter().map(Message::stored_bytes).sum();
+    let mut out = BytesMut::with_capacity(4 + bytes);
+    out.put_u8(MESSAGES);
+    out.put_u8(if once { ONCE } else { 0 });
+    out.put_u16(messages.len() as u16);
+    messages.iter().for_each(|message| message.encode(&mut out));
+    out.freeze()
+}
+
+/// A record of a change.
+pub(crate) fn change(change: &Change) -> Bytes {
+    let mut out = vec![CHANGE];
+    out.extend(codec::encode(change));
+    Bytes::from(out)
+}
+
+/// A delayed message that is due: the one at `offset` of its level's queue.
+pub(crate) fn delivery(level: u8, offset: u64, message: &Message) -> Bytes {
+    let mut out = BytesMut::with_capacity(10 + message.stored_bytes());
+    out.put_u8(DELIVERY);
+    out.put_u8(level);
+    out.put_u64(offset);
+    message.encode(&mut out);
+    out.freeze()
+}
+
+/// A delivery as it is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Deliver {
+    pub(crate) level: u8,
+    pub(crate) offset: u64,
+    pub(crate) record: Bytes,
+}
+
+/// A record of the log, taken apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Payload {
+    Messages { once: bool, records: Vec<Bytes> },
+    Change(Change),
+    Delivery(Deliver),
+}
+
+impl Payload {
+    /// Reads a record of the log.
+    ///
+    /// # Errors
+    /// It is none of ours, or of a later version.
+    pub(crate) fn decode(mut bytes: Bytes) -> Result<Self, RecordError> {
+        let kind = bytes.try_get_u8().map_err(|_| RecordError::cut("kind"))?;
+        match kind {
+            MESSAGES => {
+                let flags = bytes.try_get_u8().map_err(|_| RecordError::cut("head"))?;
+                let count = bytes.try_get_u16().map_err(|_| RecordError::cut("head"))?;
+                let records = (0..count).map(|_| Message::take_bytes(&mut bytes));
+                let records = records.collect::<Result<_, _>>()?;
+                Ok(Self::Messages { once: flags & ONCE != 0, records })
+            }
+            CHANGE => codec::decode(&bytes)
+                .map(Self::Change)
+                .map_err(|error| RecordError(error.to_string())),
+            DELIVERY if bytes.len() > 9 => {
+                let (level, offset) = (bytes.get_u8(), bytes.get_u64());
+                Ok(Self::Delivery(Deliver { level, offset, record: bytes }))
+            }
+            _ => Err(RecordError(format!("a record of kind {kind}"))),
+        }
+    }
+}
+
+/// The bytes of one message of a record of the log.
+///
+/// # Errors
+/// There is no such message in it.
+pub(crate) fn message_at(payload: &Bytes, part: usize) -> Result<Bytes, RecordError> {
+    let mut bytes = payload.clone();
+    let kind = bytes.try_get_u8().map_err(|_| RecordError::cut("kind"))?;
+    match kind {
+        MESSAGES if bytes.len() >= 3 => {
+            bytes.advance(3);
+            for _ in 0..part {
+                Message::take_bytes(&mut bytes)?;
+            }
+        }
+        DELIVERY if bytes.len() > 9 && part == 0 => bytes.advance(9),
+        _ => return Err(RecordError("no message at this offset".to_owned())),
+    }
+    Message::take_bytes(&mut bytes)
+}

@@ -1,0 +1,128 @@
+//! The state behind a lock, fed by the log and read by connections.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use super::arrivals::Arrivals;
+use super::command::Answer;
+use super::topics::State;
+use crate::broker::LOG_PREFIX;
+use crate::format::codec;
+use crate::record::{LogName, Record};
+use crate::state_machine::StateMachine;
+
+/// First bytes of a checkpoint.
+const MAGIC: [u8; 4] = *b"QLBS";
+/// Version of what follows.
+const VERSION: u8 = 1;
+
+/// One log's state on this node.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    state: RwLock<State>,
+    pub(crate) arrivals: Arrivals,
+    /// Counts changes of the leader's address and restored states.
+    pub(crate) changed: watch::Sender<u64>,
+}
+
+impl Shared {
+    fn new() -> Self {
+        Self {
+            state: RwLock::default(),
+            arrivals: Arrivals::default(),
+            changed: watch::Sender::new(0),
+        }
+    }
+
+    /// The state as it is now. Nothing is applied while the guard lives: hold it briefly.
+    pub(crate) fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets messages that the log does not hold any more.
+    pub(crate) fn prune(&self, begin: u64) {
+        self.state.write().unwrap_or_else(PoisonError::into_inner).prune(begin);
+    }
+
+    fn apply(&self, record: &Record) -> Answer {
+        let mut arrived = Vec::new();
+        let (answer, new_leader) = {
+            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+            let before = state.leader();
+            let answer = state.apply(record.index, record.payload.clone(), &mut arrived);
+            (answer, state.leader() != before)
+        };
+        for (topic, queue) in &arrived {
+            self.arrivals.wake(topic, *queue);
+        }
+        if new_leader {
+            self.changed.send_modify(|count| *count += 1);
+        }
+        answer
+    }
+}
+
+/// The states of a node's logs, by their names. Hand its [`machine`](Self::machine) to
+/// [`NodeBuilder::state_machines`](crate::NodeBuilder::state_machines).
+#[derive(Debug, Clone, Default)]
+pub struct Machines(Arc<Mutex<BTreeMap<String, Arc<Shared>>>>);
+
+impl Machines {
+    /// The state machine for a log, if it is a broker's.
+    pub fn machine(&self, log: &LogName) -> Option<Box<dyn StateMachine>> {
+        if !log.as_str().starts_with(LOG_PREFIX) {
+            return None;
+        }
+        let shared = Arc::new(Shared::new());
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(log.as_str().to_owned(), Arc::clone(&shared));
+        Some(Box::new(Machine(shared)))
+    }
+
+    pub(crate) fn shared(&self, log: &str) -> Option<Arc<Shared>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(log).cloned()
+    }
+}
+
+/// Feeds one log's state.
+struct Machine(Arc<Shared>);
+
+impl StateMachine for Machine {
+    fn apply(&mut self, record: &Record) -> Bytes {
+        self.0.apply(record).encode()
+    }
+
+    fn checkpoint(&self, out: &mut dyn Write) -> io::Result<()> {
+        out.write_all(&MAGIC)?;
+        out.write_all(&[VERSION])?;
+        out.write_all(&codec::encode(&*self.0.state()))
+    }
+
+    fn restore(&mut self, from: &mut dyn Read) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        from.read_to_end(&mut bytes)?;
+        let bad = |detail: String| io::Error::new(io::ErrorKind::InvalidData, detail);
+        let body = bytes.strip_prefix(&MAGIC).ok_or_else(|| bad("no broker's state".to_owned()))?;
+        let body = match body.split_first() {
+            Some((&VERSION, body)) => body,
+            other => {
+                let version = other.map(|(version, _)| version);
+                return Err(bad(format!("a broker's state of version {version:?}")));
+            }
+        };
+        let state = codec::decode_large(body).map_err(|error| bad(error.to_string()))?;
+        *self.0.state.write().unwrap_or_else(PoisonError::into_inner) = state;
+        self.0.changed.send_modify(|count| *count += 1);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(super) fn machine_with_state() -> (Box<dyn StateMachine>, Arc<Shared>) {
+    let shared = Arc::new(Shared::new());
+    (Box::new(Machine(Arc::clone(&shared))), shared)
+}

@@ -1,0 +1,20 @@
+//! What a log's records make of it: topics, queues, groups, offsets, locks. The same on every node.
+
+mod apply;
+mod arrivals;
+mod command;
+mod machine;
+mod queue;
+mod recent;
+#[cfg(test)]
+mod tests;
+mod topics;
+
+pub(super) use command::{
+    Answer, Change, LockRequest, OffsetChange, Placed, Refusal, change, delivery, message_at,
+    messages,
+};
+pub use machine::Machines;
+pub(super) use machine::Shared;
+pub(super) use queue::{Entry, PARTS_MAX, Queue};
+pub(super) use topics::{DELAY_TOPIC, LEVELS, QUEUES_MAX, TopicConfig, level_delay_ms};

@@ -1,0 +1,324 @@
+//! What records do to the state, and that a checkpoint is all of it.
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::command::messages as record;
+use super::command::{
+    Answer, Change, LockRequest, OffsetChange, Placed, Refusal, change, delivery,
+};
+use super::machine::{Shared, machine_with_state};
+use super::message_at;
+use super::queue::{Queue, physical};
+use super::recent::{KEYS_MAX, Recent};
+use super::topics::{DELAY_TOPIC, LOCK_LEASE_MS, TopicConfig};
+use crate::StateMachine;
+use crate::broker::record::Message;
+use crate::record::Record;
+
+struct Log {
+    machine: Box<dyn StateMachine>,
+    shared: std::sync::Arc<Shared>,
+    index: u64,
+}
+
+impl Log {
+    fn new() -> Self {
+        let (machine, shared) = machine_with_state();
+        Self { machine, shared, index: 1 }
+    }
+
+    fn apply(&mut self, payload: Bytes) -> Answer {
+        let record = Record::new(self.index, 1, payload);
+        self.index += 1;
+        Answer::decode(&self.machine.apply(&record))
+    }
+
+    fn change(&mut self, what: Change) -> Answer {
+        self.apply(change(&what))
+    }
+
+    fn topic(&mut self, name: &str, queues: u32) {
+        let config = TopicConfig::with_queues(queues);
+        assert_eq!(self.change(Change::PutTopic { name: name.to_owned(), config }), Answer::Done);
+    }
+
+    fn offsets(&mut self, payload: Bytes) -> Vec<u64> {
+        match self.apply(payload) {
+            Answer::Stored(placed) => placed.iter().map(|placed| placed.offset).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn messages(of: &[Message]) -> Bytes {
+    record(of, false)
+}
+
+fn message(topic: &str, queue: i32) -> Message {
+    Message {
+        topic: topic.to_owned(),
+        queue,
+        flag: 0,
+        system_flag: 0,
+        born_ms: 1,
+        born_host: "127.0.0.1:1".parse().expect("an address"),
+        stored_ms: 5,
+        store_host: "127.0.0.1:2".parse().expect("an address"),
+        reconsumed: 0,
+        body: Bytes::from_static(b"x"),
+        properties: "TAGS\u{1}TagA\u{2}".to_owned(),
+    }
+}
+
+#[test]
+fn messages_of_a_queue_are_numbered_without_gaps_in_the_order_of_the_log() {
+    let mut log = Log::new();
+    log.topic("T", 2);
+    assert_eq!(log.offsets(messages(&[message("T", 0)])), [0]);
+    assert_eq!(
+        log.offsets(messages(&[message("T", 1), message("T", 0), message("T", 0)])),
+        [0, 1, 2]
+    );
+    let state = log.shared.state();
+    let queue = state.queue("T", 0).expect("the queue");
+    let entries: Vec<_> = queue.from(0).map(|entry| (entry.index(), entry.part())).collect();
+    assert_eq!(entries, [(2, 0), (3, 1), (3, 2)]);
+    assert_eq!(queue.get(1).expect("the second").tags, 2_598_919);
+    assert_eq!(queue.find(physical(3, 2)).map(|entry| entry.offset), Some(2));
+    assert_eq!(queue.find(physical(3, 0)), None, "it is another queue's");
+}
+
+#[test]
+fn a_record_with_a_message_that_cannot_be_stored_stores_none() {
+    let mut log = Log::new();
+    log.topic("T", 1);
+    for bad in [message("T", 1), message("T", -1), message("U", 0)] {
+        let answer = log.apply(messages(&[message("T", 0), bad.clone()]));
+        assert!(matches!(answer, Answer::Refused(_)), "{bad:?}: {answer:?}");
+    }
+    assert_eq!(log.offsets(messages(&[message("T", 0)])), [0]);
+}
+
+#[test]
+fn a_message_that_is_sent_again_is_stored_once_if_asked_for() {
+    let mut log = Log::new();
+    log.topic("T", 2);
+    log.topic("U", 2);
+    let keyed = |topic: &str, queue: i32, key: &str| {
+        let properties = format!("UNIQ_KEY\u{1}{key}\u{2}");
+        [Message { properties, ..message(topic, queue) }]
+    };
+    let first = log.apply(record(&keyed("T", 0, "k"), true));
+    // A producer's retry may choose another queue.
+    assert_eq!(log.apply(record(&keyed("T", 1, "k"), true)), first);
+    assert_eq!(log.offsets(record(&keyed("T", 0, "other"), true)), [1]);
+    assert_eq!(log.offsets(record(&keyed("U", 0, "k"), true)), [0], "another topic");
+    assert_eq!(log.offsets(record(&keyed("T", 0, "k"), false)), [2], "not asked for");
+    assert_eq!(log.offsets(record(&[message("T", 1)], true)), [0], "a message without a key");
+}
+
+#[test]
+fn the_oldest_key_is_forgotten_for_the_newest() {
+    let mut recent = Recent::default();
+    let key = |n: usize| ("T".to_owned(), n.to_string());
+    let placed = |n: usize| Placed { queue: 0, offset: n as u64, physical: 0 };
+    for n in 0..=KEYS_MAX {
+        recent.put(key(n), placed(n));
+    }
+    assert_eq!((recent.get(&key(0)), recent.get(&key(1))), (None, Some(placed(1))));
+    assert_eq!(recent.get(&key(KEYS_MAX)), Some(placed(KEYS_MAX)));
+    recent.forget_topic("T");
+    assert_eq!(recent, Recent::default());
+}
+
+#[test]
+fn records_that_are_not_understood_change_nothing() {
+    let mut log = Log::new();
+    for bad in [&b""[..], b"\x09", b"\x01", b"\x01\0\0\x01junk", b"\x02junk", b"\x03\x01"] {
+        let answer = log.apply(Bytes::from_static(bad));
+        assert!(
+            matches!(answer, Answer::Refused(Refusal::NotUnderstood(_))),
+            "{bad:?}: {answer:?}"
+        );
+    }
+    assert_eq!(*log.shared.state(), super::topics::State::default());
+}
+
+#[test]
+fn each_message_of_a_record_is_found_again() {
+    let batch = [message("T", 0), message("T", 1)];
+    let payload = messages(&batch);
+    for (part, message) in batch.iter().enumerate() {
+        let found = message_at(&payload, part).expect("a message");
+        assert_eq!(Message::decode(found).as_ref(), Ok(message));
+    }
+    assert!(message_at(&payload, 2).is_err());
+    let payload = delivery(3, 9, &batch[1]);
+    let found = message_at(&payload, 0).expect("a message");
+    assert_eq!(Message::decode(found).as_ref(), Ok(&batch[1]));
+    assert!(message_at(&payload, 1).is_err());
+    assert!(message_at(&change(&Change::Offsets(Vec::new())), 0).is_err());
+}
+
+#[test]
+fn a_delayed_message_is_delivered_once_whoever_says_so() {
+    let mut log = Log::new();
+    log.topic("T", 1);
+    assert_eq!(log.offsets(messages(&[message(DELAY_TOPIC, 2)])), [0]);
+    assert_eq!(log.offsets(messages(&[message(DELAY_TOPIC, 2)])), [1]);
+    assert_eq!(log.offsets(delivery(3, 0, &message("T", 0))), [0]);
+    // The last leader's record comes late, or the new one repeats it.
+    let again = log.apply(delivery(3, 0, &message("T", 0)));
+    assert_eq!(again, Answer::Refused(Refusal::Delivered));
+    assert_eq!(log.offsets(delivery(3, 1, &message("T", 0))), [1]);
+    assert_eq!(log.shared.state().delivered(3), 2);
+    assert_eq!(log.shared.state().delivered(2), 0);
+}
+
+#[test]
+fn a_delayed_message_whose_topic_is_gone_does_not_hold_up_the_next() {
+    let mut log = Log::new();
+    log.topic("T", 1);
+    let answer = log.apply(delivery(1, 0, &message("gone", 0)));
+    assert_eq!(answer, Answer::Refused(Refusal::NoTopic("gone".to_owned())));
+    assert_eq!(log.offsets(delivery(1, 1, &message("T", 0))), [0]);
+}
+
+#[test]
+fn a_lock_is_held_for_a_lease_and_no_longer() {
+    let mut log = Log::new();
+    let request = |client: &str| LockRequest {
+        group: "g".to_owned(),
+        client: client.to_owned(),
+        queues: vec![("T".to_owned(), 0), ("T".to_owned(), 1)],
+    };
+    let lock = |log: &mut Log, client: &str, now_ms: i64| match log
+        .change(Change::Lock { request: request(client), now_ms })
+    {
+        Answer::Locked(queues) => queues.len(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(lock(&mut log, "a", 0), 2);
+    assert_eq!(lock(&mut log, "b", LOCK_LEASE_MS - 1), 0);
+    assert_eq!(lock(&mut log, "a", LOCK_LEASE_MS - 1), 2, "renewed");
+    assert_eq!(lock(&mut log, "b", LOCK_LEASE_MS), 0);
+    log.change(Change::Unlock(request("b")));
+    assert_eq!(lock(&mut log, "b", LOCK_LEASE_MS), 0, "only its holder gives it back");
+    log.change(Change::Unlock(request("a")));
+    assert_eq!(lock(&mut log, "b", LOCK_LEASE_MS), 2);
+    assert_eq!(lock(&mut log, "a", 2 * LOCK_LEASE_MS), 2, "not renewed");
+}
+
+#[test]
+fn a_topic_that_is_deleted_takes_its_offsets_along() {
+    let mut log = Log::new();
+    log.topic("T", 1);
+    log.offsets(messages(&[message("T", 0)]));
+    let offset = |topic: &str| OffsetChange {
+        group: "g".to_owned(),
+        topic: topic.to_owned(),
+        queue: 0,
+        offset: 1,
+    };
+    log.change(Change::Offsets(vec![offset("T"), offset("U")]));
+    log.change(Change::DeleteTopic { name: "T".to_owned() });
+    assert_eq!(log.shared.state().offset("g", "T", 0), None);
+    assert_eq!(log.shared.state().offset("g", "U", 0), Some(1));
+    log.topic("T", 1);
+    assert_eq!(log.offsets(messages(&[message("T", 0)])), [0], "a new topic of the same name");
+}
+
+#[test]
+fn a_topic_can_grow_while_it_is_used() {
+    let mut log = Log::new();
+    log.topic("T", 1);
+    log.offsets(messages(&[message("T", 0)]));
+    assert!(matches!(
+        log.apply(messages(&[message("T", 3)])),
+        Answer::Refused(Refusal::NoQueue(..))
+    ));
+    log.topic("T", 4);
+    assert_eq!(log.offsets(messages(&[message("T", 3), message("T", 0)])), [0, 1]);
+}
+
+#[test]
+fn a_checkpoint_is_the_whole_state_and_replay_goes_on_from_it() {
+    let mut log = Log::new();
+    log.change(Change::Lead { node: 2, addr: "127.0.0.1:10911".to_owned() });
+    log.topic("T", 4);
+    for n in 0..1500 {
+        log.offsets(messages(&[message("T", n % 4)]));
+    }
+    log.offsets(messages(&[message(DELAY_TOPIC, 0)]));
+    log.offsets(delivery(1, 0, &message("T", 0)));
+    let queues = vec![("T".to_owned(), 0)];
+    let request = LockRequest { group: "g".to_owned(), client: "c".to_owned(), queues };
+    log.change(Change::Lock { request, now_ms: 3 });
+    let mut bytes = Vec::new();
+    log.machine.checkpoint(&mut bytes).expect("memory takes it");
+    let (mut restored, shared) = machine_with_state();
+    restored.restore(&mut &bytes[..]).expect("our own bytes");
+    assert_eq!(*shared.state(), *log.shared.state());
+    let next = Record::new(log.index, 1, messages(&[message("T", 0)]));
+    assert_eq!(restored.apply(&next), log.machine.apply(&next));
+    assert_eq!(*shared.state(), *log.shared.state());
+}
+
+#[test]
+fn a_checkpoint_that_is_none_is_refused_and_the_state_stays() {
+    let mut log = Log::new();
+    log.topic("T", 1);
+    let mut bytes = Vec::new();
+    log.machine.checkpoint(&mut bytes).expect("memory takes it");
+    let before = log.shared.state().clone();
+    for bad in [&b""[..], b"QLBS", b"QLBS\x02", b"XXXX\x01", &bytes[..bytes.len() - 1]] {
+        assert!(log.machine.restore(&mut &bad[..]).is_err(), "{bad:?}");
+        assert_eq!(*log.shared.state(), before);
+    }
+}
+
+#[test]
+fn what_the_log_has_dropped_is_forgotten_and_numbers_go_on() {
+    let mut queue = Queue::default();
+    for n in 0..2000_u64 {
+        queue.push(physical(10 + n, 0), 0);
+    }
+    queue.prune(10 + 700);
+    assert_eq!((queue.min(), queue.max()), (700, 2000));
+    assert_eq!(queue.get(699), None);
+    assert_eq!(queue.get(700).map(|entry| entry.index()), Some(710));
+    assert_eq!(queue.from(0).next().map(|entry| entry.offset), Some(700));
+    assert_eq!(queue.find(physical(709, 0)), None);
+    queue.prune(u64::MAX >> 12);
+    assert_eq!((queue.min(), queue.max()), (2000, 2000));
+    assert_eq!(queue.push(physical(5000, 0), 0), 2000);
+}
+
+proptest! {
+    #[test]
+    fn a_queue_gives_what_was_put_in(
+        steps in proptest::collection::vec((prop_oneof![1_u64..5000, Just(1_u64 << 33)], any::<i32>()), 1..1400),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let mut queue = Queue::default();
+        let mut at = 0;
+        let mut model = Vec::new();
+        for (step, tags) in steps {
+            at += step;
+            prop_assert_eq!(queue.push(at, tags), model.len() as u64);
+            model.push((at, tags));
+        }
+        let begin = model[cut.index(model.len())].0 >> 12;
+        queue.prune(begin);
+        let min = model.iter().take_while(|(at, _)| at >> 12 < begin).count();
+        prop_assert_eq!(queue.min(), min as u64);
+        let left: Vec<_> = queue.from(0).map(|entry| (entry.physical, entry.tags)).collect();
+        prop_assert_eq!(&left[..], &model[min..]);
+        for (offset, (at, tags)) in model.iter().enumerate().skip(min) {
+            let entry = queue.get(offset as u64).expect("it is held");
+            prop_assert_eq!((entry.physical, entry.tags), (*at, *tags));
+            prop_assert_eq!(queue.find(*at), Some(entry));
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! Three nodes with a broker each, and a small client of RocketMQ's protocol over TCP.
+
+#[path = "../cluster/mod.rs"]
+mod cluster;
+
+mod bad_input;
+mod client;
+mod consumers;
+mod failover;
+mod messages;
+mod nodes;

@@ -1,0 +1,167 @@
+//! Nodes with brokers, which can be killed and started again.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use quorumlog::broker::{Broker, BrokerConfig, Machines};
+use quorumlog::{ByteCount, Config, Member, Node, NodeId, Role};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+use crate::client::{Client, ROUTE};
+use crate::cluster::eventually;
+use crate::cluster::faulty_transport::Network;
+
+/// A cluster, of which some nodes run.
+pub(crate) struct Brokers {
+    directory: TempDir,
+    network: Network,
+    logs: usize,
+    auto_create: bool,
+    running: Mutex<BTreeMap<NodeId, Running>>,
+}
+
+struct Running {
+    node: Node,
+    name_server: SocketAddr,
+    addrs: Vec<SocketAddr>,
+    /// The node's and the broker's tasks run here, so that they can all be stopped at once.
+    runtime: Runtime,
+    _broker: Broker,
+}
+
+impl Brokers {
+    /// Three nodes with one log.
+    pub(crate) async fn start() -> Self {
+        Self::start_with(1, true).await
+    }
+
+    pub(crate) async fn start_with(logs: usize, auto_create: bool) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory can be made");
+        let running = Mutex::default();
+        let brokers = Self { directory, network: Network::default(), logs, auto_create, running };
+        for id in 1..=3 {
+            brokers.open(id).await;
+        }
+        let members: Vec<Member> = (1..=3).map(|id| brokers.node(id).member()).collect();
+        brokers.node(1).bootstrap(members).await.expect("a new cluster can be founded");
+        for log in 0..logs {
+            brokers.leader_of(log).await;
+        }
+        brokers
+    }
+
+    /// Opens a node, new or stopped.
+    pub(crate) async fn open(&self, id: NodeId) {
+        let mut config = Config::new(id, self.directory.path().join(id.to_string()))
+            .with_listen(Network::address(id));
+        config.raft.heartbeat_interval = Duration::from_millis(40);
+        config.raft.election_timeout_min = Duration::from_millis(300);
+        config.raft.election_timeout_max = Duration::from_millis(600);
+        config.storage.disk_reserve = ByteCount::new(0);
+        config.storage.segment_size = ByteCount::new(64 << 10);
+        let mut broker = BrokerConfig::default();
+        broker.name_server_listen = "127.0.0.1:0".to_owned();
+        broker.listen = vec!["127.0.0.1:0".to_owned(); self.logs];
+        broker.auto_create_topics = self.auto_create;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime can be made");
+        let opened = eventually("the directory to be free", async || {
+            let (config, broker) = (config.clone(), broker.clone());
+            let transport = self.network.transport(id);
+            let opening = async move {
+                let machines = Machines::default();
+                let of_log = machines.clone();
+                let builder = Node::builder(config).transport(transport);
+                let node = builder.state_machines(move |log| of_log.machine(log)).open().await?;
+                let broker = Broker::open(node.clone(), machines, broker).await;
+                Ok::<_, quorumlog::OpenError>((node, broker.expect("free ports")))
+            };
+            runtime.spawn(opening).await.expect("opening does not panic").ok()
+        });
+        let (node, broker) = opened.await;
+        let name_server = broker.name_server().expect("it has a name server");
+        let addrs = broker.addrs().to_vec();
+        let running = Running { node, name_server, addrs, runtime, _broker: broker };
+        self.running.lock().expect("no panic under this lock").insert(id, running);
+    }
+
+    /// Stops all tasks of a node where they stand, as the end of its process would.
+    pub(crate) fn kill(&self, id: NodeId) {
+        let taken = self.running.lock().expect("no panic under this lock").remove(&id);
+        taken.expect("the node runs").runtime.shutdown_background();
+    }
+
+    fn with<T>(&self, id: NodeId, read: impl FnOnce(&Running) -> T) -> T {
+        read(
+            self.running.lock().expect("no panic under this lock").get(&id).expect("the node runs"),
+        )
+    }
+
+    pub(crate) fn node(&self, id: NodeId) -> Node {
+        self.with(id, |running| running.node.clone())
+    }
+
+    pub(crate) fn ids(&self) -> Vec<NodeId> {
+        self.running.lock().expect("no panic under this lock").keys().copied().collect()
+    }
+
+    /// A connection to a node's broker of the first log.
+    pub(crate) async fn client(&self, id: NodeId) -> Client {
+        Client::connect(self.with(id, |running| running.addrs[0])).await
+    }
+
+    /// A connection to a node's name server.
+    pub(crate) async fn name_server(&self, id: NodeId) -> Client {
+        Client::connect(self.with(id, |running| running.name_server)).await
+    }
+
+    /// The node that leads a log and that routes lead to.
+    pub(crate) async fn leader_of(&self, log: usize) -> NodeId {
+        eventually("a leader that serves", async || {
+            let leads = async |id: NodeId| {
+                let commit_log = self.node(id).log(&format!("broker-{log}"))?;
+                let addr = self.with(id, |running| running.addrs[log]);
+                let leads = commit_log.status().role == Role::Leader;
+                let route =
+                    self.name_server(id).await.call(ROUTE, &[("topic", "%RETRY%x")], b"").await;
+                let told = &route.json()["brokerDatas"][log]["brokerAddrs"]["0"];
+                let served = Client::connect(addr)
+                    .await
+                    .call(30, &[("topic", "x"), ("queueId", "0")], b"")
+                    .await;
+                (leads && *told == addr.to_string() && served.code == 0).then_some(id)
+            };
+            for id in self.ids() {
+                if let Some(id) = leads(id).await {
+                    return Some(id);
+                }
+            }
+            None
+        })
+        .await
+    }
+
+    pub(crate) async fn leader(&self) -> NodeId {
+        self.leader_of(0).await
+    }
+
+    /// A node that does not lead.
+    pub(crate) async fn follower(&self) -> NodeId {
+        let leader = self.leader().await;
+        self.ids().into_iter().find(|id| *id != leader).expect("another node runs")
+    }
+}
+
+impl Drop for Brokers {
+    /// Runtimes may not be dropped where others run.
+    fn drop(&mut self) {
+        let running = std::mem::take(&mut *self.running.lock().expect("no panic under this lock"));
+        running.into_values().for_each(|one| one.runtime.shutdown_background());
+    }
+}
