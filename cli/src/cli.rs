@@ -33,12 +33,14 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Start(commands::start::Args),
+    Broker(commands::broker::Args),
     Demo(commands::demo::Args),
     Append(commands::append::Args),
     Read(commands::read::Args),
     Tail(commands::tail::Args),
     Status(commands::status::Args),
     Log(commands::log::Args),
+    Topic(commands::topic::Args),
     Member(commands::member::Args),
     Leader(commands::leader::Args),
     Bench(commands::bench::Args),
@@ -55,17 +57,19 @@ impl Cli {
     /// # Errors
     /// Whatever the command could not do.
     pub(crate) fn run(self, out: &mut Output) -> Result {
-        if !matches!(self.command, Command::Start(_)) {
+        if !matches!(self.command, Command::Start(_) | Command::Broker(_)) {
             logging::init(logging::level_of_verbosity(self.verbose), LogFormat::Text)?;
         }
         match self.command {
             Command::Start(args) => commands::start::run(args, self.verbose),
+            Command::Broker(args) => commands::broker::run(args, self.verbose),
             Command::Demo(args) => block_on(0, commands::demo::run(args, out)),
             Command::Append(args) => block_on(0, commands::append::run(args, out)),
             Command::Read(args) => block_on(0, commands::read::run(args, out)),
             Command::Tail(args) => block_on(0, commands::tail::run(args, out)),
             Command::Status(args) => block_on(0, commands::status::run(args, out)),
             Command::Log(args) => block_on(0, commands::log::run(args, out)),
+            Command::Topic(args) => block_on(0, commands::topic::run(args, out)),
             Command::Member(args) => block_on(0, commands::member::run(args, out)),
             Command::Leader(args) => block_on(0, commands::leader::run(args, out)),
             Command::Bench(args) => block_on(args.threads(), commands::bench::run(args, out)),

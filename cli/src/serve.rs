@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use metrics_exporter_prometheus::PrometheusHandle;
+use quorumlog::broker::{Broker, BrokerConfig, Machines};
 use quorumlog::server::{self, ServerConfig};
 use quorumlog::{Acceptor, AdminError, Member, Node, TcpTransport, Transport};
 use tokio::net::TcpListener;
@@ -22,6 +23,7 @@ pub(crate) struct Served {
     pub(crate) client_addr: Option<String>,
     /// Where it listens for HTTP; none if that is off.
     pub(crate) http_addr: Option<SocketAddr>,
+    broker: Option<Broker>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
 }
@@ -30,7 +32,11 @@ pub(crate) struct Served {
 ///
 /// # Errors
 /// A port is taken, the data directory cannot be used, or the cluster cannot be founded.
-pub(crate) async fn open(settings: &Settings, metrics: PrometheusHandle) -> Result<Served> {
+pub(crate) async fn open(
+    settings: &Settings,
+    broker: Option<BrokerConfig>,
+    metrics: PrometheusHandle,
+) -> Result<Served> {
     let transport: Arc<dyn Transport> = Arc::new(TcpTransport);
     let mut config = settings.node.clone();
     // Ports first: one that is taken is found before anything on disk is touched.
@@ -42,7 +48,18 @@ pub(crate) async fn open(settings: &Settings, metrics: PrometheusHandle) -> Resu
     {
         config.client_advertise = reachable(addr, config.advertise.as_deref());
     }
-    let node = Node::builder(config).transport(transport).open().await?;
+    let machines = Machines::default();
+    let mut builder = Node::builder(config).transport(transport);
+    if broker.is_some() {
+        let machines = machines.clone();
+        builder = builder.state_machines(move |log| machines.machine(log));
+    }
+    let node = builder.open().await?;
+    let broker = match broker {
+        Some(config) => Some(open_broker(&node, machines, config).await?),
+        None => None,
+    };
+
     let (stop, stopped) = watch::channel(false);
     let mut tasks = JoinSet::new();
     found(&node, settings, &mut tasks, stopped.clone()).await?;
@@ -61,16 +78,34 @@ pub(crate) async fn open(settings: &Settings, metrics: PrometheusHandle) -> Resu
         let health = Health { node: node.clone(), metrics, ready_lag_max };
         tasks.spawn(http::serve(listener, settings.http.connections_max, health, stopped));
     }
-    Ok(Served { node, client_addr, http_addr, stop, tasks })
+    Ok(Served { node, client_addr, http_addr, broker, stop, tasks })
+}
+
+async fn open_broker(node: &Node, machines: Machines, config: BrokerConfig) -> Result<Broker> {
+    let addrs = format!("{} {}", config.name_server_listen, config.listen.join(" "));
+    Broker::open(node.clone(), machines, config).await.map_err(|error| {
+        Failure::failed(format!("cannot listen on one of {addrs}: {error}"))
+            .with_hint("is a name server or a broker running already? choose other ports")
+    })
 }
 
 impl Served {
+    /// Where the broker listens, the name server first; none if there is no broker.
+    pub(crate) fn broker_addrs(&self) -> Option<String> {
+        let broker = self.broker.as_ref()?;
+        let addrs = broker.name_server().into_iter().chain(broker.addrs().iter().copied());
+        Some(addrs.map(|addr| addr.to_string()).collect::<Vec<_>>().join(" "))
+    }
+
     /// Hands leadership over, waits for what is in flight, flushes, then closes the listeners.
     ///
     /// # Errors
     /// The last flush failed.
     pub(crate) async fn shutdown(mut self) -> Result {
         let result = self.node.shutdown().await;
+        if let Some(broker) = self.broker.take() {
+            broker.shutdown().await;
+        }
         let _ = self.stop.send(true);
         while self.tasks.join_next().await.is_some() {}
         result.map_err(|error| Failure::from(&*error).while_doing("the node stopped uncleanly"))

@@ -9,6 +9,7 @@ use quorumlog::client::{Client, ClientConfig};
 use crate::cli::{block_on, cores};
 use crate::client::ensure_log;
 use crate::cluster::plan::{Plan, Ports};
+use crate::commands::broker::BrokerPlan;
 use crate::commands::start::Flag;
 use crate::failure::{Failure, Result};
 use crate::output::note;
@@ -25,7 +26,12 @@ const LOG: &str = "default";
 ///
 /// # Errors
 /// A node cannot open or stop cleanly.
-pub(crate) fn run(data: Option<&Path>, ports: Ports, overrides: &[Flag]) -> Result {
+pub(crate) fn run(
+    data: Option<&Path>,
+    ports: Ports,
+    overrides: &[Flag],
+    broker: Option<&BrokerPlan>,
+) -> Result {
     let workspace = Workspace::reusable(data, "dev")?;
     let plan = match Plan::load(workspace.path())? {
         Some(plan) => plan,
@@ -44,25 +50,35 @@ pub(crate) fn run(data: Option<&Path>, ports: Ports, overrides: &[Flag]) -> Resu
         return Err(Failure::failed("no nodes are planned"));
     };
     logging::init(&first.log.level, first.log.format)?;
-    let result = block_on(first.runtime.threads(cores()), serve_all(&plan, nodes, data.is_some()));
+    let result =
+        block_on(first.runtime.threads(cores()), serve_all(&plan, nodes, data.is_some(), broker));
     drop(workspace);
     result
 }
 
-async fn serve_all(plan: &Plan, nodes: Vec<Settings>, keeps: bool) -> Result {
+async fn serve_all(
+    plan: &Plan,
+    nodes: Vec<Settings>,
+    keeps: bool,
+    broker: Option<&BrokerPlan>,
+) -> Result {
     let mut signals = StopSignals::new().map_err(|error| Failure::io("signals", &error))?;
     let metrics = recorder::install()?;
     let mut served: Vec<Served> = Vec::new();
     // The founder is the first, and needs the others to elect a leader; so it opens last.
-    for settings in nodes.iter().rev() {
-        served.push(serve::open(settings, metrics.clone()).await?);
+    for (number, settings) in nodes.iter().enumerate().rev() {
+        let broker = broker.map(|plan| plan.of_node(number)).transpose()?;
+        served.push(serve::open(settings, broker, metrics.clone()).await?);
     }
     let prepared = tokio::select! {
-        result = prepare(plan) => result,
+        result = prepare(plan, broker.is_some()) => result,
         _ = signals.next() => Ok(()),
     };
     if prepared.is_ok() {
-        hints(plan, keeps);
+        match broker {
+            Some(broker) => broker.hints(plan, keeps),
+            None => hints(plan, keeps),
+        }
         tokio::select! {
             _ = signals.next() => {}
             () = recorder::upkeep(metrics) => {}
@@ -80,10 +96,15 @@ async fn serve_all(plan: &Plan, nodes: Vec<Settings>, keeps: bool) -> Result {
     result
 }
 
-async fn prepare(plan: &Plan) -> Result {
+async fn prepare(plan: &Plan, broker: bool) -> Result {
     let mut config = ClientConfig::new(plan.client_addrs());
     config.timeout = Duration::from_secs(30);
     let client = Client::connect(config).await?;
+    if broker {
+        // The broker makes its own logs; to be asked for them, the cluster must be there.
+        client.logs().await?;
+        return Ok(());
+    }
     ensure_log(&client, &LogName::new(LOG)?).await
 }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod append;
 pub(crate) mod bench;
+pub(crate) mod broker;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod demo;
@@ -16,4 +17,5 @@ pub(crate) mod reference_node;
 pub(crate) mod start;
 pub(crate) mod status;
 pub(crate) mod tail;
+pub(crate) mod topic;
 pub(crate) mod verify;

@@ -3,6 +3,7 @@
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
+use quorumlog::broker::BrokerConfig;
 use quorumlog::{Flush, Member};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
@@ -10,6 +11,7 @@ use tokio::net::unix::pipe;
 use crate::cli::{block_on, cores};
 use crate::client::host_port;
 use crate::cluster::plan::Ports;
+use crate::commands::broker::{BrokerPlan, broker_settings};
 use crate::commands::dev;
 use crate::failure::{Failure, Result};
 use crate::settings::{Layers, Settings, parse_peer};
@@ -38,6 +40,13 @@ SIGTERM and SIGINT hand leadership over, finish what is in flight, flush and end
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct Args {
+    #[command(flatten)]
+    node: NodeArgs,
+}
+
+/// Which node, or three, and their settings.
+#[derive(Debug, clap::Args)]
+pub(crate) struct NodeArgs {
     /// Configuration file (TOML).
     #[arg(short, long, value_name = "FILE", conflicts_with = "dev")]
     config: Option<PathBuf>,
@@ -99,11 +108,24 @@ pub(crate) struct Args {
 /// # Errors
 /// The settings make no sense, the node cannot open, or its last flush failed.
 pub(crate) fn run(args: Args, verbose: u8) -> Result {
-    let overrides = args.overrides(verbose);
+    run_with(args.node, verbose, None)
+}
+
+/// Runs one node, or three, with a broker on each if there are ports for it.
+///
+/// # Errors
+/// As `run`.
+pub(crate) fn run_with(args: NodeArgs, verbose: u8, broker: Option<BrokerPlan>) -> Result {
+    let mut overrides = args.overrides(verbose);
+    if broker.is_some() {
+        // In front, so that --set wins.
+        overrides.splice(0..0, broker_settings());
+    }
     if args.dev {
         let ports = if args.free_ports { Ports::Free } else { Ports::DefaultOrFree };
-        return dev::run(args.data.as_deref(), ports, &overrides);
+        return dev::run(args.data.as_deref(), ports, &overrides, broker.as_ref());
     }
+    let broker = broker.map(|plan| plan.of_node(0)).transpose()?;
     let mut layers = Layers::defaults();
     if let Some(path) = &args.config {
         layers.file(path)?;
@@ -114,13 +136,13 @@ pub(crate) fn run(args: Args, verbose: u8) -> Result {
     }
     let settings = layers.settings()?;
     logging::init(&settings.log.level, settings.log.format)?;
-    block_on(settings.runtime.threads(cores()), serve(settings, args.stop_at_eof))
+    block_on(settings.runtime.threads(cores()), serve(settings, broker, args.stop_at_eof))
 }
 
 /// A setting given by a flag: the flag, the key, the value as text.
 pub(crate) type Flag = (String, String, String);
 
-impl Args {
+impl NodeArgs {
     /// Flags that also make sense for the three nodes of `--dev`.
     fn overrides(&self, verbose: u8) -> Vec<Flag> {
         let mut flags = Vec::new();
@@ -184,11 +206,11 @@ fn key_value(text: &str) -> std::result::Result<(String, String), String> {
     Ok((key.trim().to_owned(), value.to_owned()))
 }
 
-async fn serve(settings: Settings, stop_at_eof: bool) -> Result {
+async fn serve(settings: Settings, broker: Option<BrokerConfig>, stop_at_eof: bool) -> Result {
     let mut signals = StopSignals::new().map_err(|error| Failure::io("signals", &error))?;
     let metrics = recorder::install()?;
     let served = tokio::select! {
-        served = serve::open(&settings, metrics.clone()) => served?,
+        served = serve::open(&settings, broker, metrics.clone()) => served?,
         signal = signals.next() => {
             return Err(Failure::failed(format!("{signal} before the node had opened")));
         }
@@ -199,6 +221,7 @@ async fn serve(settings: Settings, stop_at_eof: bool) -> Result {
         peers = member.peer_addr,
         clients = served.client_addr,
         http = served.http_addr.map(|addr| addr.to_string()),
+        brokers = served.broker_addrs(),
         data = %settings.node.data_dir.display(),
         "node started"
     );
@@ -247,7 +270,7 @@ mod tests {
     #[derive(Debug, Parser)]
     struct Line {
         #[command(flatten)]
-        args: Args,
+        args: NodeArgs,
     }
 
     fn flags(line: &str) -> Vec<Flag> {

@@ -1,0 +1,162 @@
+//! `broker`: a node that programs written for RocketMQ use.
+
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+
+use quorumlog::broker::BrokerConfig;
+
+use crate::client::host_port;
+use crate::cluster::plan::Plan;
+use crate::commands::start::{self, Flag, NodeArgs};
+use crate::failure::{Failure, Result};
+use crate::output::note;
+
+const AFTER_HELP: &str = "\
+Examples:
+  quorumlog broker --dev
+  quorumlog broker --dev --name-server 127.0.0.1:9976 --broker 127.0.0.1:11911
+  quorumlog broker --node-id 1 --data-dir data/1 --bootstrap \\
+    --peer 1=127.0.0.1:20911 --peer 2=127.0.0.1:20912 --peer 3=127.0.0.1:20913
+
+Then give a stock client the name server: producer.setNamesrvAddr(\"127.0.0.1:9876\").
+With --dev, node 2 listens one port above node 1 for its name server and ten above for its brokers; give
+clients all three name servers. A log's broker listens one port above that of the log before.
+All nodes of a cluster need the same --logs.";
+
+/// Run a node, or three with --dev, that RocketMQ's clients use as name server and broker.
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    node: NodeArgs,
+    /// Address of the name server.
+    #[arg(long, value_name = "HOST:PORT", value_parser = host_port, default_value = "127.0.0.1:9876")]
+    name_server: String,
+    /// Address of the broker of the first log.
+    #[arg(long, value_name = "HOST:PORT", value_parser = host_port, default_value = "127.0.0.1:10911")]
+    broker: String,
+    /// Address that clients are told, if it is not that of --broker.
+    #[arg(long, value_name = "IP")]
+    advertise_ip: Option<IpAddr>,
+    /// Logs, each with a broker of its own and its own leader.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
+    logs: u16,
+    /// Queues that a new topic gets in each log.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    queues: u32,
+    /// Refuse messages for topics that were not created.
+    #[arg(long)]
+    no_auto_create: bool,
+    /// Store one copy of a message that a producer sends again.
+    #[arg(long)]
+    suppress_duplicates: bool,
+}
+
+/// Ports between the brokers of two nodes on one machine.
+const PORTS_A_NODE: u16 = 10;
+
+/// The brokers of one node, or of three.
+#[derive(Debug, Clone)]
+pub(crate) struct BrokerPlan {
+    name_server: SocketAddr,
+    broker: SocketAddr,
+    logs: u16,
+    config: BrokerConfig,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// As `start`.
+pub(crate) fn run(args: Args, verbose: u8) -> Result {
+    let mut config = BrokerConfig::default();
+    config.advertise = args.advertise_ip;
+    config.default_queues = args.queues;
+    config.auto_create_topics = !args.no_auto_create;
+    config.suppress_duplicates = args.suppress_duplicates;
+    let plan = BrokerPlan {
+        name_server: resolve("--name-server", &args.name_server)?,
+        broker: resolve("--broker", &args.broker)?,
+        logs: args.logs,
+        config,
+    };
+    start::run_with(args.node, verbose, Some(plan))
+}
+
+/// Settings of a node with a broker: messages may be as large as RocketMQ's, and their senders wait for less long.
+pub(crate) fn broker_settings() -> [Flag; 2] {
+    let setting = |key: &str, value: &str| ("broker".to_owned(), key.to_owned(), value.to_owned());
+    [setting("limits.record_size_max", "5MiB"), setting("limits.append_timeout", "5s")]
+}
+
+fn resolve(flag: &str, addr: &str) -> Result<SocketAddr> {
+    let failed = |detail: String| Failure::usage(format!("{flag} {addr}: {detail}"));
+    let mut found = addr.to_socket_addrs().map_err(|error| failed(error.to_string()))?;
+    found.next().ok_or_else(|| failed("it names no address".to_owned()))
+}
+
+impl BrokerPlan {
+    /// The broker of the n-th node on this machine, from 0.
+    ///
+    /// # Errors
+    /// There are no such ports.
+    pub(crate) fn of_node(&self, node: usize) -> Result<BrokerConfig> {
+        let node = u16::try_from(node).unwrap_or(u16::MAX);
+        let port = |first: SocketAddr, further: Option<u16>| {
+            let port = further.and_then(|further| first.port().checked_add(further));
+            let port =
+                port.ok_or_else(|| Failure::usage(format!("{first}: no port so far above")))?;
+            Ok::<_, Failure>(SocketAddr::new(first.ip(), port).to_string())
+        };
+        let mut config = self.config.clone();
+        config.name_server_listen = port(self.name_server, Some(node))?;
+        let above = |log| node.checked_mul(PORTS_A_NODE).and_then(|ports| ports.checked_add(log));
+        let of_log = |log| port(self.broker, above(log));
+        config.listen = (0..self.logs).map(of_log).collect::<Result<_>>()?;
+        Ok(config)
+    }
+
+    /// Says what can be done now.
+    pub(crate) fn hints(&self, plan: &Plan, keeps: bool) {
+        let logs = self.logs;
+        note(format_args!("three nodes serve {logs} logs; data in {}", plan.dir.display()));
+        if !keeps {
+            note("the data is removed at the end; keep it with --data DIR");
+        }
+        let servers = (0..plan.nodes.len()).filter_map(|node| self.of_node(node).ok());
+        let servers: Vec<_> = servers.map(|config| config.name_server_listen).collect();
+        note("give RocketMQ's clients these name servers:");
+        note(format_args!("  {}", servers.join(";")));
+        note("Ctrl-C stops all three");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(broker: &str, logs: u16) -> BrokerPlan {
+        BrokerPlan {
+            name_server: "127.0.0.1:9876".parse().expect("an address"),
+            broker: broker.parse().expect("an address"),
+            logs,
+            config: BrokerConfig::default(),
+        }
+    }
+
+    #[test]
+    fn the_nodes_of_one_machine_listen_on_ports_of_their_own() {
+        let plan = plan("127.0.0.1:10911", 2);
+        let first = plan.of_node(0).expect("ports");
+        assert_eq!(first.name_server_listen, "127.0.0.1:9876");
+        assert_eq!(first.listen, ["127.0.0.1:10911", "127.0.0.1:10912"]);
+        let third = plan.of_node(2).expect("ports");
+        assert_eq!(third.name_server_listen, "127.0.0.1:9878");
+        assert_eq!(third.listen, ["127.0.0.1:10931", "127.0.0.1:10932"]);
+    }
+
+    #[test]
+    fn ports_that_do_not_exist_are_refused() {
+        assert!(plan("127.0.0.1:65535", 2).of_node(0).is_err());
+        assert!(plan("127.0.0.1:65530", 1).of_node(1).is_err());
+    }
+}
