@@ -5,6 +5,8 @@
 //! subscriptions and waiting pulls are not, and come back with the clients.
 
 mod admin;
+#[cfg(test)]
+mod golden;
 mod record;
 mod remoting;
 mod serve;
