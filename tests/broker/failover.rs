@@ -1,6 +1,6 @@
 //! What is there after leaders died and nodes came back.
 
-use crate::client::{QUERY_OFFSET, UPDATE_OFFSET, bodies, messages};
+use crate::client::{QUERY_OFFSET, ROUTE, UPDATE_OFFSET, bodies, messages};
 use crate::cluster::eventually;
 use crate::nodes::Brokers;
 
@@ -108,4 +108,31 @@ async fn a_pull_that_waits_goes_on_with_the_next_leader() {
     let mut producer = brokers.client(brokers.leader().await).await;
     producer.send("T", 0, "second").await.done();
     assert_eq!(bodies(&consumer.answer().await.done()), ["second"]);
+}
+
+#[tokio::test]
+async fn offsets_noted_while_the_lead_moves_hold_nobody_up() {
+    let brokers = Brokers::start().await;
+    for _ in 0..4 {
+        let (leader, to) = (brokers.leader().await, brokers.follower().await);
+        let mut client = brokers.client(leader).await;
+        let admin = brokers.node(leader).log("broker-0").expect("it leads the log").admin();
+        let moving = tokio::spawn(async move { admin.transfer_leadership(to).await });
+        let mut offset = 0;
+        while !moving.is_finished() {
+            offset += 1;
+            let offset = offset.to_string();
+            let mut fields = OFFSET_OF.to_vec();
+            fields.push(("commitOffset", &offset));
+            client.oneway(UPDATE_OFFSET, &fields, b"").await;
+            tokio::task::yield_now().await;
+        }
+        // It may have come to nothing; what counts is that every node goes on.
+        let _ = moving.await.expect("no panic");
+        for id in brokers.ids() {
+            brokers.name_server(id).await.call(ROUTE, &[("topic", "TBW102")], b"").await.done();
+        }
+    }
+    let leader = brokers.leader().await;
+    brokers.client(leader).await.send("T", 0, "x").await.done();
 }

@@ -64,7 +64,11 @@ impl LogBroker {
             }
             return Ok(());
         };
-        let Some(message) = self.message(entry).await? else { return Ok(()) };
+        let Some(message) = self.message(entry).await? else {
+            // Retention has removed it, and the next look begins behind it; never without a pause.
+            tokio::time::sleep(PAUSE).await;
+            return Ok(());
+        };
         let due = message.stored_ms + level_delay_ms(level);
         let left = u64::try_from(due - now_ms()).unwrap_or(0);
         if left > 0 {
