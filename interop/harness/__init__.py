@@ -1,0 +1,1 @@
+"""Servers and clients of the interoperability runs: how each is built, started and ended."""
