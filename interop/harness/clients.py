@@ -50,6 +50,7 @@ class Cpp:
     """The Apache C++ client in its Python wheel."""
 
     name = "cpp"
+    SCENARIOS = ["sync-send", "oneway", "push-consume", "orderly", "batch", "tag-filter", "delay", "retry"]
 
     def prepare(self) -> None:
         if not VENV.exists():

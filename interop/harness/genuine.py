@@ -54,7 +54,7 @@ class Genuine:
     def address(self) -> str:
         return f"127.0.0.1:{self.name_port}"
 
-    def start(self) -> None:
+    def start(self) -> "Genuine":
         home = self.directory / "home"
         home.mkdir(parents=True, exist_ok=True)
         conf = self._write("namesrv.conf", f"listenPort={self.name_port}\nbindAddress=127.0.0.1\n")
@@ -66,6 +66,7 @@ class Genuine:
             # It listens a while before the name server knows it.
             broker.wait_for(lambda broker=broker: "boot success" in broker.text(), 120)
             broker.wait_for(lambda: self.leader() is not None, 120)
+        return self
 
     def start_broker(self, node: int) -> Process:
         text = STORE.format(flush=self.flush) + (

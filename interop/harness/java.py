@@ -17,11 +17,22 @@ def build(version: str) -> None:
 
 def command(version: str, home: Path, properties: dict[str, str], arguments: list[str]) -> list[str]:
     """Plays scenarios: `arguments` are the name server and the scenarios' names. Logs and offsets go below `home`."""
+    # The quick compiler alone: a scenario is over before the other one pays.
+    return _java(version, home, ["-XX:TieredStopAtLevel=1"], properties, "Main", arguments)
+
+
+def load_command(version: str, home: Path, arguments: list[str]) -> list[str]:
+    """Sends as fast as it can."""
+    return _java(version, home, [], {}, "Load", arguments)
+
+
+def _java(
+    version: str, home: Path, options: list[str], properties: dict[str, str], main: str, arguments: list[str]
+) -> list[str]:
     built = BUILT / f"java-{version}"
-    set_properties = [f"-D{name}={value}" for name, value in properties.items()]
+    all_properties = {"user.home": str(home), "rocketmq.client.logRoot": f"{home}/logs", **properties}
     return [
-        "java", "-Xmx256m", "-XX:TieredStopAtLevel=1", f"-Duser.home={home}",
-        f"-Drocketmq.client.logRoot={home}/logs", *set_properties,
+        "java", "-Xmx256m", *options, *(f"-D{name}={value}" for name, value in all_properties.items()),
         "-cp", os.pathsep.join([str(built / "classes"), str(built / "lib" / "*")]),
-        "org.quorumlog.interop.Main", *arguments,
+        f"org.quorumlog.interop.{main}", *arguments,
     ]

@@ -39,7 +39,7 @@ impl Finding {
 }
 
 impl Tree {
-    /// Reads every text file below `root`, save what is built or hidden; `.ci` is neither.
+    /// Reads every text file below `root`, save what is built, fetched or hidden; `.ci` is none of these.
     pub(crate) fn read(root: &Path) -> Self {
         let mut files = BTreeMap::new();
         let mut left = vec![root.to_owned()];
@@ -47,7 +47,8 @@ impl Tree {
             for entry in std::fs::read_dir(&dir).expect("a directory can be listed") {
                 let path = entry.expect("an entry can be read").path();
                 let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-                if name == "target" || (name.starts_with('.') && name != ".ci") {
+                let made = matches!(name, "target" | "node_modules");
+                if made || (name.starts_with('.') && name != ".ci") {
                     continue;
                 }
                 if path.is_dir() {
