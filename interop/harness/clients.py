@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness import java
+from harness.process import run_quietly
 
 INTEROP = Path(__file__).resolve().parents[1]
 VENV = INTEROP.parent / "target" / "interop" / "python"
@@ -54,9 +55,9 @@ class Cpp:
 
     def prepare(self) -> None:
         if not VENV.exists():
-            subprocess.run([sys.executable, "-m", "venv", str(VENV)], check=True)
+            run_quietly([sys.executable, "-m", "venv", str(VENV)])
         requirements = str(INTEROP / "python" / "requirements.txt")
-        subprocess.run([str(VENV / "bin" / "pip"), "install", "--quiet", "-r", requirements], check=True)
+        run_quietly([str(VENV / "bin" / "pip"), "install", "--quiet", "-r", requirements])
 
     def command(self, address: str, _home: Path, scenarios: list[str]) -> list[str]:
         return [str(VENV / "bin" / "python"), str(INTEROP / "python" / "client.py"), address, *scenarios]
@@ -69,7 +70,7 @@ class AliOns:
 
     def prepare(self) -> None:
         if not (INTEROP / "node" / "node_modules" / "ali-ons").exists():
-            subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=INTEROP / "node", check=True)
+            run_quietly(["npm", "ci", "--no-audit", "--no-fund"], cwd=INTEROP / "node")
 
     def command(self, address: str, _home: Path, scenarios: list[str]) -> list[str]:
         return ["node", str(INTEROP / "node" / "client.mjs"), address, *scenarios]

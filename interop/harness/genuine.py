@@ -4,11 +4,10 @@ Its replication services listen on all addresses, whatever the configuration say
 a network of its own, by `isolation.enter`.
 """
 
-import subprocess
 from pathlib import Path
 
 from harness import remoting
-from harness.process import Process, accepts, free_ports
+from harness.process import Process, accepts, free_ports, run_quietly
 
 POM = Path(__file__).resolve().parents[1] / "genuine" / "pom.xml"
 VERSION = "5.3.3"
@@ -32,7 +31,7 @@ def fetch() -> None:
     """Gets the servers' jars by Maven, the first time."""
     if not LIBRARIES.exists():
         command = ["mvn", "-q", "-B", "-f", str(POM), f"-Drocketmq.version={VERSION}", "generate-resources"]
-        subprocess.run(command, check=True)
+        run_quietly(command)
 
 
 class Genuine:

@@ -1,8 +1,9 @@
 """The program for the stock Java client: how it is built for a version of the client, and run."""
 
 import os
-import subprocess
 from pathlib import Path
+
+from harness.process import run_quietly
 
 POM = Path(__file__).resolve().parents[1] / "java" / "pom.xml"
 BUILT = Path(__file__).resolve().parents[2] / "target" / "interop"
@@ -12,7 +13,7 @@ VERSIONS = ["4.9.8", "5.5.0"]
 def build(version: str) -> None:
     """Compiles against this version of the client; Maven fetches it the first time."""
     command = ["mvn", "-q", "-B", "-f", str(POM), f"-Drocketmq.version={version}", "process-classes"]
-    subprocess.run(command, check=True)
+    run_quietly(command)
 
 
 def command(version: str, home: Path, properties: dict[str, str], arguments: list[str]) -> list[str]:

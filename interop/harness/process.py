@@ -69,6 +69,13 @@ class Process:
         return 0
 
 
+def run_quietly(command: list[str], cwd: Path | None = None) -> None:
+    """Runs a command to its end, and shows its output only if it fails."""
+    done = subprocess.run(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(f"`{' '.join(command)}` ended with {done.returncode}:\n{done.stdout[-4000:]}")
+
+
 def free_ports(count: int) -> list[int]:
     """Ports on loopback that nobody uses now; held together, so that no two are the same."""
     sockets = [socket.socket() for _ in range(count)]
