@@ -5,8 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::envelope::{ENVELOPE, Envelope};
 use super::{FormatError, codec};
 
-const ENVELOPE_OF_NOTE: Envelope =
-    Envelope { what: "damage note", magic: *b"QLDM", version: 1 };
+const ENVELOPE_OF_NOTE: Envelope = Envelope { what: "damage note", magic: *b"QLDM", version: 1 };
 
 /// Most bytes of the file.
 pub(crate) const DAMAGE_NOTE_LEN_MAX: u64 = ENVELOPE as u64 + (64 << 10);

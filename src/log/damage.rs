@@ -30,6 +30,7 @@ pub(super) fn check(disk: &dyn Disk, dir: &Path) -> Result<(), StorageError> {
     let path = dir.join(DAMAGE_NAME);
     let Some(bytes) = atomic_file::read(disk, &path, DAMAGE_NOTE_LEN_MAX)? else { return Ok(()) };
     let note = DamageNote::decode(&bytes).map_err(|error| error.at(&path, 0))?;
-    let detail = format!("{} (found by an earlier run, which noted it in {DAMAGE_NAME})", note.detail);
+    let detail =
+        format!("{} (found by an earlier run, which noted it in {DAMAGE_NAME})", note.detail);
     Err(StorageError::corrupt(dir.join(note.file), note.offset, detail))
 }
