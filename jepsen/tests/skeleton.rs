@@ -153,6 +153,12 @@ fn a_run(seed: u64, mode: Mode, death: Death) -> Trace {
         let mut world = World::new(config);
         let trace = world.trace();
         let mut cluster = Cluster::start(&mut world);
+        let name = LogName::new("orders").expect("a name");
+        let log = name.clone();
+        // Before any request is lost: a change whose answer does not come is not made a second time.
+        cluster
+            .client(|client| async move { client.create_log(&log).await.map(drop) })
+            .expect("a log");
         if mode == Mode::Bus {
             cluster.world.network().set_bus_faults_everywhere(BusFaults {
                 drop: 0.02,
@@ -162,12 +168,9 @@ fn a_run(seed: u64, mode: Mode, death: Death) -> Trace {
                 ..BusFaults::NONE
             });
         }
-        let name = LogName::new("orders").expect("a name");
         let log = name.clone();
-        let mut acknowledged = cluster.client(|client| async move {
-            client.create_log(&log).await.expect("a log");
-            append(&client, &log, 0..50).await
-        });
+        let mut acknowledged =
+            cluster.client(|client| async move { append(&client, &log, 0..50).await });
         let leader = cluster.leader();
         cluster.kill(leader, death);
         let log = name.clone();
