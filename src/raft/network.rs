@@ -196,6 +196,7 @@ impl RaftNetworkV2<Types> for PeerClient {
                 input: Some(input),
                 connected: false,
                 sent,
+                held: None,
                 taken: None,
             };
             let responses: AppendResponses<'s> =
@@ -322,6 +323,8 @@ struct Pipeline<'s, S> {
     /// A connection that breaks later ends the pipeline: requests must not overtake one another.
     connected: bool,
     sent: VecDeque<Sent>,
+    /// Tells of a commit, and waits to be sent: the next request with entries tells of it, too.
+    held: Option<AppendEntriesRequest<Types>>,
     /// Up to here the follower has taken what this pipeline sent.
     taken: Option<u64>,
     /// For the answer to the oldest request: one timer, not one a wait.
@@ -337,7 +340,8 @@ enum Step {
 struct Sent {
     prev: Option<RaftLogId>,
     last: Option<RaftLogId>,
-    response: Pending,
+    /// None if it was held back.
+    response: Option<Pending>,
 }
 
 impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Pipeline<'_, S> {
@@ -347,11 +351,25 @@ impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Pipeline<'_, S> {
     ) -> Option<Result<StreamAppendResult<Types>, RPCError<Types>>> {
         loop {
             let room = self.sent.len() < self.client.window;
-            let step = match (&mut self.input, self.sent.front_mut()) {
+            let oldest = match self.sent.front_mut() {
+                None => None,
+                Some(Sent { response: Some(response), .. }) => Some(response),
+                Some(Sent { response: None, .. }) => match self.held.take() {
+                    Some(request) => {
+                        self.sent.pop_front();
+                        if let Err(error) = self.send(request, true).await {
+                            return Some(Err(error));
+                        }
+                        continue;
+                    }
+                    None => return self.told_with_another(),
+                },
+            };
+            let step = match (&mut self.input, oldest) {
                 (None, None) => return None,
                 (Some(input), None) => Step::Send(input.next().await),
                 (Some(input), Some(oldest)) if room => {
-                    let answer = self.answer_limit.limit((&mut oldest.response).map(Ok));
+                    let answer = self.answer_limit.limit(oldest.map(Ok));
                     let answer = std::pin::pin!(answer);
                     match select(input.next(), answer).await {
                         Either::Left((request, _)) => Step::Send(request),
@@ -359,15 +377,22 @@ impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Pipeline<'_, S> {
                     }
                 }
                 (_, Some(oldest)) => {
-                    let answer = self.answer_limit.limit((&mut oldest.response).map(Ok));
+                    let answer = self.answer_limit.limit(oldest.map(Ok));
                     Step::Finish(answer.await)
                 }
             };
             match step {
                 Step::Finish(answer) => return Some(self.finish(answer)),
                 Step::Send(None) => self.input = None,
+                // Under load another request follows before this one's turn comes to be answered.
+                Step::Send(Some(request)) if request.entries.is_empty() && !self.sent.is_empty() => {
+                    let prev = request.prev_log_id;
+                    self.held = Some(request);
+                    self.sent.push_back(Sent { prev, last: prev, response: None });
+                }
                 Step::Send(Some(request)) => {
-                    if let Err(error) = self.send(request).await {
+                    self.held = None;
+                    if let Err(error) = self.send(request, false).await {
                         return Some(Err(error));
                     }
                 }
@@ -375,7 +400,19 @@ impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Pipeline<'_, S> {
         }
     }
 
-    async fn send(&mut self, request: AppendEntriesRequest<Types>) -> Result<(), RPCError<Types>> {
+    /// The answer to a request without entries that was not sent, since one after it told of its commit: all that is
+    /// before it was taken.
+    fn told_with_another(&mut self) -> Option<Result<StreamAppendResult<Types>, RPCError<Types>>> {
+        let Sent { prev, last, .. } = self.sent.pop_front()?;
+        Some(Ok(AppendEntriesResponse::Success.into_stream_result(prev, last)))
+    }
+
+    /// Sends a request: in its turn, or as the oldest one.
+    async fn send(
+        &mut self,
+        request: AppendEntriesRequest<Types>,
+        oldest: bool,
+    ) -> Result<(), RPCError<Types>> {
         if !self.connected {
             let connected = self.client.bulk.connect().await;
             connected.map_err(|error| self.client.error(RPCTypes::AppendEntries, &error))?;
@@ -391,7 +428,12 @@ impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Pipeline<'_, S> {
         let response = self.client.bulk.start(frame);
         let response =
             response.map_err(|error| self.client.error(RPCTypes::AppendEntries, &error))?;
-        self.sent.push_back(Sent { prev, last, response });
+        let sent = Sent { prev, last, response: Some(response) };
+        if oldest {
+            self.sent.push_front(sent);
+        } else {
+            self.sent.push_back(sent);
+        }
         Ok(())
     }
 
