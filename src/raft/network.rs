@@ -1,7 +1,7 @@
 //! openraft's network: requests to other nodes over their links.
 
 use std::collections::VecDeque;
-use std::future::Future;
+use std::future::{Future, pending};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +38,10 @@ type BoxStream<'a, T> = stream::BoxStream<'a, T>;
 
 /// A follower that is slow and works gets so many times the append timeout for one request in the end.
 const APPEND_PATIENCE_MAX: u32 = 8;
+
+/// A follower hears of a commit with the next entries, or so much later. Telling each at once would cost a request
+/// an append and follower when appends come one by one: more than the entries' own.
+const COMMIT_PAUSE: Duration = Duration::from_millis(1);
 
 /// Makes clients for one log.
 pub(crate) struct NetworkFactory {
@@ -192,6 +196,7 @@ impl RaftNetworkV2<Types> for PeerClient {
             let sent = VecDeque::new();
             let pipeline = Pipeline {
                 answer_limit: Patience::new(self.patience),
+                pause: Patience::new(COMMIT_PAUSE),
                 client: self,
                 input: Some(input),
                 connected: false,
@@ -329,11 +334,15 @@ struct Pipeline<'s, S> {
     taken: Option<u64>,
     /// For the answer to the oldest request: one timer, not one a wait.
     answer_limit: Patience,
+    /// How long `held` waits.
+    pause: Patience,
 }
 
 /// What a pipeline does next.
 enum Step {
     Send(Option<AppendEntriesRequest<Types>>),
+    /// Sends the request that was held back.
+    Tell,
     Finish(io::Result<Result<Frame, LinkError>>),
 }
 
@@ -351,24 +360,20 @@ impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Pipeline<'_, S> {
     ) -> Option<Result<StreamAppendResult<Types>, RPCError<Types>>> {
         loop {
             let room = self.sent.len() < self.client.window;
-            let oldest = match self.sent.front_mut() {
-                None => None,
-                Some(Sent { response: Some(response), .. }) => Some(response),
-                Some(Sent { response: None, .. }) => match self.held.take() {
-                    Some(request) => {
-                        self.sent.pop_front();
-                        if let Err(error) = self.send(request, true).await {
-                            return Some(Err(error));
-                        }
-                        continue;
-                    }
-                    None => return self.told_with_another(),
-                },
-            };
-            let step = match (&mut self.input, oldest) {
+            let told = self.held.is_none() || self.sent.len() > 1;
+            let step = match (&mut self.input, self.sent.front_mut()) {
                 (None, None) => return None,
                 (Some(input), None) => Step::Send(input.next().await),
-                (Some(input), Some(oldest)) if room => {
+                (_, Some(Sent { response: None, .. })) if told => return self.told_with_another(),
+                (None, Some(Sent { response: None, .. })) => Step::Tell,
+                (Some(input), Some(Sent { response: None, .. })) => {
+                    let pause = std::pin::pin!(self.pause.limit(pending::<io::Result<()>>()));
+                    match select(input.next(), pause).await {
+                        Either::Left((request, _)) => Step::Send(request),
+                        Either::Right(_) => Step::Tell,
+                    }
+                }
+                (Some(input), Some(Sent { response: Some(oldest), .. })) if room => {
                     let answer = self.answer_limit.limit(oldest.map(Ok));
                     let answer = std::pin::pin!(answer);
                     match select(input.next(), answer).await {
@@ -376,7 +381,7 @@ impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Pipeline<'_, S> {
                         Either::Right((answer, _)) => Step::Finish(answer),
                     }
                 }
-                (_, Some(oldest)) => {
+                (_, Some(Sent { response: Some(oldest), .. })) => {
                     let answer = self.answer_limit.limit(oldest.map(Ok));
                     Step::Finish(answer.await)
                 }
@@ -384,20 +389,39 @@ impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Pipeline<'_, S> {
             match step {
                 Step::Finish(answer) => return Some(self.finish(answer)),
                 Step::Send(None) => self.input = None,
-                // Under load another request follows before this one's turn comes to be answered.
-                Step::Send(Some(request)) if request.entries.is_empty() && !self.sent.is_empty() => {
+                Step::Send(Some(request)) if self.may_wait(&request) => {
+                    if self.held.is_none() {
+                        self.pause.reset();
+                    }
                     let prev = request.prev_log_id;
                     self.held = Some(request);
                     self.sent.push_back(Sent { prev, last: prev, response: None });
                 }
                 Step::Send(Some(request)) => {
                     self.held = None;
-                    if let Err(error) = self.send(request, false).await {
+                    if let Err(error) = self.send(request).await {
+                        return Some(Err(error));
+                    }
+                }
+                Step::Tell => {
+                    self.sent.pop_front();
+                    if let Some(request) = self.held.take()
+                        && let Err(error) = self.send(request).await
+                    {
                         return Some(Err(error));
                     }
                 }
             }
         }
+    }
+
+    /// Whether a request only tells of a commit, to a follower of which it is known, or will be once this
+    /// request's turn comes, that it holds what comes before.
+    fn may_wait(&self, request: &AppendEntriesRequest<Types>) -> bool {
+        let index = |id: &RaftLogId| entry_id(id).index;
+        let prev = request.prev_log_id.as_ref().map(index);
+        let sent = self.sent.back().and_then(|newest| newest.last.as_ref().map(index));
+        request.entries.is_empty() && prev <= self.taken.max(sent)
     }
 
     /// The answer to a request without entries that was not sent, since one after it told of its commit: all that is
@@ -407,12 +431,7 @@ impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Pipeline<'_, S> {
         Some(Ok(AppendEntriesResponse::Success.into_stream_result(prev, last)))
     }
 
-    /// Sends a request: in its turn, or as the oldest one.
-    async fn send(
-        &mut self,
-        request: AppendEntriesRequest<Types>,
-        oldest: bool,
-    ) -> Result<(), RPCError<Types>> {
+    async fn send(&mut self, request: AppendEntriesRequest<Types>) -> Result<(), RPCError<Types>> {
         if !self.connected {
             let connected = self.client.bulk.connect().await;
             connected.map_err(|error| self.client.error(RPCTypes::AppendEntries, &error))?;
@@ -428,12 +447,7 @@ impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Pipeline<'_, S> {
         let response = self.client.bulk.start(frame);
         let response =
             response.map_err(|error| self.client.error(RPCTypes::AppendEntries, &error))?;
-        let sent = Sent { prev, last, response: Some(response) };
-        if oldest {
-            self.sent.push_front(sent);
-        } else {
-            self.sent.push_back(sent);
-        }
+        self.sent.push_back(Sent { prev, last, response: Some(response) });
         Ok(())
     }
 
