@@ -328,6 +328,11 @@ impl SegmentWriter {
         GroupHeader { entries, bytes, digest, durable_end, committed, salt }.encode()
     }
 
+    /// Lets the disk begin with what was written.
+    pub(crate) fn start_writeback(&self) {
+        self.segment.file.start_writeback();
+    }
+
     /// Makes everything written durable. After an error nothing is known.
     pub(crate) fn flush(&mut self) -> Result<(), StorageError> {
         let mut result = self.segment.file.sync_data();

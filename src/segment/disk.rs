@@ -88,6 +88,9 @@ pub trait DiskFile: Debug + Send + Sync {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Makes everything written, and the length, durable.
     fn sync_data(&self) -> io::Result<()>;
+    /// Says that what was written may go to the disk now, so that the next `sync_data` has less to do. Promises nothing,
+    /// and does not wait.
+    fn start_writeback(&self) {}
     /// The first `len` bytes, read-only. The file must not be written or cut any more.
     fn map(&self, len: u64) -> io::Result<Bytes>;
 }

@@ -13,6 +13,7 @@ pub(crate) mod recovery;
 pub(crate) mod sealed;
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) mod sim_disk;
+mod writeback;
 
 pub use disk::{Access, DirEntry, Disk, DiskFile, DiskLock, LockMode};
 pub(crate) use real_disk::RealDisk;

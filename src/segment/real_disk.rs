@@ -12,6 +12,7 @@ use rustix::fs::FallocateFlags;
 
 use super::disk::{Access, DirEntry, Disk, DiskFile, DiskLock, LockMode};
 use super::mmap;
+use super::writeback::Writeback;
 
 /// Zeros written at once where the file system cannot allocate.
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
@@ -42,7 +43,7 @@ impl Disk for RealDisk {
         if access == Access::Create {
             options.create(true).truncate(true);
         }
-        Ok(Arc::new(RealFile(options.open(path)?)))
+        Ok(Arc::new(RealFile::new(options.open(path)?, path)))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -110,16 +111,19 @@ impl Disk for RealDisk {
 }
 
 #[derive(Debug)]
-struct RealFile(File);
+struct RealFile {
+    file: File,
+    writeback: Writeback,
+}
 
 impl DiskFile for RealFile {
     fn size(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn allocate(&self, from: u64, to: u64) -> io::Result<()> {
         let len = to.saturating_sub(from);
-        match rustix::fs::fallocate(&self.0, FallocateFlags::empty(), from, len) {
+        match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), from, len) {
             Ok(()) => Ok(()),
             Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => self.fill(from, to),
             Err(error) => Err(error.into()),
@@ -127,19 +131,23 @@ impl DiskFile for RealFile {
     }
 
     fn cut(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.file.set_len(len)
     }
 
     fn write_vectored_at(&self, buffers: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
-        Ok(rustix::io::pwritev(&self.0, buffers, offset)?)
+        Ok(rustix::io::pwritev(&self.file, buffers, offset)?)
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        FileExt::read_at(&self.0, buffer, offset)
+        FileExt::read_at(&self.file, buffer, offset)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
+    }
+
+    fn start_writeback(&self) {
+        self.writeback.start();
     }
 
     fn map(&self, len: u64) -> io::Result<Bytes> {
@@ -147,17 +155,21 @@ impl DiskFile for RealFile {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         let len = usize::try_from(len).map_err(io::Error::other)?;
-        mmap::map(&self.0, len)
+        mmap::map(&self.file, len)
     }
 }
 
 impl RealFile {
+    fn new(file: File, path: &Path) -> Self {
+        Self { file, writeback: Writeback::new(path) }
+    }
+
     /// Allocates by writing zeros, never over bytes that are there.
     fn fill(&self, from: u64, to: u64) -> io::Result<()> {
         let mut at = from.max(self.size()?);
         while at < to {
             let some = (to - at).min(ZEROS.len() as u64);
-            self.0.write_all_at(&ZEROS[..some as usize], at)?;
+            self.file.write_all_at(&ZEROS[..some as usize], at)?;
             at += some;
         }
         Ok(())
@@ -187,7 +199,8 @@ mod tests {
     #[test]
     fn allocated_space_is_zero_and_written_bytes_stay() {
         let dir = tempfile::tempdir().expect("tempdir");
-        let file = RealFile(File::create_new(dir.path().join("f")).expect("create"));
+        let path = dir.path().join("f");
+        let file = RealFile::new(File::create_new(&path).expect("create"), &path);
         file.allocate(0, 4096).expect("allocate");
         (&file as &dyn DiskFile).write_all_at(b"abc", 0).expect("write");
         file.fill(0, 200_000).expect("fill");

@@ -10,6 +10,10 @@ use crate::record::Flush;
 use super::super::shared::Shared;
 use super::{Fault, IDLE, LogWriter};
 
+/// After so many bytes that nobody waits to have flushed, the disk is to begin with them: appends wait while the
+/// background flush writes what is left.
+const WRITEBACK_BYTES: usize = 4 << 20;
+
 impl LogWriter {
     /// Writes the run of appends, group by group, each flushed and acknowledged before the next.
     pub(super) fn write_appends(&mut self, shared: &Shared, now: Instant) -> Result<(), Fault> {
@@ -54,6 +58,12 @@ impl LogWriter {
         if sync && !Mutant::AckBeforeFlush.is_active() {
             self.flush(shared).map_err(Fault::Fatal)?;
             self.marker_at = Some(now + IDLE);
+        } else {
+            self.unhinted += bytes;
+            if self.unhinted >= WRITEBACK_BYTES {
+                self.unhinted = 0;
+                self.active.start_writeback();
+            }
         }
         self.run.stored += count;
         Ok(())

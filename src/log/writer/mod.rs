@@ -106,6 +106,8 @@ pub(super) struct LogWriter {
     evicted: Vec<Entry>,
     /// Entries and bytes written since the last flush.
     unflushed: (u64, u64),
+    /// Bytes written since the disk was last told to begin with them.
+    unhinted: usize,
     /// When the oldest unflushed entry was written.
     dirty_since: Option<Instant>,
     /// The committed position in the newest group.
@@ -142,6 +144,7 @@ impl LogWriter {
             buffer: GroupBuffer::default(),
             evicted: Vec::new(),
             unflushed: (0, 0),
+            unhinted: 0,
             dirty_since: None,
             committed_written: parts.committed,
             marker_at: None,
