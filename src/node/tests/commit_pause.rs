@@ -99,8 +99,8 @@ fn one_append_after_the_other_costs_about_one_request_a_follower_each() {
         }
     });
     let writes = transport.writes.load(Ordering::Relaxed) - before;
-    // Telling of each commit by itself would be four requests an append.
-    assert!(writes < 3 * APPENDS, "{writes} writes for {APPENDS} appends to two followers");
+    // More than three an append if each commit is told by itself at once.
+    assert!(3 * writes < 8 * APPENDS, "{writes} writes for {APPENDS} appends to two followers");
     nodes.into_iter().for_each(Running::kill);
 }
 
