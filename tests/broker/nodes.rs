@@ -78,7 +78,9 @@ impl Brokers {
                 let machines = Machines::default();
                 let of_log = machines.clone();
                 let builder = Node::builder(config).transport(transport);
-                let node = builder.state_machines(move |log| of_log.machine(log)).open().await?;
+                let builder =
+                    builder.state_machines_with_files(move |log, files| of_log.machine(log, files));
+                let node = builder.open().await?;
                 let broker = Broker::open(node.clone(), machines, broker).await;
                 Ok::<_, quorumlog::OpenError>((node, broker.expect("free ports")))
             };
