@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -107,6 +108,11 @@ impl Brokers {
 
     pub(crate) fn node(&self, id: NodeId) -> Node {
         self.with(id, |running| running.node.clone())
+    }
+
+    /// Where all nodes have their data.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     pub(crate) fn ids(&self) -> Vec<NodeId> {
