@@ -60,8 +60,10 @@ impl LogBroker {
             read.iter().filter(|record| record.index < records.end).for_each(|r| pass.take(r));
             tokio::task::yield_now().await;
         }
-        opened.shared.prune(opened.log.watermarks().begin.max(begin));
-        Ok(Some(opened.shared.finish_rebuild(pass, begin)))
+        let all = opened.shared.finish_rebuild(pass, begin);
+        // What lay at the log's beginning can be counted now.
+        opened.shared.prune(opened.log.watermarks().begin);
+        Ok(Some(all))
     }
 
     /// Makes some of what is lost again, if there is any. False if it could not.

@@ -68,8 +68,8 @@ impl Log {
         let range = pass.records();
         let held = self.records.iter().filter(|record| record.index >= begin);
         held.filter(|record| range.contains(&record.index)).for_each(|record| pass.take(record));
-        self.shared.prune(begin);
         assert!(self.shared.finish_rebuild(pass, begin), "it can be made again");
+        self.shared.prune(begin);
     }
 
     fn ask<T>(&self, begin: u64, ask: impl Fn(&Shared) -> Result<T, Lost>) -> T {
@@ -255,6 +255,33 @@ fn a_file_that_is_gone_cut_or_damaged_is_made_again_from_the_log() {
         let log = log.restarted(Some((&bytes, index)), disk);
         log.agrees(&model, 40);
     }
+}
+
+#[test]
+fn a_log_that_is_trimmed_while_places_are_made_again_gives_no_wrong_numbers() {
+    let (log, mut model, _) = filled(6_000, 13);
+    let path = log.index_files().remove(0);
+    log.disk.tamper(&path, |bytes| bytes.fill(0x11));
+    for queue in 0..QUEUES as u32 {
+        assert!(log.shared.slice("T", queue, 0, 1).is_err(), "it is damaged");
+    }
+    let mut pass = log.shared.begin_rebuild(0).expect("it is lost");
+    let (range, trimmed) = (pass.records(), |part: u64| 1 + log.index * part / 100);
+    // Read as far as here when the log is trimmed to there.
+    let (read, begin) = (trimmed(2), trimmed(4));
+    assert!(range.contains(&read) && range.contains(&begin), "{range:?} {read} {begin}");
+    for record in log.records.iter().filter(|record| range.contains(&record.index)) {
+        if record.index < read || record.index >= begin {
+            pass.take(record);
+        }
+    }
+    assert!(log.shared.finish_rebuild(pass, begin));
+    log.shared.prune(begin);
+    model.begin = begin;
+    log.agrees(&model, 20);
+    let held = log.shared.state().queue("T", 0).map(|queue| queue.min());
+    let below = model.queues[&0].iter().filter(|at| *at >> 12 < begin).count() as u64;
+    assert_eq!(held, Some(below));
 }
 
 #[test]
