@@ -31,8 +31,8 @@ pub use error::{
 pub use log::offline;
 pub use member::{Member, MemberStatus, NodeId, Role, Status};
 pub use node::{
-    Applied, ClusterAdmin, CommitLog, LogAdmin, LogInfo, Node, NodeBuilder, StateMachineFactory,
-    StatusWatch, Subscription, Ticket,
+    Applied, ClusterAdmin, CommitLog, LogAdmin, LogInfo, Node, NodeBuilder, StateDir,
+    StateMachineFactory, StatusWatch, Subscription, Ticket,
 };
 pub use record::{
     AppendOptions, Appended, Flush, Index, LOG_NAME_BYTES_MAX, LogId, LogName, Record, Start, Term,

@@ -52,7 +52,7 @@ pub(crate) async fn open(
     let mut builder = Node::builder(config).transport(transport);
     if broker.is_some() {
         let machines = machines.clone();
-        builder = builder.state_machines(move |log| machines.machine(log));
+        builder = builder.state_machines_with_files(move |log, files| machines.machine(log, files));
     }
     let node = builder.open().await?;
     let broker = match broker {

@@ -83,7 +83,7 @@ impl NodeInner {
         name: &LogName,
         entry: &LogEntry,
     ) -> Result<(), OpenError> {
-        let machine = self.machines.as_ref().and_then(|machines| machines(name));
+        let machine = self.machine(name, entry.id);
         let founders = self.founders(entry);
         let own = self.identity.replica();
         let rank = founders.iter().position(|founder| founder.id == own);

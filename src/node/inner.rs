@@ -12,6 +12,7 @@ use super::catalog::Catalog;
 use super::commit_log::Groups;
 use super::forward;
 use super::identity::NodeIdentity;
+use super::state_dir::StateDir;
 use crate::config::Config;
 use crate::error::{OpenError, ReadError, StorageError};
 use crate::log::{DataDir, WriterPool};
@@ -26,8 +27,12 @@ use crate::wire::{BoxFuture, Frame, Hello, LinkError, OutFrame};
 /// How long an administrative call may take.
 pub(super) const ADMIN_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Name of a state machine's own directory in its log's.
+const STATE_DIR_NAME: &str = "state";
+
 /// Makes the state machine for a log, or none. Called for each log that is opened or created.
-pub type StateMachineFactory = Arc<dyn Fn(&LogName) -> Option<Box<dyn StateMachine>> + Send + Sync>;
+pub type StateMachineFactory =
+    Arc<dyn Fn(&LogName, StateDir) -> Option<Box<dyn StateMachine>> + Send + Sync>;
 
 /// A node's parts. The handles share it.
 pub(crate) struct NodeInner {
@@ -112,6 +117,12 @@ impl NodeInner {
 
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).spawn(task);
+    }
+
+    /// The embedder's state machine for a log of the list, if it wants one.
+    pub(super) fn machine(&self, name: &LogName, id: LogId) -> Option<Box<dyn StateMachine>> {
+        let files = self.dir.log_dir(id).join(STATE_DIR_NAME);
+        self.machines.as_ref()?(name, StateDir::new(self.disk.clone(), files))
     }
 
     /// Opens a log's group and makes it known.

@@ -13,6 +13,7 @@ mod log_admin;
 mod metrics;
 mod open;
 mod shutdown;
+mod state_dir;
 mod subscribe;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ pub use commit_log::{Applied, CommitLog, StatusWatch};
 pub use inner::StateMachineFactory;
 pub use log_admin::LogAdmin;
 pub use open::NodeBuilder;
+pub use state_dir::StateDir;
 pub use subscribe::Subscription;
 pub use ticket::Ticket;
 

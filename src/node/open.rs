@@ -15,6 +15,7 @@ use super::follow_catalog::follow_catalog;
 use super::housekeeping::{keep_house, keep_retention};
 use super::identity::NodeIdentity;
 use super::inner::{NodeInner, StateMachineFactory};
+use super::state_dir::StateDir;
 use crate::config::Config;
 use crate::error::OpenError;
 use crate::log::{DataDir, WriterPool};
@@ -57,8 +58,17 @@ impl NodeBuilder {
     /// give the same answer for the same name on every node and at every start.
     #[must_use]
     pub fn state_machines(
-        mut self,
+        self,
         factory: impl Fn(&LogName) -> Option<Box<dyn StateMachine>> + Send + Sync + 'static,
+    ) -> Self {
+        self.state_machines_with_files(move |name, _| factory(name))
+    }
+
+    /// As [`state_machines`](Self::state_machines), for those that keep some of what they derive in files.
+    #[must_use]
+    pub fn state_machines_with_files(
+        mut self,
+        factory: impl Fn(&LogName, StateDir) -> Option<Box<dyn StateMachine>> + Send + Sync + 'static,
     ) -> Self {
         self.machines = Some(Arc::new(factory));
         self

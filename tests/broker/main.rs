@@ -7,5 +7,6 @@ mod bad_input;
 mod client;
 mod consumers;
 mod failover;
+mod index;
 mod messages;
 mod nodes;

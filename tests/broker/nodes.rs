@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -78,7 +79,9 @@ impl Brokers {
                 let machines = Machines::default();
                 let of_log = machines.clone();
                 let builder = Node::builder(config).transport(transport);
-                let node = builder.state_machines(move |log| of_log.machine(log)).open().await?;
+                let builder =
+                    builder.state_machines_with_files(move |log, files| of_log.machine(log, files));
+                let node = builder.open().await?;
                 let broker = Broker::open(node.clone(), machines, broker).await;
                 Ok::<_, quorumlog::OpenError>((node, broker.expect("free ports")))
             };
@@ -105,6 +108,11 @@ impl Brokers {
 
     pub(crate) fn node(&self, id: NodeId) -> Node {
         self.with(id, |running| running.node.clone())
+    }
+
+    /// Where all nodes have their data.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     pub(crate) fn ids(&self) -> Vec<NodeId> {

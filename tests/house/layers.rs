@@ -12,7 +12,7 @@ pub(crate) const LAYERS: [(&str, &[&str]); 10] = [
     ("wire", &["format"]),
     ("raft", &["format", "segment", "log", "wire"]),
     ("node", &["format", "segment", "log", "wire", "raft"]),
-    ("broker", &["format", "node"]),
+    ("broker", &["format", "segment", "node"]),
     ("client", &["format", "wire", "node"]),
     ("server", &["format", "wire", "node"]),
     ("simulation", &["format", "segment", "log"]),

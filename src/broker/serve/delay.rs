@@ -53,11 +53,14 @@ impl LogBroker {
         arrival.as_mut().enable();
         let head = {
             let state = shared.state();
-            let queue = state.queue(DELAY_TOPIC, queue);
             // What retention has removed is passed over.
-            queue.and_then(|queue| queue.get(state.delivered(level).max(queue.min())))
+            state.queue(DELAY_TOPIC, queue).map(|of| state.delivered(level).max(of.min()))
         };
-        let Some(entry) = head else {
+        let entry = match head {
+            Some(head) => self.indexed(|shared| shared.entry(DELAY_TOPIC, queue, head)).await?,
+            None => None,
+        };
+        let Some(entry) = entry else {
             tokio::select! {
                 () = arrival => {}
                 _ = parts.changed() => {}

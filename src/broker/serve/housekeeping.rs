@@ -12,6 +12,8 @@ const INTERVAL: Duration = Duration::from_millis(250);
 /// A leader leads for so long before it hands over to the node that should, so that one that comes and goes does not
 /// take the lead each time. One that has never led takes it at once: a new cluster's first clients find leaders that are spread.
 const SETTLED: Duration = Duration::from_secs(2);
+/// Pause after a part of the index could not be made again, as on a full disk.
+const MEND_PAUSE: Duration = Duration::from_secs(10);
 /// A node that is behind by more records does not take over.
 const BEHIND_MAX: u64 = 1024;
 
@@ -20,6 +22,7 @@ impl LogBroker {
     pub(super) async fn keep_house(self: Arc<Self>, number: usize) {
         let mut leads_since = None;
         let mut begin = 0;
+        let mut mend_at = Instant::now();
         loop {
             tokio::time::sleep(INTERVAL).await;
             let Some(opened) = self.opened.get() else { continue };
@@ -28,6 +31,9 @@ impl LogBroker {
             if held_from != begin {
                 begin = held_from;
                 opened.shared.prune(begin);
+            }
+            if Instant::now() >= mend_at && !self.mend_index().await {
+                mend_at = Instant::now() + MEND_PAUSE;
             }
             if *self.part.borrow() != Part::Leads {
                 leads_since = None;

@@ -45,6 +45,8 @@ pub(super) struct LogBroker {
     pub(super) part: watch::Sender<Part>,
     pub(super) clients: Clients,
     pub(super) consumed: ConsumeOffsets,
+    /// Held by whoever makes parts of the index again.
+    pub(super) rebuilding: tokio::sync::Mutex<()>,
     last_stored_ms: AtomicI64,
 }
 
@@ -70,6 +72,7 @@ impl LogBroker {
             part: watch::Sender::new(Part::Unknown),
             clients: Clients::default(),
             consumed: ConsumeOffsets::default(),
+            rebuilding: tokio::sync::Mutex::default(),
             last_stored_ms: AtomicI64::new(0),
         }
     }

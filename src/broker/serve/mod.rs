@@ -8,6 +8,7 @@ mod delay;
 mod dispatch;
 mod failure;
 mod housekeeping;
+mod index;
 mod listener;
 mod locks;
 mod log_broker;

@@ -38,10 +38,12 @@ impl LogBroker {
     /// The first message that was stored at a time or later: times of storing never go back.
     pub(super) async fn search_offset(&self, command: &Command) -> Result<Reply, Failure> {
         let wanted = command.head.fields.number("timestamp")?;
-        let (mut low, mut high) = self.with_queue(command, |queue| (queue.min(), queue.max()))?;
+        let (mut low, mut high) = self.with_queue(command, |queue| queue.around(wanted))?;
+        let fields = &command.head.fields;
+        let (topic, queue) = (fields.text("topic")?, fields.int("queueId")?.unsigned_abs());
         while low < high {
             let middle = low + (high - low) / 2;
-            let entry = self.with_queue(command, |queue| queue.get(middle))?;
+            let entry = self.indexed(|shared| shared.entry(topic, queue, middle)).await?;
             let stored = match entry {
                 Some(entry) => self.message(entry).await?.map(|message| message.stored_ms),
                 None => None,

@@ -11,7 +11,7 @@ use super::failure::Failure;
 use super::log_broker::{LogBroker, Part};
 use crate::broker::remoting::codes::response;
 use crate::broker::remoting::{Command, Reply};
-use crate::broker::state::{Entry, Queue};
+use crate::broker::state::{Entry, Lost, Shared};
 
 const COMMIT_OFFSET: i32 = 1;
 const SUSPEND: i32 = 2;
@@ -46,18 +46,30 @@ struct Found {
     entries: Vec<Entry>,
 }
 
-fn look(queue: &Queue, pull: &Pull, from: u64) -> Found {
-    let mut found = Found { min: queue.min(), max: queue.max(), next: from, entries: Vec::new() };
-    for entry in queue.from(from).take(LOOKED_AT_MAX) {
-        if found.entries.len() == pull.count {
-            break;
+fn look(shared: &Shared, pull: &Pull, from: u64) -> Result<Found, Lost> {
+    // With a filter, many are looked at for few.
+    let count = if pull.tags.is_empty() { pull.count } else { LOOKED_AT_MAX };
+    let mut looked_at = 0;
+    let mut found = Found { min: 0, max: 0, next: from, entries: Vec::new() };
+    loop {
+        let slice = shared.slice(&pull.topic, pull.queue, found.next, count - looked_at)?;
+        (found.min, found.max) = (slice.min, slice.max);
+        let Some(last) = slice.entries.last() else { return Ok(found) };
+        let end = last.offset + 1;
+        looked_at += slice.entries.len();
+        for entry in slice.entries {
+            if found.entries.len() == pull.count {
+                return Ok(found);
+            }
+            found.next = entry.offset + 1;
+            if pull.tags.is_empty() || pull.tags.contains(&entry.tags) {
+                found.entries.push(entry);
+            }
         }
-        found.next = entry.offset + 1;
-        if pull.tags.is_empty() || pull.tags.contains(&entry.tags) {
-            found.entries.push(entry);
+        if found.entries.len() == pull.count || looked_at >= count || end >= found.max {
+            return Ok(found);
         }
     }
-    found
 }
 
 /// All four fields are in every answer, or clients fail.
@@ -130,13 +142,7 @@ impl LogBroker {
             let mut arrival = std::pin::pin!(arrivals.notified());
             // Registered before the look, or what comes in between would be missed.
             arrival.as_mut().enable();
-            let found = {
-                let state = shared.state();
-                match state.queue(&pull.topic, pull.queue) {
-                    Some(queue) => look(queue, &pull, from),
-                    None => look(&Queue::default(), &pull, from),
-                }
-            };
+            let found = self.indexed(|shared| look(shared, &pull, from)).await?;
             if from < found.min {
                 return Ok(reply(response::PULL_OFFSET_MOVED, &found, found.min));
             }

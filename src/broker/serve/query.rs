@@ -1,4 +1,4 @@
-//! Messages by id and by key. There is no index of keys yet: a query looks at the topic's messages in its range of time.
+//! Messages by id and by key.
 
 use bytes::Bytes;
 
@@ -7,10 +7,11 @@ use super::log_broker::LogBroker;
 use crate::broker::record::{Message, Properties, names};
 use crate::broker::remoting::codes::response;
 use crate::broker::remoting::{Command, Reply};
-use crate::broker::state::Entry;
+use crate::broker::state::{Entry, Sought};
 
-/// Messages that one query looks at.
-const LOOKED_AT_MAX: usize = 200_000;
+/// Messages that one query reads: as many as it wants, those of other keys with the same hash, and those of the first and
+/// the last second of its range that are not in it.
+const READ_MAX: usize = 20_000;
 /// Messages in one answer.
 const MESSAGES_MAX: i64 = 64;
 /// Bytes in one answer.
@@ -53,10 +54,8 @@ impl LogBroker {
             Err(_) => return Err(not_found()),
         };
         let queue = u32::try_from(message.queue).map_err(|_| not_found())?;
-        let found = {
-            let state = self.shared()?.state();
-            state.queue(&message.topic, queue).and_then(|queue| queue.find(entry.physical))
-        };
+        let (topic, physical) = (&message.topic, entry.physical);
+        let found = self.indexed(|shared| shared.find(topic, queue, physical)).await?;
         let (chunks, _) = self.chunks(&[found.ok_or_else(not_found)?], usize::MAX).await?;
         let mut reply = Reply::done();
         reply.body = chunks;
@@ -73,7 +72,13 @@ impl LogBroker {
             begin_ms: fields.number_or("beginTimestamp", 0)?,
             end_ms: fields.number_or("endTimestamp", i64::MAX)?,
         };
-        let found = self.search(&query).await?;
+        let (found, read_all) = self.search(&query).await?;
+        if found.is_empty() && !read_all {
+            let remark = format!(
+                "{READ_MAX} messages may be meant and none was: ask for a smaller range of time"
+            );
+            return Err(Failure::refused(response::SYSTEM_ERROR, remark));
+        }
         let (chunks, _): (Vec<Bytes>, usize) = self.chunks(&found, BYTES_MAX).await?;
         if chunks.is_empty() {
             let remark = "can not find message, maybe time range not correct";
@@ -86,34 +91,61 @@ impl LogBroker {
         Ok(reply)
     }
 
-    /// The newest messages that match, newest first, out of the newest that are looked at.
-    async fn search(&self, query: &Query<'_>) -> Result<Vec<Entry>, Failure> {
-        let queues =
-            self.shared()?.state().topic(query.topic).map_or(0, |topic| topic.queues().len());
-        let mut found = Vec::new();
-        let mut left = LOOKED_AT_MAX;
-        for queue in 0..queues as u32 {
-            let bounds =
-                self.shared()?.state().queue(query.topic, queue).map(|q| (q.min(), q.max()));
-            let Some((min, max)) = bounds else { continue };
-            for offset in (min..max).rev() {
-                let entry =
-                    self.shared()?.state().queue(query.topic, queue).and_then(|q| q.get(offset));
-                let Some(entry) = entry else { break };
-                let Some(message) = self.message(entry).await? else { break };
-                left = left.saturating_sub(1);
-                // Times of storing never go back.
-                if message.stored_ms < query.begin_ms || left == 0 || found.len() >= query.count {
-                    break;
-                }
-                if query.matches(&message) {
-                    found.push(entry);
-                }
-                tokio::task::consume_budget().await;
+    /// The newest messages that match, newest first, and whether all that may be meant were looked at, if these are
+    /// fewer than wanted.
+    async fn search(&self, query: &Query<'_>) -> Result<(Vec<Entry>, bool), Failure> {
+        let sought = Sought::new(query.topic, query.key, query.begin_ms, query.end_ms);
+        let (newest, runs) = self.shared()?.newest_with_key(&sought);
+        let mut search = Search { query, found: Vec::new(), read: 0, before: u64::MAX };
+        self.search_among(&mut search, newest).await?;
+        for run in runs {
+            if search.is_done() {
+                break;
             }
+            let among = self.indexed(|shared| shared.with_key(&sought, run)).await?;
+            self.search_among(&mut search, among).await?;
+            tokio::task::consume_budget().await;
         }
-        found.sort_by_key(|entry| std::cmp::Reverse(entry.physical));
-        found.truncate(query.count);
-        Ok(found)
+        Ok((search.found, search.read < READ_MAX))
+    }
+
+    /// Looks at messages that may be meant, newest first.
+    async fn search_among(&self, search: &mut Search<'_>, among: Vec<u64>) -> Result<(), Failure> {
+        for physical in among {
+            if search.is_done() {
+                break;
+            }
+            // A message is there once for each of its keys, which may be the same, and in two runs at their seam.
+            if physical >= search.before {
+                continue;
+            }
+            search.before = physical;
+            search.read += 1;
+            let Some(message) = self.message(Entry::at(physical)).await? else { continue };
+            let Ok(queue) = u32::try_from(message.queue) else { continue };
+            if message.topic != search.query.topic || !search.query.matches(&message) {
+                continue;
+            }
+            // A topic of the same name that was deleted had others.
+            let topic = search.query.topic;
+            let found = self.indexed(|shared| shared.find(topic, queue, physical)).await?;
+            search.found.extend(found);
+        }
+        Ok(())
+    }
+}
+
+/// How far a query has come.
+struct Search<'a> {
+    query: &'a Query<'a>,
+    found: Vec<Entry>,
+    read: usize,
+    /// Everything from here on was looked at.
+    before: u64,
+}
+
+impl Search<'_> {
+    fn is_done(&self) -> bool {
+        self.found.len() >= self.query.count || self.read >= READ_MAX
     }
 }

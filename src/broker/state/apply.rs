@@ -5,6 +5,8 @@ use bytes::Bytes;
 use super::command::{
     Answer, Change, Deliver, LockRequest, OffsetChange, Payload, Placed, Refusal,
 };
+use super::index_files::IndexFiles;
+use super::keys::{Key, hash_of};
 use super::queue::{Queue, physical};
 use super::topics::{
     DELAY_TOPIC, Holder, LEVELS, LOCK_LEASE_MS, LOCKING_GROUPS_MAX, LOCKS_MAX, OFFSETS_MAX, State,
@@ -16,16 +18,18 @@ use crate::broker::record::{Message, Properties, java_hash, names};
 pub(super) type Arrival = (String, u32);
 
 /// What a message's place depends on.
-struct Incoming {
-    topic: String,
-    queue: u32,
-    tags: i32,
+pub(super) struct Incoming {
+    pub(super) topic: String,
+    pub(super) queue: u32,
+    pub(super) tags: i32,
     stored_ms: i64,
     key: Option<String>,
+    /// Hashes of all its keys.
+    hashes: Vec<u32>,
 }
 
 impl Incoming {
-    fn read(record: Bytes) -> Result<Self, Refusal> {
+    pub(super) fn read(record: Bytes) -> Result<Self, Refusal> {
         let message = Message::decode(record);
         let message = message.map_err(|error| Refusal::NotUnderstood(error.to_string()))?;
         let tags = Properties::find(&message.properties, names::TAGS);
@@ -33,7 +37,16 @@ impl Incoming {
         let no_queue = || Refusal::NoQueue(message.topic.clone(), message.queue);
         let queue = u32::try_from(message.queue).map_err(|_| no_queue())?;
         let key = Properties::find(&message.properties, names::UNIQUE_KEY).map(str::to_owned);
-        Ok(Self { topic: message.topic, queue, tags, stored_ms: message.stored_ms, key })
+        let others = Properties::find(&message.properties, names::KEYS).unwrap_or_default();
+        let others = others.split(' ').filter(|key| !key.is_empty());
+        let hashes = key.as_deref().into_iter().chain(others);
+        let hashes = hashes.map(|key| hash_of(&message.topic, key)).collect();
+        Ok(Self { topic: message.topic, queue, tags, stored_ms: message.stored_ms, key, hashes })
+    }
+
+    /// What the index has of its keys, once it is known where it lies.
+    pub(super) fn keys_at(&self, physical: u64) -> impl Iterator<Item = Key> {
+        self.hashes.iter().map(move |hash| Key::new(*hash, self.stored_ms, physical))
     }
 }
 
@@ -43,14 +56,24 @@ impl State {
         &mut self,
         index: u64,
         payload: Bytes,
+        files: &IndexFiles,
         arrived: &mut Vec<Arrival>,
     ) -> Answer {
+        let before = arrived.len();
         let done = match Payload::decode(payload) {
-            Ok(Payload::Messages { once, records }) => self.store(index, once, records, arrived),
-            Ok(Payload::Delivery(delivery)) => self.deliver(index, delivery, arrived),
-            Ok(Payload::Change(change)) => self.change(change),
-            Err(error) => Err(Refusal::NotUnderstood(error.to_string())),
+            Ok(Payload::Change(change)) => {
+                return self.change(change).unwrap_or_else(Answer::Refused);
+            }
+            Ok(Payload::Messages { once, records }) => {
+                self.store(index, once, records, files, arrived)
+            }
+            Ok(Payload::Delivery(delivery)) => self.deliver(index, delivery, files, arrived),
+            // Not when places are made again either.
+            Err(error) => return Answer::Refused(Refusal::NotUnderstood(error.to_string())),
         };
+        if arrived.len() == before {
+            self.voids.push(index);
+        }
         done.unwrap_or_else(Answer::Refused)
     }
 
@@ -60,6 +83,7 @@ impl State {
         index: u64,
         once: bool,
         records: Vec<Bytes>,
+        files: &IndexFiles,
         arrived: &mut Vec<Arrival>,
     ) -> Result<Answer, Refusal> {
         let incoming: Vec<_> =
@@ -74,7 +98,7 @@ impl State {
         }
         let mut placed = Vec::with_capacity(incoming.len());
         for (part, message) in incoming.into_iter().enumerate() {
-            placed.push(self.push(physical(index, part), message, arrived)?);
+            placed.push(self.push(physical(index, part), message, files, arrived)?);
         }
         if let Some((key, first)) = key.zip(placed.first()) {
             self.recent.put(key, *first);
@@ -98,6 +122,7 @@ impl State {
         &mut self,
         physical: u64,
         message: Incoming,
+        files: &IndexFiles,
         arrived: &mut Vec<Arrival>,
     ) -> Result<Placed, Refusal> {
         if message.topic == DELAY_TOPIC && !self.topics.contains_key(DELAY_TOPIC) {
@@ -111,8 +136,9 @@ impl State {
         if topic.queues.len() <= at {
             topic.queues.resize_with(at + 1, Queue::default);
         }
-        let offset = topic.queues[at].push(physical, message.tags);
         self.stored_ms = self.stored_ms.max(message.stored_ms);
+        let offset = topic.queues[at].push(physical, message.tags, self.stored_ms, files);
+        message.keys_at(physical).for_each(|key| self.keys.push(key, files));
         arrived.push((message.topic, message.queue));
         Ok(Placed { queue: message.queue, offset, physical })
     }
@@ -123,6 +149,7 @@ impl State {
         &mut self,
         index: u64,
         delivery: Deliver,
+        files: &IndexFiles,
         arrived: &mut Vec<Arrival>,
     ) -> Result<Answer, Refusal> {
         if delivery.offset < self.delivered(delivery.level) {
@@ -131,7 +158,7 @@ impl State {
         self.delivered.insert(delivery.level, delivery.offset + 1);
         let message = Incoming::read(delivery.record)?;
         self.check(&message)?;
-        let placed = self.push(physical(index, 0), message, arrived)?;
+        let placed = self.push(physical(index, 0), message, files, arrived)?;
         Ok(Answer::Stored(vec![placed]))
     }
 

@@ -9,30 +9,35 @@ use tokio::sync::watch;
 
 use super::arrivals::Arrivals;
 use super::command::Answer;
+use super::index_files::{FileName, IndexFiles};
+use super::queue::physical;
 use super::topics::State;
 use crate::broker::LOG_PREFIX;
 use crate::format::codec;
+use crate::node::StateDir;
 use crate::record::{LogName, Record};
 use crate::state_machine::StateMachine;
 
 /// First bytes of a checkpoint.
 const MAGIC: [u8; 4] = *b"QLBS";
 /// Version of what follows.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// One log's state on this node.
 #[derive(Debug)]
 pub(crate) struct Shared {
     state: RwLock<State>,
+    pub(super) index: IndexFiles,
     pub(crate) arrivals: Arrivals,
     /// Counts changes of the leader's address and restored states.
     pub(crate) changed: watch::Sender<u64>,
 }
 
 impl Shared {
-    fn new() -> Self {
+    fn new(files: StateDir) -> Self {
         Self {
             state: RwLock::default(),
+            index: IndexFiles::new(files),
             arrivals: Arrivals::default(),
             changed: watch::Sender::new(0),
         }
@@ -43,19 +48,44 @@ impl Shared {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        change(&mut self.state.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Forgets messages that the log does not hold any more.
     pub(crate) fn prune(&self, begin: u64) {
-        self.state.write().unwrap_or_else(PoisonError::into_inner).prune(begin);
+        let straddling: Vec<_> = {
+            let state = self.state();
+            let queues = state.topics().flat_map(|(_, topic)| topic.queues());
+            queues.filter_map(|queue| queue.straddling(begin)).collect()
+        };
+        let gone = straddling.iter().filter_map(|sealed| {
+            let chunk = sealed.read(&self.index)?;
+            Some((sealed.base, chunk.gone(begin)))
+        });
+        let gone: BTreeMap<u64, u64> = gone.collect();
+        self.change(|state| state.prune(begin, &gone));
+        self.index.retain(physical(begin, 0));
+    }
+
+    /// True once after parts of the index were found missing.
+    pub(crate) fn take_lost(&self) -> bool {
+        self.index.take_lost()
+    }
+
+    /// Notes that parts of the index are missing.
+    pub(crate) fn note_lost(&self) {
+        self.index.note_lost();
     }
 
     fn apply(&self, record: &Record) -> Answer {
         let mut arrived = Vec::new();
-        let (answer, new_leader) = {
-            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let (answer, new_leader) = self.change(|state| {
             let before = state.leader();
-            let answer = state.apply(record.index, record.payload.clone(), &mut arrived);
+            let payload = record.payload.clone();
+            let answer = state.apply(record.index, payload, &self.index, &mut arrived);
             (answer, state.leader() != before)
-        };
+        });
         for (topic, queue) in &arrived {
             self.arrivals.wake(topic, *queue);
         }
@@ -67,17 +97,17 @@ impl Shared {
 }
 
 /// The states of a node's logs, by their names. Hand its [`machine`](Self::machine) to
-/// [`NodeBuilder::state_machines`](crate::NodeBuilder::state_machines).
+/// [`NodeBuilder::state_machines_with_files`](crate::NodeBuilder::state_machines_with_files).
 #[derive(Debug, Clone, Default)]
 pub struct Machines(Arc<Mutex<BTreeMap<String, Arc<Shared>>>>);
 
 impl Machines {
-    /// The state machine for a log, if it is a broker's.
-    pub fn machine(&self, log: &LogName) -> Option<Box<dyn StateMachine>> {
+    /// The state machine for a log, if it is a broker's. It keeps indexes in `files`.
+    pub fn machine(&self, log: &LogName, files: StateDir) -> Option<Box<dyn StateMachine>> {
         if !log.as_str().starts_with(LOG_PREFIX) {
             return None;
         }
-        let shared = Arc::new(Shared::new());
+        let shared = Arc::new(Shared::new(files));
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.insert(log.as_str().to_owned(), Arc::clone(&shared));
         Some(Box::new(Machine(shared)))
@@ -97,9 +127,15 @@ impl StateMachine for Machine {
     }
 
     fn checkpoint(&self, out: &mut dyn Write) -> io::Result<()> {
+        let body = {
+            let state = self.0.state();
+            codec::encode(&(&*state, self.0.index.names()))
+        };
+        // What the checkpoint names is durable before the checkpoint is.
+        self.0.index.flush()?;
         out.write_all(&MAGIC)?;
         out.write_all(&[VERSION])?;
-        out.write_all(&codec::encode(&*self.0.state()))
+        out.write_all(&body)
     }
 
     fn restore(&mut self, from: &mut dyn Read) -> io::Result<()> {
@@ -110,19 +146,27 @@ impl StateMachine for Machine {
         let body = match body.split_first() {
             Some((&VERSION, body)) => body,
             other => {
-                let version = other.map(|(version, _)| version);
-                return Err(bad(format!("a broker's state of version {version:?}")));
+                let version =
+                    other.map_or_else(|| "none".to_owned(), |(found, _)| found.to_string());
+                return Err(bad(format!(
+                    "the broker's state is of version {version}, and this program reads {VERSION}"
+                )));
             }
         };
-        let state = codec::decode_large(body).map_err(|error| bad(error.to_string()))?;
-        *self.0.state.write().unwrap_or_else(PoisonError::into_inner) = state;
+        let decoded = codec::decode_large(body).map_err(|error| bad(error.to_string()))?;
+        let (restored, files): (State, Vec<FileName>) = decoded;
+        self.0.change(|state| {
+            self.0.index.adopt(&files);
+            *state = restored;
+        });
+        self.0.index.note_lost();
         self.0.changed.send_modify(|count| *count += 1);
         Ok(())
     }
 }
 
 #[cfg(test)]
-pub(super) fn machine_with_state() -> (Box<dyn StateMachine>, Arc<Shared>) {
-    let shared = Arc::new(Shared::new());
+pub(super) fn machine_with_state(files: StateDir) -> (Box<dyn StateMachine>, Arc<Shared>) {
+    let shared = Arc::new(Shared::new(files));
     (Box::new(Machine(Arc::clone(&shared))), shared)
 }

@@ -3,17 +3,24 @@
 mod apply;
 mod arrivals;
 mod command;
+mod index_files;
+mod keys;
+mod lookup;
 mod machine;
 mod queue;
+mod rebuild;
 mod recent;
 #[cfg(test)]
 mod tests;
 mod topics;
+mod voids;
 
 pub(super) use command::{
     Answer, Change, LockRequest, OffsetChange, Placed, Refusal, change, delivery, message_at,
     messages,
 };
+pub(super) use keys::Sought;
+pub(super) use lookup::Lost;
 pub use machine::Machines;
 pub(super) use machine::Shared;
 pub(super) use queue::{Entry, PARTS_MAX, Queue};

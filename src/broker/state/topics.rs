@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::keys::Keys;
 use super::queue::Queue;
 use super::recent::Recent;
+use super::voids::Voids;
 
 /// Where messages wait that are to be delivered later, a queue for each level.
 pub(crate) const DELAY_TOPIC: &str = "SCHEDULE_TOPIC_XXXX";
@@ -99,6 +101,10 @@ pub(crate) struct State {
     pub(super) stored_ms: i64,
     /// Keys of messages that are not to be stored twice.
     pub(super) recent: Recent,
+    /// Keys of all messages, to find them by.
+    pub(super) keys: Keys,
+    /// Records that stored nothing.
+    pub(super) voids: Voids,
 }
 
 impl State {
@@ -144,8 +150,15 @@ impl State {
 
     /// Forgets messages whose records the log does not hold any more. What is left is what readers see, so this
     /// need not happen at the same time everywhere.
-    pub(crate) fn prune(&mut self, begin: u64) {
+    /// `gone` is as in [`Queue::prune`].
+    pub(super) fn prune(&mut self, begin: u64, gone: &BTreeMap<u64, u64>) {
         let topics = self.topics.values_mut();
-        topics.flat_map(|topic| &mut topic.queues).for_each(|queue| queue.prune(begin));
+        topics.flat_map(|topic| &mut topic.queues).for_each(|queue| queue.prune(begin, gone));
+        self.keys.prune(begin);
+        self.voids.prune(begin);
+    }
+
+    pub(super) fn queue_mut(&mut self, topic: &str, queue: u32) -> Option<&mut Queue> {
+        self.topics.get_mut(topic)?.queues.get_mut(queue as usize)
     }
 }

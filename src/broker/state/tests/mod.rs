@@ -1,7 +1,9 @@
 //! What records do to the state, and that a checkpoint is all of it.
 
+mod index;
+mod places;
+
 use bytes::Bytes;
-use proptest::prelude::*;
 
 use super::command::messages as record;
 use super::command::{
@@ -9,28 +11,47 @@ use super::command::{
 };
 use super::machine::{Shared, machine_with_state};
 use super::message_at;
-use super::queue::{Queue, physical};
+use super::queue::physical;
 use super::recent::{KEYS_MAX, Recent};
 use super::topics::{DELAY_TOPIC, LOCK_LEASE_MS, TopicConfig};
 use crate::StateMachine;
 use crate::broker::record::Message;
+use crate::node::StateDir;
 use crate::record::Record;
+use crate::segment::sim_disk::SimDisk;
+
+/// Where the state machine has its files.
+const DIR: &str = "/state";
 
 struct Log {
     machine: Box<dyn StateMachine>,
     shared: std::sync::Arc<Shared>,
+    disk: SimDisk,
     index: u64,
+    /// What was applied, from index 1 on.
+    records: Vec<Record>,
 }
 
 impl Log {
     fn new() -> Self {
-        let (machine, shared) = machine_with_state();
-        Self { machine, shared, index: 1 }
+        Self::on(SimDisk::new())
+    }
+
+    fn on(disk: SimDisk) -> Self {
+        let (machine, shared) = machine_with_state(StateDir::new(disk.shared(), DIR));
+        Self { machine, shared, disk, index: 1, records: Vec::new() }
+    }
+
+    fn checkpoint(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.machine.checkpoint(&mut bytes).expect("memory and disk take it");
+        bytes
     }
 
     fn apply(&mut self, payload: Bytes) -> Answer {
         let record = Record::new(self.index, 1, payload);
         self.index += 1;
+        self.records.push(record.clone());
         Answer::decode(&self.machine.apply(&record))
     }
 
@@ -80,13 +101,13 @@ fn messages_of_a_queue_are_numbered_without_gaps_in_the_order_of_the_log() {
         log.offsets(messages(&[message("T", 1), message("T", 0), message("T", 0)])),
         [0, 1, 2]
     );
-    let state = log.shared.state();
-    let queue = state.queue("T", 0).expect("the queue");
-    let entries: Vec<_> = queue.from(0).map(|entry| (entry.index(), entry.part())).collect();
+    let entries = log.shared.slice("T", 0, 0, 9).expect("nothing is lost").entries;
+    assert_eq!(entries[1].tags, 2_598_919);
+    let entries: Vec<_> = entries.iter().map(|entry| (entry.index(), entry.part())).collect();
     assert_eq!(entries, [(2, 0), (3, 1), (3, 2)]);
-    assert_eq!(queue.get(1).expect("the second").tags, 2_598_919);
-    assert_eq!(queue.find(physical(3, 2)).map(|entry| entry.offset), Some(2));
-    assert_eq!(queue.find(physical(3, 0)), None, "it is another queue's");
+    let find = |at| log.shared.find("T", 0, at).expect("nothing is lost");
+    assert_eq!(find(physical(3, 2)).map(|entry| entry.offset), Some(2));
+    assert_eq!(find(physical(3, 0)), None, "it is another queue's");
 }
 
 #[test]
@@ -255,70 +276,31 @@ fn a_checkpoint_is_the_whole_state_and_replay_goes_on_from_it() {
     let queues = vec![("T".to_owned(), 0)];
     let request = LockRequest { group: "g".to_owned(), client: "c".to_owned(), queues };
     log.change(Change::Lock { request, now_ms: 3 });
-    let mut bytes = Vec::new();
-    log.machine.checkpoint(&mut bytes).expect("memory takes it");
-    let (mut restored, shared) = machine_with_state();
-    restored.restore(&mut &bytes[..]).expect("our own bytes");
-    assert_eq!(*shared.state(), *log.shared.state());
+    let bytes = log.checkpoint();
+    let mut restored = Log::on(log.disk.clone());
+    restored.machine.restore(&mut &bytes[..]).expect("our own bytes");
+    assert_eq!(*restored.shared.state(), *log.shared.state());
     let next = Record::new(log.index, 1, messages(&[message("T", 0)]));
-    assert_eq!(restored.apply(&next), log.machine.apply(&next));
-    assert_eq!(*shared.state(), *log.shared.state());
+    assert_eq!(restored.machine.apply(&next), log.machine.apply(&next));
+    assert_eq!(*restored.shared.state(), *log.shared.state());
 }
 
 #[test]
 fn a_checkpoint_that_is_none_is_refused_and_the_state_stays() {
     let mut log = Log::new();
     log.topic("T", 1);
-    let mut bytes = Vec::new();
-    log.machine.checkpoint(&mut bytes).expect("memory takes it");
+    let bytes = log.checkpoint();
     let before = log.shared.state().clone();
-    for bad in [&b""[..], b"QLBS", b"QLBS\x02", b"XXXX\x01", &bytes[..bytes.len() - 1]] {
+    for bad in [&b""[..], b"QLBS", b"QLBS\x02", b"QLBS\x01", b"XXXX\x02", &bytes[..bytes.len() - 1]]
+    {
         assert!(log.machine.restore(&mut &bad[..]).is_err(), "{bad:?}");
         assert_eq!(*log.shared.state(), before);
     }
 }
 
 #[test]
-fn what_the_log_has_dropped_is_forgotten_and_numbers_go_on() {
-    let mut queue = Queue::default();
-    for n in 0..2000_u64 {
-        queue.push(physical(10 + n, 0), 0);
-    }
-    queue.prune(10 + 700);
-    assert_eq!((queue.min(), queue.max()), (700, 2000));
-    assert_eq!(queue.get(699), None);
-    assert_eq!(queue.get(700).map(|entry| entry.index()), Some(710));
-    assert_eq!(queue.from(0).next().map(|entry| entry.offset), Some(700));
-    assert_eq!(queue.find(physical(709, 0)), None);
-    queue.prune(u64::MAX >> 12);
-    assert_eq!((queue.min(), queue.max()), (2000, 2000));
-    assert_eq!(queue.push(physical(5000, 0), 0), 2000);
-}
-
-proptest! {
-    #[test]
-    fn a_queue_gives_what_was_put_in(
-        steps in proptest::collection::vec((prop_oneof![1_u64..5000, Just(1_u64 << 33)], any::<i32>()), 1..1400),
-        cut in any::<prop::sample::Index>(),
-    ) {
-        let mut queue = Queue::default();
-        let mut at = 0;
-        let mut model = Vec::new();
-        for (step, tags) in steps {
-            at += step;
-            prop_assert_eq!(queue.push(at, tags), model.len() as u64);
-            model.push((at, tags));
-        }
-        let begin = model[cut.index(model.len())].0 >> 12;
-        queue.prune(begin);
-        let min = model.iter().take_while(|(at, _)| at >> 12 < begin).count();
-        prop_assert_eq!(queue.min(), min as u64);
-        let left: Vec<_> = queue.from(0).map(|entry| (entry.physical, entry.tags)).collect();
-        prop_assert_eq!(&left[..], &model[min..]);
-        for (offset, (at, tags)) in model.iter().enumerate().skip(min) {
-            let entry = queue.get(offset as u64).expect("it is held");
-            prop_assert_eq!((entry.physical, entry.tags), (*at, *tags));
-            prop_assert_eq!(queue.find(*at), Some(entry));
-        }
-    }
+fn a_checkpoint_of_another_version_is_named_in_the_error() {
+    let mut log = Log::new();
+    let error = log.machine.restore(&mut &b"QLBS\x01"[..]).expect_err("an older version");
+    assert_eq!(error.to_string(), "the broker's state is of version 1, and this program reads 2");
 }

@@ -1,0 +1,182 @@
+//! Makes index blocks again from the log, several in one pass: those that were damaged, or whose file is gone.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::apply::Incoming;
+use super::command::Payload;
+use super::keys::{Key, Run};
+use super::machine::Shared;
+use super::queue::{Chunk, Sealed, index_of, physical};
+use super::voids::Voids;
+use crate::record::Record;
+
+/// Chunks of one pass.
+const CHUNKS_MAX: usize = 64;
+/// Runs of one pass.
+const RUNS_MAX: usize = 4;
+/// Records that a pass reads beyond those of its first block.
+const RECORDS_MAX: u64 = 1 << 18;
+
+struct WantedChunk {
+    topic: String,
+    queue: u32,
+    sealed: Sealed,
+    found: Chunk,
+    /// There are more messages in its range than it had.
+    over: bool,
+}
+
+/// One pass: the blocks that are wanted, and what was found for them.
+pub(crate) struct Rebuild {
+    chunks: Vec<WantedChunk>,
+    /// The chunks of each queue.
+    of_queue: BTreeMap<(String, u32), Vec<usize>>,
+    runs: Vec<(Run, Vec<Key>)>,
+    voids: Voids,
+    records: Range<u64>,
+}
+
+/// First and last message of a block.
+type Bounds = (u64, u64);
+
+impl Shared {
+    /// Begins a pass at the first block that is lost, of those that begin at a physical offset or later. None if
+    /// none is lost.
+    pub(crate) fn begin_rebuild(&self, from: u64) -> Option<Rebuild> {
+        let state = self.state();
+        let mut lost: Vec<(Bounds, Option<(&str, u32, &Sealed)>, Option<&Run>)> = Vec::new();
+        for (name, topic) in state.topics() {
+            for (queue, places) in (0..).zip(topic.queues()) {
+                let sealed = places.sealed().filter(|sealed| sealed.base >= from);
+                let sealed = sealed.filter(|sealed| !sealed.is_held(&self.index));
+                lost.extend(sealed.map(|s| ((s.base, s.last()), Some((name, queue, s)), None)));
+            }
+        }
+        let runs = state.keys.runs().filter(|run| run.first >= from);
+        let runs = runs.filter(|run| !run.is_held(&self.index));
+        lost.extend(runs.map(|run| ((run.first, run.last), None, Some(run))));
+        lost.sort_unstable_by_key(|(bounds, ..)| *bounds);
+        let first = lost.first()?.0;
+        let end = index_of(first.1) + RECORDS_MAX;
+        let mut pass = Rebuild {
+            chunks: Vec::new(),
+            of_queue: BTreeMap::new(),
+            runs: Vec::new(),
+            voids: state.voids.clone(),
+            records: index_of(first.0)..index_of(first.1) + 1,
+        };
+        for (bounds, chunk, run) in lost {
+            if bounds != first && index_of(bounds.1) > end {
+                continue;
+            }
+            if let Some((topic, queue, sealed)) = chunk.filter(|_| pass.chunks.len() < CHUNKS_MAX) {
+                pass.want_chunk(topic, queue, *sealed);
+            } else if let Some(run) = run.filter(|_| pass.runs.len() < RUNS_MAX) {
+                pass.runs.push((*run, Vec::new()));
+            } else {
+                continue;
+            }
+            pass.records.end = pass.records.end.max(index_of(bounds.1) + 1);
+        }
+        Some(pass)
+    }
+
+    /// Ends a pass that has read everything that the log still held from `begin` on. True if every block was made
+    /// again and written, or is not needed any more.
+    pub(crate) fn finish_rebuild(&self, pass: Rebuild, begin: u64) -> bool {
+        let mut all = true;
+        for wanted in pass.chunks {
+            let (topic, queue, base) = (wanted.topic.clone(), wanted.queue, wanted.sealed.base);
+            let Some(made) = wanted.checked(begin) else {
+                tracing::error!(topic, queue, base, "a part of the index cannot be made again");
+                all = false;
+                continue;
+            };
+            let sealed = made.map(|chunk| chunk.seal(&self.index));
+            all &= sealed.is_none_or(|sealed| sealed.is_held(&self.index));
+            self.change(|state| {
+                if let Some(queue) = state.queue_mut(&topic, queue) {
+                    queue.replace(base, sealed);
+                }
+            });
+        }
+        for (old, keys) in pass.runs {
+            let run = (!keys.is_empty()).then(|| Run::write(old.first, &keys, &self.index));
+            all &= run.is_none_or(|run| run.is_held(&self.index));
+            self.change(|state| state.keys.replace(&old, run));
+        }
+        all
+    }
+}
+
+impl Rebuild {
+    /// The records to read.
+    pub(crate) fn records(&self) -> Range<u64> {
+        self.records.clone()
+    }
+
+    fn want_chunk(&mut self, topic: &str, queue: u32, sealed: Sealed) {
+        let of_queue = self.of_queue.entry((topic.to_owned(), queue)).or_default();
+        of_queue.push(self.chunks.len());
+        let found = Chunk { first: sealed.first, stored_ms: sealed.stored_ms, ..Chunk::default() };
+        self.chunks.push(WantedChunk {
+            topic: topic.to_owned(),
+            queue,
+            sealed,
+            found,
+            over: false,
+        });
+    }
+
+    /// Takes the next record of the log.
+    pub(crate) fn take(&mut self, record: &Record) {
+        if self.voids.contains(record.index) {
+            return;
+        }
+        let messages = match Payload::decode(record.payload.clone()) {
+            Ok(Payload::Messages { records, .. }) => records,
+            Ok(Payload::Delivery(delivery)) => vec![delivery.record],
+            Ok(Payload::Change(_)) | Err(_) => return,
+        };
+        for (part, message) in messages.into_iter().enumerate() {
+            let Ok(message) = Incoming::read(message) else { continue };
+            let at = physical(record.index, part);
+            for (run, keys) in &mut self.runs {
+                if (run.first..=run.last).contains(&at) {
+                    keys.extend(message.keys_at(at));
+                }
+            }
+            let Some(of_queue) = self.of_queue.get(&(message.topic, message.queue)) else {
+                continue;
+            };
+            for wanted in of_queue {
+                self.chunks[*wanted].take(at, message.tags);
+            }
+        }
+    }
+}
+
+impl WantedChunk {
+    fn take(&mut self, at: u64, tags: i32) {
+        if !(self.sealed.base..=self.sealed.last()).contains(&at) {
+            return;
+        }
+        if self.found.entries.is_empty() {
+            self.found.base = at;
+        }
+        self.over |= !self.found.push(at, tags);
+    }
+
+    /// The chunk as it was, without messages that the log has dropped: within the result none if those are all.
+    /// None if it is not what it was.
+    fn checked(mut self, begin: u64) -> Option<Option<Chunk>> {
+        let found = self.found.entries.len() as u64;
+        let missing = u64::from(self.sealed.count).checked_sub(found).filter(|_| !self.over)?;
+        if missing > 0 && index_of(self.sealed.base) >= begin {
+            return None;
+        }
+        self.found.first += missing;
+        Some(Some(self.found).filter(|chunk| !chunk.entries.is_empty()))
+    }
+}
