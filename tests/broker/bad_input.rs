@@ -1,7 +1,7 @@
 //! Input that is wrong costs its sender the connection or gets RocketMQ's code, and harms nobody else.
 
 use crate::client::{SEND, send_fields};
-use crate::nodes::Brokers;
+use crate::nodes::{Brokers, Setup};
 
 #[tokio::test]
 async fn bytes_that_are_no_frame_end_their_connection_and_no_other() {
@@ -25,7 +25,7 @@ async fn bytes_that_are_no_frame_end_their_connection_and_no_other() {
 
 #[tokio::test]
 async fn requests_that_cannot_be_done_get_the_codes_of_rocketmq() {
-    let brokers = Brokers::start_with(1, false).await;
+    let brokers = Brokers::start_with(Setup { auto_create: false, ..Setup::default() }).await;
     let mut client = brokers.client(brokers.follower().await).await;
     let answer = client.call(9999, &[], b"").await;
     assert_eq!((answer.code, answer.remark.trim()), (3, "request type 9999 not supported"));

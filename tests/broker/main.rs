@@ -9,3 +9,4 @@ mod consumers;
 mod failover;
 mod messages;
 mod nodes;
+mod send_status;

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use quorumlog::broker::{Broker, BrokerConfig, Machines};
-use quorumlog::{ByteCount, Config, Member, Node, NodeId, Role};
+use quorumlog::{ByteCount, Config, Disk, Flush, Member, Node, NodeId, Role};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -14,12 +14,33 @@ use crate::client::{Client, ROUTE};
 use crate::cluster::eventually;
 use crate::cluster::faulty_transport::Network;
 
+/// What the nodes have in common, and their disks if they are not the machine's.
+#[derive(Debug, Clone)]
+pub(crate) struct Setup {
+    pub(crate) logs: usize,
+    pub(crate) auto_create: bool,
+    pub(crate) send_timeout: Duration,
+    pub(crate) flush: Flush,
+    /// Shortest and longest.
+    pub(crate) election_timeout: (Duration, Duration),
+    pub(crate) disks: BTreeMap<NodeId, Arc<dyn Disk>>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        let send_timeout = BrokerConfig::default().send_timeout;
+        let disks = BTreeMap::new();
+        let election_timeout = (Duration::from_millis(300), Duration::from_millis(600));
+        let flush = Flush::Sync;
+        Self { logs: 1, auto_create: true, send_timeout, flush, election_timeout, disks }
+    }
+}
+
 /// A cluster, of which some nodes run.
 pub(crate) struct Brokers {
     directory: TempDir,
-    network: Network,
-    logs: usize,
-    auto_create: bool,
+    pub(crate) network: Network,
+    setup: Setup,
     running: Mutex<BTreeMap<NodeId, Running>>,
 }
 
@@ -35,13 +56,14 @@ struct Running {
 impl Brokers {
     /// Three nodes with one log.
     pub(crate) async fn start() -> Self {
-        Self::start_with(1, true).await
+        Self::start_with(Setup::default()).await
     }
 
-    pub(crate) async fn start_with(logs: usize, auto_create: bool) -> Self {
+    pub(crate) async fn start_with(setup: Setup) -> Self {
+        let logs = setup.logs;
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
         let running = Mutex::default();
-        let brokers = Self { directory, network: Network::default(), logs, auto_create, running };
+        let brokers = Self { directory, network: Network::default(), setup, running };
         for id in 1..=3 {
             brokers.open(id).await;
         }
@@ -58,14 +80,16 @@ impl Brokers {
         let mut config = Config::new(id, self.directory.path().join(id.to_string()))
             .with_listen(Network::address(id));
         config.raft.heartbeat_interval = Duration::from_millis(40);
-        config.raft.election_timeout_min = Duration::from_millis(300);
-        config.raft.election_timeout_max = Duration::from_millis(600);
+        (config.raft.election_timeout_min, config.raft.election_timeout_max) =
+            self.setup.election_timeout;
         config.storage.disk_reserve = ByteCount::new(0);
+        config.storage.flush = self.setup.flush;
         config.storage.segment_size = ByteCount::new(64 << 10);
         let mut broker = BrokerConfig::default();
         broker.name_server_listen = "127.0.0.1:0".to_owned();
-        broker.listen = vec!["127.0.0.1:0".to_owned(); self.logs];
-        broker.auto_create_topics = self.auto_create;
+        broker.listen = vec!["127.0.0.1:0".to_owned(); self.setup.logs];
+        broker.auto_create_topics = self.setup.auto_create;
+        broker.send_timeout = self.setup.send_timeout;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -74,10 +98,14 @@ impl Brokers {
         let opened = eventually("the directory to be free", async || {
             let (config, broker) = (config.clone(), broker.clone());
             let transport = self.network.transport(id);
+            let disk = self.setup.disks.get(&id).cloned();
             let opening = async move {
                 let machines = Machines::default();
                 let of_log = machines.clone();
-                let builder = Node::builder(config).transport(transport);
+                let mut builder = Node::builder(config).transport(transport);
+                if let Some(disk) = disk {
+                    builder = builder.disk(disk);
+                }
                 let node = builder.state_machines(move |log| of_log.machine(log)).open().await?;
                 let broker = Broker::open(node.clone(), machines, broker).await;
                 Ok::<_, quorumlog::OpenError>((node, broker.expect("free ports")))

@@ -37,6 +37,8 @@ pub(crate) mod response {
     pub(crate) const SUCCESS: i32 = 0;
     pub(crate) const SYSTEM_ERROR: i32 = 1;
     pub(crate) const REQUEST_CODE_NOT_SUPPORTED: i32 = 3;
+    pub(crate) const FLUSH_DISK_TIMEOUT: i32 = 10;
+    pub(crate) const SLAVE_NOT_AVAILABLE: i32 = 11;
     pub(crate) const FLUSH_SLAVE_TIMEOUT: i32 = 12;
     pub(crate) const MESSAGE_ILLEGAL: i32 = 13;
     pub(crate) const SERVICE_NOT_AVAILABLE: i32 = 14;

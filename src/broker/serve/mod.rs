@@ -22,6 +22,7 @@ mod relay;
 mod routes;
 mod send;
 mod send_back;
+mod send_status;
 mod settings;
 mod topics;
 

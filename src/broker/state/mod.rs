@@ -16,5 +16,5 @@ pub(super) use command::{
 };
 pub use machine::Machines;
 pub(super) use machine::Shared;
-pub(super) use queue::{Entry, PARTS_MAX, Queue};
+pub(super) use queue::{Entry, PARTS_MAX, Queue, physical};
 pub(super) use topics::{DELAY_TOPIC, LEVELS, QUEUES_MAX, TopicConfig, level_delay_ms};
