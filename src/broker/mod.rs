@@ -12,7 +12,9 @@ mod remoting;
 mod serve;
 mod state;
 
-pub use admin::{TopicAdmin, TopicInfo};
+pub use admin::{
+    GroupAdmin, GroupInfo, GroupMemberInfo, QueueLag, QueueReset, ResetTo, TopicAdmin, TopicInfo,
+};
 pub use serve::{Broker, BrokerConfig};
 pub use state::Machines;
 

@@ -7,6 +7,7 @@ mod bad_input;
 mod client;
 mod consumers;
 mod failover;
+mod groups;
 mod messages;
 mod nodes;
 mod send_status;

@@ -144,9 +144,13 @@ impl Brokers {
         Client::connect(self.with(id, |running| running.addrs[0])).await
     }
 
+    pub(crate) fn name_server_addr(&self, id: NodeId) -> SocketAddr {
+        self.with(id, |running| running.name_server)
+    }
+
     /// A connection to a node's name server.
     pub(crate) async fn name_server(&self, id: NodeId) -> Client {
-        Client::connect(self.with(id, |running| running.name_server)).await
+        Client::connect(self.name_server_addr(id)).await
     }
 
     /// The node that leads a log and that routes lead to.

@@ -140,6 +140,12 @@ impl LogBroker {
             request::QUERY_MESSAGE => self.query_messages(command).await,
             request::UPDATE_AND_CREATE_TOPIC => self.put_topic(command).await,
             request::DELETE_TOPIC_IN_BROKER => self.delete_topic(command).await,
+            request::GET_ALL_SUBSCRIPTIONGROUP_CONFIG => Ok(self.all_groups()),
+            request::GET_CONSUMER_CONNECTION_LIST => self.consumer_connections(command),
+            request::GET_CONSUME_STATS => self.consume_stats(command).await,
+            request::INVOKE_BROKER_TO_RESET_OFFSET => self.reset_group(command).await,
+            request::QUERY_TOPIC_CONSUME_BY_WHO => self.groups_of_topic(command),
+            request::QUERY_TOPICS_BY_CONSUMER => self.topics_of_group(command),
             code => {
                 metrics::not_served(&self.name, code);
                 let remark = format!(" request type {code} not supported");

@@ -3,6 +3,7 @@
 mod apply;
 mod arrivals;
 mod command;
+mod groups;
 mod machine;
 mod queue;
 mod recent;
@@ -17,4 +18,4 @@ pub(super) use command::{
 pub use machine::Machines;
 pub(super) use machine::Shared;
 pub(super) use queue::{Entry, PARTS_MAX, Queue, physical};
-pub(super) use topics::{DELAY_TOPIC, LEVELS, QUEUES_MAX, TopicConfig, level_delay_ms};
+pub(super) use topics::{DELAY_TOPIC, LEVELS, QUEUES_MAX, State, TopicConfig, level_delay_ms};
