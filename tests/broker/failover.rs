@@ -119,6 +119,7 @@ async fn a_pull_that_waits_goes_on_with_the_next_leader() {
 #[tokio::test]
 async fn offsets_noted_while_the_lead_moves_hold_nobody_up() {
     let brokers = Brokers::start().await;
+    brokers.client(brokers.leader().await).await.send("T", 0, "x").await.done();
     for _ in 0..4 {
         let (leader, to) = (brokers.leader().await, brokers.follower().await);
         let mut client = brokers.client(leader).await;

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::failure::Failure;
 use super::log_broker::{LogBroker, Part};
-use super::names::check_group;
+use super::names::{check_group, is_made_on_demand};
 use crate::broker::remoting::codes::response;
 use crate::broker::remoting::{Command, Reply};
 use crate::broker::state::{Change, OffsetChange};
@@ -222,6 +222,10 @@ impl LogBroker {
             let remark = format!("commitOffset[{offset}] is illegal");
             return Err(Failure::refused(response::INVALID_PARAMETER, remark));
         };
+        if self.topic_config(topic).is_none() && !is_made_on_demand(topic) {
+            let remark = format!("Topic {topic} not exist!");
+            return Err(Failure::refused(response::TOPIC_NOT_EXIST, remark));
+        }
         let mut written = self.consumed.written.subscribe();
         if !self.note_offset(group, topic, queue, offset) {
             return Ok(Reply::done().with_remark("Offset has been previously reset"));
