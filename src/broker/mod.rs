@@ -5,6 +5,8 @@
 //! subscriptions and waiting pulls are not, and come back with the clients.
 
 mod admin;
+#[cfg(any(test, feature = "simulation"))]
+pub mod fuzz;
 #[cfg(test)]
 mod golden;
 mod record;

@@ -92,8 +92,11 @@ fn json(body: &[u8]) -> io::Result<Value> {
     text.and_then(object_keys::read).ok_or_else(|| invalid("the answer is no JSON"))
 }
 
+/// Topic, broker and number of a queue.
+type QueueName = (String, String, u32);
+
 /// Queues and what is said of each, out of a map whose keys are queues.
-fn table(body: &[u8]) -> io::Result<Vec<((String, String, u32), Value)>> {
+fn table(body: &[u8]) -> io::Result<Vec<(QueueName, Value)>> {
     let body = json(body)?;
     let entries = body["offsetTable"].as_object().ok_or_else(|| invalid("no table of offsets"))?;
     let entry = |(key, value): (&String, &Value)| {
