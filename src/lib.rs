@@ -13,6 +13,7 @@ mod member;
 #[cfg_attr(not(feature = "mutants"), allow(unreachable_pub, reason = "public with the feature"))]
 mod mutant;
 mod node;
+mod progress;
 mod raft;
 mod record;
 mod segment;
@@ -34,6 +35,7 @@ pub use node::{
     Applied, ClusterAdmin, CommitLog, LogAdmin, LogInfo, Node, NodeBuilder, StateDir,
     StateMachineFactory, StatusWatch, Subscription, Ticket,
 };
+pub use progress::Progress;
 pub use record::{
     AppendOptions, Appended, Flush, Index, LOG_NAME_BYTES_MAX, LogId, LogName, Record, Start, Term,
 };

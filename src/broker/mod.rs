@@ -5,6 +5,8 @@
 //! subscriptions and waiting pulls are not, and come back with the clients.
 
 mod admin;
+#[cfg(any(test, feature = "simulation"))]
+pub mod fuzz;
 #[cfg(test)]
 mod golden;
 mod record;
@@ -12,7 +14,9 @@ mod remoting;
 mod serve;
 mod state;
 
-pub use admin::{TopicAdmin, TopicInfo};
+pub use admin::{
+    GroupAdmin, GroupInfo, GroupMemberInfo, QueueLag, QueueReset, ResetTo, TopicAdmin, TopicInfo,
+};
 pub use serve::{Broker, BrokerConfig};
 pub use state::Machines;
 

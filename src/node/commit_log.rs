@@ -17,6 +17,7 @@ use super::ticket::Ticket;
 use crate::error::{AppendError, Outcome, ReadError};
 use crate::member::Status;
 use crate::mutant::Mutant;
+use crate::progress::Progress;
 use crate::raft::{AckTarget, Group, NewRecord, RoleWatch};
 use crate::record::{AppendOptions, Appended, Flush, LogId, LogName, Record, Start};
 use crate::watermarks::Watermarks;
@@ -177,14 +178,46 @@ impl CommitLog {
     pub async fn propose(&self, payload: impl Into<Bytes>) -> Result<Applied, AppendError> {
         let record = self.admit(payload.into(), AppendOptions::default())?;
         self.retrying(self.node.config.limits.append_timeout, || async {
-            let (sender, outcome) = oneshot::channel();
             let record = NewRecord { payload: record.payload.clone(), ..record };
-            self.group.propose(record, AckTarget::Applied(sender))?;
-            let gone = |_| Err(crate::raft::interrupted(self.group.log.failure()));
-            let (appended, response) = outcome.await.unwrap_or_else(gone)?;
-            Ok(Applied { appended, response })
+            self.propose_once(record, None).await
         })
         .await
+    }
+
+    /// [`propose`](Self::propose) with other options than the node's, which tells `progress` how far the append has
+    /// come. A leader without a majority refuses at once, with [`AppendError::NoQuorum`].
+    ///
+    /// If the outcome is unknown, `progress` and [`hears_majority`](Self::hears_majority) say what is known: whether the
+    /// leader has put the record into its log, whether its own disk holds it, and whether there is anybody to replicate it to.
+    ///
+    /// # Errors
+    /// As `append`.
+    ///
+    /// # Cancel safety
+    /// As `append`; `progress` goes on.
+    pub async fn propose_tracked(
+        &self,
+        payload: impl Into<Bytes>,
+        options: AppendOptions,
+        progress: &Progress,
+    ) -> Result<Applied, AppendError> {
+        let record = self.admit(payload.into(), options)?;
+        let limit = options.timeout.unwrap_or(self.node.config.limits.append_timeout);
+        let proposing = self.propose_once(record, Some(progress.clone()));
+        let timed_out = |_| Err(AppendError::Timeout { after: limit });
+        tokio::time::timeout(limit, proposing).await.unwrap_or_else(timed_out)
+    }
+
+    async fn propose_once(
+        &self,
+        record: NewRecord,
+        progress: Option<Progress>,
+    ) -> Result<Applied, AppendError> {
+        let (sender, outcome) = oneshot::channel();
+        self.group.propose_tracked(record, AckTarget::Applied(sender), progress)?;
+        let gone = |_| Err(crate::raft::interrupted(self.group.log.failure()));
+        let (appended, response) = outcome.await.unwrap_or_else(gone)?;
+        Ok(Applied { appended, response })
     }
 
     /// Takes an append in and tells `sink` its outcome, in commit order, from any thread.
@@ -285,6 +318,12 @@ impl CommitLog {
     /// Role, term, leader, watermarks and members, as this node knows them.
     pub fn status(&self) -> Status {
         self.group.status()
+    }
+
+    /// True on a leader that a majority of voters, itself among them, has answered lately: within the longest election
+    /// timeout, after which another one may lead. Such a leader takes appends.
+    pub fn hears_majority(&self) -> bool {
+        self.group.hears_majority()
     }
 
     /// Waits for changes of role, term, leader or membership.

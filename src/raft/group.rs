@@ -28,6 +28,7 @@ use crate::format::entry::{Batch, EntryId};
 use crate::log::{Log, LogOptions, WriterPool};
 use crate::member::{Member, NodeId, Replica, ReplicaId};
 use crate::mutant::Mutant;
+use crate::progress::Progress;
 use crate::record::{Appended, LogId, LogName};
 use crate::segment::Disk;
 use crate::state_machine::StateMachine;
@@ -187,6 +188,16 @@ impl Group {
 
     /// Proposes one record. The target is told the outcome exactly once, unless this fails.
     pub(crate) fn propose(&self, record: NewRecord, target: AckTarget) -> Result<(), AppendError> {
+        self.propose_tracked(record, target, None)
+    }
+
+    /// `propose`, and tells `progress` how it goes on.
+    pub(crate) fn propose_tracked(
+        &self,
+        record: NewRecord,
+        target: AckTarget,
+        progress: Option<Progress>,
+    ) -> Result<(), AppendError> {
         self.takes_appends()?;
         let admission = self.admit(record.payload.len() as u64)?;
         let responder = AppendResponder::new(Ack::new(
@@ -200,6 +211,7 @@ impl Group {
             payload_crc: record.payload_crc,
             sync: record.sync,
             batch: Batch::SINGLE,
+            progress,
         };
         // One poll hands it over: the core's queue has room for every append that admission lets in
         // (`raft_config`). If the core is gone the responder is dropped, which tells the target why.
@@ -228,6 +240,7 @@ impl Group {
             payload_crc: record.payload_crc,
             sync: record.sync,
             batch: Batch { position, count },
+            progress: None,
         });
         let log = self.log.clone();
         let writing = self.raft.client_write_many(proposals).await;

@@ -10,8 +10,9 @@ use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
 use futures_util::Stream;
+use openraft::entry::RaftEntry as _;
 use openraft::storage::{IOFlushed, RaftLogStorage};
-use openraft::{LogState, OptionalSend, RaftLogReader};
+use openraft::{EntryPayload, LogState, OptionalSend, RaftLogReader};
 
 use super::metrics::{GroupMetrics, Started};
 use super::types::{
@@ -21,6 +22,7 @@ use super::types::{
 use crate::error::with_sources;
 use crate::log::Log;
 use crate::mutant::Mutant;
+use crate::progress::Progress;
 
 /// Bytes of payload read at a time to feed a state machine.
 const APPLY_READ_BYTES: usize = 1 << 20;
@@ -65,6 +67,15 @@ impl LogStore {
         );
         entries.into_iter().map(|entry| entry_to_raft(entry).map_err(to_io)).collect()
     }
+}
+
+/// Tells whoever watches an append where it is put.
+fn take_progress(entry: &mut LogEntry) -> Option<Progress> {
+    let id = entry_id(&entry.log_id());
+    let EntryPayload::Normal(proposal) = &mut entry.payload else { return None };
+    let progress = proposal.progress.take()?;
+    progress.set_appended(id.index, id.term);
+    Some(progress)
 }
 
 fn to_io(error: impl std::error::Error) -> io::Error {
@@ -196,10 +207,18 @@ impl RaftLogStorage<Types> for LogStore {
         I: IntoIterator<Item = LogEntry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let entries = entries.into_iter().map(entry_from_raft).collect();
+        let mut watched = Vec::new();
+        let entries = entries.into_iter().map(|mut entry| {
+            watched.extend(take_progress(&mut entry));
+            entry_from_raft(entry)
+        });
+        let entries = entries.collect();
         let (metrics, started) = (self.metrics.clone(), Started::now());
         let done = move |done: Result<(), _>| {
             metrics.appended(started);
+            if done.is_ok() {
+                watched.iter().for_each(Progress::set_flushed);
+            }
             callback.io_completed(done.map_err(to_io));
         };
         self.log.append(entries, Box::new(done));

@@ -1,7 +1,9 @@
 //! What a group says about itself.
 
-use openraft::ServerState;
+use std::time::Duration;
+
 use openraft::async_runtime::watch::WatchReceiver as _;
+use openraft::{Instant as _, ServerState};
 
 use super::group::{Group, RaftHandle};
 use super::types::Types;
@@ -51,6 +53,13 @@ pub(super) async fn tell_leaders(log: LogName, mut watch: RoleWatch) {
 impl Group {
     pub(crate) fn watch_role(&self) -> RoleWatch {
         RoleWatch::new(&self.raft)
+    }
+
+    /// True on a leader that a majority of voters, itself among them, has answered within its lease.
+    pub(crate) fn hears_majority(&self) -> bool {
+        let acked = self.raft.metrics().borrow_watched().last_quorum_acked;
+        let lease = Duration::from_millis(self.raft.config().election_timeout_max);
+        acked.is_some_and(|acked| acked.elapsed() < lease)
     }
 
     pub(crate) fn status(&self) -> Status {

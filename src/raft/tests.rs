@@ -128,7 +128,7 @@ fn id(term: u64, index: u64) -> EntryId {
 
 fn proposal(batch: Batch) -> Proposal {
     let payload = Bytes::from_static(b"X");
-    Proposal { payload_crc: crc32fast::hash(&payload), payload, sync: false, batch }
+    Proposal { payload_crc: crc32fast::hash(&payload), payload, sync: false, batch, progress: None }
 }
 
 #[tokio::test]

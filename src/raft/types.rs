@@ -18,6 +18,7 @@ use crate::format::entry::{Batch, Entry, EntryId, EntryKind};
 use crate::log::{StoredMembership, Vote};
 use crate::member::{Member, Replica, ReplicaId};
 use crate::mutant::Mutant;
+use crate::progress::Progress;
 
 /// What a leader is asked to replicate: one record. Moving it moves a handle, not the payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub(crate) struct Proposal {
     pub(crate) payload_crc: u32,
     pub(crate) sync: bool,
     pub(crate) batch: Batch,
+    /// Who is told where it is put, and when it is flushed. Never leaves the leader.
+    pub(crate) progress: Option<Progress>,
 }
 
 impl fmt::Display for Proposal {
@@ -206,6 +209,7 @@ pub(crate) fn entry_to_raft(entry: Entry) -> Result<LogEntry, StorageError> {
             payload_crc: entry.payload_crc,
             sync: entry.sync,
             batch: entry.batch,
+            progress: None,
         }),
     };
     Ok(LogEntry::new(raft_log_id(entry.id), payload))

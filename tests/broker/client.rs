@@ -94,11 +94,16 @@ impl Client {
 
     /// The answer to the last request.
     pub(crate) async fn answer(&mut self) -> Frame {
+        self.answer_or_end().await.expect("an answer")
+    }
+
+    /// The answer to the last request; none if the connection ends instead.
+    pub(crate) async fn answer_or_end(&mut self) -> Option<Frame> {
         loop {
-            let (frame, opaque, flag) = self.read().await.expect("an answer");
+            let (frame, opaque, flag) = self.read().await?;
             if flag & 1 == 1 {
                 assert_eq!(opaque, i64::from(self.opaque), "{frame:?}");
-                return frame;
+                return Some(frame);
             }
             self.unasked.push(frame);
         }

@@ -7,6 +7,8 @@ mod bad_input;
 mod client;
 mod consumers;
 mod failover;
+mod groups;
 mod index;
 mod messages;
 mod nodes;
+mod send_status;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::BufMut as _;
 
 use crate::client::{ROUTE, SEND, SEND_BATCH, bodies, messages, send_fields};
-use crate::nodes::Brokers;
+use crate::nodes::{Brokers, Setup};
 
 #[tokio::test]
 async fn messages_sent_through_any_node_are_numbered_and_pulled_back_from_any() {
@@ -136,7 +136,7 @@ async fn messages_are_found_by_id_by_key_and_by_time() {
 
 #[tokio::test]
 async fn the_name_server_lists_every_log_and_topics_of_one_are_topics_of_all() {
-    let brokers = Brokers::start_with(2, true).await;
+    let brokers = Brokers::start_with(Setup { logs: 2, ..Setup::default() }).await;
     let mut names = brokers.name_server(2).await;
     assert_eq!(names.call(ROUTE, &[("topic", "T")], b"").await.code, 17);
     for topic in ["TBW102", "%RETRY%g"] {

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use quorumlog::broker::{Broker, BrokerConfig, Machines};
-use quorumlog::{ByteCount, Config, Member, Node, NodeId, Role};
+use quorumlog::{ByteCount, Config, Disk, Flush, Member, Node, NodeId, Role};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -15,12 +15,33 @@ use crate::client::{Client, ROUTE};
 use crate::cluster::eventually;
 use crate::cluster::faulty_transport::Network;
 
+/// What the nodes have in common, and their disks if they are not the machine's.
+#[derive(Debug, Clone)]
+pub(crate) struct Setup {
+    pub(crate) logs: usize,
+    pub(crate) auto_create: bool,
+    pub(crate) send_timeout: Duration,
+    pub(crate) flush: Flush,
+    /// Shortest and longest.
+    pub(crate) election_timeout: (Duration, Duration),
+    pub(crate) disks: BTreeMap<NodeId, Arc<dyn Disk>>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        let send_timeout = BrokerConfig::default().send_timeout;
+        let disks = BTreeMap::new();
+        let election_timeout = (Duration::from_millis(300), Duration::from_millis(600));
+        let flush = Flush::Sync;
+        Self { logs: 1, auto_create: true, send_timeout, flush, election_timeout, disks }
+    }
+}
+
 /// A cluster, of which some nodes run.
 pub(crate) struct Brokers {
     directory: TempDir,
-    network: Network,
-    logs: usize,
-    auto_create: bool,
+    pub(crate) network: Network,
+    setup: Setup,
     running: Mutex<BTreeMap<NodeId, Running>>,
 }
 
@@ -36,13 +57,14 @@ struct Running {
 impl Brokers {
     /// Three nodes with one log.
     pub(crate) async fn start() -> Self {
-        Self::start_with(1, true).await
+        Self::start_with(Setup::default()).await
     }
 
-    pub(crate) async fn start_with(logs: usize, auto_create: bool) -> Self {
+    pub(crate) async fn start_with(setup: Setup) -> Self {
+        let logs = setup.logs;
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
         let running = Mutex::default();
-        let brokers = Self { directory, network: Network::default(), logs, auto_create, running };
+        let brokers = Self { directory, network: Network::default(), setup, running };
         for id in 1..=3 {
             brokers.open(id).await;
         }
@@ -59,14 +81,16 @@ impl Brokers {
         let mut config = Config::new(id, self.directory.path().join(id.to_string()))
             .with_listen(Network::address(id));
         config.raft.heartbeat_interval = Duration::from_millis(40);
-        config.raft.election_timeout_min = Duration::from_millis(300);
-        config.raft.election_timeout_max = Duration::from_millis(600);
+        (config.raft.election_timeout_min, config.raft.election_timeout_max) =
+            self.setup.election_timeout;
         config.storage.disk_reserve = ByteCount::new(0);
+        config.storage.flush = self.setup.flush;
         config.storage.segment_size = ByteCount::new(64 << 10);
         let mut broker = BrokerConfig::default();
         broker.name_server_listen = "127.0.0.1:0".to_owned();
-        broker.listen = vec!["127.0.0.1:0".to_owned(); self.logs];
-        broker.auto_create_topics = self.auto_create;
+        broker.listen = vec!["127.0.0.1:0".to_owned(); self.setup.logs];
+        broker.auto_create_topics = self.setup.auto_create;
+        broker.send_timeout = self.setup.send_timeout;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -75,10 +99,14 @@ impl Brokers {
         let opened = eventually("the directory to be free", async || {
             let (config, broker) = (config.clone(), broker.clone());
             let transport = self.network.transport(id);
+            let disk = self.setup.disks.get(&id).cloned();
             let opening = async move {
                 let machines = Machines::default();
                 let of_log = machines.clone();
-                let builder = Node::builder(config).transport(transport);
+                let mut builder = Node::builder(config).transport(transport);
+                if let Some(disk) = disk {
+                    builder = builder.disk(disk);
+                }
                 let builder =
                     builder.state_machines_with_files(move |log, files| of_log.machine(log, files));
                 let node = builder.open().await?;
@@ -124,9 +152,13 @@ impl Brokers {
         Client::connect(self.with(id, |running| running.addrs[0])).await
     }
 
+    pub(crate) fn name_server_addr(&self, id: NodeId) -> SocketAddr {
+        self.with(id, |running| running.name_server)
+    }
+
     /// A connection to a node's name server.
     pub(crate) async fn name_server(&self, id: NodeId) -> Client {
-        Client::connect(self.with(id, |running| running.name_server)).await
+        Client::connect(self.name_server_addr(id)).await
     }
 
     /// The node that leads a log and that routes lead to.

@@ -1,10 +1,11 @@
 //! `broker`: a node that programs written for RocketMQ use.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::time::Duration;
 
 use quorumlog::broker::BrokerConfig;
 
-use crate::client::host_port;
+use crate::client::{duration, host_port};
 use crate::cluster::plan::Plan;
 use crate::commands::start::{self, Flag, NodeArgs};
 use crate::failure::{Failure, Result};
@@ -46,6 +47,9 @@ pub(crate) struct Args {
     /// Refuse messages for topics that were not created.
     #[arg(long)]
     no_auto_create: bool,
+    /// How long a send waits for its message to be flushed and replicated, before its producer is told what is known of it.
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
+    send_timeout: Duration,
     /// Store one copy of a message that a producer sends again.
     #[arg(long)]
     suppress_duplicates: bool,
@@ -72,6 +76,7 @@ pub(crate) fn run(args: Args, verbose: u8) -> Result {
     config.advertise = args.advertise_ip;
     config.default_queues = args.queues;
     config.auto_create_topics = !args.no_auto_create;
+    config.send_timeout = args.send_timeout;
     config.suppress_duplicates = args.suppress_duplicates;
     let plan = BrokerPlan {
         name_server: resolve("--name-server", &args.name_server)?,

@@ -7,6 +7,7 @@ pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod demo;
 pub(crate) mod dev;
+pub(crate) mod group;
 pub(crate) mod inspect;
 pub(crate) mod leader;
 pub(crate) mod log;

@@ -2,12 +2,11 @@
 
 use bytes::{Buf as _, BufMut as _};
 
-use super::command::{Head, VERSION};
+use super::command::Head;
 use super::fields::Fields;
 use super::frame::FrameError;
+use super::speaker::Speaker;
 
-/// Java's number in `LanguageCode`.
-const LANGUAGE_JAVA: u8 = 0;
 /// More fields than any request has.
 const FIELDS_MAX: usize = 1024;
 
@@ -32,7 +31,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Head, FrameError> {
         return Err(bad("fixed part"));
     }
     let code = i32::from(from.get_i16());
-    let (_language, _version) = (from.get_u8(), from.get_i16());
+    let speaker = Speaker::new(from.get_u8(), i32::from(from.get_i16()));
     let (opaque, flag) = (from.get_i32(), from.get_i32());
     let remark = match usize::try_from(from.get_i32()).map_err(|_| bad("remark"))? {
         0 => None,
@@ -52,15 +51,15 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Head, FrameError> {
             return Err(FrameError::Header(format!("it has more than {FIELDS_MAX} fields")));
         }
     }
-    Ok(Head { code, opaque, flag, remark, fields })
+    Ok(Head { code, opaque, flag, remark, fields, speaker })
 }
 
 pub(super) fn encode(head: &Head) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
     // Codes that need more bits are only between our own brokers, which write JSON.
     out.put_i16(i16::try_from(head.code).unwrap_or(i16::MAX));
-    out.put_u8(LANGUAGE_JAVA);
-    out.put_i16(VERSION as i16);
+    out.put_u8(head.speaker.number());
+    out.put_i16(i16::try_from(head.speaker.version).unwrap_or(i16::MAX));
     out.put_i32(head.opaque);
     out.put_i32(head.flag);
     let remark = head.remark.as_deref().unwrap_or_default();

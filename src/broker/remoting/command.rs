@@ -5,10 +5,9 @@ use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use super::codes::response;
 use super::fields::Fields;
 use super::frame::FrameError;
+use super::speaker::Speaker;
 use super::{binary, json};
 
-/// What we say we are: above RocketMQ 4.1.0, or clients keep features to themselves.
-pub(super) const VERSION: i32 = 401;
 /// Largest header: properties of 32,767 bytes, each of them escaped, and much more.
 const HEADER_BYTES_MAX: usize = 1 << 20;
 
@@ -33,6 +32,7 @@ pub(crate) struct Head {
     pub(crate) flag: i32,
     pub(crate) remark: Option<String>,
     pub(crate) fields: Fields,
+    pub(crate) speaker: Speaker,
 }
 
 /// A request or an answer that came in.
@@ -128,6 +128,12 @@ impl Reply {
         Self { code, remark: Some(remark.into()), ..Self::default() }
     }
 
+    /// The same with a remark.
+    pub(crate) fn with_remark(mut self, remark: &str) -> Self {
+        self.remark = Some(remark.to_owned());
+        self
+    }
+
     /// The same with a field.
     pub(crate) fn with(mut self, name: &str, value: impl ToString) -> Self {
         self.fields.set(name, value.to_string());
@@ -148,6 +154,7 @@ impl Reply {
             flag: ANSWER,
             remark: self.remark,
             fields: self.fields,
+            speaker: Speaker::default(),
         };
         encode(&head, request.encoding, self.body)
     }

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::command::Head;
 use super::fields::Fields;
 use super::frame::FrameError;
+use super::speaker::Speaker;
 
 /// A header as clients write it: every key but the code may be missing (L1), and unknown ones are passed over.
 #[derive(Deserialize)]
@@ -17,6 +18,10 @@ struct Read {
     opaque: i32,
     #[serde(default)]
     flag: i32,
+    #[serde(default)]
+    language: Value,
+    #[serde(default)]
+    version: Value,
     #[serde(default)]
     remark: Option<String>,
     #[serde(default, rename = "extFields")]
@@ -52,10 +57,13 @@ fn as_text(value: Value) -> Option<String> {
 pub(super) fn decode(bytes: &[u8]) -> Result<Head, FrameError> {
     let read: Read =
         serde_json::from_slice(bytes).map_err(|error| FrameError::Header(error.to_string()))?;
-    let fields = read.fields.unwrap_or_default().into_iter();
+    let mut read = read;
+    let fields = read.fields.take().unwrap_or_default().into_iter();
     let fields: Fields =
         fields.filter_map(|(name, value)| as_text(value).map(|text| (name, text))).collect();
-    Ok(Head { code: read.code, opaque: read.opaque, flag: read.flag, remark: read.remark, fields })
+    let speaker = Speaker::read(&read.language, &read.version);
+    let Read { code, opaque, flag, remark, .. } = read;
+    Ok(Head { code, opaque, flag, remark, fields, speaker })
 }
 
 pub(super) fn encode(head: &Head) -> Vec<u8> {
@@ -63,11 +71,11 @@ pub(super) fn encode(head: &Head) -> Vec<u8> {
         code: head.code,
         ext_fields: head.fields.iter().collect(),
         flag: head.flag,
-        language: "JAVA",
+        language: head.speaker.language(),
         opaque: head.opaque,
         remark: head.remark.as_deref(),
         serialize_type: "JSON",
-        version: super::command::VERSION,
+        version: head.speaker.version,
     };
     serde_json::to_vec(&written).expect("text and numbers can be written as JSON")
 }

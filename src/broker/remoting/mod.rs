@@ -6,9 +6,12 @@ mod command;
 mod fields;
 mod frame;
 mod json;
+pub(super) mod object_keys;
+mod speaker;
 #[cfg(test)]
 mod tests;
 
 pub(super) use command::{Command, Reply};
 pub(super) use fields::{FieldError, Fields};
 pub(super) use frame::{read_frame, write_frames};
+pub(super) use speaker::Speaker;

@@ -13,7 +13,7 @@ use super::failure::Failure;
 use super::log_broker::LogBroker;
 use super::names::{check_group, group_of_retry, retry_topic};
 use crate::broker::remoting::codes::{request, response};
-use crate::broker::remoting::{Command, Fields, Reply};
+use crate::broker::remoting::{Command, Fields, Reply, Speaker};
 
 /// A client that was silent for so long is gone.
 pub(super) const SILENCE_MAX: Duration = Duration::from_secs(120);
@@ -35,6 +35,9 @@ struct Heartbeat {
 #[serde(default, rename_all = "camelCase")]
 struct ConsumerData {
     group_name: String,
+    consume_type: Value,
+    message_model: Value,
+    consume_from_where: Value,
     subscription_data_set: Option<Vec<SubscriptionData>>,
 }
 
@@ -48,6 +51,44 @@ struct SubscriptionData {
     expression_type: Option<String>,
 }
 
+/// What a group's members say of how they consume, in RocketMQ's names. The last one who says it is right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Kind {
+    pub(super) consume_type: &'static str,
+    pub(super) message_model: &'static str,
+    pub(super) from_where: &'static str,
+}
+
+impl ConsumerData {
+    fn kind(&self) -> Kind {
+        let from_where = [
+            "CONSUME_FROM_LAST_OFFSET",
+            "CONSUME_FROM_LAST_OFFSET_AND_FROM_MIN_WHEN_BOOT_FIRST",
+            "CONSUME_FROM_MIN_OFFSET",
+            "CONSUME_FROM_MAX_OFFSET",
+            "CONSUME_FROM_FIRST_OFFSET",
+            "CONSUME_FROM_TIMESTAMP",
+        ];
+        let types = ["CONSUME_ACTIVELY", "CONSUME_PASSIVELY", "CONSUME_POP"];
+        Kind {
+            consume_type: named(&self.consume_type, &types, "CONSUME_PASSIVELY"),
+            message_model: named(
+                &self.message_model,
+                &["BROADCASTING", "CLUSTERING"],
+                "CLUSTERING",
+            ),
+            from_where: named(&self.consume_from_where, &from_where, from_where[0]),
+        }
+    }
+}
+
+/// One of `names`, which is given by name or by number.
+fn named(value: &Value, names: &[&'static str], default: &'static str) -> &'static str {
+    let by_name = value.as_str().and_then(|name| names.iter().find(|known| **known == name));
+    let by_number = || names.get(usize::try_from(number(value)?).ok()?);
+    by_name.or_else(by_number).copied().unwrap_or(default)
+}
+
 /// A number, whether it is written as one or as text.
 fn number(value: &Value) -> Option<i64> {
     value.as_i64().or_else(|| value.as_str()?.trim().parse().ok())
@@ -59,16 +100,19 @@ pub(super) struct Subscription {
     pub(super) version: i64,
     /// Hashes of the tags that are wanted; empty for all.
     pub(super) tags: BTreeSet<i32>,
+    /// As the group said it.
+    pub(super) expression: String,
 }
 
 impl SubscriptionData {
     fn read(&self) -> Subscription {
         let codes = self.code_set.iter().flatten().filter_map(number);
         let mut tags: BTreeSet<i32> = codes.filter_map(|code| i32::try_from(code).ok()).collect();
+        let expression = self.sub_string.clone().unwrap_or_else(|| "*".to_owned());
         if tags.is_empty() {
-            tags = tags_of(self.sub_string.as_deref().unwrap_or("*"));
+            tags = tags_of(&expression);
         }
-        Subscription { version: number(&self.sub_version).unwrap_or(0), tags }
+        Subscription { version: number(&self.sub_version).unwrap_or(0), tags, expression }
     }
 }
 
@@ -83,10 +127,26 @@ pub(super) fn tags_of(expression: &str) -> BTreeSet<i32> {
 }
 
 /// A consumer group's members and subscriptions.
-#[derive(Default)]
-struct Group {
-    members: BTreeMap<String, Arc<Connection>>,
-    subscriptions: BTreeMap<String, Subscription>,
+#[derive(Clone, Default)]
+pub(super) struct Group {
+    pub(super) kind: Kind,
+    /// By the client's id.
+    pub(super) members: BTreeMap<String, GroupMember>,
+    /// By topic.
+    pub(super) subscriptions: BTreeMap<String, Subscription>,
+}
+
+/// A client in a group.
+#[derive(Clone)]
+pub(super) struct GroupMember {
+    pub(super) connection: Arc<Connection>,
+    pub(super) speaker: Speaker,
+}
+
+impl Group {
+    fn connections(&self) -> Vec<Arc<Connection>> {
+        self.members.values().map(|member| Arc::clone(&member.connection)).collect()
+    }
 }
 
 struct Client {
@@ -108,7 +168,7 @@ impl Known {
         if found.members.remove(client).is_none() {
             return Vec::new();
         }
-        let left = found.members.values().cloned().collect();
+        let left = found.connections();
         if found.members.is_empty() {
             self.groups.remove(group);
         }
@@ -176,12 +236,29 @@ impl Clients {
 
     /// Tells a group's members to share its queues out anew.
     pub(super) fn notify_group(&self, group: &str) {
-        let members =
-            self.known().groups.get(group).map(|found| found.members.values().cloned().collect());
+        let members = self.known().groups.get(group).map(Group::connections);
         notify(group, members.unwrap_or_default());
     }
 
-    fn heard(&self, connection: &Arc<Connection>, beat: Heartbeat) -> Result<(), Failure> {
+    /// A group that has members.
+    pub(super) fn group(&self, name: &str) -> Option<Group> {
+        self.known().groups.get(name).cloned()
+    }
+
+    /// The names of groups that have members, and that have subscribed to a topic if one is given.
+    pub(super) fn groups(&self, topic: Option<&str>) -> BTreeSet<String> {
+        let known = self.known();
+        let wanted = |group: &Group| topic.is_none_or(|it| group.subscriptions.contains_key(it));
+        let groups = known.groups.iter().filter(|(_, group)| wanted(group));
+        groups.map(|(name, _)| name.clone()).collect()
+    }
+
+    fn heard(
+        &self,
+        connection: &Arc<Connection>,
+        speaker: Speaker,
+        beat: Heartbeat,
+    ) -> Result<(), Failure> {
         let mut changed = BTreeSet::new();
         {
             let mut known = self.known();
@@ -199,12 +276,15 @@ impl Clients {
             client.seen = Instant::now();
             for consumer in beat.consumer_data_set.into_iter().flatten().take(GROUPS_MAX) {
                 check_group(&consumer.group_name)?;
+                let kind = consumer.kind();
                 let name = consumer.group_name;
                 if let Some(client) = known.clients.get_mut(&beat.client_id) {
                     client.groups.insert(name.clone());
                 }
                 let group = known.groups.entry(name.clone()).or_default();
-                let before = group.members.insert(beat.client_id.clone(), Arc::clone(connection));
+                group.kind = kind;
+                let member = GroupMember { connection: Arc::clone(connection), speaker };
+                let before = group.members.insert(beat.client_id.clone(), member);
                 let mut differs = before.is_none();
                 for data in consumer.subscription_data_set.iter().flatten() {
                     if data
@@ -252,7 +332,7 @@ impl LogBroker {
         if beat.client_id.is_empty() {
             return Err(Failure::refused(response::SYSTEM_ERROR, "a heartbeat without clientID"));
         }
-        self.clients.heard(connection, beat)?;
+        self.clients.heard(connection, command.head.speaker, beat)?;
         Ok(Reply::done())
     }
 

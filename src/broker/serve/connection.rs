@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt as _;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use super::listener::Service;
@@ -30,6 +30,7 @@ pub(super) struct Connection {
     /// Set on a connection from another broker: the client that it speaks for.
     relayed: OnceLock<SocketAddr>,
     pub(super) relay: Relay,
+    end: Notify,
 }
 
 impl Connection {
@@ -54,6 +55,11 @@ impl Connection {
         let _ = self.out.try_send(chunks);
     }
 
+    /// Ends the connection: what it waits for is not known, and no answer says that.
+    pub(super) fn end(&self) {
+        self.end.notify_one();
+    }
+
     /// A way to send to the client.
     pub(super) fn sender(&self) -> mpsc::Sender<Vec<Bytes>> {
         self.out.clone()
@@ -73,7 +79,14 @@ pub(super) async fn serve(
     let (mut reader, writer) = stream.into_split();
     let (out, queue) = mpsc::channel(QUEUE_MAX);
     let relayed = OnceLock::new();
-    let connection = Arc::new(Connection { number, remote, out, relayed, relay: Relay::default() });
+    let connection = Arc::new(Connection {
+        number,
+        remote,
+        out,
+        relayed,
+        relay: Relay::default(),
+        end: Notify::new(),
+    });
     let mut tasks = JoinSet::new();
     tasks.spawn(write(writer, queue));
     let places = Arc::new(Semaphore::new(REQUESTS_MAX));
@@ -88,6 +101,7 @@ pub(super) async fn serve(
             read = next => read,
             // The writer ends only when the connection is broken.
             () = connection.out.closed() => break,
+            () = connection.end.notified() => break,
         };
         let (command, frame) = match read {
             Ok(Some(read)) => read,

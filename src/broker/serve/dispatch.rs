@@ -75,7 +75,8 @@ impl LogBroker {
                     Ok(reply) => return Some(reply.encode(command)),
                     Err(Failure::Moved) => {}
                     Err(Failure::Unknown(detail)) if is_send(code) => {
-                        return Some(self.outcome_unknown(&detail).encode(command));
+                        Self::outcome_unknown(connection, command, &detail);
+                        return None;
                     }
                     Err(failure) => return Some(failure.into_reply().encode(command)),
                 },
@@ -87,8 +88,8 @@ impl LogBroker {
                     match connection.relay.pass(connection, &addr, frame, command).await {
                         Ok(answer) => return answer,
                         Err(RelayError::Lost) if is_send(code) => {
-                            let reply = self.outcome_unknown("the leader went away");
-                            return Some(reply.encode(command));
+                            Self::outcome_unknown(connection, command, "the leader went away");
+                            return None;
                         }
                         Err(RelayError::NotDone | RelayError::Lost) => {}
                     }
@@ -103,12 +104,12 @@ impl LogBroker {
         }
     }
 
-    /// The message may have been stored or not. RocketMQ's word for it: appended, not known to be replicated.
-    fn outcome_unknown(&self, detail: &str) -> Reply {
-        Reply::refused(response::FLUSH_SLAVE_TIMEOUT, detail)
-            .with("msgId", crate::broker::record::offset_id(self.addr, 0))
-            .with("queueId", 0)
-            .with("queueOffset", 0)
+    /// A message may have been stored or not, and no answer says that. A connection that ends does.
+    fn outcome_unknown(connection: &Connection, command: &Command, detail: &str) {
+        tracing::debug!(code = command.head.code, detail, "a send whose outcome is not known");
+        if !command.is_oneway() {
+            connection.end();
+        }
     }
 
     /// Does what is asked, on the leader.
@@ -139,6 +140,12 @@ impl LogBroker {
             request::QUERY_MESSAGE => self.query_messages(command).await,
             request::UPDATE_AND_CREATE_TOPIC => self.put_topic(command).await,
             request::DELETE_TOPIC_IN_BROKER => self.delete_topic(command).await,
+            request::GET_ALL_SUBSCRIPTIONGROUP_CONFIG => Ok(self.all_groups()),
+            request::GET_CONSUMER_CONNECTION_LIST => self.consumer_connections(command),
+            request::GET_CONSUME_STATS => self.consume_stats(command).await,
+            request::INVOKE_BROKER_TO_RESET_OFFSET => self.reset_group(command).await,
+            request::QUERY_TOPIC_CONSUME_BY_WHO => self.groups_of_topic(command),
+            request::QUERY_TOPICS_BY_CONSUMER => self.topics_of_group(command),
             code => {
                 metrics::not_served(&self.name, code);
                 let remark = format!(" request type {code} not supported");

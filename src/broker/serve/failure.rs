@@ -12,7 +12,7 @@ pub(super) enum Failure {
     Refused { code: i32, remark: String },
     /// Definitely not: another node leads.
     Moved,
-    /// It may have been, or may yet be.
+    /// It may have been, or may yet be. Who sends a message is told by the end of its connection: any answer says more.
     Unknown(String),
 }
 
@@ -33,9 +33,10 @@ impl Failure {
     pub(super) fn into_reply(self) -> Reply {
         match self {
             Self::Refused { code, remark } => Reply::refused(code, remark),
-            Self::Moved => {
-                Reply::refused(response::SERVICE_NOT_AVAILABLE, "no leader is known; try again")
-            }
+            Self::Moved => Reply::refused(
+                response::SERVICE_NOT_AVAILABLE,
+                "no leader with a majority is known; try again",
+            ),
             Self::Unknown(detail) => Reply::refused(response::SYSTEM_ERROR, detail),
         }
     }
@@ -62,7 +63,10 @@ impl From<serde_json::Error> for Failure {
 impl From<AppendError> for Failure {
     fn from(error: AppendError) -> Self {
         match error {
-            AppendError::NotLeader { .. } | AppendError::Closed => Self::Moved,
+            // A leader without a majority is soon none.
+            AppendError::NotLeader { .. } | AppendError::NoQuorum | AppendError::Closed => {
+                Self::Moved
+            }
             AppendError::TooLarge { .. } => {
                 Self::refused(response::MESSAGE_ILLEGAL, error.to_string())
             }

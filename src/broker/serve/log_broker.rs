@@ -15,6 +15,8 @@ use super::routes::Brokers;
 use super::settings::BrokerConfig;
 use crate::broker::state::{Answer, Change, Shared, change};
 use crate::node::CommitLog;
+use crate::progress::Progress;
+use crate::record::AppendOptions;
 
 /// The node's part in the log, as far as clients are concerned.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,6 +101,23 @@ impl LogBroker {
     /// It was not appended, or it is not known whether it was, or applying it was refused.
     pub(super) async fn propose(&self, payload: Bytes) -> Result<Answer, Failure> {
         let applied = self.opened()?.log.propose(payload).await?;
+        match Answer::decode(&applied.response) {
+            Answer::Refused(refusal) => Err(refusal.into()),
+            answer => Ok(answer),
+        }
+    }
+
+    /// `propose` for messages, within the time that sends have; tells `progress` how far it comes.
+    ///
+    /// # Errors
+    /// As `propose`.
+    pub(super) async fn propose_messages(
+        &self,
+        payload: Bytes,
+        progress: &Progress,
+    ) -> Result<Answer, Failure> {
+        let options = AppendOptions::default().with_timeout(self.config.send_timeout);
+        let applied = self.opened()?.log.propose_tracked(payload, options, progress).await?;
         match Answer::decode(&applied.response) {
             Answer::Refused(refusal) => Err(refusal.into()),
             answer => Ok(answer),

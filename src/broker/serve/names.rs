@@ -48,15 +48,17 @@ pub(super) fn check_topic(topic: &str) -> Result<(), Failure> {
     if topic.trim().is_empty() {
         return Err(illegal("The specified topic is blank."));
     }
+    if !is_plain(topic) {
+        let why = format!(
+            "The specified topic: {topic}, contains illegal characters, allowing only ^[%|a-zA-Z0-9_-]+$"
+        );
+        return Err(illegal(&why));
+    }
     // A retry topic is as long as its group's name allows.
     let longest = if is_made_on_demand(topic) { GROUP_BYTES_MAX } else { NAME_BYTES_MAX };
     if topic.len() > longest {
-        return Err(illegal("The specified topic is longer than topic max length."));
-    }
-    if !is_plain(topic) {
-        let why = format!(
-            "The specified topic[{topic}] contains illegal characters, allowing only ^[%|a-zA-Z0-9_-]+$"
-        );
+        let why =
+            format!("The specified topic: {topic}, is longer than topic max length: {longest}");
         return Err(illegal(&why));
     }
     Ok(())
@@ -67,13 +69,18 @@ pub(super) fn check_topic(topic: &str) -> Result<(), Failure> {
 /// # Errors
 /// As `check_topic`.
 pub(super) fn check_group(group: &str) -> Result<(), Failure> {
-    let fits = !group.is_empty() && group.len() <= GROUP_BYTES_MAX && is_plain(group);
-    if fits {
+    let why = if group.trim().is_empty() {
+        "The specified group is blank.".to_owned()
+    } else if !is_plain(group) {
+        format!(
+            "The specified group: {group}, contains illegal characters, allowing only ^[%|a-zA-Z0-9_-]+$"
+        )
+    } else if group.len() > GROUP_BYTES_MAX {
+        format!("The specified group: {group}, is longer than group max length: {GROUP_BYTES_MAX}")
+    } else {
         return Ok(());
-    }
-    let remark =
-        format!("the specified group[{group}] is empty, too long or has illegal characters");
-    Err(Failure::refused(response::INVALID_PARAMETER, remark))
+    };
+    Err(Failure::refused(response::INVALID_PARAMETER, why))
 }
 
 /// True for topics that clients may not send to.

@@ -10,10 +10,12 @@ use super::connection::Connection;
 use super::failure::Failure;
 use super::log_broker::LogBroker;
 use super::names::{AUTO_CREATE_TOPIC, check_topic, dead_topic, group_of_retry, is_reserved};
-use crate::broker::record::{Message, Properties, names, offset_id, split_batch, unique_id};
+use super::send_status::send_reply;
+use crate::broker::record::{Message, Properties, names, split_batch, unique_id};
 use crate::broker::remoting::codes::{request, response};
 use crate::broker::remoting::{Command, Reply};
 use crate::broker::state::{Answer, DELAY_TOPIC, LEVELS, PARTS_MAX, Placed, TopicConfig, messages};
+use crate::progress::Progress;
 
 /// Most bytes of properties: their length is a signed 16-bit number.
 const PROPERTIES_BYTES_MAX: usize = i16::MAX as usize;
@@ -203,23 +205,23 @@ impl LogBroker {
         }
     }
 
-    /// Appends messages and says where they are; with `once`, where the one is that was stored lately.
+    /// Appends messages and says where they are; with `once`, where the one is that was stored lately. If that is not known
+    /// in time, says how far they have come.
     pub(super) async fn store(&self, batch: Vec<Message>, once: bool) -> Result<Reply, Failure> {
         for message in &batch {
             check_properties(&message.properties)?;
         }
-        let Answer::Stored(placed) = self.propose(messages(&batch, once)).await? else {
-            return Err(Failure::Moved);
+        let progress = Progress::new();
+        let answer = match self.propose_messages(messages(&batch, once), &progress).await {
+            Err(Failure::Unknown(detail)) => {
+                return self.unacknowledged(&batch, &progress, &detail);
+            }
+            answer => answer?,
         };
-        let ids = placed.iter().map(|placed| offset_id(self.addr, placed.physical));
-        let ids = ids.collect::<Vec<_>>().join(",");
+        let Answer::Stored(placed) = answer else { return Err(Failure::Moved) };
         let first = placed.first().copied().unwrap_or(Placed { queue: 0, offset: 0, physical: 0 });
-        Ok(Reply::done()
-            .with("msgId", ids)
-            .with("queueId", first.queue)
-            .with("queueOffset", first.offset)
-            .with("MSG_REGION", "DefaultRegion")
-            .with("TRACE_ON", "true"))
+        let ids = self.ids(placed.iter().map(|placed| placed.physical));
+        Ok(send_reply(Reply::done(), &ids, i64::from(first.queue), first.offset as i64))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Settings of a node's broker.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// What a node's broker serves, and how. `listen` and `auto_create_topics` are to be alike on all nodes but for ports.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub struct BrokerConfig {
     /// Store one copy of a message that a producer sends again, as long as its key is among the last 65,536 of its log.
     /// A program that sends one message object twice on purpose gets one copy, too.
     pub suppress_duplicates: bool,
+    /// How long a send waits for its message to be flushed and replicated. Then its producer is told what is known of it.
+    pub send_timeout: Duration,
     /// Largest body of a message, or of a batch.
     pub message_bytes_max: usize,
     /// Connections to one listener at once.
@@ -37,6 +40,7 @@ impl Default for BrokerConfig {
             default_queues: 4,
             auto_create_topics: true,
             suppress_duplicates: false,
+            send_timeout: Duration::from_secs(5),
             message_bytes_max: 4 << 20,
             connections_max: 1024,
         }

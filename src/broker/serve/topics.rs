@@ -39,7 +39,15 @@ impl LogBroker {
         let on_demand = is_made_on_demand(topic).then(|| TopicConfig::with_queues(1));
         let config = self.topic_config(topic).or(on_demand).or(make);
         let config = config.ok_or_else(|| Failure::no_topic(topic))?;
-        self.change(&Change::EnsureTopic { name: topic.to_owned(), config }).await?;
+        let made = self.change(&Change::EnsureTopic { name: topic.to_owned(), config }).await;
+        // Making it twice makes it once, and nothing else is done yet.
+        made.map_err(|failure| match failure {
+            Failure::Unknown(detail) => Failure::refused(
+                response::SERVICE_NOT_AVAILABLE,
+                format!("topic[{topic}]: {detail}"),
+            ),
+            failure => failure,
+        })?;
         let made = self.shared()?.state().topic(topic).map(|topic| topic.config);
         made.ok_or_else(|| Failure::no_topic(topic))
     }

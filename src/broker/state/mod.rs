@@ -3,6 +3,7 @@
 mod apply;
 mod arrivals;
 mod command;
+mod groups;
 mod index_files;
 mod keys;
 mod lookup;
@@ -23,5 +24,5 @@ pub(super) use keys::Sought;
 pub(super) use lookup::Lost;
 pub use machine::Machines;
 pub(super) use machine::Shared;
-pub(super) use queue::{Entry, PARTS_MAX, Queue};
-pub(super) use topics::{DELAY_TOPIC, LEVELS, QUEUES_MAX, TopicConfig, level_delay_ms};
+pub(super) use queue::{Entry, PARTS_MAX, Queue, physical};
+pub(super) use topics::{DELAY_TOPIC, LEVELS, QUEUES_MAX, State, TopicConfig, level_delay_ms};

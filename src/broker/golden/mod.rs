@@ -1,6 +1,9 @@
 //! What stock clients and genuine RocketMQ said to each other, as recorded in `tests/golden/remoting`: all of it is
 //! read, and messages that genuine RocketMQ stored are written by us to the byte.
 
+mod mutated;
+mod replay;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -1,0 +1,187 @@
+//! What producers are told of messages that are not acknowledged: what is known, and never that a copy is not there that is.
+
+use std::time::Duration;
+
+use bytes::BufMut as _;
+use quorumlog::{Flush, NodeId};
+
+use crate::client::{Client, Frame, SEND, SEND_BATCH, bodies, messages, send_fields};
+use crate::cluster::eventually;
+use crate::nodes::{Brokers, Setup};
+
+/// Longer than the leader's lease, which is the longest election timeout of nodes.
+const BEYOND_LEASE: Duration = Duration::from_millis(900);
+
+const FLUSH_DISK_TIMEOUT: i64 = 10;
+const SLAVE_NOT_AVAILABLE: i64 = 11;
+const FLUSH_SLAVE_TIMEOUT: i64 = 12;
+const SERVICE_NOT_AVAILABLE: i64 = 14;
+
+/// A leader stays one, and believes so, for much longer than sends wait.
+fn patient() -> Setup {
+    Setup {
+        send_timeout: Duration::from_millis(200),
+        election_timeout: (Duration::from_secs(5), Duration::from_secs(10)),
+        ..Setup::default()
+    }
+}
+
+fn others(brokers: &Brokers, node: NodeId) -> Vec<NodeId> {
+    brokers.ids().into_iter().filter(|id| *id != node).collect()
+}
+
+/// Physical offsets in the ids of an answer.
+fn places(answer: &Frame) -> Vec<u64> {
+    let ids = answer.fields["msgId"].split(',');
+    ids.map(|id| u64::from_str_radix(&id[16..], 16).expect("an id")).collect()
+}
+
+/// Checks an answer that says that messages are stored, and nothing that is not known.
+#[track_caller]
+fn check_stored(answer: &Frame, code: i64, queue: i64) {
+    assert_eq!(answer.code, code, "{answer:?}");
+    assert!(answer.remark.starts_with("appended"), "{answer:?}");
+    assert_eq!((answer.number("queueId"), answer.number("queueOffset")), (queue, -1), "{answer:?}");
+}
+
+/// The messages of a queue, once there are so many: each lies where its answer said, whichever node leads now.
+async fn check_places(brokers: &Brokers, queue: u32, expected: &[(&str, u64)]) {
+    let pulled = eventually("what was appended to be committed", async || {
+        let answer = brokers.client(brokers.leader().await).await.pull("T", queue, 0).await;
+        let found = messages(&answer.body);
+        (found.len() >= expected.len()).then_some(found)
+    });
+    let pulled = pulled.await;
+    let found: Vec<_> = pulled.iter().map(|m| (m.body.as_str(), m.physical)).collect();
+    assert_eq!(found, expected);
+}
+
+/// A leader whose followers are cut off, a connection to it, and the followers. A message lies in queue 0 already.
+async fn cut_off(brokers: &Brokers) -> (NodeId, Client, Vec<NodeId>) {
+    let leader = brokers.leader().await;
+    let mut client = brokers.client(leader).await;
+    client.send("T", 0, "before").await.done();
+    let followers = others(brokers, leader);
+    brokers.network.split(&[leader], &followers);
+    (leader, client, followers)
+}
+
+#[tokio::test]
+async fn a_message_that_is_not_replicated_in_time_is_said_to_be_stored_here_with_its_real_id() {
+    for flush in [Flush::Sync, Flush::Async] {
+        let brokers = Brokers::start_with(Setup { flush, ..patient() }).await;
+        let (leader, mut client, followers) = cut_off(&brokers).await;
+        let single = client.send("T", 1, "one").await;
+        check_stored(&single, FLUSH_SLAVE_TIMEOUT, 1);
+        brokers.network.mend(leader, followers[0]);
+        check_places(&brokers, 1, &[("one", places(&single)[0])]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_leader_that_nobody_answers_says_so_and_then_takes_nothing_more() {
+    let setup = Setup { send_timeout: BEYOND_LEASE, ..Setup::default() };
+    let brokers = Brokers::start_with(setup).await;
+    let (_, mut client, _) = cut_off(&brokers).await;
+    check_stored(&client.send("T", 1, "one").await, SLAVE_NOT_AVAILABLE, 1);
+    // It was told apart from messages that are not stored, which clients send again.
+    let refused = client.send("T", 1, "refused").await;
+    assert_eq!((refused.code, refused.fields.get("msgId")), (SERVICE_NOT_AVAILABLE, None));
+    assert!(refused.remark.contains("try again"), "{refused:?}");
+    brokers.network.heal();
+    // Whether the one or the others lead now: what was refused is not there, and the rest at most once.
+    let found = eventually("the cluster to go on", async || {
+        let id = brokers.leader().await;
+        let mut client = brokers.client(id).await;
+        let sent = client.send("T", 1, "last").await;
+        (sent.code == 0).then_some(id)
+    });
+    let pulled = bodies(&brokers.client(found.await).await.pull("T", 1, 0).await);
+    assert!(!pulled.contains(&"refused".to_owned()), "{pulled:?}");
+    assert!(pulled.iter().filter(|body| *body == "one").count() <= 1, "{pulled:?}");
+}
+
+fn batch(parts: &[&str]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for part in parts {
+        out.put_u32(22 + part.len() as u32);
+        out.put_bytes(0, 12);
+        out.put_u32(part.len() as u32);
+        out.put_slice(part.as_bytes());
+        out.put_u16(0);
+    }
+    out
+}
+
+#[tokio::test]
+async fn a_batch_has_the_id_of_each_message_and_a_oneway_send_no_answer_and_its_connection_stays() {
+    let brokers = Brokers::start_with(patient()).await;
+    let (leader, mut client, followers) = cut_off(&brokers).await;
+    client.oneway(SEND, &send_fields("T", "1", ""), b"oneway").await;
+    let stored =
+        client.call(SEND_BATCH, &send_fields("T", "1", ""), &batch(&["a", "b", "c"])).await;
+    check_stored(&stored, FLUSH_SLAVE_TIMEOUT, 1);
+    let at = places(&stored);
+    assert_eq!(at.len(), 3, "{stored:?}");
+    brokers.network.mend(leader, followers[0]);
+    // The record of the batch follows that of the oneway send, which has 4,096 places.
+    let oneway = at[0] - 4096;
+    check_places(&brokers, 1, &[("oneway", oneway), ("a", at[0]), ("b", at[1]), ("c", at[2])])
+        .await;
+    client.send("T", 0, "after").await;
+}
+
+#[tokio::test]
+async fn a_send_whose_leader_died_under_way_ends_its_connection() {
+    let brokers = Brokers::start().await;
+    let leader = brokers.leader().await;
+    let followers = others(&brokers, leader);
+    let mut through = brokers.client(followers[0]).await;
+    through.send("T", 0, "before").await.done();
+    brokers.network.split(&[leader], &followers);
+    through.ask(SEND, &send_fields("T", "0", ""), b"who knows").await;
+    // The clients' ports are not cut: the leader has the request once it has the next one, in the same order.
+    let mut other = brokers.client(leader).await;
+    eventually("the leader to have the message", async || {
+        let end = brokers.node(leader).log("broker-0").expect("it leads it").watermarks();
+        other.call(30, &[("topic", "T"), ("queueId", "0")], b"").await.done();
+        (end.end > end.committed).then_some(())
+    })
+    .await;
+    brokers.kill(leader);
+    through.ended().await;
+    // Nobody is told that it was refused, or stored. It is sent again, and that is what counts.
+    let mut again = brokers.client(brokers.leader().await).await;
+    again.send("T", 0, "who knows").await.done();
+    let pulled = bodies(&again.pull("T", 0, 0).await);
+    assert_eq!(pulled, ["before", "who knows"], "the first died with its leader");
+}
+
+#[cfg(feature = "simulation")]
+#[tokio::test]
+async fn a_message_that_the_leaders_disk_does_not_hold_yet_is_not_said_to_be_flushed() {
+    use quorumlog::simulation::SimDisk;
+
+    let disks = [1, 2, 3].map(|id| (id, SimDisk::with_seed(id)));
+    let shared = disks.iter().map(|(id, disk)| (*id, disk.shared())).collect();
+    let setup = Setup { disks: shared, ..patient() };
+    let brokers = Brokers::start_with(setup).await;
+    let leader = brokers.leader().await;
+    let mut client = brokers.client(leader).await;
+    client.send("T", 0, "before").await.done();
+    let followers = others(&brokers, leader);
+    let disk = |id: NodeId| disks.iter().find(|(of, _)| *of == id).map(|(_, disk)| disk);
+    let own = disk(leader).expect("its disk");
+    // With both followers, a majority holds what the leader's disk does not.
+    own.hold_flushes(true);
+    client.send("T", 0, "held by the others").await.done();
+    brokers.network.split(&[leader, followers[0]], &[followers[1]]);
+    let mut answers = Vec::new();
+    for body in ["one", "two"] {
+        let answer = client.send("T", 1, body).await;
+        check_stored(&answer, FLUSH_DISK_TIMEOUT, 1);
+        answers.push((body, places(&answer)[0]));
+    }
+    own.hold_flushes(false);
+    check_places(&brokers, 1, &answers).await;
+}
