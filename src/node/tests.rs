@@ -2,6 +2,7 @@
 
 mod first_election;
 mod members;
+mod progress;
 mod slow_link;
 mod transfer;
 
