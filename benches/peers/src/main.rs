@@ -108,6 +108,7 @@ async fn client(
                 if let Ok(mut errors) = errors.lock() {
                     *errors = (errors.0 + 1, error.to_string());
                 }
+                // paced: a broken system is not hammered.
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }

@@ -102,6 +102,7 @@ pub(crate) async fn connect(
         if Instant::now() > deadline {
             return Err(failure);
         }
+        // paced: the system tells nobody when it is ready.
         sleep(Duration::from_millis(250)).await;
     }
 }
