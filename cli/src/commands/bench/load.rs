@@ -210,7 +210,7 @@ fn joined(ended: std::result::Result<Result, tokio::task::JoinError>) -> Result 
 }
 
 /// Bytes that do not compress.
-fn payload(size: usize) -> Bytes {
+pub(super) fn payload(size: usize) -> Bytes {
     let mut state: u64 = 0x2545_f491_4f6c_dd1d;
     let byte = |_| {
         state ^= state << 13;

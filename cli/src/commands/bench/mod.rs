@@ -8,6 +8,7 @@ mod load;
 mod pace;
 mod report;
 mod row;
+mod scenarios;
 mod systems;
 mod timeline;
 
@@ -28,6 +29,7 @@ use case::{Case, Matrix};
 use load::Load;
 use report::Report;
 use row::{Measured, Row};
+use scenarios::Scenario;
 use systems::{ClientKind, System};
 
 const AFTER_HELP: &str = "\
@@ -37,6 +39,8 @@ Examples:
   quorumlog bench --reference --rate 1000,10000,50000 --clients 1024
   quorumlog bench --client remote,embedded --size 64,1KiB,1MiB --batch 1,16 --logs 1,8
   quorumlog bench --reference --report bench.svg --json
+  quorumlog bench failovers --kills 50
+  quorumlog bench idle --logs 100
   quorumlog bench --node 127.0.0.1:20921 --pid 4711 --output json
 
 Lists are measured in all combinations, the repetitions of one case in turn on each system; medians
@@ -53,8 +57,10 @@ has large ones: it can be far more than is written.";
 
 /// Measure appends: latency, throughput, and CPU, memory, flushes and wake-ups of each node.
 #[derive(Debug, Clone, clap::Args)]
-#[command(after_help = AFTER_HELP)]
+#[command(after_help = AFTER_HELP, args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    scenario: Option<Scenario>,
     /// Client address of a node of a running cluster; repeat it for more.
     #[arg(short, long = "node", value_name = "HOST:PORT", env = "QUORUMLOG_NODES", value_delimiter = ',', value_parser = host_port)]
     nodes: Vec<String>,
@@ -179,8 +185,14 @@ impl Args {
 pub(crate) async fn run(args: Args, out: &mut Output) -> Result {
     let mut signals = StopSignals::new().map_err(|error| Failure::io("signals", &error))?;
     args.check()?;
+    let work = async {
+        match &args.scenario {
+            Some(scenario) => scenario.run(out).await,
+            None => bench(&args, out).await,
+        }
+    };
     tokio::select! {
-        result = bench(&args, out) => result,
+        result = work => result,
         signal = signals.next() => Err(Failure::failed(format!("stopped by {signal}"))),
     }
 }

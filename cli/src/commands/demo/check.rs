@@ -13,7 +13,7 @@ const TOLD_MAX: usize = 20;
 
 /// One record as a node holds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct HeldRecord {
+pub(in crate::commands) struct HeldRecord {
     index: u64,
     term: u64,
     crc: u32,
@@ -23,17 +23,17 @@ pub(super) struct HeldRecord {
 
 /// All records of one node, in the order in which it gave them.
 #[derive(Debug, Clone)]
-pub(super) struct Held {
+pub(in crate::commands) struct Held {
     node: NodeId,
     records: Vec<HeldRecord>,
 }
 
 impl Held {
-    pub(super) fn new(node: NodeId) -> Self {
+    pub(in crate::commands) fn new(node: NodeId) -> Self {
         Self { node, records: Vec::new() }
     }
 
-    pub(super) fn push(&mut self, index: u64, term: u64, payload: &[u8]) {
+    pub(in crate::commands) fn push(&mut self, index: u64, term: u64, payload: &[u8]) {
         let (crc, id) = (crc32fast::hash(payload), id_of(payload));
         self.records.push(HeldRecord { index, term, crc, id });
     }
@@ -41,7 +41,7 @@ impl Held {
 
 /// Something that must not be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Problem {
+pub(in crate::commands) enum Problem {
     /// A node does not hold an acknowledged record at its index.
     Missing { node: NodeId, id: u64, index: u64 },
     /// A node holds something else there.
@@ -92,16 +92,16 @@ impl fmt::Display for Problem {
 
 /// What the comparison found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Findings {
+pub(in crate::commands) struct Findings {
     /// Acknowledged records found at their index with their checksum, over all nodes.
-    pub(super) verified: u64,
+    pub(in crate::commands) verified: u64,
     /// Records on the first node beyond the first copy of each: appends of unknown outcome that
     /// happened after all.
-    pub(super) duplicates: u64,
+    pub(in crate::commands) duplicates: u64,
     /// The first problems.
-    pub(super) told: Vec<Problem>,
+    pub(in crate::commands) told: Vec<Problem>,
     /// All problems.
-    pub(super) problems: u64,
+    pub(in crate::commands) problems: u64,
 }
 
 impl Findings {
@@ -114,7 +114,7 @@ impl Findings {
 }
 
 /// Compares. Every node must hold every acknowledged record, and all the same records.
-pub(super) fn check(ledger: &Ledger, nodes: &[Held]) -> Findings {
+pub(in crate::commands) fn check(ledger: &Ledger, nodes: &[Held]) -> Findings {
     let mut findings = Findings::default();
     for (id, entry) in ledger.iter() {
         if let Some((index, _)) = entry.acknowledged

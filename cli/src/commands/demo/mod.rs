@@ -1,9 +1,9 @@
 //! `demo`: three nodes as processes, a killed leader, and a proof that nothing acknowledged is lost.
 
-mod check;
-mod ledger;
+pub(super) mod check;
+pub(super) mod ledger;
 mod load;
-mod records;
+pub(super) mod records;
 mod report;
 
 use std::path::PathBuf;

@@ -65,6 +65,13 @@ impl Records {
     }
 }
 
+/// A payload that carries the number `id`, as long as the filler if that is longer than the number.
+pub(in crate::commands) fn numbered(id: u64, filler: &[u8]) -> Bytes {
+    let mut payload = format!("{id:0DIGITS$}\t").into_bytes();
+    payload.extend_from_slice(filler.get(payload.len()..).unwrap_or_default());
+    payload.into()
+}
+
 /// The number that a payload carries.
 pub(super) fn id_of(payload: &[u8]) -> Option<u64> {
     let (digits, rest) = payload.split_at_checked(DIGITS)?;
@@ -106,6 +113,8 @@ mod tests {
         assert_eq!(all.len(), 5000);
         assert_eq!(records.payload(7), records.payload(7));
         assert_eq!(id_of(&records.payload(4999)), Some(4999));
+        let filled = numbered(7, &[b'x'; 64]);
+        assert_eq!((id_of(&filled), filled.len()), (Some(7), 64));
         for foreign in [&b""[..], b"0000000001", b"0000000001 x", b"000000000x\tx"] {
             assert_eq!(id_of(foreign), None, "{foreign:?}");
         }

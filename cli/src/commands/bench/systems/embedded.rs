@@ -1,6 +1,7 @@
 //! quorumlog inside a program: the load runs in the process of the leader, the other two nodes are
 //! processes. What node 1 costs is then with the cost of the load.
 
+use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -34,9 +35,27 @@ pub(in crate::commands::bench) struct Embedded {
 
 impl Embedded {
     pub(super) async fn start(args: &Args, flush: Flush) -> Result<Self> {
-        let workspace = Workspace::fresh(args.data_of("embedded", flush).as_deref(), "bench")?;
         let mode = flush.to_string();
-        let plan = Plan::create(workspace.path(), Ports::Free, &settings(args, &mode)?)?;
+        let settings = settings(args, &mode)?;
+        Self::on(args.data_of("embedded", flush).as_deref(), &settings).await
+    }
+
+    /// With these settings, and data in a new or empty directory.
+    ///
+    /// # Errors
+    /// A node does not start.
+    pub(in crate::commands::bench) async fn open(
+        data: Option<&Path>,
+        settings: &[(String, String)],
+    ) -> Result<Self> {
+        let settings: Vec<(&str, &str)> =
+            settings.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        Self::on(data, &settings).await
+    }
+
+    async fn on(data: Option<&Path>, settings: &[(&str, &str)]) -> Result<Self> {
+        let workspace = Workspace::fresh(data, "bench")?;
+        let plan = Plan::create(workspace.path(), Ports::Free, settings)?;
         note(format_args!("starting two nodes in {}, and one here", workspace.path().display()));
         let first = plan.nodes.first().ok_or_else(|| Failure::failed("there is no first node"))?;
         let mut layers = Layers::defaults();
@@ -59,15 +78,23 @@ impl Embedded {
     ) -> Result<Vec<Appender>> {
         let mut appenders = Vec::new();
         for name in names {
-            let log = match self.node.create_log(name).await {
-                Err(AdminError::LogExists { .. }) => self.node.log(name.as_str()),
-                made => Some(made?),
-            };
-            let log = log.ok_or_else(|| Failure::failed(format!("{name} is not here yet")))?;
-            self.lead(&log).await?;
-            appenders.push(Appender::Embedded(log, options));
+            appenders.push(Appender::Embedded(self.log(name).await?, options));
         }
         Ok(appenders)
+    }
+
+    /// A log that this process leads, made if there is none.
+    ///
+    /// # Errors
+    /// The cluster refuses.
+    pub(in crate::commands::bench) async fn log(&self, name: &LogName) -> Result<CommitLog> {
+        let log = match self.node.create_log(name).await {
+            Err(AdminError::LogExists { .. }) => self.node.log(name.as_str()),
+            made => Some(made?),
+        };
+        let log = log.ok_or_else(|| Failure::failed(format!("{name} is not here yet")))?;
+        self.lead(&log).await?;
+        Ok(log)
     }
 
     /// Waits until this node leads the log, and asks for it if another one does.
@@ -111,7 +138,7 @@ impl Embedded {
         self.cluster.check()
     }
 
-    pub(super) async fn end(mut self) -> Result {
+    pub(in crate::commands::bench) async fn end(mut self) -> Result {
         let node = self.node.shutdown().await;
         self.cluster.stop().await?;
         node.map_err(|error| Failure::from(&*error))

@@ -1,0 +1,43 @@
+//! Quantiles of a few values, each of which counts.
+
+use std::time::Duration;
+
+/// Durations, sorted.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Sorted(Vec<Duration>);
+
+impl Sorted {
+    pub(super) fn new(mut durations: Vec<Duration>) -> Self {
+        durations.sort_unstable();
+        Self(durations)
+    }
+
+    /// The smallest of them that so large a part of them does not exceed; of fifty, the 99th percentile is the
+    /// largest. In milliseconds; 0 of none.
+    pub(super) fn quantile_ms(&self, part: f64) -> f64 {
+        let rank = (part * self.0.len() as f64).ceil() as usize;
+        let at = self.0.get(rank.saturating_sub(1)).copied().unwrap_or_default();
+        at.as_secs_f64() * 1e3
+    }
+}
+
+/// The one in the middle; of an even number the upper of the two. 0 of none.
+pub(super) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_values_that_were_measured() {
+        let sorted = Sorted::new((1..=50).rev().map(Duration::from_millis).collect());
+        let quantile = |part| sorted.quantile_ms(part);
+        assert_eq!((quantile(0.0), quantile(0.5), quantile(0.98)), (1.0, 25.0, 49.0));
+        assert_eq!((quantile(0.99), quantile(1.0)), (50.0, 50.0));
+        assert_eq!(Sorted::default().quantile_ms(0.5), 0.0);
+        assert_eq!((median(vec![3.0, 1.0, 2.0]), median(Vec::new())), (2.0, 0.0));
+    }
+}
