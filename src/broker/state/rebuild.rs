@@ -37,27 +37,39 @@ pub(crate) struct Rebuild {
     records: Range<u64>,
 }
 
-/// First and last message of a block.
-type Bounds = (u64, u64);
+/// A block that is not there.
+enum Lost<'a> {
+    Chunk { topic: &'a str, queue: u32, sealed: &'a Sealed },
+    Run(&'a Run),
+}
+
+impl Lost<'_> {
+    /// First and last message.
+    fn bounds(&self) -> (u64, u64) {
+        match self {
+            Self::Chunk { sealed, .. } => (sealed.base, sealed.last()),
+            Self::Run(run) => (run.first, run.last),
+        }
+    }
+}
 
 impl Shared {
     /// Begins a pass at the first block that is lost, of those that begin at a physical offset or later. None if
     /// none is lost.
     pub(crate) fn begin_rebuild(&self, from: u64) -> Option<Rebuild> {
         let state = self.state();
-        let mut lost: Vec<(Bounds, Option<(&str, u32, &Sealed)>, Option<&Run>)> = Vec::new();
-        for (name, topic) in state.topics() {
-            for (queue, places) in (0..).zip(topic.queues()) {
+        let mut lost: Vec<Lost<'_>> = Vec::new();
+        for (topic, config) in state.topics() {
+            for (queue, places) in (0..).zip(config.queues()) {
                 let sealed = places.sealed().filter(|sealed| sealed.base >= from);
                 let sealed = sealed.filter(|sealed| !sealed.is_held(&self.index));
-                lost.extend(sealed.map(|s| ((s.base, s.last()), Some((name, queue, s)), None)));
+                lost.extend(sealed.map(|sealed| Lost::Chunk { topic, queue, sealed }));
             }
         }
         let runs = state.keys.runs().filter(|run| run.first >= from);
-        let runs = runs.filter(|run| !run.is_held(&self.index));
-        lost.extend(runs.map(|run| ((run.first, run.last), None, Some(run))));
-        lost.sort_unstable_by_key(|(bounds, ..)| *bounds);
-        let first = lost.first()?.0;
+        lost.extend(runs.filter(|run| !run.is_held(&self.index)).map(Lost::Run));
+        lost.sort_unstable_by_key(Lost::bounds);
+        let first = lost.first()?.bounds();
         let end = index_of(first.1) + RECORDS_MAX;
         let mut pass = Rebuild {
             chunks: Vec::new(),
@@ -66,16 +78,17 @@ impl Shared {
             voids: state.voids.clone(),
             records: index_of(first.0)..index_of(first.1) + 1,
         };
-        for (bounds, chunk, run) in lost {
+        for block in lost {
+            let bounds = block.bounds();
             if bounds != first && index_of(bounds.1) > end {
                 continue;
             }
-            if let Some((topic, queue, sealed)) = chunk.filter(|_| pass.chunks.len() < CHUNKS_MAX) {
-                pass.want_chunk(topic, queue, *sealed);
-            } else if let Some(run) = run.filter(|_| pass.runs.len() < RUNS_MAX) {
-                pass.runs.push((*run, Vec::new()));
-            } else {
-                continue;
+            match block {
+                Lost::Chunk { topic, queue, sealed } if pass.chunks.len() < CHUNKS_MAX => {
+                    pass.want_chunk(topic, queue, *sealed);
+                }
+                Lost::Run(run) if pass.runs.len() < RUNS_MAX => pass.runs.push((*run, Vec::new())),
+                Lost::Chunk { .. } | Lost::Run(_) => continue,
             }
             pass.records.end = pass.records.end.max(index_of(bounds.1) + 1);
         }
