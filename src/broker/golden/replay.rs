@@ -154,7 +154,8 @@ impl Single {
         config.storage.segment_size = ByteCount::new(1 << 20);
         let machines = Machines::default();
         let of_log = machines.clone();
-        let builder = Node::builder(config).state_machines(move |log| of_log.machine(log));
+        let builder = Node::builder(config)
+            .state_machines_with_files(move |log, files| of_log.machine(log, files));
         let node = builder.open().await.expect("a new node opens");
         let settings = BrokerConfig {
             name_server_listen: "127.0.0.1:0".to_owned(),

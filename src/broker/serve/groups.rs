@@ -178,9 +178,9 @@ impl LogBroker {
         let consumed = self.offset_of(group, topic, queue)?.unwrap_or(0);
         let max = self.queue_offset(request::GET_MAX_OFFSET, topic, queue, 0).await?;
         // When the last message that was consumed was stored; 0 if it is gone, or there was none.
-        let last: Option<Entry> = {
-            let state = self.shared()?.state();
-            consumed.checked_sub(1).and_then(|last| state.queue(topic, queue)?.get(last))
+        let last: Option<Entry> = match consumed.checked_sub(1) {
+            Some(last) => self.indexed(|shared| shared.entry(topic, queue, last)).await?,
+            None => None,
         };
         let stored_ms = match last {
             Some(entry) => self.message(entry).await?.map_or(0, |message| message.stored_ms),
