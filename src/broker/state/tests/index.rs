@@ -391,7 +391,7 @@ fn a_disk_that_fails_stops_nothing_and_loses_nothing() {
 #[test]
 fn random_restarts_damages_and_cuts_never_give_a_wrong_answer() {
     for seed in 100..112 {
-        println!("seed {seed}");
+        eprintln!("seed {seed}");
         let (mut log, mut model, mut dice) = filled(1_000, seed);
         let mut checkpoint = None;
         for _ in 0..12 {
