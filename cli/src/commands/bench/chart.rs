@@ -17,6 +17,7 @@ const FONT: &str = "sans-serif";
 
 /// Told apart by colour: reference grey, then one for each other series.
 const GREY: RGBColor = RGBColor(120, 120, 120);
+const GREYS: [RGBColor; 3] = [GREY, RGBColor(60, 60, 60), RGBColor(185, 185, 185)];
 const COLOURS: [RGBColor; 6] = [
     RGBColor(31, 119, 180),
     RGBColor(214, 95, 14),
@@ -86,7 +87,10 @@ fn name(row: &Row) -> String {
 }
 
 fn colour(system: &str, number: usize) -> RGBColor {
-    if system == "reference" { GREY } else { COLOURS[number % COLOURS.len()] }
+    match system {
+        "reference" => GREYS[number % GREYS.len()],
+        _ => COLOURS[number % COLOURS.len()],
+    }
 }
 
 /// From the smallest to the largest value of a logarithmic axis, with room around.

@@ -180,11 +180,7 @@ impl Load {
                     self.latencies.record(client, ended - begun);
                 }
                 if let Some(timeline) = &self.timeline {
-                    timeline.record(
-                        client,
-                        ended.saturating_duration_since(self.begin),
-                        ended - begun,
-                    );
+                    timeline.acknowledged(client, self.begin, begun, ended);
                 }
                 Ok(true)
             }

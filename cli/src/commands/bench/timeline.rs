@@ -1,7 +1,7 @@
 //! Every append of a round by the moment of its acknowledgement, for a picture of a failover.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Recorders do not wait for each other unless they share a part.
 const PARTS: usize = 16;
@@ -36,7 +36,14 @@ impl Timeline {
         Self { parts: (0..PARTS).map(|_| Mutex::new(Vec::new())).collect() }
     }
 
-    pub(super) fn record(&self, task: usize, at: Duration, latency: Duration) {
+    /// Takes an append, unless it ended before the round's `begin`, while the load warmed up.
+    pub(super) fn acknowledged(&self, task: usize, begin: Instant, begun: Instant, ended: Instant) {
+        if let Some(at) = ended.checked_duration_since(begin) {
+            self.record(task, at, ended - begun);
+        }
+    }
+
+    fn record(&self, task: usize, at: Duration, latency: Duration) {
         let at_ms = u32::try_from(at.as_millis()).unwrap_or(u32::MAX);
         let latency_us = u32::try_from(latency.as_micros()).unwrap_or(u32::MAX);
         let part = self.parts[task % PARTS].lock();
@@ -101,6 +108,18 @@ mod tests {
         assert_eq!((spans[0].appends_s, spans[0].p50_us, spans[0].max_us), (80.0, 300, 400));
         assert_eq!(spans[1], Span { at: 0.05, ..Span::default() });
         assert_eq!(spans[2].appends_s, 20.0);
+    }
+
+    #[test]
+    fn what_was_acknowledged_while_the_load_warmed_up_is_left_out() {
+        let timeline = Timeline::new();
+        let ms = Duration::from_millis;
+        let begun = Instant::now();
+        let begin = begun + ms(100);
+        for ended in [99, 100, 120] {
+            timeline.acknowledged(0, begin, begun, begun + ms(ended));
+        }
+        assert_eq!(timeline.spans(ms(50), ms(50))[0].appends_s, 40.0);
     }
 
     #[test]
