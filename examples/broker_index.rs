@@ -1,7 +1,8 @@
 //! What many small messages cost a broker: memory, a restart, and finding one of them again by key and by time.
 //!
 //! `cargo run --release --features broker --example broker_index -- DIRECTORY MESSAGES` fills a directory up to so many
-//! messages and prints the figures; run it again for those of a restart.
+//! messages and prints the figures; run it again for those of a restart. Without arguments a few go to a directory
+//! that is removed at the end.
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::error::Error;
@@ -18,6 +19,8 @@ use tokio::task::JoinSet;
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
+/// Without arguments.
+const MESSAGES: u64 = 64_000;
 const QUEUES: u64 = 100;
 const BATCH: u64 = 64;
 const CONNECTIONS: u64 = 16;
@@ -180,8 +183,9 @@ async fn pull(client: &mut Client) -> Result<()> {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let directory = PathBuf::from(arguments.next().ok_or("a directory is wanted")?);
-    let messages: u64 = arguments.next().ok_or("a number of messages is wanted")?.parse()?;
+    let temporary = tempfile::tempdir()?;
+    let directory = arguments.next().map_or_else(|| temporary.path().to_owned(), PathBuf::from);
+    let messages: u64 = arguments.next().map_or(Ok(MESSAGES), |number| number.parse())?;
     let is_new = !directory.join("NODE").exists();
 
     let started = Instant::now();
