@@ -1,7 +1,7 @@
 //! openraft's network: requests to other nodes over their links.
 
 use std::collections::VecDeque;
-use std::future::{Future, pending};
+use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,10 +38,6 @@ type BoxStream<'a, T> = stream::BoxStream<'a, T>;
 
 /// A follower that is slow and works gets so many times the append timeout for one request in the end.
 const APPEND_PATIENCE_MAX: u32 = 8;
-
-/// A follower hears of a commit with the next entries, or so much later. Telling each at once would cost a request
-/// an append and follower when appends come one by one: more than the entries' own.
-const COMMIT_PAUSE: Duration = Duration::from_millis(1);
 
 /// Makes clients for one log.
 pub(crate) struct NetworkFactory {
@@ -196,12 +192,10 @@ impl RaftNetworkV2<Types> for PeerClient {
             let sent = VecDeque::new();
             let pipeline = Pipeline {
                 answer_limit: Patience::new(self.patience),
-                pause: Patience::new(COMMIT_PAUSE),
                 client: self,
                 input: Some(input),
                 connected: false,
                 sent,
-                held: None,
                 taken: None,
             };
             let responses: AppendResponses<'s> =
@@ -328,29 +322,22 @@ struct Pipeline<'s, S> {
     /// A connection that breaks later ends the pipeline: requests must not overtake one another.
     connected: bool,
     sent: VecDeque<Sent>,
-    /// Tells of a commit, and waits to be sent: the next request with entries tells of it, too.
-    held: Option<AppendEntriesRequest<Types>>,
     /// Up to here the follower has taken what this pipeline sent.
     taken: Option<u64>,
     /// For the answer to the oldest request: one timer, not one a wait.
     answer_limit: Patience,
-    /// How long `held` waits.
-    pause: Patience,
 }
 
 /// What a pipeline does next.
 enum Step {
     Send(Option<AppendEntriesRequest<Types>>),
-    /// Sends the request that was held back.
-    Tell,
     Finish(io::Result<Result<Frame, LinkError>>),
 }
 
 struct Sent {
     prev: Option<RaftLogId>,
     last: Option<RaftLogId>,
-    /// None if it was held back.
-    response: Option<Pending>,
+    response: Pending,
 }
 
 impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Pipeline<'_, S> {
@@ -360,75 +347,32 @@ impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Pipeline<'_, S> {
     ) -> Option<Result<StreamAppendResult<Types>, RPCError<Types>>> {
         loop {
             let room = self.sent.len() < self.client.window;
-            let told = self.held.is_none() || self.sent.len() > 1;
             let step = match (&mut self.input, self.sent.front_mut()) {
                 (None, None) => return None,
                 (Some(input), None) => Step::Send(input.next().await),
-                (_, Some(Sent { response: None, .. })) if told => return self.told_with_another(),
-                (None, Some(Sent { response: None, .. })) => Step::Tell,
-                (Some(input), Some(Sent { response: None, .. })) => {
-                    let pause = std::pin::pin!(self.pause.limit(pending::<io::Result<()>>()));
-                    match select(input.next(), pause).await {
-                        Either::Left((request, _)) => Step::Send(request),
-                        Either::Right(_) => Step::Tell,
-                    }
-                }
-                (Some(input), Some(Sent { response: Some(oldest), .. })) if room => {
-                    let answer = self.answer_limit.limit(oldest.map(Ok));
+                (Some(input), Some(oldest)) if room => {
+                    let answer = self.answer_limit.limit((&mut oldest.response).map(Ok));
                     let answer = std::pin::pin!(answer);
                     match select(input.next(), answer).await {
                         Either::Left((request, _)) => Step::Send(request),
                         Either::Right((answer, _)) => Step::Finish(answer),
                     }
                 }
-                (_, Some(Sent { response: Some(oldest), .. })) => {
-                    let answer = self.answer_limit.limit(oldest.map(Ok));
+                (_, Some(oldest)) => {
+                    let answer = self.answer_limit.limit((&mut oldest.response).map(Ok));
                     Step::Finish(answer.await)
                 }
             };
             match step {
                 Step::Finish(answer) => return Some(self.finish(answer)),
                 Step::Send(None) => self.input = None,
-                Step::Send(Some(request)) if self.may_wait(&request) => {
-                    if self.held.is_none() {
-                        self.pause.reset();
-                    }
-                    let prev = request.prev_log_id;
-                    self.held = Some(request);
-                    self.sent.push_back(Sent { prev, last: prev, response: None });
-                }
                 Step::Send(Some(request)) => {
-                    self.held = None;
                     if let Err(error) = self.send(request).await {
-                        return Some(Err(error));
-                    }
-                }
-                Step::Tell => {
-                    self.sent.pop_front();
-                    if let Some(request) = self.held.take()
-                        && let Err(error) = self.send(request).await
-                    {
                         return Some(Err(error));
                     }
                 }
             }
         }
-    }
-
-    /// Whether a request only tells of a commit, to a follower of which it is known, or will be once this
-    /// request's turn comes, that it holds what comes before.
-    fn may_wait(&self, request: &AppendEntriesRequest<Types>) -> bool {
-        let index = |id: &RaftLogId| entry_id(id).index;
-        let prev = request.prev_log_id.as_ref().map(index);
-        let sent = self.sent.back().and_then(|newest| newest.last.as_ref().map(index));
-        request.entries.is_empty() && prev <= self.taken.max(sent)
-    }
-
-    /// The answer to a request without entries that was not sent, since one after it told of its commit: all that is
-    /// before it was taken.
-    fn told_with_another(&mut self) -> Option<Result<StreamAppendResult<Types>, RPCError<Types>>> {
-        let Sent { prev, last, .. } = self.sent.pop_front()?;
-        Some(Ok(AppendEntriesResponse::Success.into_stream_result(prev, last)))
     }
 
     async fn send(&mut self, request: AppendEntriesRequest<Types>) -> Result<(), RPCError<Types>> {
@@ -447,7 +391,7 @@ impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Pipeline<'_, S> {
         let response = self.client.bulk.start(frame);
         let response =
             response.map_err(|error| self.client.error(RPCTypes::AppendEntries, &error))?;
-        self.sent.push_back(Sent { prev, last, response: Some(response) });
+        self.sent.push_back(Sent { prev, last, response });
         Ok(())
     }
 
