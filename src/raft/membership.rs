@@ -133,7 +133,7 @@ impl Group {
         let Some(term) = self.led_term() else {
             return Err(AdminError::NotLeader { leader: self.leader() });
         };
-        let pause = self.timing.election_timeout_max;
+        let pause = Duration::from_millis(self.raft.config().election_timeout_max);
         loop {
             self.caught_up(to.node, timeout).await?;
             while self.heartbeat(to).await.is_none() {
@@ -210,7 +210,7 @@ impl Group {
             entries: Vec::new(),
             leader_commit: None,
         };
-        let limit = self.timing.election_timeout_min;
+        let limit = Duration::from_millis(self.raft.config().election_timeout_min);
         let link = self.peers.link(to, &address.peer, Lane::Control);
         let answer = link.request(messages::encode_append(self.id, heartbeat), limit).await;
         messages::decode_append_reply(&answer.ok()?).ok()
