@@ -271,10 +271,14 @@ impl Group {
         if Mutant::ReadIndexSkipped.is_active() && self.is_leader() {
             return Ok(self.log.watermarks().committed);
         }
+        let vote = self.leading_vote();
         let asked = self.raft.get_read_log_id(ReadPolicy::ReadIndex);
         let answer = tokio::time::timeout(timeout, asked).await;
         match answer.map_err(|_| ReadError::NoQuorum { after: timeout })? {
-            Ok((read, _)) => Ok(read.index() + 1),
+            Ok((read, _)) => match vote {
+                Some(vote) if self.is_followed(vote, timeout).await => Ok(read.index() + 1),
+                _ => Err(ReadError::NoQuorum { after: timeout }),
+            },
             Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {
                 Err(ReadError::NotLeader { leader: super::responder::leader_of(&forward) })
             }

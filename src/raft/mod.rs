@@ -1,5 +1,6 @@
 //! Consensus: the only place that names openraft.
 
+mod barrier;
 mod group;
 mod log_store;
 mod membership;
