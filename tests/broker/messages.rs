@@ -99,6 +99,19 @@ async fn a_batch_is_stored_whole_with_an_id_for_each_message() {
 }
 
 #[tokio::test]
+async fn a_pull_from_below_zero_is_out_of_range_and_does_not_wait() {
+    let brokers = Brokers::start().await;
+    let mut client = brokers.client(brokers.leader().await).await;
+    client.send("T", 1, "x").await.done();
+    // Queue 0 has no message, and so no other offset than 0.
+    for (queue, from) in [(1, -1), (1, i64::MIN), (0, -1), (0, 1)] {
+        client.start_pull("T", queue, from, 25_000, "*").await;
+        let answer = client.answer().await;
+        assert_eq!((answer.code, answer.number("nextBeginOffset")), (21, 0), "{answer:?}");
+    }
+}
+
+#[tokio::test]
 async fn messages_are_found_by_id_by_key_and_by_time() {
     let brokers = Brokers::start().await;
     let mut client = brokers.client(brokers.leader().await).await;

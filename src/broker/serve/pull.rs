@@ -31,7 +31,8 @@ struct Pull {
     group: String,
     topic: String,
     queue: u32,
-    from: u64,
+    /// As it was asked for; below zero is before every beginning.
+    from: i64,
     count: usize,
     wait: Duration,
     tags: BTreeSet<i32>,
@@ -124,7 +125,7 @@ impl LogBroker {
             group: group.to_owned(),
             topic: topic.to_owned(),
             queue,
-            from: u64::try_from(from).unwrap_or(0),
+            from,
             count: usize::try_from(fields.int("maxMsgNums")?.clamp(1, MESSAGES_MAX)).unwrap_or(1),
             wait: wait.min(WAIT_MAX),
             tags,
@@ -137,13 +138,14 @@ impl LogBroker {
         let deadline = Instant::now() + pull.wait;
         let arrivals = shared.arrivals.wait_for(&pull.topic, pull.queue);
         let mut parts = self.part.subscribe();
-        let mut from = pull.from;
+        let first = u64::try_from(pull.from).ok();
+        let mut from = first.unwrap_or(0);
         loop {
             let mut arrival = std::pin::pin!(arrivals.notified());
             // Registered before the look, or what comes in between would be missed.
             arrival.as_mut().enable();
             let found = self.indexed(|shared| look(shared, &pull, from)).await?;
-            if from < found.min {
+            if first.is_none() || from < found.min {
                 return Ok(reply(response::PULL_OFFSET_MOVED, &found, found.min));
             }
             if from > found.max {
@@ -163,7 +165,7 @@ impl LogBroker {
                 () = arrival => {}
                 _ = moved => return Err(Failure::Moved),
                 () = tokio::time::sleep_until(deadline) => {
-                    let skipped = from > pull.from;
+                    let skipped = Some(from) != first;
                     let code = if skipped { response::PULL_RETRY_IMMEDIATELY } else { response::PULL_NOT_FOUND };
                     tracing::trace!(group = pull.group, topic = pull.topic, "a pull found nothing");
                     return Ok(reply(code, &found, from));
