@@ -11,4 +11,5 @@ mod groups;
 mod index;
 mod messages;
 mod nodes;
+mod routes;
 mod send_status;

@@ -62,6 +62,15 @@ impl Brokers {
 
     pub(crate) async fn start_with(setup: Setup) -> Self {
         let logs = setup.logs;
+        let brokers = Self::found(setup).await;
+        for log in 0..logs {
+            brokers.leader_of(log).await;
+        }
+        brokers
+    }
+
+    /// Three nodes that have just become a cluster, and lead nothing yet.
+    pub(crate) async fn found(setup: Setup) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
         let running = Mutex::default();
         let brokers = Self { directory, network: Network::default(), setup, running };
@@ -70,9 +79,6 @@ impl Brokers {
         }
         let members: Vec<Member> = (1..=3).map(|id| brokers.node(id).member()).collect();
         brokers.node(1).bootstrap(members).await.expect("a new cluster can be founded");
-        for log in 0..logs {
-            brokers.leader_of(log).await;
-        }
         brokers
     }
 
@@ -154,6 +160,14 @@ impl Brokers {
 
     pub(crate) fn name_server_addr(&self, id: NodeId) -> SocketAddr {
         self.with(id, |running| running.name_server)
+    }
+
+    /// The node that has a broker at this address.
+    pub(crate) fn node_at(&self, addr: &str) -> Option<NodeId> {
+        let has = |id: &NodeId| {
+            self.with(*id, |running| running.addrs.iter().any(|own| own.to_string() == addr))
+        };
+        self.ids().into_iter().find(has)
     }
 
     /// A connection to a node's name server.

@@ -6,12 +6,15 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::log_broker::{LogBroker, Opened, Part};
-use crate::member::Role;
+use crate::member::{MemberStatus, Role, Status};
 
 const INTERVAL: Duration = Duration::from_millis(250);
 /// A leader leads for so long before it hands over to the node that should, so that one that comes and goes does not
 /// take the lead each time. One that has never led takes it at once: a new cluster's first clients find leaders that are spread.
 const SETTLED: Duration = Duration::from_secs(2);
+/// A node that has just started does not wait for that: its cluster may have started with it, and clients are to find
+/// leaders that are spread then, too.
+const STARTING: Duration = Duration::from_secs(10);
 /// Pause after a part of the index could not be made again, as on a full disk.
 const MEND_PAUSE: Duration = Duration::from_secs(10);
 /// A node that is behind by more records does not take over.
@@ -20,11 +23,16 @@ const BEHIND_MAX: u64 = 1024;
 impl LogBroker {
     /// Keeps house for as long as the broker lives. `number` is the log's among those of the cluster.
     pub(super) async fn keep_house(self: Arc<Self>, number: usize) {
+        let started = Instant::now();
+        let mut parts = self.part.subscribe();
         let mut leads_since = None;
         let mut begin = 0;
         let mut mend_at = Instant::now();
         loop {
-            tokio::time::sleep(INTERVAL).await;
+            // At once where the lead changes.
+            let _ = tokio::time::timeout(INTERVAL, parts.changed()).await;
+            let starting = started.elapsed() < STARTING;
+            self.note_settled(number, starting);
             let Some(opened) = self.opened.get() else { continue };
             self.clients.forget_silent();
             let held_from = opened.log.watermarks().begin;
@@ -40,16 +48,27 @@ impl LogBroker {
                 continue;
             }
             let since = *leads_since.get_or_insert_with(Instant::now);
-            self.spread(opened, number, since.elapsed() >= SETTLED).await;
+            self.spread(opened, number, starting || since.elapsed() >= SETTLED).await;
+        }
+    }
+
+    /// Notes once the log is led by the node that it is to be led by, or this one has waited for that long enough.
+    fn note_settled(&self, number: usize, starting: bool) {
+        let led_as_wanted = || {
+            let status = self.opened.get()?.log.status();
+            let leader = status.leader.as_ref()?;
+            (leader.id == wanted(&status, number)?.member.id).then_some(())
+        };
+        let settled = *self.part.borrow() != Part::Unknown && led_as_wanted().is_some();
+        if settled || !starting {
+            self.settled.send_if_modified(|held| !std::mem::replace(held, true));
         }
     }
 
     /// Log n is led by the n-th voter, if that is there and has everything: so the logs' leaders are spread.
     async fn spread(&self, opened: &Opened, number: usize, settled: bool) {
         let status = opened.log.status();
-        let mut voters: Vec<_> = status.members.iter().filter(|member| member.voter).collect();
-        voters.sort_by_key(|member| member.member.id);
-        let Some(wanted) = voters.get(number % voters.len().max(1)) else { return };
+        let Some(wanted) = wanted(&status, number) else { return };
         let holds = wanted.matched.is_some_and(|matched| matched + BEHIND_MAX >= status.end);
         let is_new = opened.shared.state().address(wanted.member.id).is_none();
         if wanted.member.id == status.node_id || status.role != Role::Leader {
@@ -62,4 +81,11 @@ impl LogBroker {
             tracing::debug!(log = self.name, %error, "the lead was not handed over");
         }
     }
+}
+
+/// The voter that log `number` is to be led by.
+fn wanted(status: &Status, number: usize) -> Option<&MemberStatus> {
+    let mut voters: Vec<_> = status.members.iter().filter(|member| member.voter).collect();
+    voters.sort_by_key(|member| member.member.id);
+    voters.get(number % voters.len().max(1)).copied()
 }

@@ -45,6 +45,8 @@ pub(super) struct LogBroker {
     pub(super) brokers: Weak<Brokers>,
     pub(super) opened: OnceLock<Opened>,
     pub(super) part: watch::Sender<Part>,
+    /// True for good once the log was led where it is to be, or this node has waited long enough for that.
+    pub(super) settled: watch::Sender<bool>,
     pub(super) clients: Clients,
     pub(super) consumed: ConsumeOffsets,
     /// Held by whoever makes parts of the index again.
@@ -72,6 +74,7 @@ impl LogBroker {
             brokers,
             opened: OnceLock::new(),
             part: watch::Sender::new(Part::Unknown),
+            settled: watch::Sender::new(false),
             clients: Clients::default(),
             consumed: ConsumeOffsets::default(),
             rebuilding: tokio::sync::Mutex::default(),

@@ -1,6 +1,7 @@
 //! The name server: which brokers have a topic, and where they are.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -14,6 +15,9 @@ use super::settings::BrokerConfig;
 use crate::broker::remoting::codes::{request, response};
 use crate::broker::remoting::{Command, Reply};
 use crate::broker::state::TopicConfig;
+
+/// How long a route waits for leaders, within the three seconds that clients give it.
+const SETTLE_TIMEOUT: Duration = Duration::from_millis(2500);
 
 /// All logs' brokers on this node.
 pub(super) struct Brokers {
@@ -29,6 +33,9 @@ impl Service for Brokers {
         command: Command,
     ) -> BoxFuture<'static, Option<Vec<Bytes>>> {
         Box::pin(async move {
+            if command.head.code == request::GET_ROUTEINFO_BY_TOPIC {
+                self.settled().await;
+            }
             let reply = self.reply(&command);
             (!command.is_oneway()).then(|| reply.encode(&command))
         })
@@ -50,6 +57,18 @@ impl Brokers {
 
     pub(super) fn logs(&self) -> &[Arc<LogBroker>] {
         self.logs.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// Waits until the logs' leaders are where they are to be, when this node has only just started. A client keeps to
+    /// its first route for 30 s, and one that named a single node would lose all brokers with that node.
+    async fn settled(&self) {
+        let all = async {
+            for broker in self.logs() {
+                // It goes only with this.
+                let _ = broker.settled.subscribe().wait_for(|settled| *settled).await;
+            }
+        };
+        let _ = tokio::time::timeout(SETTLE_TIMEOUT, all).await;
     }
 
     fn reply(&self, command: &Command) -> Reply {
