@@ -5,6 +5,7 @@
 //! subscriptions and waiting pulls are not, and come back with the clients.
 
 mod admin;
+mod client;
 #[cfg(any(test, feature = "simulation"))]
 pub mod fuzz;
 #[cfg(test)]
@@ -17,6 +18,7 @@ mod state;
 pub use admin::{
     GroupAdmin, GroupInfo, GroupMemberInfo, QueueLag, QueueReset, ResetTo, TopicAdmin, TopicInfo,
 };
+pub use client::{BrokerClient, Pulled, Sent};
 pub use serve::{Broker, BrokerConfig};
 pub use state::Machines;
 

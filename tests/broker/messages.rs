@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::BufMut as _;
+use quorumlog::broker::BrokerClient;
 
 use crate::client::{ROUTE, SEND, SEND_BATCH, bodies, messages, send_fields};
 use crate::nodes::{Brokers, Setup};
@@ -173,4 +174,30 @@ async fn the_name_server_lists_every_log_and_topics_of_one_are_topics_of_all() {
     let mut fields = send_fields("T", "3", "").to_vec();
     fields[2].1 = "";
     producer.call(SEND, &fields, b"x").await.done();
+}
+
+#[tokio::test]
+async fn the_client_for_tools_has_many_requests_under_way_and_hears_of_the_end() {
+    let brokers = Brokers::start().await;
+    let leader = brokers.leader().await;
+    let client = BrokerClient::connect(brokers.broker_addr(leader), "tools").await;
+    let client = client.expect("it listens");
+    let waiting = client.pull(("T", 0), 0, 32, Duration::from_secs(25));
+    let missing = waiting.await.expect_err("there is no such topic yet").to_string();
+    assert!(missing.contains("17: topic[T] not exist"), "{missing}");
+    let first = client.send("T", 0, "first".into()).await.expect("stored");
+    let waiting = client.pull(("T", 0), first.offset + 1, 32, Duration::from_secs(25));
+    let batch = ["second".into(), "third".into()];
+    let (found, sent) = tokio::join!(waiting, client.send_batch("T", 0, &batch));
+    let (found, sent) = (found.expect("they came"), sent.expect("stored"));
+    assert_eq!((sent.offset, sent.id.split(',').count(), found.next), (1, 2, 3));
+    let bodies: Vec<_> = messages(&found.messages).into_iter().map(|it| it.body).collect();
+    assert_eq!(bodies, ["second", "third"]);
+    let empty = client.pull(("T", 0), 3, 32, Duration::from_millis(1)).await.expect("an answer");
+    assert_eq!((empty.next, empty.messages.len()), (3, 0));
+    let waiting = client.pull(("T", 0), 3, 32, Duration::from_secs(25));
+    let killed = async { brokers.kill(leader) };
+    let (ended, ()) = tokio::join!(waiting, killed);
+    assert!(ended.is_err(), "{ended:?}");
+    assert!(client.send("T", 0, "late".into()).await.is_err());
 }

@@ -153,9 +153,14 @@ impl Brokers {
         self.running.lock().expect("no panic under this lock").keys().copied().collect()
     }
 
-    /// A connection to a node's broker of the first log.
+    /// A node's broker of the first log.
+    pub(crate) fn broker_addr(&self, id: NodeId) -> SocketAddr {
+        self.with(id, |running| running.addrs[0])
+    }
+
+    /// A connection to it.
     pub(crate) async fn client(&self, id: NodeId) -> Client {
-        Client::connect(self.with(id, |running| running.addrs[0])).await
+        Client::connect(self.broker_addr(id)).await
     }
 
     pub(crate) fn name_server_addr(&self, id: NodeId) -> SocketAddr {

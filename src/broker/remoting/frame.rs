@@ -1,14 +1,18 @@
 //! Frames on a connection: a length, which is checked before it is believed, and that many bytes.
 
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::mpsc;
 
 /// Largest frame without its length word, as in RocketMQ's own decoder.
 pub(crate) const FRAME_BYTES_MAX: usize = 16 << 20;
 /// How far the buffer grows ahead of what has come.
 const READ_STEP: usize = 64 << 10;
+/// Chunks that are written in one go.
+const CHUNKS_MAX: usize = 256;
 /// Slices that one vectored write takes.
 const SLICES_MAX: usize = 64;
 
@@ -83,7 +87,7 @@ async fn fill(
 /// The connection broke.
 pub(crate) async fn write_frames(
     to: &mut (impl AsyncWrite + Unpin),
-    chunks: &mut std::collections::VecDeque<Bytes>,
+    chunks: &mut VecDeque<Bytes>,
 ) -> io::Result<()> {
     while !chunks.is_empty() {
         let slices: Vec<_> =
@@ -103,4 +107,25 @@ pub(crate) async fn write_frames(
         }
     }
     to.flush().await
+}
+
+/// Writes what is queued, as much as there is in one go, until the queue closes or the connection breaks.
+pub(crate) async fn write_queued(
+    mut to: impl AsyncWrite + Unpin,
+    mut queue: mpsc::Receiver<Vec<Bytes>>,
+) {
+    let mut chunks = VecDeque::new();
+    while let Some(first) = queue.recv().await {
+        chunks.extend(first);
+        // Tasks that are ready run first: what they send goes along.
+        tokio::task::yield_now().await;
+        while chunks.len() < CHUNKS_MAX {
+            let Ok(more) = queue.try_recv() else { break };
+            chunks.extend(more);
+        }
+        if let Err(error) = write_frames(&mut to, &mut chunks).await {
+            tracing::debug!(%error, "a connection breaks");
+            return;
+        }
+    }
 }

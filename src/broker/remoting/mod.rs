@@ -13,5 +13,5 @@ mod tests;
 
 pub(super) use command::{Command, Reply};
 pub(super) use fields::{FieldError, Fields};
-pub(super) use frame::{read_frame, write_frames};
+pub(super) use frame::{read_frame, write_queued};
 pub(super) use speaker::Speaker;

@@ -1,26 +1,22 @@
 //! One client's connection: a task that reads, a task that writes, and a task for each request that has to wait.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt as _;
-use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use super::listener::Service;
 use super::relay::Relay;
-use crate::broker::remoting::{Command, read_frame, write_frames};
+use crate::broker::remoting::{Command, read_frame, write_queued};
 
 /// Requests of one connection that may be under way at once: as many queues can be pulled from at a time.
 const REQUESTS_MAX: usize = 4096;
 /// Answers that wait to be written.
 const QUEUE_MAX: usize = 256;
-/// Chunks that are written in one go.
-const CHUNKS_MAX: usize = 256;
 
 /// A client's connection.
 pub(super) struct Connection {
@@ -88,7 +84,7 @@ pub(super) async fn serve(
         end: Notify::new(),
     });
     let mut tasks = JoinSet::new();
-    tasks.spawn(write(writer, queue));
+    tasks.spawn(write_queued(writer, queue));
     let places = Arc::new(Semaphore::new(REQUESTS_MAX));
     let mut buffer = BytesMut::new();
     loop {
@@ -135,22 +131,4 @@ pub(super) async fn serve(
     }
     service.closed(&connection);
     connection.relay.close().await;
-}
-
-/// Writes what is queued, as much as there is in one go.
-pub(super) async fn write(mut to: impl AsyncWrite + Unpin, mut queue: mpsc::Receiver<Vec<Bytes>>) {
-    let mut chunks = VecDeque::new();
-    while let Some(first) = queue.recv().await {
-        chunks.extend(first);
-        // Tasks that are ready run first: what they send goes along.
-        tokio::task::yield_now().await;
-        while chunks.len() < CHUNKS_MAX {
-            let Ok(more) = queue.try_recv() else { break };
-            chunks.extend(more);
-        }
-        if let Err(error) = write_frames(&mut to, &mut chunks).await {
-            tracing::debug!(%error, "a connection breaks");
-            return;
-        }
-    }
 }

@@ -12,9 +12,9 @@ use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::connection::{Connection, write};
+use super::connection::Connection;
 use crate::broker::remoting::codes::{request, response};
-use crate::broker::remoting::{Command, Fields, read_frame};
+use crate::broker::remoting::{Command, Fields, read_frame, write_queued};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const QUEUE_MAX: usize = 256;
@@ -125,7 +125,7 @@ impl Link {
             // Either end closes the queue, so that the link is seen to be broken.
             tokio::select! {
                 () = reading => {}
-                () = write(writer, queue) => {}
+                () = write_queued(writer, queue) => {}
             }
         });
         Self { addr: addr.to_owned(), out, pending, tasks }
