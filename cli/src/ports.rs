@@ -10,6 +10,9 @@ use crate::failure::{Failure, Result};
 /// and a dial to a dead node's port must not meet itself.
 const RANGE: Range<u16> = 21_000..32_000;
 
+/// Places that are tried for ports in a row.
+const ROW_ATTEMPTS: usize = 100;
+
 /// That many ports that are free now.
 ///
 /// # Errors
@@ -34,6 +37,21 @@ pub(crate) fn free(count: usize) -> Result<Vec<u16>> {
         return Err(Failure::failed(format!("no {count} free ports on 127.0.0.1")));
     }
     Ok(held.into_iter().map(|(port, _)| port).collect())
+}
+
+/// That many ports one after another that are free now.
+///
+/// # Errors
+/// There are none.
+pub(crate) fn free_row(count: usize) -> Result<Vec<u16>> {
+    for _ in 0..ROW_ATTEMPTS {
+        let first = free(1)?.first().map_or(RANGE.start, |port| *port);
+        let row: Vec<u16> = (first..RANGE.end).take(count).collect();
+        if row.len() == count && are_free(&row) {
+            return Ok(row);
+        }
+    }
+    Err(Failure::failed(format!("no {count} free ports in a row on 127.0.0.1")))
 }
 
 /// Whether all these ports are free now.

@@ -1,6 +1,7 @@
 //! Three nodes as child processes. However this process ends, they end too: by their process ids
 //! when the value is dropped, and by the end of their standard input when we are killed.
 
+pub(crate) mod brokers;
 pub(crate) mod plan;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::failure::{Failure, Result, chain};
 use crate::settings::ENV_PREFIX;
+use brokers::BrokerPorts;
 use plan::{Plan, PlannedNode};
 
 /// How often a condition is looked at that nothing tells us about.
@@ -35,8 +37,10 @@ const LOG_TAIL_BYTES: usize = 2048;
 /// The running nodes of a plan.
 pub(crate) struct Cluster {
     pub(crate) plan: Plan,
-    /// What to run, before the arguments of `start`.
+    /// What to run, before the arguments of the command.
     program: Vec<OsString>,
+    /// If the nodes are brokers.
+    brokers: Option<BrokerPorts>,
     children: BTreeMap<NodeId, Child>,
 }
 
@@ -49,6 +53,15 @@ impl Cluster {
         Self::start_program(plan, vec![this_binary()?.into()], None)
     }
 
+    /// Starts all nodes of the plan as brokers.
+    ///
+    /// # Errors
+    /// A process cannot be started.
+    pub(crate) fn start_brokers(plan: Plan, ports: BrokerPorts) -> Result<Self> {
+        let program = vec![this_binary()?.into()];
+        Self { plan, program, brokers: Some(ports), children: BTreeMap::new() }.start_all(None)
+    }
+
     /// Starts all nodes of the plan but one, which the caller runs.
     ///
     /// # Errors
@@ -58,11 +71,14 @@ impl Cluster {
     }
 
     fn start_program(plan: Plan, program: Vec<OsString>, own: Option<NodeId>) -> Result<Self> {
-        let mut cluster = Self { plan, program, children: BTreeMap::new() };
-        for id in cluster.ids().into_iter().filter(|id| own != Some(*id)) {
-            cluster.start_node(id)?;
+        Self { plan, program, brokers: None, children: BTreeMap::new() }.start_all(own)
+    }
+
+    fn start_all(mut self, own: Option<NodeId>) -> Result<Self> {
+        for id in self.ids().into_iter().filter(|id| own != Some(*id)) {
+            self.start_node(id)?;
         }
-        Ok(cluster)
+        Ok(self)
     }
 
     /// The nodes, running or not.
@@ -83,10 +99,16 @@ impl Cluster {
         let [program, args @ ..] = self.program.as_slice() else {
             return Err(Failure::failed("there is no program to run"));
         };
+        let number = self.plan.nodes.iter().position(|node| node.member.id == id);
+        let (as_what, more) = match self.brokers.as_ref().zip(number) {
+            Some((brokers, number)) => ("broker", brokers.arguments(number)),
+            None => ("start", Vec::new()),
+        };
         let mut command = Command::new(program);
         command
             .args(args)
-            .arg("start")
+            .arg(as_what)
+            .args(more)
             .arg("--config")
             .arg(&node.config)
             .arg("--stop-at-eof")

@@ -1,6 +1,10 @@
 //! One append, to whichever system is measured.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use bytes::Bytes;
+use quorumlog::broker::BrokerClient;
 use quorumlog::client::ClientLog;
 use quorumlog::{AppendError, AppendOptions, CommitLog};
 use quorumlog_reference::Client;
@@ -14,8 +18,24 @@ pub(super) enum Appender {
     Remote(ClientLog, AppendOptions),
     /// In the process of a node.
     Embedded(CommitLog, AppendOptions),
+    /// Over TCP, to a queue of a broker, as RocketMQ's clients do.
+    Broker(BrokerClient, Queues),
     /// Over TCP, with the reference's client.
     Reference(Client),
+}
+
+/// A topic's queues, which are sent to in turn.
+#[derive(Clone)]
+pub(super) struct Queues {
+    pub(super) topic: String,
+    pub(super) count: u32,
+    pub(super) turn: Arc<AtomicU32>,
+}
+
+impl Queues {
+    fn next(&self) -> u32 {
+        self.turn.fetch_add(1, Ordering::Relaxed) % self.count.max(1)
+    }
 }
 
 /// Why an append failed.
@@ -39,6 +59,19 @@ impl Appender {
                 log.append_with(payload.clone(), *options).await
             }
             Self::Embedded(log, options) => log.append_batch_with(payloads(), *options).await,
+            Self::Broker(client, queues) => {
+                let (topic, queue) = (&queues.topic, queues.next());
+                let sent = if batch == 1 {
+                    client.send(topic, queue, payload.clone()).await
+                } else {
+                    client.send_batch(topic, queue, &payloads()).await
+                };
+                return sent.map(drop).map_err(|error| match error.kind() {
+                    // What the broker answered; anything else is the end of the connection.
+                    std::io::ErrorKind::Other => Problem::Passing(error.to_string()),
+                    _ => Problem::Lasting(Failure::io("send to the broker", &error)),
+                });
+            }
             Self::Reference(client) => {
                 let result = if batch == 1 {
                     client.append(std::slice::from_ref(payload)).await

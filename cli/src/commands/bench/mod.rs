@@ -30,7 +30,7 @@ use load::Load;
 use report::Report;
 use row::{Measured, Row};
 use scenarios::Scenario;
-use systems::{ClientKind, System};
+use systems::{ClientKind, Protocol, System};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -39,8 +39,10 @@ Examples:
   quorumlog bench --reference --rate 1000,10000,50000 --clients 1024
   quorumlog bench --client remote,embedded --size 64,1KiB,1MiB --batch 1,16 --logs 1,8
   quorumlog bench --reference --report bench.svg --json
+  quorumlog bench --protocol native,rocketmq --clients 1,256
   quorumlog bench failovers --kills 50
   quorumlog bench idle --logs 100
+  quorumlog bench polls --count 0,1000
   quorumlog bench --node 127.0.0.1:20921 --pid 4711 --output json
 
 Lists are measured in all combinations, the repetitions of one case in turn on each system; medians
@@ -76,6 +78,10 @@ pub(crate) struct Args {
     /// Where the load is: in a process of its own, or in the leader's. A list measures both.
     #[arg(long, value_enum, value_name = "WHERE", default_value = "remote", value_delimiter = ',')]
     client: Vec<ClientKind>,
+    /// What a load in a process of its own speaks: native appends to a log; rocketmq sends to a topic, one log
+    /// a broker, as RocketMQ's clients do, and its rows are those of the system `broker`. A list measures both.
+    #[arg(long, value_enum, value_name = "NAME", default_value = "native", value_delimiter = ',')]
+    protocol: Vec<Protocol>,
     /// Clients at once, each with one append outstanding; with --rate, appends under way at once.
     #[arg(long, value_name = "N", default_value = "1,64,256", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=65536))]
     clients: Vec<u32>,
@@ -157,6 +163,7 @@ impl Args {
             ("--data", self.data.is_some()),
             ("--reference", self.reference),
             ("--client embedded", embedded),
+            ("--protocol rocketmq", self.protocol.contains(&Protocol::Rocketmq)),
             ("--report", self.report.is_some()),
         ];
         match own.iter().find(|(_, given)| *given) {

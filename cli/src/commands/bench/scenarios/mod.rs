@@ -1,10 +1,11 @@
-//! What a load of appends does not show: failovers, idle logs, reads, restarts.
+//! What a load of appends does not show: failovers, idle logs, idle pulls, reads, restarts.
 
 mod audit;
 mod failovers;
 mod fill;
 mod idle;
 mod lag;
+mod polls;
 mod quantiles;
 mod reads;
 mod restart;
@@ -35,6 +36,7 @@ const SETTLE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(120);
 pub(super) enum Scenario {
     Failovers(failovers::Args),
     Idle(idle::Args),
+    Polls(polls::Args),
     Reads(reads::Args),
     Lag(lag::Args),
     Restart(restart::Args),
@@ -49,6 +51,7 @@ impl Scenario {
         match self {
             Self::Failovers(args) => failovers::run(args, out).await,
             Self::Idle(args) => idle::run(args, out).await,
+            Self::Polls(args) => polls::run(args, out).await,
             Self::Reads(args) => reads::run(args, out).await,
             Self::Lag(args) => lag::run(args, out).await,
             Self::Restart(args) => restart::run(args, out).await,

@@ -1,5 +1,7 @@
-//! What is measured: quorumlog from another process, quorumlog inside a node's process, the reference.
+//! What is measured: quorumlog from another process, by its own protocol or as a broker, quorumlog inside a node's
+//! process, the reference.
 
+mod broker;
 mod embedded;
 mod reference;
 mod remote;
@@ -15,6 +17,7 @@ use super::case::Case;
 use crate::failure::Result;
 use crate::output::note;
 use crate::proc::ProcessSample;
+pub(super) use broker::{Broker, BrokerNodes, connect};
 pub(super) use embedded::Embedded;
 pub(super) use reference::Reference;
 pub(super) use remote::Remote;
@@ -29,9 +32,19 @@ pub(super) enum ClientKind {
     Embedded,
 }
 
+/// What the load speaks to nodes in other processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Protocol {
+    /// Our own: appends to a log.
+    Native,
+    /// RocketMQ's: sends to a topic of a broker.
+    Rocketmq,
+}
+
 /// One running system.
 pub(super) enum System {
     Remote(Remote),
+    Broker(Broker),
     Embedded(Embedded),
     Reference(Reference),
 }
@@ -56,13 +69,19 @@ impl System {
             systems.push(Self::Reference(Reference::start(args, flush).await?));
         }
         for kind in &args.client {
-            systems.push(match kind {
-                ClientKind::Remote if args.runs_elsewhere() => {
-                    Self::Remote(Remote::running(args).await?)
-                }
-                ClientKind::Remote => Self::Remote(Remote::start(args, flush).await?),
-                ClientKind::Embedded => Self::Embedded(Embedded::start(args, flush).await?),
-            });
+            if *kind == ClientKind::Embedded {
+                systems.push(Self::Embedded(Embedded::start(args, flush).await?));
+                continue;
+            }
+            for protocol in &args.protocol {
+                systems.push(match protocol {
+                    Protocol::Rocketmq => Self::Broker(Broker::start(args, flush).await?),
+                    Protocol::Native if args.runs_elsewhere() => {
+                        Self::Remote(Remote::running(args).await?)
+                    }
+                    Protocol::Native => Self::Remote(Remote::start(args, flush).await?),
+                });
+            }
         }
         Ok(systems)
     }
@@ -70,13 +89,14 @@ impl System {
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Remote(_) | Self::Embedded(_) => "quorumlog",
+            Self::Broker(_) => "broker",
             Self::Reference(_) => "reference",
         }
     }
 
     pub(super) fn client(&self) -> ClientKind {
         match self {
-            Self::Remote(_) | Self::Reference(_) => ClientKind::Remote,
+            Self::Remote(_) | Self::Broker(_) | Self::Reference(_) => ClientKind::Remote,
             Self::Embedded(_) => ClientKind::Embedded,
         }
     }
@@ -89,6 +109,7 @@ impl System {
         let names = log_names(&args.log, case.logs)?;
         match self {
             Self::Remote(system) => system.appenders(&names, options(case.flush)).await,
+            Self::Broker(system) => system.appenders(&args.log, case).await,
             Self::Embedded(system) => system.appenders(&names, options(case.flush)).await,
             Self::Reference(system) => Ok(system.appenders()),
         }
@@ -97,6 +118,7 @@ impl System {
     pub(super) async fn sample(&self) -> Vec<NodeSample> {
         match self {
             Self::Remote(system) => system.sample().await,
+            Self::Broker(system) => system.sample().await,
             Self::Embedded(system) => system.sample().await,
             Self::Reference(system) => system.sample().await,
         }
@@ -109,6 +131,7 @@ impl System {
     pub(super) fn check(&mut self) -> Result {
         match self {
             Self::Remote(system) => system.check(),
+            Self::Broker(system) => system.check(),
             Self::Embedded(system) => system.check(),
             Self::Reference(system) => system.check(),
         }
@@ -118,6 +141,7 @@ impl System {
     pub(super) async fn end(self) {
         let result = match self {
             Self::Remote(system) => system.end().await,
+            Self::Broker(system) => system.end().await,
             Self::Embedded(system) => system.end().await,
             Self::Reference(system) => system.end().await,
         };

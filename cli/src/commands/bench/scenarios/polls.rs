@@ -1,0 +1,150 @@
+//! What pulls cost that wait for messages which do not come.
+
+use std::time::Duration;
+
+use quorumlog::NodeId;
+use quorumlog::broker::BrokerClient;
+use serde::Serialize;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use super::NodeArgs;
+use crate::client::duration;
+use crate::commands::bench::systems::{BrokerNodes, connect};
+use crate::commands::log::OutputKind;
+use crate::failure::{Failure, Result};
+use crate::output::{Output, Table, note};
+
+const AFTER_HELP: &str = "\
+Examples:
+  quorumlog bench polls
+  quorumlog bench polls --count 0,1000 --connections 50 --duration 30s
+
+The pulls are as those of RocketMQ's push consumers, which ask again every 15 s, all from one queue that is led by
+node 1. CPU is a node's, in per cent of one core; look at how far it is above that with no pulls.";
+
+/// The topic that is pulled from.
+const TOPIC: &str = "bench";
+/// The most that one connection can have under way.
+const PULLS_A_CONNECTION_MAX: u32 = 4096;
+
+/// Measure what pulls cost that wait at a broker.
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub(in crate::commands::bench) struct Args {
+    /// Pulls that wait; several numbers are measured one after the other.
+    #[arg(long, value_name = "N", default_value = "0,1000", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    count: Vec<u32>,
+    /// Connections that they share.
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    connections: u32,
+    /// How long the broker is asked to hold a pull.
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "15s")]
+    wait: Duration,
+    /// How long the nodes are watched.
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s")]
+    duration: Duration,
+    /// How long they are left alone before that.
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "3s")]
+    warmup: Duration,
+    #[command(flatten)]
+    nodes: NodeArgs,
+}
+
+/// One node.
+#[derive(Debug, Serialize)]
+struct Row {
+    polls: u32,
+    connections: u32,
+    node: NodeId,
+    cpu_percent: f64,
+    wakeups_s: f64,
+    rss_anon_mib: f64,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// The brokers do not start, or refuse a pull.
+pub(super) async fn run(args: &Args, out: &mut Output) -> Result {
+    if args.count.iter().any(|count| count.div_ceil(args.connections) > PULLS_A_CONNECTION_MAX) {
+        let message = format!("a connection takes {PULLS_A_CONNECTION_MAX} pulls at once");
+        return Err(Failure::usage(message));
+    }
+    let settings = args.nodes.settings()?;
+    let settings: Vec<(&str, &str)> =
+        settings.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    let mut nodes = BrokerNodes::start(args.nodes.data.as_deref(), &settings, 1).await?;
+    let addrs = nodes.topic(TOPIC, 1, 1).await?;
+    let addr = *addrs.first().ok_or_else(|| Failure::failed("nobody leads"))?;
+    let mut table = Table::new(&["polls", "connections", "node", "cpu %", "wakeups/s", "anon MiB"]);
+    for &count in &args.count {
+        let mut clients = Vec::new();
+        for _ in 0..args.connections.min(count) {
+            clients.push(connect(addr).await?);
+        }
+        note(format_args!("{count} pulls over {} connections", clients.len()));
+        let mut pulls = JoinSet::new();
+        for number in 0..count as usize {
+            pulls.spawn(pull(clients[number % clients.len()].clone(), args.wait));
+        }
+        let rows = tokio::select! {
+            rows = watch(args, &mut nodes, count) => rows?,
+            // They end only with an error.
+            Some(ended) = pulls.join_next() => {
+                let ended = ended.unwrap_or_else(|error| Failure::failed(error.to_string()));
+                return Err(ended);
+            }
+        };
+        for row in rows {
+            if args.nodes.output == OutputKind::Json {
+                out.json(&row)?;
+            }
+            table.row(vec![
+                row.polls.to_string(),
+                row.connections.to_string(),
+                row.node.to_string(),
+                format!("{:.2}", row.cpu_percent),
+                format!("{:.0}", row.wakeups_s),
+                format!("{:.1}", row.rss_anon_mib),
+            ]);
+        }
+    }
+    nodes.stop().await?;
+    match args.nodes.output {
+        OutputKind::Json => Ok(()),
+        OutputKind::Table => out.line(table),
+    }
+}
+
+/// Pulls from the end of the queue again and again.
+async fn pull(client: BrokerClient, wait: Duration) -> Failure {
+    loop {
+        match client.pull((TOPIC, 0), 0, 32, wait).await {
+            Ok(found) if found.messages.is_empty() => {}
+            Ok(_) => return Failure::failed("a message came, and nobody sent one"),
+            Err(error) => return Failure::io("pull", &error),
+        }
+    }
+}
+
+async fn watch(args: &Args, nodes: &mut BrokerNodes, polls: u32) -> Result<Vec<Row>> {
+    sleep(args.warmup).await;
+    let (begun, before) = (Instant::now(), nodes.processes()?);
+    sleep(args.duration).await;
+    let (seconds, after) = (begun.elapsed().as_secs_f64(), nodes.processes()?);
+    nodes.cluster.check()?;
+    let row =
+        |((node, before), (_, after)): (&(NodeId, _), &(NodeId, crate::proc::ProcessSample))| {
+            let cost = after.since(before);
+            Row {
+                polls,
+                connections: args.connections.min(polls),
+                node: *node,
+                cpu_percent: cost.cpu_us as f64 / 1e4 / seconds,
+                wakeups_s: cost.voluntary_switches as f64 / seconds,
+                rss_anon_mib: after.rss_anon_bytes as f64 / f64::from(1 << 20),
+            }
+        };
+    Ok(before.iter().zip(&after).map(row).collect())
+}
