@@ -21,7 +21,8 @@ Examples:
 Then give a stock client the name server: producer.setNamesrvAddr(\"127.0.0.1:9876\").
 With --dev, node 2 listens one port above node 1 for its name server and ten above for its brokers; give
 clients all three name servers. A log's broker listens one port above that of the log before.
-All nodes of a cluster need the same --logs.";
+All nodes of a cluster need the same --logs. Unless --set says otherwise, whatever a configuration file says,
+limits.record_size_max is 5MiB, limits.append_timeout 5s and limits.tail_cache_max 4MiB.";
 
 /// Run a node, or three with --dev, that RocketMQ's clients use as name server and broker.
 #[derive(Debug, clap::Args)]
@@ -87,10 +88,15 @@ pub(crate) fn run(args: Args, verbose: u8) -> Result {
     start::run_with(args.node, verbose, Some(plan))
 }
 
-/// Settings of a node with a broker: messages may be as large as RocketMQ's, and their senders wait for less long.
-pub(crate) fn broker_settings() -> [Flag; 2] {
+/// Settings of a node with a broker: messages may be as large as RocketMQ's, and their senders wait for less long. It has
+/// several logs, which are small together what one log is elsewhere.
+pub(crate) fn broker_settings() -> [Flag; 3] {
     let setting = |key: &str, value: &str| ("broker".to_owned(), key.to_owned(), value.to_owned());
-    [setting("limits.record_size_max", "5MiB"), setting("limits.append_timeout", "5s")]
+    [
+        setting("limits.record_size_max", "5MiB"),
+        setting("limits.append_timeout", "5s"),
+        setting("limits.tail_cache_max", "4MiB"),
+    ]
 }
 
 fn resolve(flag: &str, addr: &str) -> Result<SocketAddr> {
