@@ -281,7 +281,7 @@ impl GroupAdmin {
             [("group", group), ("topic", topic), ("timestamp", &time), ("isForce", "true")];
         let mut fields: Fields = fields.into_iter().collect();
         fields.set("queueId", "-1");
-        offset.into_iter().for_each(|offset| fields.set("offset", offset.to_string()));
+        offset.into_iter().for_each(|offset| fields.set("offset", &offset.to_string()));
         for addr in self.0.brokers().await?.values() {
             let body = ask_broker(addr, request::INVOKE_BROKER_TO_RESET_OFFSET, &fields).await?;
             for ((_, broker, queue), offset) in table(&body)? {

@@ -190,7 +190,7 @@ fn to_send(frame: &Bytes, request: &Command, stored: u64) -> Vec<u8> {
     match request.head.code {
         request::PULL_MESSAGE => changed.head.fields.set("suspendTimeoutMillis", "20"),
         request::CONSUMER_SEND_MSG_BACK | request::VIEW_MESSAGE_BY_ID => {
-            changed.head.fields.set("offset", stored.to_string());
+            changed.head.fields.set("offset", &stored.to_string());
         }
         _ => return framed(frame),
     }

@@ -15,13 +15,13 @@ fn bad(what: &str) -> FrameError {
 }
 
 /// `length` bytes as text; checked against what there is before anything is copied.
-fn text(from: &mut &[u8], length: usize, what: &str) -> Result<String, FrameError> {
+fn text<'a>(from: &mut &'a [u8], length: usize, what: &str) -> Result<&'a str, FrameError> {
     if from.len() < length {
         return Err(bad(what));
     }
     let (head, rest) = from.split_at(length);
     *from = rest;
-    std::str::from_utf8(head).map(str::to_owned).map_err(|_| bad(what))
+    std::str::from_utf8(head).map_err(|_| bad(what))
 }
 
 pub(super) fn decode(bytes: &[u8]) -> Result<Head, FrameError> {
@@ -35,7 +35,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Head, FrameError> {
     let (opaque, flag) = (from.get_i32(), from.get_i32());
     let remark = match usize::try_from(from.get_i32()).map_err(|_| bad("remark"))? {
         0 => None,
-        length => Some(text(from, length, "remark")?),
+        length => Some(text(from, length, "remark")?.to_owned()),
     };
     let mut fields = Fields::default();
     let length = from.try_get_i32().map_err(|_| bad("length of fields"))?;
@@ -46,7 +46,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Head, FrameError> {
         let name = text(&mut rest, length.ok_or_else(|| bad("field's name"))?, "field's name")?;
         let length = rest.try_get_i32().ok().and_then(|length| usize::try_from(length).ok());
         let value = text(&mut rest, length.ok_or_else(|| bad("field's value"))?, "field's value")?;
-        fields.set(name, value);
+        fields.push(name, value);
         if fields.len() > FIELDS_MAX {
             return Err(FrameError::Header(format!("it has more than {FIELDS_MAX} fields")));
         }
@@ -54,8 +54,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Head, FrameError> {
     Ok(Head { code, opaque, flag, remark, fields, speaker })
 }
 
-pub(super) fn encode(head: &Head) -> Vec<u8> {
-    let mut out = Vec::with_capacity(256);
+/// Puts a header behind what is there.
+pub(super) fn encode(head: &Head, out: &mut Vec<u8>) {
     // Codes that need more bits are only between our own brokers, which write JSON.
     out.put_i16(i16::try_from(head.code).unwrap_or(i16::MAX));
     out.put_u8(head.speaker.number());
@@ -74,5 +74,4 @@ pub(super) fn encode(head: &Head) -> Vec<u8> {
     }
     out.put_u32(fields.len() as u32);
     out.put_slice(&fields);
-    out
 }

@@ -1,6 +1,6 @@
 //! A request or an answer: a header in one of two encodings, and a body.
 
-use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use bytes::{Buf as _, BufMut as _, Bytes};
 
 use super::codes::response;
 use super::fields::Fields;
@@ -93,17 +93,29 @@ impl Command {
     }
 }
 
+/// About as much as the headers of sends and their answers take.
+const START_BYTES: usize = 512;
+
 fn encode(head: &Head, encoding: Encoding, body: Vec<Bytes>) -> Vec<Bytes> {
-    let (mark, header) = match encoding {
-        Encoding::Json => (0, json::encode(head)),
-        Encoding::Binary => (1_u32 << 24, binary::encode(head)),
+    let mut start = Vec::with_capacity(START_BYTES);
+    // The lengths are put in when they are known.
+    start.put_u64(0);
+    let mark = match encoding {
+        Encoding::Json => {
+            json::encode(head, &mut start);
+            0
+        }
+        Encoding::Binary => {
+            binary::encode(head, &mut start);
+            1_u32 << 24
+        }
     };
+    let header = start.len() - 8;
     let body_bytes: usize = body.iter().map(Bytes::len).sum();
-    let mut start = BytesMut::with_capacity(8 + header.len());
-    start.put_u32((4 + header.len() + body_bytes) as u32);
-    start.put_u32(mark | header.len() as u32);
-    start.put_slice(&header);
-    let mut chunks = vec![start.freeze()];
+    let mut lengths = &mut start[..8];
+    lengths.put_u32((4 + header + body_bytes) as u32);
+    lengths.put_u32(mark | header as u32);
+    let mut chunks = vec![Bytes::from(start)];
     chunks.extend(body.into_iter().filter(|chunk| !chunk.is_empty()));
     chunks
 }
@@ -136,7 +148,7 @@ impl Reply {
 
     /// The same with a field.
     pub(crate) fn with(mut self, name: &str, value: impl ToString) -> Self {
-        self.fields.set(name, value.to_string());
+        self.fields.set(name, &value.to_string());
         self
     }
 

@@ -10,29 +10,96 @@ pub(crate) struct FieldError {
     problem: &'static str,
 }
 
-/// Fields by name. Unknown ones are kept and ignored (L6, L7).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Fields(BTreeMap<String, String>);
+/// Fields by name. Unknown ones are kept and ignored (L6, L7). All their text lies in one string: a request has a dozen
+/// of them, and to allocate each by itself took as long as all else that is done for a message.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Fields {
+    text: String,
+    /// In the order in which they came; of two with one name the later one counts.
+    spans: Vec<Span>,
+}
+
+/// About as many as a send has, and their bytes.
+const FIELDS: usize = 16;
+const FIELDS_BYTES: usize = 384;
+
+/// Where a field's name and its value lie in the text.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    name: (usize, usize),
+    value: (usize, usize),
+}
+
+impl PartialEq for Fields {
+    fn eq(&self, other: &Self) -> bool {
+        let by_name = |fields: &Self| -> BTreeMap<String, String> {
+            fields.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+        };
+        by_name(self) == by_name(other)
+    }
+}
+
+impl Eq for Fields {}
 
 impl Fields {
+    /// None yet, with room for those of a send.
+    pub(super) fn with_room() -> Self {
+        Self { text: String::with_capacity(FIELDS_BYTES), spans: Vec::with_capacity(FIELDS) }
+    }
+
     /// Sets a field.
-    pub(crate) fn set(&mut self, name: impl Into<String>, value: impl Into<String>) {
-        self.0.insert(name.into(), value.into());
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        match self.find(name) {
+            Some(at) => {
+                let value = self.put(value);
+                self.spans[at].value = value;
+            }
+            None => self.push(name, value),
+        }
+    }
+
+    /// Adds a field, which hides an earlier one of its name. Its cost does not depend on how many there are.
+    pub(super) fn push(&mut self, name: &str, value: &str) {
+        let (name, value) = (self.put(name), self.put(value));
+        self.spans.push(Span { name, value });
+    }
+
+    fn put(&mut self, text: &str) -> (usize, usize) {
+        let begin = self.text.len();
+        self.text.push_str(text);
+        (begin, self.text.len())
+    }
+
+    fn find(&self, name: &str) -> Option<usize> {
+        let length = name.len();
+        self.spans.iter().rposition(|Span { name: (begin, end), .. }| {
+            end - begin == length && self.text.as_bytes()[*begin..*end] == *name.as_bytes()
+        })
+    }
+
+    fn slice(&self, (begin, end): (usize, usize)) -> &str {
+        // What `put` gave.
+        &self.text[begin..end]
     }
 
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
-        self.0.len()
+        self.spans.len()
     }
 
-    /// All, by name.
+    /// True if there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.spans.is_empty()
+    }
+
+    /// All, in the order in which they came.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+        self.spans.iter().map(|span| (self.slice(span.name), self.slice(span.value)))
     }
 
     /// A field's text, if it is there.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
+        self.find(name).map(|at| self.slice(self.spans[at].value))
     }
 
     /// A field that must be there.
@@ -91,8 +158,10 @@ impl Fields {
     }
 }
 
-impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Fields {
-    fn from_iter<I: IntoIterator<Item = (N, V)>>(fields: I) -> Self {
-        Self(fields.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
+impl<N: AsRef<str>, V: AsRef<str>> FromIterator<(N, V)> for Fields {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(all: I) -> Self {
+        let mut fields = Self::default();
+        all.into_iter().for_each(|(name, value)| fields.push(name.as_ref(), value.as_ref()));
+        fields
     }
 }

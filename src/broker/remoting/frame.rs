@@ -11,6 +11,8 @@ use tokio::sync::mpsc;
 pub(crate) const FRAME_BYTES_MAX: usize = 16 << 20;
 /// How far the buffer grows ahead of what has come.
 const READ_STEP: usize = 64 << 10;
+/// Room that it does not grow for: frames that are still in use keep its first part, and every growth is a new buffer.
+const ROOM_MIN: usize = 8 << 10;
 /// Chunks that are written in one go.
 const CHUNKS_MAX: usize = 256;
 /// Slices that one vectored write takes.
@@ -77,7 +79,9 @@ async fn fill(
     buffer: &mut BytesMut,
     step: usize,
 ) -> io::Result<usize> {
-    buffer.reserve(step);
+    if buffer.capacity() - buffer.len() < step.min(ROOM_MIN) {
+        buffer.reserve(step);
+    }
     from.read_buf(buffer).await
 }
 

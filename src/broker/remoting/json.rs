@@ -1,8 +1,10 @@
 //! Headers in JSON, as lenient as stock clients need it.
 
-use std::collections::BTreeMap;
+use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 use super::command::Head;
@@ -25,7 +27,7 @@ struct Read {
     #[serde(default)]
     remark: Option<String>,
     #[serde(default, rename = "extFields")]
-    fields: Option<BTreeMap<String, Value>>,
+    fields: Option<Fields>,
 }
 
 /// A header as Java reads it.
@@ -33,8 +35,8 @@ struct Read {
 #[serde(rename_all = "camelCase")]
 struct Written<'a> {
     code: i32,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    ext_fields: BTreeMap<&'a str, &'a str>,
+    #[serde(skip_serializing_if = "Fields::is_empty")]
+    ext_fields: &'a Fields,
     flag: i32,
     language: &'static str,
     opaque: i32,
@@ -45,31 +47,144 @@ struct Written<'a> {
     version: i32,
 }
 
-/// Values may be numbers and booleans (L2).
-fn as_text(value: Value) -> Option<String> {
-    match value {
-        Value::Null => None,
-        Value::String(text) => Some(text),
-        other => Some(other.to_string()),
+impl Serialize for Fields {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter())
+    }
+}
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(FieldsVisitor)
+    }
+}
+
+struct FieldsVisitor;
+
+impl<'de> Visitor<'de> for FieldsVisitor {
+    type Value = Fields;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("fields by name")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+        let mut fields = Fields::with_room();
+        let mut name = String::new();
+        while map.next_key_seed(Name(&mut name))?.is_some() {
+            map.next_value_seed(Field { name: &name, fields: &mut fields })?;
+        }
+        Ok(fields)
+    }
+}
+
+/// Puts a name where the one before was.
+struct Name<'a>(&'a mut String);
+
+impl<'de> DeserializeSeed<'de> for Name<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Name<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a field's name")
+    }
+
+    fn visit_str<E: Error>(self, name: &str) -> Result<(), E> {
+        self.0.clear();
+        self.0.push_str(name);
+        Ok(())
+    }
+}
+
+/// Adds a field of this name. Values may be numbers, booleans and anything else (L2); null is none.
+struct Field<'a> {
+    name: &'a str,
+    fields: &'a mut Fields,
+}
+
+impl Field<'_> {
+    fn push(self, value: &str) {
+        self.fields.push(self.name, value);
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Field<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Field<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a field's value")
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<(), E> {
+        self.push(value);
+        Ok(())
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
+        self.push(if value { "true" } else { "false" });
+        Ok(())
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
+        self.push(&value.to_string());
+        Ok(())
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
+        self.push(&value.to_string());
+        Ok(())
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
+        self.push(&Value::from(value).to_string());
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<(), A::Error> {
+        let value = Value::deserialize(SeqAccessDeserializer::new(seq))?;
+        self.push(&value.to_string());
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
+        let value = Value::deserialize(MapAccessDeserializer::new(map))?;
+        self.push(&value.to_string());
+        Ok(())
     }
 }
 
 pub(super) fn decode(bytes: &[u8]) -> Result<Head, FrameError> {
     let read: Read =
         serde_json::from_slice(bytes).map_err(|error| FrameError::Header(error.to_string()))?;
-    let mut read = read;
-    let fields = read.fields.take().unwrap_or_default().into_iter();
-    let fields: Fields =
-        fields.filter_map(|(name, value)| as_text(value).map(|text| (name, text))).collect();
     let speaker = Speaker::read(&read.language, &read.version);
-    let Read { code, opaque, flag, remark, .. } = read;
-    Ok(Head { code, opaque, flag, remark, fields, speaker })
+    let Read { code, opaque, flag, remark, fields, .. } = read;
+    Ok(Head { code, opaque, flag, remark, fields: fields.unwrap_or_default(), speaker })
 }
 
-pub(super) fn encode(head: &Head) -> Vec<u8> {
+/// Puts a header behind what is there.
+pub(super) fn encode(head: &Head, out: &mut Vec<u8>) {
     let written = Written {
         code: head.code,
-        ext_fields: head.fields.iter().collect(),
+        ext_fields: &head.fields,
         flag: head.flag,
         language: head.speaker.language(),
         opaque: head.opaque,
@@ -77,5 +192,5 @@ pub(super) fn encode(head: &Head) -> Vec<u8> {
         serialize_type: "JSON",
         version: head.speaker.version,
     };
-    serde_json::to_vec(&written).expect("text and numbers can be written as JSON")
+    serde_json::to_writer(out, &written).expect("text and numbers can be written as JSON");
 }

@@ -72,6 +72,18 @@ fn headers_of_stock_clients_are_read() {
 }
 
 #[test]
+fn of_two_fields_of_one_name_the_later_one_counts() {
+    let mut fields = json(r#"{"code":1,"extFields":{"a":"1","b":[1,2.5,null],"a":{"c":-3}}}"#);
+    let fields = &mut fields.head.fields;
+    assert_eq!((fields.get("a"), fields.get("b")), (Some(r#"{"c":-3}"#), Some("[1,2.5,null]")));
+    fields.set("a", "new");
+    fields.set("d", "4");
+    assert_eq!((fields.get("a"), fields.get("d"), fields.get("")), (Some("new"), Some("4"), None));
+    let same: Fields = [("d", "4"), ("b", "[1,2.5,null]"), ("a", "new")].into_iter().collect();
+    assert_eq!(*fields, same, "in whatever order they came");
+}
+
+#[test]
 fn fields_that_are_missing_or_no_numbers_are_named() {
     let fields: Fields = [("a", "x"), ("big", "4294967296")].into_iter().collect();
     assert_eq!(fields.number("a").expect_err("x").to_string(), "the field a is no number");
