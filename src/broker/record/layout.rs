@@ -59,6 +59,26 @@ pub(crate) struct Message {
     pub(crate) properties: String,
 }
 
+/// What a message's place depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Outline<'a> {
+    pub(crate) topic: &'a str,
+    pub(crate) queue: i32,
+    pub(crate) stored_ms: i64,
+    pub(crate) properties: &'a str,
+}
+
+fn skip(from: &mut &[u8], length: usize, what: &str) -> Result<(), RecordError> {
+    *from = from.get(length..).ok_or_else(|| RecordError::cut(what))?;
+    Ok(())
+}
+
+fn slice_text<'a>(from: &mut &'a [u8], length: usize, what: &str) -> Result<&'a str, RecordError> {
+    let (bytes, rest) = from.split_at_checked(length).ok_or_else(|| RecordError::cut(what))?;
+    *from = rest;
+    std::str::from_utf8(bytes).map_err(|_| RecordError(format!("its {what} is no UTF-8")))
+}
+
 fn host_bytes(host: SocketAddr) -> usize {
     if host.is_ipv6() { 20 } else { 8 }
 }
@@ -144,6 +164,36 @@ impl Message {
             return Err(RecordError::cut("record"));
         }
         Ok(from.split_to(size))
+    }
+
+    /// Reads what its place depends on: topic, queue, time of storing, properties. Nothing is copied.
+    ///
+    /// # Errors
+    /// It is none.
+    pub(crate) fn outline(record: &[u8]) -> Result<Outline<'_>, RecordError> {
+        let mut from = record;
+        skip(&mut from, 4, "head")?;
+        let magic = from.try_get_u32().map_err(|_| RecordError::cut("head"))?;
+        if magic != MAGIC_V1 && magic != MAGIC_V2 {
+            return Err(RecordError(format!("its magic is {magic:#x}")));
+        }
+        skip(&mut from, 4, "head")?;
+        let queue = from.try_get_i32().map_err(|_| RecordError::cut("head"))?;
+        skip(&mut from, 20, "head")?;
+        let system_flag = from.try_get_i32().map_err(|_| RecordError::cut("head"))?;
+        skip(&mut from, 8 + if system_flag & BORN_V6 != 0 { 20 } else { 8 }, "address")?;
+        let stored_ms = from.try_get_i64().map_err(|_| RecordError::cut("time"))?;
+        skip(&mut from, 12 + if system_flag & STORE_V6 != 0 { 20 } else { 8 }, "head")?;
+        let length = from.try_get_u32().map_err(|_| RecordError::cut("head"))?;
+        skip(&mut from, length as usize, "body")?;
+        let length = match magic {
+            MAGIC_V1 => from.try_get_u8().map(usize::from),
+            _ => from.try_get_u16().map(usize::from),
+        };
+        let topic = slice_text(&mut from, length.map_err(|_| RecordError::cut("topic"))?, "topic")?;
+        let length = from.try_get_u16().map_err(|_| RecordError::cut("properties"))?;
+        let properties = slice_text(&mut from, length.into(), "properties")?;
+        Ok(Outline { topic, queue, stored_ms, properties })
     }
 
     /// Reads a message.

@@ -39,7 +39,12 @@ fn a_message_is_read_as_it_was_written() {
         (long.as_str(), "[::1]:5", "[::2]:6"),
     ] {
         let written = message(topic, born, store);
-        let mut read = Message::decode(encoded(&written)).expect("our own bytes");
+        let bytes = encoded(&written);
+        let outline = Message::outline(&bytes).expect("our own bytes");
+        assert_eq!((outline.topic, outline.queue), (topic, written.queue));
+        let rest = (outline.stored_ms, outline.properties);
+        assert_eq!(rest, (written.stored_ms, written.properties.as_str()));
+        let mut read = Message::decode(bytes).expect("our own bytes");
         // The bits that say IPv6 are the layout's.
         read.system_flag = 0;
         assert_eq!(read, written);
@@ -68,6 +73,7 @@ fn every_cut_of_a_message_is_an_error() {
     let whole = encoded(&message("T", "127.0.0.1:5", "[::1]:6"));
     for length in 0..whole.len() {
         assert!(Message::decode(whole.slice(..length)).is_err(), "cut at {length}");
+        assert!(Message::outline(&whole[..length]).is_err(), "cut at {length}");
         assert!(Message::take_bytes(&mut whole.slice(..length)).is_err(), "cut at {length}");
     }
 }
@@ -86,6 +92,10 @@ fn properties_keep_their_order_and_the_last_of_a_name_counts() {
     let text = "A\u{1}1\u{2}B\u{1}\u{2}junk\u{2}A\u{1}2\u{2}";
     assert_eq!(Properties::find(text, "A"), Some("2"));
     assert_eq!((Properties::find(text, "B"), Properties::find(text, "C")), (Some(""), None));
+    let odd = "AB\u{1}é\u{2}\u{2}BA\u{1}A\u{1}x\u{2}A\u{1}\u{1}y";
+    for name in ["A", "B", "AB", "BA", "x", "", "none"] {
+        assert_eq!(Properties::find(odd, name), Properties::parse(odd).get(name), "{name}");
+    }
     let mut properties = Properties::parse(text);
     assert_eq!(properties.get("A"), Some("2"));
     properties.set("A", "3");

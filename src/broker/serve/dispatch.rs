@@ -85,7 +85,8 @@ impl LogBroker {
                     return Some(Reply::refused(response::NOT_LEADING, remark).encode(command));
                 }
                 Part::Follows(addr) => {
-                    match connection.relay.pass(connection, &addr, frame, command).await {
+                    let passed = connection.relay.pass(connection, &addr, frame, command);
+                    match Box::pin(passed).await {
                         Ok(answer) => return answer,
                         Err(RelayError::Lost) if is_send(code) => {
                             Self::outcome_unknown(connection, command, "the leader went away");
@@ -118,12 +119,23 @@ impl LogBroker {
         connection: &Arc<Connection>,
         command: &Command,
     ) -> Result<Reply, Failure> {
-        metrics::requested(&self.name, command.head.code);
+        self.requests.count(&self.name, command.head.code);
         match command.head.code {
             request::SEND_MESSAGE | request::SEND_MESSAGE_V2 | request::SEND_BATCH_MESSAGE => {
                 self.send(connection, command).await
             }
             request::PULL_MESSAGE | request::LITE_PULL_MESSAGE => self.pull(command).await,
+            // Apart, or every send would allocate and move what the largest of these needs.
+            _ => Box::pin(self.handle_other(connection, command)).await,
+        }
+    }
+
+    async fn handle_other(
+        self: &Arc<Self>,
+        connection: &Arc<Connection>,
+        command: &Command,
+    ) -> Result<Reply, Failure> {
+        match command.head.code {
             request::HEART_BEAT => self.heartbeat(connection, command).await,
             request::UNREGISTER_CLIENT => self.unregister(command),
             request::GET_CONSUMER_LIST_BY_GROUP => self.consumer_list(command),

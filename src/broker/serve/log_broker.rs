@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::clients::Clients;
 use super::consume_offsets::ConsumeOffsets;
 use super::failure::Failure;
+use super::metrics::Requests;
 use super::routes::Brokers;
 use super::settings::BrokerConfig;
 use crate::broker::state::{Answer, Change, Shared, change};
@@ -48,6 +49,7 @@ pub(super) struct LogBroker {
     /// True for good once the log was led where it is to be, or this node has waited long enough for that.
     pub(super) settled: watch::Sender<bool>,
     pub(super) clients: Clients,
+    pub(super) requests: Requests,
     pub(super) consumed: ConsumeOffsets,
     /// Held by whoever makes parts of the index again.
     pub(super) rebuilding: tokio::sync::Mutex<()>,
@@ -76,6 +78,7 @@ impl LogBroker {
             part: watch::Sender::new(Part::Unknown),
             settled: watch::Sender::new(false),
             clients: Clients::default(),
+            requests: Requests::default(),
             consumed: ConsumeOffsets::default(),
             rebuilding: tokio::sync::Mutex::default(),
             last_stored_ms: AtomicI64::new(0),

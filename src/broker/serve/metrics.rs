@@ -1,15 +1,31 @@
 //! What is counted (feature `metrics`).
 
 /// Requests that the leader took, by their code. Those that we do not serve share one, or a client could make any number.
-pub(super) fn requested(log: &str, code: i32) {
+#[derive(Debug, Default)]
+pub(super) struct Requests {
+    /// Made with the first request of a code: to look one up by its labels takes as long as to read a request.
     #[cfg(feature = "metrics")]
-    {
-        let code = if (0..1000).contains(&code) { code.to_string() } else { "other".to_owned() };
-        let labels = [("log", log.to_owned()), ("code", code)];
-        metrics::counter!("quorumlog_broker_requests_total", &labels).increment(1);
+    counters: std::sync::Mutex<std::collections::BTreeMap<i32, metrics::Counter>>,
+}
+
+impl Requests {
+    /// Counts one.
+    pub(super) fn count(&self, log: &str, code: i32) {
+        #[cfg(feature = "metrics")]
+        {
+            let code = if (0..1000).contains(&code) { code } else { -1 };
+            let mut counters =
+                self.counters.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let counter = counters.entry(code).or_insert_with(|| {
+                let code = if code < 0 { "other".to_owned() } else { code.to_string() };
+                let labels = [("log", log.to_owned()), ("code", code)];
+                metrics::counter!("quorumlog_broker_requests_total", &labels)
+            });
+            counter.increment(1);
+        }
+        #[cfg(not(feature = "metrics"))]
+        let _ = (log, code);
     }
-    #[cfg(not(feature = "metrics"))]
-    let _ = (log, code);
 }
 
 /// A request with a code that we do not serve.

@@ -90,10 +90,10 @@ impl LogBroker {
         if header.batch {
             for part in split_batch(command.body.clone(), PARTS_MAX)? {
                 check_properties(&part.properties)?;
-                let properties = Properties::parse(&part.properties);
-                if is_delayed(&properties) {
+                if level(&part.properties).is_some() {
                     return Err(illegal("a batch cannot hold delayed messages"));
                 }
+                let properties = &part.properties;
                 batch.push(
                     self.fill(&header, &topic, queue, part.flag, part.body, properties, client),
                 );
@@ -102,8 +102,7 @@ impl LogBroker {
                 return Err(illegal("the batch is empty"));
             }
         } else {
-            let properties = Properties::parse(header.properties);
-            let body = command.body.clone();
+            let (body, properties) = (command.body.clone(), header.properties);
             batch.push(self.fill(&header, &topic, queue, header.flag, body, properties, client));
         }
         batch.iter_mut().for_each(delay);
@@ -184,11 +183,14 @@ impl LogBroker {
         queue: u32,
         flag: i32,
         body: Bytes,
-        mut properties: Properties,
+        properties: &str,
         client: SocketAddr,
     ) -> Message {
-        if properties.get(names::UNIQUE_KEY).is_none() {
-            properties.set(names::UNIQUE_KEY, unique_id(self.addr));
+        let mut properties = properties.to_owned();
+        if Properties::find(&properties, names::UNIQUE_KEY).is_none() {
+            let mut all = Properties::parse(&properties);
+            all.set(names::UNIQUE_KEY, unique_id(self.addr));
+            properties = all.to_text();
         }
         Message {
             topic: topic.to_owned(),
@@ -201,7 +203,7 @@ impl LogBroker {
             store_host: self.addr,
             reconsumed: header.reconsumed,
             body,
-            properties: properties.to_text(),
+            properties,
         }
     }
 
@@ -235,19 +237,15 @@ fn check_properties(properties: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-fn level(properties: &Properties) -> Option<u8> {
-    let level = properties.get(names::DELAY)?.trim().parse::<i64>().ok()?;
+fn level(properties: &str) -> Option<u8> {
+    let level = Properties::find(properties, names::DELAY)?.trim().parse::<i64>().ok()?;
     (level > 0).then_some(u8::try_from(level.min(LEVELS.into())).unwrap_or(LEVELS))
-}
-
-fn is_delayed(properties: &Properties) -> bool {
-    level(properties).is_some()
 }
 
 /// A message with a delay level goes to that level's queue first, and says where it is meant to go.
 pub(super) fn delay(message: &mut Message) {
+    let Some(level) = level(&message.properties) else { return };
     let mut properties = Properties::parse(&message.properties);
-    let Some(level) = level(&properties) else { return };
     properties
         .set(names::REAL_TOPIC, std::mem::replace(&mut message.topic, DELAY_TOPIC.to_owned()));
     properties.set(names::REAL_QUEUE, message.queue.to_string());

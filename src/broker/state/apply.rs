@@ -12,7 +12,7 @@ use super::topics::{
     DELAY_TOPIC, Holder, LEVELS, LOCK_LEASE_MS, LOCKING_GROUPS_MAX, LOCKS_MAX, OFFSETS_MAX, State,
     TOPICS_MAX, Topic, TopicConfig,
 };
-use crate::broker::record::{Message, Properties, java_hash, names};
+use crate::broker::record::{Message, Outline, Properties, java_hash, names};
 
 /// A message that came: its topic and queue, for those who wait.
 pub(super) type Arrival = (String, u32);
@@ -30,18 +30,19 @@ pub(super) struct Incoming {
 
 impl Incoming {
     pub(super) fn read(record: Bytes) -> Result<Self, Refusal> {
-        let message = Message::decode(record);
-        let message = message.map_err(|error| Refusal::NotUnderstood(error.to_string()))?;
-        let tags = Properties::find(&message.properties, names::TAGS);
+        let outline = Message::outline(&record);
+        let Outline { topic, queue, stored_ms, properties } =
+            outline.map_err(|error| Refusal::NotUnderstood(error.to_string()))?;
+        let tags = Properties::find(properties, names::TAGS);
         let tags = tags.filter(|tags| !tags.is_empty()).map_or(0, java_hash);
-        let no_queue = || Refusal::NoQueue(message.topic.clone(), message.queue);
-        let queue = u32::try_from(message.queue).map_err(|_| no_queue())?;
-        let key = Properties::find(&message.properties, names::UNIQUE_KEY).map(str::to_owned);
-        let others = Properties::find(&message.properties, names::KEYS).unwrap_or_default();
+        let no_queue = || Refusal::NoQueue(topic.to_owned(), queue);
+        let queue = u32::try_from(queue).map_err(|_| no_queue())?;
+        let key = Properties::find(properties, names::UNIQUE_KEY);
+        let others = Properties::find(properties, names::KEYS).unwrap_or_default();
         let others = others.split(' ').filter(|key| !key.is_empty());
-        let hashes = key.as_deref().into_iter().chain(others);
-        let hashes = hashes.map(|key| hash_of(&message.topic, key)).collect();
-        Ok(Self { topic: message.topic, queue, tags, stored_ms: message.stored_ms, key, hashes })
+        let hashes = key.into_iter().chain(others).map(|key| hash_of(topic, key)).collect();
+        let key = key.map(str::to_owned);
+        Ok(Self { topic: topic.to_owned(), queue, tags, stored_ms, key, hashes })
     }
 
     /// What the index has of its keys, once it is known where it lies.
