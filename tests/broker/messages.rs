@@ -177,6 +177,25 @@ async fn the_name_server_lists_every_log_and_topics_of_one_are_topics_of_all() {
 }
 
 #[tokio::test]
+async fn a_topics_queues_are_listed_with_where_they_begin_and_end() {
+    let brokers = Brokers::start().await;
+    let mut client = brokers.client(brokers.leader().await).await;
+    client.send("T", 0, "first").await.done();
+    client.send("T", 0, "last").await.done();
+    let stats = client.call(202, &[("topic", "T")], b"").await.done();
+    let body = String::from_utf8(stats.body).expect("text");
+    // Keys are objects, as RocketMQ's clients have them.
+    let queue = |number| format!(r#"{{"brokerName":"broker-0","queueId":{number},"topic":"T"}}:"#);
+    let (_, used) = body.split_once(&queue(0)).expect("the queue that was sent to");
+    let (used, _) = used.split_once('}').expect("its numbers");
+    assert!(used.ends_with(r#","maxOffset":2,"minOffset":0"#), "{body}");
+    assert!(!used.contains(r#""lastUpdateTimestamp":0,"#), "{body}");
+    let empty = r#"{"lastUpdateTimestamp":0,"maxOffset":0,"minOffset":0}"#;
+    assert!(body.contains(&format!("{}{empty}", queue(3))), "{body}");
+    assert_eq!(client.call(202, &[("topic", "none")], b"").await.code, 17);
+}
+
+#[tokio::test]
 async fn the_client_for_tools_has_many_requests_under_way_and_hears_of_the_end() {
     let brokers = Brokers::start().await;
     let leader = brokers.leader().await;

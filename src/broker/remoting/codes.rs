@@ -23,6 +23,7 @@ pub(crate) mod request {
     pub(crate) const GET_ROUTEINFO_BY_TOPIC: i32 = 105;
     pub(crate) const GET_BROKER_CLUSTER_INFO: i32 = 106;
     pub(crate) const GET_ALL_SUBSCRIPTIONGROUP_CONFIG: i32 = 201;
+    pub(crate) const GET_TOPIC_STATS_INFO: i32 = 202;
     pub(crate) const GET_CONSUMER_CONNECTION_LIST: i32 = 203;
     pub(crate) const GET_ALL_TOPIC_LIST_FROM_NAMESERVER: i32 = 206;
     pub(crate) const GET_CONSUME_STATS: i32 = 208;

@@ -151,6 +151,7 @@ impl LogBroker {
             request::VIEW_MESSAGE_BY_ID => self.view_by_id(command).await,
             request::QUERY_MESSAGE => self.query_messages(command).await,
             request::UPDATE_AND_CREATE_TOPIC => self.put_topic(command).await,
+            request::GET_TOPIC_STATS_INFO => self.topic_stats(command).await,
             request::DELETE_TOPIC_IN_BROKER => self.delete_topic(command).await,
             request::GET_ALL_SUBSCRIPTIONGROUP_CONFIG => Ok(self.all_groups()),
             request::GET_CONSUMER_CONNECTION_LIST => self.consumer_connections(command),

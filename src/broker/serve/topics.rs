@@ -1,10 +1,12 @@
 //! Topics: a topic of one log of the cluster is one of all, and is made in the others as they need it.
 
+use serde_json::json;
+
 use super::failure::Failure;
 use super::log_broker::LogBroker;
 use super::names::{check_topic, is_made_on_demand, is_reserved};
 use crate::broker::remoting::codes::response;
-use crate::broker::remoting::{Command, Reply};
+use crate::broker::remoting::{Command, Reply, object_keys};
 use crate::broker::state::{Change, QUEUES_MAX, TopicConfig};
 
 fn illegal(remark: impl Into<String>) -> Failure {
@@ -110,5 +112,35 @@ impl LogBroker {
         }
         self.change(&Change::DeleteTopic { name: topic.to_owned() }).await?;
         Ok(Reply::done())
+    }
+
+    /// For each queue of a topic: where it begins and ends, and when its last message was stored.
+    ///
+    /// # Errors
+    /// There is no such topic.
+    pub(super) async fn topic_stats(&self, command: &Command) -> Result<Reply, Failure> {
+        let topic = command.head.fields.text("topic")?;
+        let config = self.topic_config(topic).ok_or_else(|| Failure::no_topic(topic))?;
+        let mut table = Vec::new();
+        for queue in 0..config.queues() {
+            let (min, max) = self
+                .shared()?
+                .state()
+                .queue(topic, queue)
+                .map_or((0, 0), |queue| (queue.min(), queue.max()));
+            let last = match max.checked_sub(1) {
+                Some(last) => self.indexed(|shared| shared.entry(topic, queue, last)).await?,
+                None => None,
+            };
+            let stored_ms = match last {
+                Some(entry) => self.message(entry).await?.map_or(0, |message| message.stored_ms),
+                None => 0,
+            };
+            let stats =
+                json!({ "lastUpdateTimestamp": stored_ms, "maxOffset": max, "minOffset": min });
+            table.push((self.queue_name(topic, queue), stats));
+        }
+        let table = object_keys::write(table);
+        Ok(Reply::done().with_body(format!(r#"{{"offsetTable":{table},"topicPutTps":0.0}}"#)))
     }
 }
