@@ -137,9 +137,11 @@ fn the_demo_loses_nothing_and_leaves_no_process() {
 }
 
 #[test]
-fn the_bench_measures_each_node() {
+fn the_bench_measures_each_node_of_each_system() {
     let ended = run([
         "bench",
+        "--protocol",
+        "native,rocketmq",
         "--clients",
         "1,8",
         "--duration",
@@ -153,7 +155,8 @@ fn the_bench_measures_each_node() {
     ]);
     let rows: Vec<Value> =
         ended.ok().lines().map(|line| serde_json::from_str(line).expect("json")).collect();
-    assert_eq!(rows.len(), 2);
+    let systems: Vec<_> = rows.iter().map(|row| row["system"].as_str()).collect();
+    assert_eq!(systems, ["quorumlog", "broker", "quorumlog", "broker"].map(Some));
     for row in rows {
         assert!(row["ops_s"].as_f64().is_some_and(|ops| ops > 0.0), "{row}");
         assert_eq!(row["errors"], 0, "{row}");
