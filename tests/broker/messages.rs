@@ -192,7 +192,11 @@ async fn a_topics_queues_are_listed_with_where_they_begin_and_end() {
     assert!(!used.contains(r#""lastUpdateTimestamp":0,"#), "{body}");
     let empty = r#"{"lastUpdateTimestamp":0,"maxOffset":0,"minOffset":0}"#;
     assert!(body.contains(&format!("{}{empty}", queue(3))), "{body}");
-    assert_eq!(client.call(202, &[("topic", "none")], b"").await.code, 17);
+    let settings = client.call(351, &[("topic", "T")], b"").await.done().json();
+    assert_eq!((&settings["topicName"], &settings["readQueueNums"]), (&"T".into(), &4.into()));
+    for code in [202, 351] {
+        assert_eq!(client.call(code, &[("topic", "none")], b"").await.code, 17, "{code}");
+    }
 }
 
 #[tokio::test]

@@ -35,6 +35,7 @@ pub(crate) mod request {
     pub(crate) const SEND_MESSAGE_V2: i32 = 310;
     pub(crate) const SEND_BATCH_MESSAGE: i32 = 320;
     pub(crate) const QUERY_TOPICS_BY_CONSUMER: i32 = 343;
+    pub(crate) const GET_TOPIC_CONFIG: i32 = 351;
     pub(crate) const LITE_PULL_MESSAGE: i32 = 361;
     /// Ours, between brokers: all that follows on this connection comes from the client whose address it names.
     pub(crate) const RELAY: i32 = 0x514C_0001;

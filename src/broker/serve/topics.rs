@@ -114,6 +114,26 @@ impl LogBroker {
         Ok(Reply::done())
     }
 
+    /// A topic's settings, as tools of RocketMQ 5 ask for them.
+    ///
+    /// # Errors
+    /// There is no such topic.
+    pub(super) fn topic_settings(&self, command: &Command) -> Result<Reply, Failure> {
+        let topic = command.head.fields.text("topic")?;
+        let config = self.topic_config(topic).ok_or_else(|| Failure::no_topic(topic))?;
+        let body = json!({
+            "attributes": {},
+            "order": false,
+            "perm": config.perm,
+            "readQueueNums": config.read_queues,
+            "topicFilterType": "SINGLE_TAG",
+            "topicName": topic,
+            "topicSysFlag": 0,
+            "writeQueueNums": config.write_queues,
+        });
+        Ok(Reply::done().with_body(body.to_string()))
+    }
+
     /// For each queue of a topic: where it begins and ends, and when its last message was stored.
     ///
     /// # Errors
