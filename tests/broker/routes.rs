@@ -10,7 +10,7 @@ use crate::cluster::eventually;
 use crate::nodes::{Brokers, Setup};
 
 /// What a route waits for leaders, or a little less.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The nodes that a route of this node leads to, and how long it took.
 async fn route(brokers: &Brokers, id: NodeId) -> (BTreeSet<Option<NodeId>>, Duration) {

@@ -16,8 +16,8 @@ use crate::broker::remoting::codes::{request, response};
 use crate::broker::remoting::{Command, Reply};
 use crate::broker::state::TopicConfig;
 
-/// How long a route waits for leaders, within the three seconds that clients give it.
-const SETTLE_TIMEOUT: Duration = Duration::from_millis(2500);
+/// How long a route waits for leaders. A producer asks twice for a topic that is not there, and a send has three seconds.
+const SETTLE_TIMEOUT: Duration = Duration::from_millis(1200);
 
 /// All logs' brokers on this node.
 pub(super) struct Brokers {
