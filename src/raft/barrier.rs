@@ -12,7 +12,7 @@ use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
 use super::group::Group;
 use super::messages;
 use super::peers::Lane;
-use super::types::{RaftVote, Types};
+use super::types::{Address, RaftLogId, RaftVote, Types};
 use crate::member::ReplicaId;
 
 impl Group {
@@ -27,24 +27,15 @@ impl Group {
         let server = self.raft.server_metrics().borrow_watched().clone();
         let membership = server.membership_config.membership();
         let configs = membership.get_joint_config();
-        let asking: FuturesUnordered<_> = membership
+        let mut asking: FuturesUnordered<_> = membership
             .voter_ids()
             .filter(|id| *id != self.replica)
-            .filter_map(|id| Some((id, membership.get_node(&id)?.peer.clone())))
-            .map(|(id, peer)| async move {
-                let heartbeat = AppendEntriesRequest::<Types> {
-                    vote,
-                    prev_log_id: None,
-                    entries: Vec::new(),
-                    leader_commit: None,
-                };
-                let link = self.peers.link(id, &peer, Lane::Control);
-                let answer = link.request(messages::encode_append(self.id, heartbeat), limit).await;
-                let answer = messages::decode_append_reply(&answer.ok()?).ok()?;
+            .filter_map(|id| Some((id, membership.get_node(&id)?)))
+            .map(|(id, address)| async move {
+                let answer = self.heartbeat(vote, None, (id, address), limit).await?;
                 matches!(answer, AppendEntriesResponse::Success).then_some(id)
             })
             .collect();
-        let mut asking = asking;
         let mut followed = BTreeSet::from([self.replica]);
         let majority = |followed: &BTreeSet<ReplicaId>| {
             configs.iter().all(|config| config.intersection(followed).count() > config.len() / 2)
@@ -56,5 +47,24 @@ impl Group {
             }
         }
         true
+    }
+
+    /// A member's answer to a heartbeat of our own: success if it follows the leader of this vote, and holds `last`.
+    pub(super) async fn heartbeat(
+        &self,
+        vote: RaftVote,
+        last: Option<RaftLogId>,
+        (to, address): (ReplicaId, &Address),
+        limit: Duration,
+    ) -> Option<AppendEntriesResponse<Types>> {
+        let heartbeat = AppendEntriesRequest {
+            vote,
+            prev_log_id: last,
+            entries: Vec::new(),
+            leader_commit: None,
+        };
+        let link = self.peers.link(to, &address.peer, Lane::Control);
+        let answer = link.request(messages::encode_append(self.id, heartbeat), limit).await;
+        messages::decode_append_reply(&answer.ok()?).ok()
     }
 }

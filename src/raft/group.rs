@@ -272,21 +272,23 @@ impl Group {
             return Ok(self.log.watermarks().committed);
         }
         let vote = self.leading_vote();
-        let asked = self.raft.get_read_log_id(ReadPolicy::ReadIndex);
-        let answer = tokio::time::timeout(timeout, asked).await;
-        match answer.map_err(|_| ReadError::NoQuorum { after: timeout })? {
-            Ok((read, _)) => match vote {
-                Some(vote) if self.is_followed(vote, timeout).await => Ok(read.index() + 1),
-                _ => Err(ReadError::NoQuorum { after: timeout }),
-            },
-            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {
-                Err(ReadError::NotLeader { leader: super::responder::leader_of(&forward) })
+        let no_quorum = || ReadError::NoQuorum { after: timeout };
+        let asking = async {
+            match self.raft.get_read_log_id(ReadPolicy::ReadIndex).await {
+                Ok((read, _)) => match vote {
+                    Some(vote) if self.is_followed(vote, timeout).await => Ok(read.index() + 1),
+                    _ => Err(no_quorum()),
+                },
+                Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {
+                    Err(ReadError::NotLeader { leader: super::responder::leader_of(&forward) })
+                }
+                Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => {
+                    Err(no_quorum())
+                }
+                Err(RaftError::Fatal(_)) => Err(self.stopped()),
             }
-            Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => {
-                Err(ReadError::NoQuorum { after: timeout })
-            }
-            Err(RaftError::Fatal(_)) => Err(self.stopped()),
-        }
+        };
+        tokio::time::timeout(timeout, asking).await.unwrap_or_else(|_| Err(no_quorum()))
     }
 
     /// The error of a read from a group that has stopped.
