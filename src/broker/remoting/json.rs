@@ -55,14 +55,12 @@ fn as_text(value: Value) -> Option<String> {
 }
 
 pub(super) fn decode(bytes: &[u8]) -> Result<Head, FrameError> {
-    let read: Read =
+    let Read { code, opaque, flag, language, version, remark, fields } =
         serde_json::from_slice(bytes).map_err(|error| FrameError::Header(error.to_string()))?;
-    let mut read = read;
-    let fields = read.fields.take().unwrap_or_default().into_iter();
+    let fields = fields.unwrap_or_default().into_iter();
     let fields: Fields =
         fields.filter_map(|(name, value)| as_text(value).map(|text| (name, text))).collect();
-    let speaker = Speaker::read(&read.language, &read.version);
-    let Read { code, opaque, flag, remark, .. } = read;
+    let speaker = Speaker::read(&language, &version);
     Ok(Head { code, opaque, flag, remark, fields, speaker })
 }
 
