@@ -1,6 +1,6 @@
 //! One log's Raft group on this node: opens it, proposes to it, asks it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,7 +21,7 @@ use super::responder::{
 };
 use super::state_machine::{ApplyShared, LogStateMachine};
 use super::status::{RoleWatch, tell_leaders};
-use super::types::{Address, Proposal, RaftVote, Types, entry_id, first_entry};
+use super::types::{Proposal, RaftVote, Types, addresses, entry_id, first_entry};
 use crate::config::Config;
 use crate::error::{AppendError, OpenError, ReadError, StorageError};
 use crate::format::entry::{Batch, EntryId};
@@ -162,9 +162,7 @@ impl Group {
 
     /// Founds the group with these voters. True if it was not founded before.
     pub(crate) async fn initialize(&self, members: &[Replica]) -> Result<bool, String> {
-        let members: BTreeMap<ReplicaId, Address> =
-            members.iter().map(|replica| (replica.id, Address::from(&replica.member))).collect();
-        match self.raft.initialize(members).await {
+        match self.raft.initialize(addresses(members)).await {
             Ok(()) => Ok(true),
             Err(openraft::errors::RaftError::APIError(
                 openraft::errors::InitializeError::NotAllowed(_),
