@@ -21,8 +21,9 @@ use super::responder::{
 };
 use super::state_machine::{ApplyShared, LogStateMachine};
 use super::status::{RoleWatch, tell_leaders};
+use super::timing::{Timers, millis, rest_after_append};
 use super::types::{Proposal, RaftVote, Types, addresses, entry_id, first_entry};
-use crate::config::Config;
+use crate::config::{Config, RaftConfig};
 use crate::error::{AppendError, OpenError, ReadError, StorageError};
 use crate::format::entry::{Batch, EntryId};
 use crate::log::{Log, LogOptions, WriterPool};
@@ -74,6 +75,8 @@ pub(crate) struct Group {
     pub(crate) has_machine: bool,
     metrics: Arc<GroupMetrics>,
     pub(crate) peers: Arc<Peers>,
+    /// Ours: openraft's timers are others.
+    pub(super) timing: RaftConfig,
     inflight_max: u64,
     tail_max: u64,
     closed: AtomicBool,
@@ -147,6 +150,7 @@ impl Group {
             has_machine,
             metrics,
             peers: setup.peers,
+            timing: config.raft.clone(),
             inflight_max: config.limits.append_inflight_max.bytes(),
             tail_max: config.limits.tail_cache_max.bytes()
                 + config.limits.append_inflight_max.bytes(),
@@ -158,6 +162,17 @@ impl Group {
     /// Lets this node stand for election, if it was kept from it.
     pub(crate) fn may_stand(&self) {
         self.raft.runtime_config().elect(true);
+    }
+
+    /// Waits until this node knows a leader. False if the group stops before that.
+    pub(crate) async fn led(&self) -> bool {
+        let mut role = self.watch_role();
+        while self.leading().is_none() {
+            if !role.changed().await {
+                return false;
+            }
+        }
+        true
     }
 
     /// Founds the group with these voters. True if it was not founded before.
@@ -379,15 +394,14 @@ impl Drop for HandingOver<'_> {
 }
 
 pub(super) fn raft_config(config: &Config, name: &LogName) -> Result<openraft::Config, String> {
-    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let raft = &config.raft;
+    let timers = Timers::of(raft);
     let config = openraft::Config {
         cluster_name: name.to_string(),
         heartbeat_interval: millis(raft.heartbeat_interval),
-        election_timeout_min: millis(raft.election_timeout_min),
-        election_timeout_max: millis(raft.election_timeout_max),
-        // Appends keep followers from standing for election, so heartbeats rest under load.
-        heartbeat_min_interval: Some(millis(raft.heartbeat_interval) / 2),
+        election_timeout_min: timers.min,
+        election_timeout_max: timers.max,
+        heartbeat_min_interval: Some(rest_after_append(raft)),
         install_snapshot_timeout: 60_000,
         max_payload_entries: 4096,
         // Room for every append in flight, each of which counts for `APPEND_BYTES_MIN` at least.

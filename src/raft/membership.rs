@@ -132,7 +132,7 @@ impl Group {
         let Some(term) = self.led_term() else {
             return Err(AdminError::NotLeader { leader: self.leader() });
         };
-        let pause = Duration::from_millis(self.raft.config().election_timeout_max);
+        let pause = self.timing.election_timeout_max;
         loop {
             self.caught_up(to.node, timeout).await?;
             while self.holds_all(to).await.is_none() {
@@ -203,7 +203,7 @@ impl Group {
             return None;
         }
         let address = server.membership_config.membership().get_node(&to)?;
-        let limit = Duration::from_millis(self.raft.config().election_timeout_min);
+        let limit = self.timing.election_timeout_min;
         self.heartbeat(server.vote, last.map(raft_log_id), (to, address), limit).await
     }
 

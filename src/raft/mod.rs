@@ -15,6 +15,7 @@ mod state_machine;
 mod status;
 #[cfg(test)]
 mod tests;
+mod timing;
 mod types;
 
 pub(crate) use group::{Founding, Group, GroupSetup, NewRecord};
