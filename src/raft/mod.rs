@@ -9,6 +9,7 @@ mod metrics;
 mod network;
 mod peer_service;
 mod peers;
+mod pipeline;
 mod responder;
 mod retention;
 mod state_machine;
