@@ -4,12 +4,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use openraft::async_runtime::watch::WatchReceiver as _;
-use openraft::{Raft, ReadPolicy, SnapshotPolicy};
+use openraft::{Raft, SnapshotPolicy};
 
 use super::log_store::LogStore;
 use super::metrics::GroupMetrics;
@@ -276,32 +275,6 @@ impl Group {
             }
         });
         outcome.await.unwrap_or_else(|_| Err(interrupted(self.log.failure())))
-    }
-
-    /// On the leader: one past the last index that was committed when asked, confirmed by a majority.
-    pub(crate) async fn read_index(&self, timeout: Duration) -> Result<u64, ReadError> {
-        use openraft::errors::{LinearizableReadError, RaftError};
-        if Mutant::ReadIndexSkipped.is_active() && self.is_leader() {
-            return Ok(self.log.watermarks().committed);
-        }
-        let vote = self.leading_vote();
-        let no_quorum = || ReadError::NoQuorum { after: timeout };
-        let asking = async {
-            match self.raft.get_read_log_id(ReadPolicy::ReadIndex).await {
-                Ok((read, _)) => match vote {
-                    Some(vote) if self.is_followed(vote, timeout).await => Ok(read.index() + 1),
-                    _ => Err(no_quorum()),
-                },
-                Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {
-                    Err(ReadError::NotLeader { leader: super::responder::leader_of(&forward) })
-                }
-                Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => {
-                    Err(no_quorum())
-                }
-                Err(RaftError::Fatal(_)) => Err(self.stopped()),
-            }
-        };
-        tokio::time::timeout(timeout, asking).await.unwrap_or_else(|_| Err(no_quorum()))
     }
 
     /// The error of a read from a group that has stopped.
