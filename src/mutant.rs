@@ -61,6 +61,8 @@ mutants! {
     PriorTermCounted,
     /// A leader answers a read barrier without asking a majority.
     ReadIndexSkipped,
+    /// A read barrier rests on openraft's count of answers, which takes a late one for one to what was sent since.
+    LateAnswersBelieved,
     /// A read barrier that could not ask the leader answers from what is known here.
     BarrierRetryAnswersLocally,
     /// Readers see what is appended and not committed.

@@ -29,19 +29,18 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
 
 /// The value that `encode` made the bytes from.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
-    options()
-        .with_limit(BYTES_MAX)
-        .deserialize(bytes)
-        .map_err(|error| CodecError(error.to_string()))
+    decode_within(bytes, BYTES_MAX)
 }
 
 /// `decode` for what is larger: a state machine's checkpoint, which has been verified.
 #[cfg(feature = "broker")]
 pub(crate) fn decode_large<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
-    options()
-        .with_limit(bytes.len() as u64)
-        .deserialize(bytes)
-        .map_err(|error| CodecError(error.to_string()))
+    decode_within(bytes, bytes.len() as u64)
+}
+
+fn decode_within<T: DeserializeOwned>(bytes: &[u8], limit: u64) -> Result<T, CodecError> {
+    let decoded = options().with_limit(limit).deserialize(bytes);
+    decoded.map_err(|error| CodecError(error.to_string()))
 }
 
 #[cfg(test)]

@@ -1,18 +1,14 @@
 //! Changes of the cluster as a whole: of the system log and every other log.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::forward::AdminRequest;
+use super::forward::{AdminRequest, RETRY_PAUSE};
 use super::inner::{ADMIN_TIMEOUT, NodeInner};
 use crate::error::{AdminError, ReadError};
 use crate::member::{Member, MemberStatus, NodeId};
 use crate::record::LogId;
-
-/// Pause before the leader of the system log is asked again.
-const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// Changes of the cluster as a whole. Works on any node: each log's leader does its part.
 ///

@@ -98,6 +98,8 @@ impl NodeInner {
             self.spawn(async move {
                 tokio::select! {
                     () = tokio::time::sleep(wait) => group.may_stand(),
+                    // The first election is over. Should this leader fail soon, there must be others.
+                    true = group.led() => group.may_stand(),
                     _ = stopping.wait_for(|stopping| *stopping) => {}
                 }
             });

@@ -17,7 +17,7 @@ use crate::record::{LogId, LogName};
 use crate::wire::{Frame, LinkError, OutFrame};
 
 /// Pause before a request is tried again on another leader.
-const RETRY_PAUSE: Duration = Duration::from_millis(20);
+pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// A request about one log, for its leader.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

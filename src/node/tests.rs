@@ -1,5 +1,6 @@
 //! Nodes on disks in memory: crashes at any operation, disks that hang, and nodes that come back.
 
+mod commit_pause;
 mod first_election;
 mod members;
 mod progress;

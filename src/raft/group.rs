@@ -1,15 +1,14 @@
 //! One log's Raft group on this node: opens it, proposes to it, asks it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use openraft::async_runtime::watch::WatchReceiver as _;
-use openraft::{Raft, ReadPolicy, SnapshotPolicy};
+use openraft::{Raft, SnapshotPolicy};
 
 use super::log_store::LogStore;
 use super::metrics::GroupMetrics;
@@ -21,8 +20,9 @@ use super::responder::{
 };
 use super::state_machine::{ApplyShared, LogStateMachine};
 use super::status::{RoleWatch, tell_leaders};
-use super::types::{Address, Proposal, RaftVote, Types, entry_id, first_entry};
-use crate::config::Config;
+use super::timing::{Timers, millis, rest_after_append};
+use super::types::{Proposal, RaftVote, Types, addresses, entry_id, first_entry};
+use crate::config::{Config, RaftConfig};
 use crate::error::{AppendError, OpenError, ReadError, StorageError};
 use crate::format::entry::{Batch, EntryId};
 use crate::log::{Log, LogOptions, WriterPool};
@@ -74,6 +74,8 @@ pub(crate) struct Group {
     pub(crate) has_machine: bool,
     metrics: Arc<GroupMetrics>,
     pub(crate) peers: Arc<Peers>,
+    /// Ours: openraft's timers are others.
+    pub(super) timing: RaftConfig,
     inflight_max: u64,
     tail_max: u64,
     closed: AtomicBool,
@@ -147,6 +149,7 @@ impl Group {
             has_machine,
             metrics,
             peers: setup.peers,
+            timing: config.raft.clone(),
             inflight_max: config.limits.append_inflight_max.bytes(),
             tail_max: config.limits.tail_cache_max.bytes()
                 + config.limits.append_inflight_max.bytes(),
@@ -160,11 +163,20 @@ impl Group {
         self.raft.runtime_config().elect(true);
     }
 
+    /// Waits until this node knows a leader. False if the group stops before that.
+    pub(crate) async fn led(&self) -> bool {
+        let mut role = self.watch_role();
+        while self.leading().is_none() {
+            if !role.changed().await {
+                return false;
+            }
+        }
+        true
+    }
+
     /// Founds the group with these voters. True if it was not founded before.
     pub(crate) async fn initialize(&self, members: &[Replica]) -> Result<bool, String> {
-        let members: BTreeMap<ReplicaId, Address> =
-            members.iter().map(|replica| (replica.id, Address::from(&replica.member))).collect();
-        match self.raft.initialize(members).await {
+        match self.raft.initialize(addresses(members)).await {
             Ok(()) => Ok(true),
             Err(openraft::errors::RaftError::APIError(
                 openraft::errors::InitializeError::NotAllowed(_),
@@ -265,30 +277,6 @@ impl Group {
         outcome.await.unwrap_or_else(|_| Err(interrupted(self.log.failure())))
     }
 
-    /// On the leader: one past the last index that was committed when asked, confirmed by a majority.
-    pub(crate) async fn read_index(&self, timeout: Duration) -> Result<u64, ReadError> {
-        use openraft::errors::{LinearizableReadError, RaftError};
-        if Mutant::ReadIndexSkipped.is_active() && self.is_leader() {
-            return Ok(self.log.watermarks().committed);
-        }
-        let vote = self.leading_vote();
-        let asked = self.raft.get_read_log_id(ReadPolicy::ReadIndex);
-        let answer = tokio::time::timeout(timeout, asked).await;
-        match answer.map_err(|_| ReadError::NoQuorum { after: timeout })? {
-            Ok((read, _)) => match vote {
-                Some(vote) if self.is_followed(vote, timeout).await => Ok(read.index() + 1),
-                _ => Err(ReadError::NoQuorum { after: timeout }),
-            },
-            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {
-                Err(ReadError::NotLeader { leader: super::responder::leader_of(&forward) })
-            }
-            Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => {
-                Err(ReadError::NoQuorum { after: timeout })
-            }
-            Err(RaftError::Fatal(_)) => Err(self.stopped()),
-        }
-    }
-
     /// The error of a read from a group that has stopped.
     pub(crate) fn stopped(&self) -> ReadError {
         self.log.failure().map_or(ReadError::Closed, ReadError::Storage)
@@ -379,15 +367,14 @@ impl Drop for HandingOver<'_> {
 }
 
 pub(super) fn raft_config(config: &Config, name: &LogName) -> Result<openraft::Config, String> {
-    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let raft = &config.raft;
+    let timers = Timers::of(raft);
     let config = openraft::Config {
         cluster_name: name.to_string(),
         heartbeat_interval: millis(raft.heartbeat_interval),
-        election_timeout_min: millis(raft.election_timeout_min),
-        election_timeout_max: millis(raft.election_timeout_max),
-        // Appends keep followers from standing for election, so heartbeats rest under load.
-        heartbeat_min_interval: Some(millis(raft.heartbeat_interval) / 2),
+        election_timeout_min: timers.min,
+        election_timeout_max: timers.max,
+        heartbeat_min_interval: Some(rest_after_append(raft)),
         install_snapshot_timeout: 60_000,
         max_payload_entries: 4096,
         // Room for every append in flight, each of which counts for `APPEND_BYTES_MIN` at least.

@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
-use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, ClientWriteResponse};
+use openraft::raft::{AppendEntriesResponse, ClientWriteResponse};
 use openraft::{ChangeMembers, Membership};
 
 use super::group::Group;
-use super::messages;
-use super::peers::{Lane, RETRY_PAUSE};
+use super::peers::RETRY_PAUSE;
 use super::responder::leader_of;
 use super::types::{Address, Types, decode_membership, raft_log_id};
 use crate::error::AdminError;
@@ -133,10 +132,10 @@ impl Group {
         let Some(term) = self.led_term() else {
             return Err(AdminError::NotLeader { leader: self.leader() });
         };
-        let pause = Duration::from_millis(self.raft.config().election_timeout_max);
+        let pause = self.timing.election_timeout_max;
         loop {
             self.caught_up(to.node, timeout).await?;
-            while self.heartbeat(to).await.is_none() {
+            while self.holds_all(to).await.is_none() {
                 self.still_leads(term)?;
                 tokio::time::sleep(RETRY_PAUSE).await;
             }
@@ -164,7 +163,7 @@ impl Group {
             "the successor to hold everything",
         );
         all_there.await.map_err(|_| stopped())?;
-        while self.heartbeat(to).await != Some(AppendEntriesResponse::Success) {
+        while self.holds_all(to).await != Some(AppendEntriesResponse::Success) {
             self.still_leads(term)?;
             tokio::time::sleep(RETRY_PAUSE).await;
         }
@@ -195,7 +194,7 @@ impl Group {
 
     /// A node's answer to a heartbeat of our own: success if it follows this leader and holds, flushed, all that it
     /// does. What openraft knows of a node may be from before that node's last restart.
-    async fn heartbeat(&self, to: ReplicaId) -> Option<AppendEntriesResponse<Types>> {
+    async fn holds_all(&self, to: ReplicaId) -> Option<AppendEntriesResponse<Types>> {
         let server = self.raft.server_metrics().borrow_watched().clone();
         let last = self.log.last_id();
         // Not what a leader after this one has written here meanwhile.
@@ -204,16 +203,8 @@ impl Group {
             return None;
         }
         let address = server.membership_config.membership().get_node(&to)?;
-        let heartbeat = AppendEntriesRequest {
-            vote: server.vote,
-            prev_log_id: last.map(raft_log_id),
-            entries: Vec::new(),
-            leader_commit: None,
-        };
-        let limit = Duration::from_millis(self.raft.config().election_timeout_min);
-        let link = self.peers.link(to, &address.peer, Lane::Control);
-        let answer = link.request(messages::encode_append(self.id, heartbeat), limit).await;
-        messages::decode_append_reply(&answer.ok()?).ok()
+        let limit = self.timing.election_timeout_min;
+        self.heartbeat(server.vote, last.map(raft_log_id), (to, address), limit).await
     }
 
     /// Members in force.

@@ -9,12 +9,14 @@ mod metrics;
 mod network;
 mod peer_service;
 mod peers;
+mod pipeline;
 mod responder;
 mod retention;
 mod state_machine;
 mod status;
 #[cfg(test)]
 mod tests;
+mod timing;
 mod types;
 
 pub(crate) use group::{Founding, Group, GroupSetup, NewRecord};

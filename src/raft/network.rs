@@ -1,13 +1,12 @@
 //! openraft's network: requests to other nodes over their links.
 
-use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
-use futures_util::{FutureExt as _, Stream, StreamExt, stream};
+use futures_util::{Stream, stream};
 use openraft::OptionalSend;
 use openraft::errors::{
     NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable,
@@ -20,15 +19,13 @@ use openraft::raft::{
 
 use super::messages::{self, BadMessage, SnapshotHead};
 use super::peers::{Lane, Peers, RETRY_PAUSE};
+use super::pipeline::Pipeline;
 use super::state_machine::{Checkpoint, RaftSnapshot};
-use super::types::{
-    Address, RaftLogId, RaftVote, Types, entry_id, raft_log_id, stored_membership, stored_vote,
-};
-use crate::format::entry::EntryId;
+use super::types::{Address, RaftVote, Types, entry_id, stored_membership};
 use crate::member::ReplicaId;
 use crate::mutant::Mutant;
 use crate::record::LogId;
-use crate::wire::{Frame, Link, LinkError, OutFrame, Patience, Pending};
+use crate::wire::{Frame, Link, LinkError, OutFrame};
 
 /// Bytes of a checkpoint in one frame.
 pub(crate) const SNAPSHOT_CHUNK_BYTES: usize = 1 << 20;
@@ -78,18 +75,18 @@ impl RaftNetworkFactory<Types> for NetworkFactory {
 /// Requests of one log to one node.
 pub(crate) struct PeerClient {
     control: Link,
-    bulk: Link,
-    log: LogId,
+    pub(super) bulk: Link,
+    pub(super) log: LogId,
     replica: ReplicaId,
     target: ReplicaId,
-    window: usize,
+    pub(super) window: usize,
     append_timeout: Duration,
     /// The present append timeout.
-    patience: Duration,
+    pub(super) patience: Duration,
 }
 
 impl PeerClient {
-    fn error(&self, action: RPCTypes, error: &LinkError) -> RPCError<Types> {
+    pub(super) fn error(&self, action: RPCTypes, error: &LinkError) -> RPCError<Types> {
         match error {
             LinkError::Timeout { after, .. } => RPCError::Timeout(Timeout {
                 action,
@@ -139,7 +136,7 @@ impl PeerClient {
     }
 
     /// Notes how patient to be with the next append request.
-    fn answered_in_time(
+    pub(super) fn answered_in_time(
         &mut self,
         answer: io::Result<Result<Frame, LinkError>>,
     ) -> Result<Frame, LinkError> {
@@ -160,7 +157,7 @@ impl PeerClient {
 }
 
 /// A node that refuses, or answers nonsense, is as good as unreachable: retry later.
-fn nonsense(error: &BadMessage) -> RPCError<Types> {
+pub(super) fn nonsense(error: &BadMessage) -> RPCError<Types> {
     RPCError::Unreachable(Unreachable::from_string(error))
 }
 
@@ -189,15 +186,7 @@ impl RaftNetworkV2<Types> for PeerClient {
         S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
     {
         Box::pin(async move {
-            let sent = VecDeque::new();
-            let pipeline = Pipeline {
-                answer_limit: Patience::new(self.patience),
-                client: self,
-                input: Some(input),
-                connected: false,
-                sent,
-                taken: None,
-            };
+            let pipeline = Pipeline::new(self, input);
             let responses: AppendResponses<'s> =
                 Box::pin(stream::unfold(Some(pipeline), |pipeline| async move {
                     let mut pipeline = pipeline?;
@@ -313,120 +302,3 @@ fn streaming_error(error: RPCError<Types>) -> StreamingError<Types> {
 }
 
 type AppendResponses<'s> = BoxStream<'s, Result<StreamAppendResult<Types>, RPCError<Types>>>;
-
-/// Append requests on their way to one follower, oldest first.
-struct Pipeline<'s, S> {
-    client: &'s mut PeerClient,
-    /// None once it has ended.
-    input: Option<S>,
-    /// A connection that breaks later ends the pipeline: requests must not overtake one another.
-    connected: bool,
-    sent: VecDeque<Sent>,
-    /// Up to here the follower has taken what this pipeline sent.
-    taken: Option<u64>,
-    /// For the answer to the oldest request: one timer, not one a wait.
-    answer_limit: Patience,
-}
-
-/// What a pipeline does next.
-enum Step {
-    Send(Option<AppendEntriesRequest<Types>>),
-    Finish(io::Result<Result<Frame, LinkError>>),
-}
-
-struct Sent {
-    prev: Option<RaftLogId>,
-    last: Option<RaftLogId>,
-    response: Pending,
-}
-
-impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Pipeline<'_, S> {
-    /// Sends what the window allows until the oldest request is answered. None when all is done.
-    async fn next_response(
-        &mut self,
-    ) -> Option<Result<StreamAppendResult<Types>, RPCError<Types>>> {
-        loop {
-            let room = self.sent.len() < self.client.window;
-            let step = match (&mut self.input, self.sent.front_mut()) {
-                (None, None) => return None,
-                (Some(input), None) => Step::Send(input.next().await),
-                (Some(input), Some(oldest)) if room => {
-                    let answer = self.answer_limit.limit((&mut oldest.response).map(Ok));
-                    let answer = std::pin::pin!(answer);
-                    match select(input.next(), answer).await {
-                        Either::Left((request, _)) => Step::Send(request),
-                        Either::Right((answer, _)) => Step::Finish(answer),
-                    }
-                }
-                (_, Some(oldest)) => {
-                    let answer = self.answer_limit.limit((&mut oldest.response).map(Ok));
-                    Step::Finish(answer.await)
-                }
-            };
-            match step {
-                Step::Finish(answer) => return Some(self.finish(answer)),
-                Step::Send(None) => self.input = None,
-                Step::Send(Some(request)) => {
-                    if let Err(error) = self.send(request).await {
-                        return Some(Err(error));
-                    }
-                }
-            }
-        }
-    }
-
-    async fn send(&mut self, request: AppendEntriesRequest<Types>) -> Result<(), RPCError<Types>> {
-        if !self.connected {
-            let connected = self.client.bulk.connect().await;
-            connected.map_err(|error| self.client.error(RPCTypes::AppendEntries, &error))?;
-            self.connected = true;
-        }
-        let prev = request.prev_log_id;
-        let mut last = request.entries.last().map(|entry| entry.log_id).or(prev);
-        if Mutant::PriorTermCounted.is_active() {
-            let term = stored_vote(&request.vote).term;
-            last = last.map(|id| raft_log_id(EntryId { term, index: id.index }));
-        }
-        let frame = messages::encode_append(self.client.log, request);
-        let response = self.client.bulk.start(frame);
-        let response =
-            response.map_err(|error| self.client.error(RPCTypes::AppendEntries, &error))?;
-        self.sent.push_back(Sent { prev, last, response });
-        Ok(())
-    }
-
-    fn finish(
-        &mut self,
-        answer: io::Result<Result<Frame, LinkError>>,
-    ) -> Result<StreamAppendResult<Types>, RPCError<Types>> {
-        let sent = self.sent.pop_front();
-        self.answer_limit.reset();
-        let answer = self.client.answered_in_time(answer);
-        let frame = answer.map_err(|error| self.client.error(RPCTypes::AppendEntries, &error))?;
-        let mut reply = messages::decode_append_reply(&frame).map_err(|error| nonsense(&error))?;
-        if Mutant::ConflictTakenForSuccess.is_active()
-            && matches!(reply, AppendEntriesResponse::Conflict)
-        {
-            reply = AppendEntriesResponse::Success;
-        }
-        let (prev, mut last) = sent.map_or((None, None), |sent| (sent.prev, sent.last));
-        if Mutant::AckCoversAllSent.is_active() {
-            last = self.sent.back().map_or(last, |newest| newest.last);
-        }
-        if matches!(reply, AppendEntriesResponse::Conflict) && prev.is_none() {
-            // Nothing precedes the first entry, so nothing can conflict with it.
-            return Err(nonsense(&BadMessage::new("conflict at the begin of the log")));
-        }
-        let index = |id: RaftLogId| entry_id(&id).index;
-        match &reply {
-            AppendEntriesResponse::Success => self.taken = self.taken.max(last.map(index)),
-            // This request has overtaken one that was taken since: what it asked for is there by now. openraft
-            // would take the answer for a log that went back, and panic.
-            AppendEntriesResponse::Conflict if prev.map(index) <= self.taken => {
-                return Err(nonsense(&BadMessage::new("a request overtook another one")));
-            }
-            _ => {}
-        }
-        Ok(reply.into_stream_result(prev, last))
-    }
-}

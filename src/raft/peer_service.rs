@@ -180,7 +180,7 @@ impl<H: Host> PeerService<H> {
 }
 
 fn group_timeout(group: &Group) -> std::time::Duration {
-    std::time::Duration::from_millis(group.raft.config().election_timeout_max * 2)
+    group.timing.election_timeout_max * 2
 }
 
 fn no_log(frame: &Frame) -> OutFrame {

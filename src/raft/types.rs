@@ -164,10 +164,14 @@ pub(crate) fn stored_membership(membership: &RaftMembership) -> Option<StoredMem
     Some(StoredMembership { id: entry_id(id), payload })
 }
 
+/// Where replicas are reached.
+pub(super) fn addresses(replicas: &[Replica]) -> BTreeMap<ReplicaId, Address> {
+    replicas.iter().map(|replica| (replica.id, Address::from(&replica.member))).collect()
+}
+
 /// The first entry of a log: openraft's `initialize` writes the same.
 pub(crate) fn first_entry(voters: &[Replica]) -> Entry {
-    let nodes: BTreeMap<ReplicaId, Address> =
-        voters.iter().map(|replica| (replica.id, Address::from(&replica.member))).collect();
+    let nodes = addresses(voters);
     let configs = vec![nodes.keys().copied().collect()];
     let payload = Bytes::from(codec::encode(&MembershipV1 { configs, nodes }));
     let id = EntryId { term: 0, index: 0 };

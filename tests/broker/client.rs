@@ -226,6 +226,19 @@ pub(crate) fn send_fields<'a>(
     ]
 }
 
+/// The body of a send of several messages without properties.
+pub(crate) fn batch(parts: &[&str]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for part in parts {
+        out.put_u32(22 + part.len() as u32);
+        out.put_bytes(0, 12);
+        out.put_u32(part.len() as u32);
+        out.put_slice(part.as_bytes());
+        out.put_u16(0);
+    }
+    out
+}
+
 /// A message as a client decodes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Message {

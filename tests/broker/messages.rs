@@ -2,10 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::BufMut as _;
 use quorumlog::broker::BrokerClient;
 
-use crate::client::{ROUTE, SEND, SEND_BATCH, bodies, messages, send_fields};
+use crate::client::{ROUTE, SEND, SEND_BATCH, batch, bodies, messages, send_fields};
 use crate::nodes::{Brokers, Setup};
 
 #[tokio::test]
@@ -80,16 +79,7 @@ async fn a_pull_that_finds_nothing_says_where_to_go_on() {
 async fn a_batch_is_stored_whole_with_an_id_for_each_message() {
     let brokers = Brokers::start().await;
     let mut client = brokers.client(brokers.leader().await).await;
-    let part = |body: &str| {
-        let mut out = Vec::new();
-        out.put_u32(22 + body.len() as u32);
-        out.put_bytes(0, 12);
-        out.put_u32(body.len() as u32);
-        out.put_slice(body.as_bytes());
-        out.put_u16(0);
-        out
-    };
-    let body = [part("one"), part("two"), part("three")].concat();
+    let body = batch(&["one", "two", "three"]);
     let answer = client.call(SEND_BATCH, &send_fields("T", "0", ""), &body).await.done();
     assert_eq!(answer.fields["msgId"].split(',').count(), 3);
     assert_eq!(bodies(&client.pull("T", 0, 0).await), ["one", "two", "three"]);

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use bytes::BufMut as _;
 use quorumlog::{Flush, NodeId};
 
-use crate::client::{Client, Frame, SEND, SEND_BATCH, bodies, messages, send_fields};
+use crate::client::{Client, Frame, SEND, SEND_BATCH, batch, bodies, messages, send_fields};
 use crate::cluster::eventually;
 use crate::nodes::{Brokers, Setup};
 
@@ -99,18 +98,6 @@ async fn a_leader_that_nobody_answers_says_so_and_then_takes_nothing_more() {
     let pulled = bodies(&brokers.client(found.await).await.pull("T", 1, 0).await);
     assert!(!pulled.contains(&"refused".to_owned()), "{pulled:?}");
     assert!(pulled.iter().filter(|body| *body == "one").count() <= 1, "{pulled:?}");
-}
-
-fn batch(parts: &[&str]) -> Vec<u8> {
-    let mut out = Vec::new();
-    for part in parts {
-        out.put_u32(22 + part.len() as u32);
-        out.put_bytes(0, 12);
-        out.put_u32(part.len() as u32);
-        out.put_slice(part.as_bytes());
-        out.put_u16(0);
-    }
-    out
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use quorumlog::broker::{GroupAdmin, GroupInfo, QueueLag, QueueReset, ResetTo};
 use serde::Serialize;
 
-use crate::client::host_port;
+use super::name_servers::NameServers;
 use crate::commands::log::OutputKind;
 use crate::failure::{Failure, Result};
 use crate::output::{Output, Table, note};
@@ -30,9 +30,8 @@ struct Common {
     /// How to write it.
     #[arg(short, long, value_enum, default_value_t)]
     output: OutputKind,
-    /// Address of a name server; repeat it for more.
-    #[arg(long, value_name = "HOST:PORT", value_parser = host_port, default_value = "127.0.0.1:9876")]
-    name_server: Vec<String>,
+    #[command(flatten)]
+    servers: NameServers,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -165,7 +164,7 @@ pub(crate) async fn run(args: Args, out: &mut Output) -> Result {
 
 impl Common {
     fn admin(&self) -> GroupAdmin {
-        GroupAdmin::new(self.name_server.iter().cloned())
+        GroupAdmin::new(self.servers.name_server.iter().cloned())
     }
 }
 

@@ -12,6 +12,7 @@ pub(crate) mod inspect;
 pub(crate) mod leader;
 pub(crate) mod log;
 pub(crate) mod member;
+mod name_servers;
 pub(crate) mod read;
 mod records;
 pub(crate) mod reference_node;

@@ -3,7 +3,7 @@
 use quorumlog::broker::{TopicAdmin, TopicInfo};
 use serde::Serialize;
 
-use crate::client::host_port;
+use super::name_servers::NameServers;
 use crate::commands::log::OutputKind;
 use crate::failure::{Failure, Result};
 use crate::output::{Output, Table, note};
@@ -20,14 +20,6 @@ Examples:
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,
-}
-
-/// Where the name servers are.
-#[derive(Debug, clap::Args)]
-struct NameServers {
-    /// Address of a name server; repeat it for more.
-    #[arg(long, value_name = "HOST:PORT", value_parser = host_port, default_value = "127.0.0.1:9876")]
-    name_server: Vec<String>,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -91,13 +83,13 @@ struct Queues<'a> {
 pub(crate) async fn run(args: Args, out: &mut Output) -> Result {
     match args.command {
         Command::Create { topic, queues, servers } => {
-            let made = servers.admin().put(&topic, queues).await;
+            let made = admin(servers).put(&topic, queues).await;
             made.map_err(|error| Failure::io(format_args!("cannot make {topic}"), &error))?;
             note(format_args!("{topic} has {queues} queues in each log"));
             Ok(())
         }
         Command::List { output, servers } => {
-            let topics = servers.admin().topics().await;
+            let topics = admin(servers).topics().await;
             list(&topics.map_err(|error| Failure::io("cannot list topics", &error))?, output, out)
         }
         Command::Delete { topic, yes, servers } => {
@@ -105,7 +97,7 @@ pub(crate) async fn run(args: Args, out: &mut Output) -> Result {
                 return Err(Failure::usage(format!("{topic} and its messages would be deleted"))
                     .with_hint("add --yes if that is what you want"));
             }
-            let deleted = servers.admin().delete(&topic).await;
+            let deleted = admin(servers).delete(&topic).await;
             deleted.map_err(|error| Failure::io(format_args!("cannot delete {topic}"), &error))?;
             note(format_args!("deleted {topic}"));
             Ok(())
@@ -113,10 +105,8 @@ pub(crate) async fn run(args: Args, out: &mut Output) -> Result {
     }
 }
 
-impl NameServers {
-    fn admin(self) -> TopicAdmin {
-        TopicAdmin::new(self.name_server)
-    }
+fn admin(servers: NameServers) -> TopicAdmin {
+    TopicAdmin::new(servers.name_server)
 }
 
 fn list(topics: &[TopicInfo], kind: OutputKind, out: &mut Output) -> Result {

@@ -44,7 +44,7 @@ pub struct MutantsArgs {
     #[arg(long, value_name = "COUNT", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=256))]
     jobs: u16,
     /// Only these kinds of tests.
-    #[arg(long, value_delimiter = ',', default_values = ["storage", "sim", "test"])]
+    #[arg(long, value_delimiter = ',', default_values = ["storage", "sim", "leaders", "test"])]
     killers: Vec<Kind>,
     /// List the mutants, and what is expected to find each.
     #[arg(long)]
@@ -103,6 +103,7 @@ fn describe(row: &Row) -> String {
     let killer = match expected {
         Expected::Storage => "storage".to_owned(),
         Expected::Sim => "sim".to_owned(),
+        Expected::Leaders => "sim --profile leaders".to_owned(),
         Expected::Test(target, test) => format!("test {target}::{test}"),
         Expected::NotApplicable(why) => return format!("{id}: {breaks}\n    not here: {why}"),
         Expected::Equivalent(why) => return format!("{id}: {breaks}\n    not a bug: {why}"),

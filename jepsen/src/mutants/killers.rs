@@ -57,12 +57,26 @@ fn verdict(ended: &Ended, found: impl Fn(&str) -> String) -> Result<Verdict, Str
 
 /// Simulated clusters, a process per seed.
 pub(super) struct SimSeeds {
-    pub(super) program: Program,
+    program: Program,
+    name: &'static str,
+    profile: &'static str,
 }
 
 impl SimSeeds {
+    /// Seeds of the usual profile.
+    pub(super) fn dense(program: Program) -> Self {
+        Self { program, name: "sim", profile: "dense" }
+    }
+
+    /// Seeds about leaders that lose touch.
+    pub(super) fn leaders(program: Program) -> Self {
+        Self { program, name: "leaders", profile: "leaders" }
+    }
+
     fn run(&self, mutant: Option<&str>, seed: u64) -> Result<Verdict, String> {
-        let command = self.program.command(&["sim", "--json", "--seed", &seed.to_string()]);
+        let seed = seed.to_string();
+        let args = ["sim", "--json", "--profile", self.profile, "--seed", &seed];
+        let command = self.program.command(&args);
         verdict(&child::run(command, mutant, SEED_LIMIT)?, first_breach)
     }
 
@@ -91,7 +105,7 @@ fn first_breach(out: &str) -> String {
 
 impl Killer for SimSeeds {
     fn name(&self) -> &str {
-        "sim"
+        self.name
     }
 
     /// The lowest seed that fails, whatever the number of jobs: seeds are started in their order, and those
@@ -306,12 +320,12 @@ mod tests {
     fn the_lowest_failing_seed_is_told_whatever_the_jobs() {
         let breach = r#"{"breaches":[{"kind":"C1","detail":"lost 7"}]}"#;
         let program = stand_in(&format!(
-            "[ \"$1 $2 $3\" = \"sim --json --seed\" ] || exit 2\n\
-             [ $4 = 3 ] && exit 1\n\
+            "[ \"$*\" = \"sim --json --profile leaders --seed $6\" ] || exit 2\n\
+             [ $6 = 3 ] && exit 1\n\
              [ \"$QUORUMLOG_MUTANT\" = Bug ] || exit 0\n\
-             case $4 in 2) exit 3;; 5|6) echo '{breach}'; exit 1;; *) exit 0;; esac"
+             case $6 in 2) exit 3;; 5|6) echo '{breach}'; exit 1;; *) exit 0;; esac"
         ));
-        let sim = SimSeeds { program };
+        let sim = SimSeeds::leaders(program);
         for jobs in [1, 3] {
             let tried = sim.try_kill("Bug", &budget(100, jobs)).expect("it runs");
             let killed = Killed { by: "seed 5".to_owned(), how: "C1: lost 7".to_owned() };
@@ -325,10 +339,10 @@ mod tests {
     #[test]
     fn a_crash_counts_and_bad_usage_is_an_error() {
         let crashes = "[ -z \"$QUORUMLOG_MUTANT\" ] && exit 0; echo I6 >&2; kill -9 $$";
-        let sim = SimSeeds { program: stand_in(crashes) };
+        let sim = SimSeeds::dense(stand_in(crashes));
         let tried = sim.try_kill("Bug", &budget(1, 1)).expect("it runs");
         assert_eq!(tried.killed.expect("a crash").how, "it crashed: I6");
-        let sim = SimSeeds { program: stand_in("exit 2") };
+        let sim = SimSeeds::dense(stand_in("exit 2"));
         assert!(sim.try_kill("Bug", &budget(1, 1)).is_err());
     }
 

@@ -30,6 +30,8 @@ pub(super) enum Kind {
     Storage,
     /// Simulated clusters.
     Sim,
+    /// Simulated clusters whose leaders lose touch, again and again.
+    Leaders,
     /// The test of the library that the table names.
     Test,
 }
@@ -49,7 +51,8 @@ pub(super) type Armoury<'a> = dyn Fn(Kind, &Row) -> Option<Box<dyn Killer>> + 'a
 pub(super) fn armoury(program: Program) -> impl Fn(Kind, &Row) -> Option<Box<dyn Killer>> {
     move |kind, row| match (kind, row.expected) {
         (Kind::Storage, _) => Some(Box::new(StorageTests { program: program.clone() })),
-        (Kind::Sim, _) => Some(Box::new(SimSeeds { program: program.clone() })),
+        (Kind::Sim, _) => Some(Box::new(SimSeeds::dense(program.clone()))),
+        (Kind::Leaders, _) => Some(Box::new(SimSeeds::leaders(program.clone()))),
         (Kind::Test, Expected::Test(target, test)) => Some(Box::new(LibraryTest { target, test })),
         (Kind::Test, _) => None,
     }
@@ -66,6 +69,7 @@ impl Plan {
         let expected = match row.expected {
             Expected::Storage => Some(Kind::Storage),
             Expected::Sim => Some(Kind::Sim),
+            Expected::Leaders => Some(Kind::Leaders),
             Expected::Test(..) => Some(Kind::Test),
             Expected::NotApplicable(_) | Expected::Equivalent(_) => return Vec::new(),
         };

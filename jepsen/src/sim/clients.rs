@@ -81,11 +81,6 @@ pub(crate) async fn run(
 }
 
 impl Caller {
-    async fn think(&self, random: &mut Random) {
-        let pause = random.within(self.shared.profile.think_ms.clone());
-        tokio::time::sleep(Duration::from_millis(pause)).await;
-    }
-
     fn pick(&self, random: &mut Random) -> Option<(Arc<LogState>, ClientLog)> {
         let logs = self.shared.logs();
         let log = logs.get(random.below(logs.len() as u64) as usize)?;
@@ -98,7 +93,7 @@ async fn write(caller: Caller, mut random: Random) {
     let process = shared.process();
     let _busy = shared.begin_work();
     while !shared.is_stopping() {
-        caller.think(&mut random).await;
+        random.pause_ms(shared.profile.append_think_ms.clone()).await;
         shared.spared().await;
         let Some((log, handle)) = caller.pick(&mut random) else { continue };
         let padding = random.within(shared.profile.padding.clone());
@@ -164,7 +159,7 @@ async fn read(caller: Caller, mut random: Random) {
     let process = shared.process();
     let _busy = shared.begin_work();
     while !shared.is_stopping() {
-        caller.think(&mut random).await;
+        random.pause_ms(shared.profile.think_ms.clone()).await;
         let Some((log, handle)) = caller.pick(&mut random) else { continue };
         if random.percent(40) {
             let call = log.recorder.invoke(process, Action::Tail { bound: None });
@@ -201,7 +196,7 @@ async fn follow(caller: Caller, mut random: Random) {
     let process = shared.process();
     let _busy = shared.begin_work();
     while !shared.is_stopping() {
-        caller.think(&mut random).await;
+        random.pause_ms(shared.profile.think_ms.clone()).await;
         let Some((log, handle)) = caller.pick(&mut random) else { continue };
         let start = random.below(log.last_acked.load(Ordering::Relaxed) + 1);
         let end = tokio::time::Instant::now() + Duration::from_millis(random.within(50..2_000));

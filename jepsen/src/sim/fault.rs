@@ -36,6 +36,9 @@ pub(crate) enum Fault {
     OneWay,
     /// The leader is left with a minority.
     LeaderWithMinority,
+    /// The leader is cut off for a little less than its requests wait for answers: until others have elected the
+    /// next one, and so that answers of before come after that.
+    LateAnswers,
     /// A link is slow.
     LinkSlow,
     /// Connections of a node break.
@@ -144,7 +147,7 @@ impl Class {
 
 impl Fault {
     /// All kinds, with their names.
-    pub(crate) const ALL: [(Self, &'static str); 42] = [
+    pub(crate) const ALL: [(Self, &'static str); 43] = [
         (Self::Kill, "kill"),
         (Self::PowerCut, "power-cut"),
         (Self::CheckpointCut, "checkpoint-cut"),
@@ -160,6 +163,7 @@ impl Fault {
         (Self::Bridge, "bridge"),
         (Self::OneWay, "one-way"),
         (Self::LeaderWithMinority, "leader-with-minority"),
+        (Self::LateAnswers, "late-answers"),
         (Self::LinkSlow, "link-slow"),
         (Self::LinkReset, "link-reset"),
         (Self::LinkCorrupt, "link-corrupt"),
@@ -208,7 +212,8 @@ impl Fault {
             | Self::MajorityRing
             | Self::Bridge
             | Self::OneWay
-            | Self::LeaderWithMinority => Class::Partition,
+            | Self::LeaderWithMinority
+            | Self::LateAnswers => Class::Partition,
             Self::LinkSlow
             | Self::LinkReset
             | Self::LinkCorrupt

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorumlog::{AppendError, Appended, CommitLog, Node, ReadError, Record, Role, Start};
+use tokio::sync::Semaphore;
 
 use super::random::Random;
 use super::shared::{LogState, Shared};
@@ -16,18 +17,19 @@ const READ_BYTES: usize = 16 << 10;
 /// Records behind the end that a read begins at, at most.
 const READ_BACK: u64 = 60;
 
+/// Read barriers that one node's callers wait for at once.
+const BARRIERS_MAX: usize = 64;
+
 /// Starts the callers on the present runtime.
 pub(crate) fn start(shared: &Arc<Shared>, node: &Node, id: u64, life: u64) {
     let random = |what: &str| Random::of(shared.profile.seed, &format!("{what} {id} {life}"));
     let (writes, reads) = (random("local writer"), random("local reader"));
     tokio::spawn(write(Arc::clone(shared), node.clone(), writes));
     tokio::spawn(read(Arc::clone(shared), node.clone(), reads));
+    if shared.profile.barriers_overlap {
+        tokio::spawn(ask(Arc::clone(shared), node.clone(), random("asker")));
+    }
     tokio::spawn(follow(Arc::clone(shared), node.clone(), random("follower")));
-}
-
-async fn think(shared: &Shared, random: &mut Random) {
-    let pause = random.within(shared.profile.think_ms.clone());
-    tokio::time::sleep(Duration::from_millis(pause)).await;
 }
 
 /// One of the logs that clients use, and this node's handle of it.
@@ -44,7 +46,7 @@ fn pick(shared: &Shared, node: &Node, random: &mut Random) -> Option<(Arc<LogSta
 async fn write(shared: Arc<Shared>, node: Node, mut random: Random) {
     let process = shared.process();
     while !shared.is_stopping() {
-        think(&shared, &mut random).await;
+        random.pause_ms(shared.profile.local_append_think_ms.clone()).await;
         shared.spared().await;
         if shared.is_stopping() {
             return;
@@ -128,7 +130,7 @@ async fn submit(
 async fn read(shared: Arc<Shared>, node: Node, mut random: Random) {
     let process = shared.process();
     while !shared.is_stopping() {
-        think(&shared, &mut random).await;
+        random.pause_ms(shared.profile.think_ms.clone()).await;
         if shared.is_stopping() {
             return;
         }
@@ -163,6 +165,29 @@ async fn read(shared: Arc<Shared>, node: Node, mut random: Random) {
     }
 }
 
+/// Asks for read barriers, each while those before may still wait.
+async fn ask(shared: Arc<Shared>, node: Node, mut random: Random) {
+    let waiting = Arc::new(Semaphore::new(BARRIERS_MAX));
+    while !shared.is_stopping() {
+        random.pause_ms(shared.profile.think_ms.clone()).await;
+        let Ok(turn) = Arc::clone(&waiting).acquire_owned().await else { return };
+        if shared.is_stopping() {
+            return;
+        }
+        let Some((log, handle)) = pick(&shared, &node, &mut random) else { continue };
+        let shared = Arc::clone(&shared);
+        tokio::spawn(async move {
+            let _busy = shared.begin_work();
+            let call = log.recorder.invoke(shared.process(), Action::Tail { bound: None });
+            match handle.read_barrier().await {
+                Ok(bound) => log.recorder.ok(call, Action::Tail { bound: Some(bound) }),
+                Err(_) => log.recorder.info(call),
+            }
+            drop(turn);
+        });
+    }
+}
+
 /// The records in `from..to`, which this node knows to be committed.
 pub(crate) async fn read_range(
     log: &CommitLog,
@@ -189,7 +214,7 @@ pub(crate) fn numbered(records: &[Record]) -> Vec<(u64, u64)> {
 async fn follow(shared: Arc<Shared>, node: Node, mut random: Random) {
     let process = shared.process();
     while !shared.is_stopping() {
-        think(&shared, &mut random).await;
+        random.pause_ms(shared.profile.think_ms.clone()).await;
         if shared.is_stopping() {
             return;
         }

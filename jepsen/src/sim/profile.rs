@@ -15,6 +15,8 @@ pub(crate) enum ProfileKind {
     Dense,
     /// Five nodes, 60 s, many installs and changes of members.
     Long,
+    /// Three nodes, 5 s, a leader that loses touch and comes back, again and again; nothing else.
+    Leaders,
 }
 
 impl fmt::Display for ProfileKind {
@@ -22,6 +24,7 @@ impl fmt::Display for ProfileKind {
         f.write_str(match self {
             Self::Dense => "dense",
             Self::Long => "long",
+            Self::Leaders => "leaders",
         })
     }
 }
@@ -65,6 +68,12 @@ pub(crate) struct Profile {
     pub(crate) pipeline: u64,
     /// How long a call may take.
     pub(crate) timeout_ms: u64,
+    /// Pause of a client between two appends.
+    pub(crate) append_think_ms: Range<u64>,
+    /// Pause of a node's own caller between two appends.
+    pub(crate) local_append_think_ms: Range<u64>,
+    /// Callers ask for read barriers while earlier ones wait.
+    pub(crate) barriers_overlap: bool,
     /// Pause of a client between two calls.
     pub(crate) think_ms: Range<u64>,
     /// Logs from the beginning.
@@ -112,13 +121,40 @@ impl Profile {
             clients: random.within(2..5),
             pipeline: random.pick(&[1, 4, 16]),
             timeout_ms: 1_000,
+            append_think_ms: 0..0,
+            local_append_think_ms: 0..0,
+            barriers_overlap: Random::of(seed, "barriers").percent(35),
             think_ms: random.pick(&[(1, 10), (5, 40)]).into_range(),
             logs: random.within(1..3),
             machine: random.percent(60),
             classes: Vec::new(),
         };
+        profile.append_think_ms = profile.think_ms.clone();
+        profile.local_append_think_ms = profile.think_ms.clone();
         profile.classes = profile.draw_classes(&mut random);
+        if kind == ProfileKind::Leaders {
+            profile.focus_on_leaders(&mut random);
+        }
         profile
+    }
+
+    /// What is committed under one leader is asked of another that does not know that it was deposed.
+    /// Most appends are of the leader's own caller, who waits for the outcome: so a leader that is cut off has mostly
+    /// sent its last request before, and hears of it when it comes back.
+    fn focus_on_leaders(&mut self, random: &mut Random) {
+        self.heartbeat_ms = random.within(8..15);
+        let election_min = self.heartbeat_ms * random.within(4..7);
+        self.election_ms = election_min..election_min * 2;
+        self.clients = 1;
+        self.think_ms = 2..12;
+        self.append_think_ms = 100..600;
+        self.local_append_think_ms = 0..3;
+        self.bus = false;
+        self.spares = 0;
+        self.flush = Flush::Sync;
+        self.barriers_overlap = true;
+        self.fault_interval_ms = self.election_ms.end * 2..self.election_ms.end * 4;
+        self.classes = vec![Class::Partition, Class::Pause, Class::Leadership];
     }
 
     /// The swarm: each class is on or off for the whole run, so that rare combinations get runs in
@@ -147,7 +183,8 @@ impl Profile {
     pub(crate) fn allows(&self, fault: Fault) -> bool {
         let fits = match fault {
             Fault::LinkSlow => true,
-            Fault::LinkReset | Fault::LinkCorrupt => !self.bus,
+            // On a bus what was cut off is lost.
+            Fault::LinkReset | Fault::LinkCorrupt | Fault::LateAnswers => !self.bus,
             Fault::BusDrop | Fault::BusDuplicate | Fault::BusReorder | Fault::BusLate => self.bus,
             Fault::MajorityRing => self.voters >= 5,
             Fault::Join => self.spares > 0,

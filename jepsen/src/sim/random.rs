@@ -1,6 +1,7 @@
 //! Random numbers that are the same for the same seed.
 
 use std::ops::Range;
+use std::time::Duration;
 
 /// SplitMix64.
 #[derive(Debug, Clone)]
@@ -40,6 +41,11 @@ impl Random {
     /// From `range`, which is not empty.
     pub(crate) fn within(&mut self, range: Range<u64>) -> u64 {
         range.start + self.below(range.end - range.start)
+    }
+
+    /// Passes some of so many milliseconds.
+    pub(crate) async fn pause_ms(&mut self, range: Range<u64>) {
+        tokio::time::sleep(Duration::from_millis(self.within(range))).await;
     }
 
     /// True in `percent` of 100 cases.

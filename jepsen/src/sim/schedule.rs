@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::fault::Fault;
-use super::profile::Profile;
+use super::profile::{Profile, ProfileKind};
 use super::random::Random;
 
 /// Who is hit, found when it happens.
@@ -88,9 +88,22 @@ const WEIGHTS: [(Fault, u64); 40] = [
     (Fault::DeleteLog, 3),
 ];
 
+/// The same for a run about leaders that lose touch.
+const OF_LEADERS: [(Fault, u64); 5] = [
+    (Fault::LateAnswers, 12),
+    (Fault::OneWay, 2),
+    (Fault::PartitionSingle, 2),
+    (Fault::Pause, 3),
+    (Fault::Transfer, 1),
+];
+
 /// Faults that came to the seeds later, with how many intervals lie between two of them. Each has a stream of
 /// its own and numbers behind all others, so that the rest of a schedule stays what it was.
-const ADDED: [(Fault, u64); 2] = [(Fault::ReadError, 5), (Fault::CheckpointCut, 12)];
+const ADDED: [(Fault, Target, u64); 3] = [
+    (Fault::ReadError, Target::Any, 5),
+    (Fault::CheckpointCut, Target::Any, 12),
+    (Fault::LateAnswers, Target::Leader, 8),
+];
 
 /// The faults of a run, in the order of their times.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,21 +115,26 @@ impl Schedule {
     /// The schedule of a seed.
     pub(crate) fn new(profile: &Profile) -> Self {
         let mut random = Random::of(profile.seed, "schedule");
+        let leaders = profile.kind == ProfileKind::Leaders;
+        let weights = if leaders { &OF_LEADERS[..] } else { &WEIGHTS };
+        let added = if leaders { &[] } else { &ADDED[..] };
         let weights: Vec<_> =
-            WEIGHTS.into_iter().filter(|(fault, _)| profile.allows(*fault)).collect();
+            weights.iter().copied().filter(|(fault, _)| profile.allows(*fault)).collect();
         let mut faults = Vec::new();
         let mut at_ms = random.within(profile.fault_interval_ms.clone());
         while at_ms < profile.chaos_ms && !weights.is_empty() {
             let fault = random.weighted(&weights);
             let target =
                 random.weighted(&[(Target::Leader, 4), (Target::Follower, 3), (Target::Any, 3)]);
+            let target = if leaders { Target::Leader } else { target };
             let for_ms = duration(fault, profile, &mut random);
             let id = faults.len();
             faults.push(Planned { id, at_ms, fault, target, for_ms, salt: random.next() });
             at_ms += random.within(profile.fault_interval_ms.clone());
         }
-        for (fault, intervals) in ADDED.into_iter().filter(|(fault, _)| profile.allows(*fault)) {
-            add(fault, 2 * intervals * profile.fault_interval_ms.end, profile, &mut faults);
+        for &(fault, target, intervals) in added.iter().filter(|added| profile.allows(added.0)) {
+            let gap_ms = 2 * intervals * profile.fault_interval_ms.end;
+            add(fault, target, gap_ms, profile, &mut faults);
         }
         faults.sort_by_key(|planned| planned.at_ms);
         Self { faults }
@@ -136,12 +154,12 @@ impl fmt::Display for Schedule {
 }
 
 /// Adds faults of one kind, less than `gap_ms` from one to the next.
-fn add(fault: Fault, gap_ms: u64, profile: &Profile, faults: &mut Vec<Planned>) {
+fn add(fault: Fault, target: Target, gap_ms: u64, profile: &Profile, faults: &mut Vec<Planned>) {
     let mut random = Random::of(profile.seed, fault.name());
     let mut at_ms = random.within(0..gap_ms);
     while at_ms < profile.chaos_ms {
         let for_ms = duration(fault, profile, &mut random);
-        let (id, target) = (faults.len(), Target::Any);
+        let id = faults.len();
         faults.push(Planned { id, at_ms, fault, target, for_ms, salt: random.next() });
         at_ms += random.within(0..gap_ms);
     }
@@ -159,6 +177,8 @@ fn duration(fault: Fault, profile: &Profile, random: &mut Random) -> u64 {
         Fault::Pause | Fault::StuckFlush => random.pick(&[10, election / 2, election * 2]),
         Fault::CheckpointCut => random.within(20..80),
         Fault::LinkReset | Fault::LinkCorrupt => random.within(20..200),
+        // Others have elected the next leader after one timeout; requests wait for their answers for two.
+        Fault::LateAnswers => random.within(election..election * 2),
         _ => random.pick(&[election / 2, election, election * 2, election * 3]),
     }
 }
@@ -166,7 +186,6 @@ fn duration(fault: Fault, profile: &Profile, random: &mut Random) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sim::profile::ProfileKind;
 
     #[test]
     fn dense_schedules_have_a_fault_every_100_to_300_ms_and_overlap() {
@@ -174,11 +193,22 @@ mod tests {
             let profile = Profile::new(ProfileKind::Dense, seed);
             let mut faults = Schedule::new(&profile).faults;
             assert!(faults.is_sorted_by_key(|planned| planned.at_ms), "seed {seed}");
-            faults.retain(|planned| ADDED.iter().all(|(added, _)| planned.fault != *added));
+            faults.retain(|planned| ADDED.iter().all(|(added, ..)| planned.fault != *added));
             assert!((16..=50).contains(&faults.len()), "seed {seed}: {}", faults.len());
             let gaps = faults.windows(2).map(|pair| pair[1].at_ms - pair[0].at_ms);
             assert!(gaps.into_iter().all(|gap| (100..300).contains(&gap)));
         }
+    }
+
+    #[test]
+    fn a_schedule_about_leaders_aims_at_them_and_breaks_no_disk() {
+        let faults: Vec<Planned> = (0..50)
+            .flat_map(|seed| Schedule::new(&Profile::new(ProfileKind::Leaders, seed)).faults)
+            .collect();
+        assert!(faults.iter().all(|planned| planned.target == Target::Leader));
+        assert!(faults.iter().all(|planned| OF_LEADERS.iter().any(|of| of.0 == planned.fault)));
+        let late = faults.iter().filter(|planned| planned.fault == Fault::LateAnswers).count();
+        assert!(2 * late > faults.len(), "{late} of {}", faults.len());
     }
 
     #[test]

@@ -173,10 +173,9 @@ impl<'de> Visitor<'de> for Field<'_> {
 }
 
 pub(super) fn decode(bytes: &[u8]) -> Result<Head, FrameError> {
-    let read: Read =
+    let Read { code, opaque, flag, language, version, remark, fields } =
         serde_json::from_slice(bytes).map_err(|error| FrameError::Header(error.to_string()))?;
-    let speaker = Speaker::read(&read.language, &read.version);
-    let Read { code, opaque, flag, remark, fields, .. } = read;
+    let speaker = Speaker::read(&language, &version);
     Ok(Head { code, opaque, flag, remark, fields: fields.unwrap_or_default(), speaker })
 }
 

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use super::failure::Failure;
 use super::log_broker::LogBroker;
 use super::names::check_group;
-use crate::broker::remoting::codes::{request, response};
-use crate::broker::remoting::{Command, Fields, Reply, object_keys};
+use crate::broker::remoting::codes::response;
+use crate::broker::remoting::{Command, Reply, object_keys};
 use crate::broker::state::{Entry, State};
 
 impl LogBroker {
@@ -28,28 +28,6 @@ impl LogBroker {
     /// A queue of a topic, as clients name it.
     pub(super) fn queue_name(&self, topic: &str, queue: u32) -> Value {
         json!({ "brokerName": self.name, "queueId": queue, "topic": topic })
-    }
-
-    /// What a client would be told of a queue's offsets: the first (31), the next (30), or that of a time (29).
-    ///
-    /// # Errors
-    /// As for the client.
-    pub(super) async fn queue_offset(
-        &self,
-        code: i32,
-        topic: &str,
-        queue: u32,
-        time_ms: i64,
-    ) -> Result<u64, Failure> {
-        let (queue, time) = (queue.to_string(), time_ms.to_string());
-        let fields = [("topic", topic), ("queueId", &queue), ("timestamp", &time)];
-        let command = Command::request(code, 0, fields.into_iter().collect::<Fields>());
-        let reply = match code {
-            request::GET_MAX_OFFSET => self.max_offset(&command)?,
-            request::GET_MIN_OFFSET => self.min_offset(&command)?,
-            _ => self.search_offset(&command).await?,
-        };
-        Ok(u64::try_from(reply.fields.number("offset")?).unwrap_or_default())
     }
 
     /// All groups, with settings that are the same for all.
@@ -176,7 +154,7 @@ impl LogBroker {
 
     async fn queue_stats(&self, group: &str, topic: &str, queue: u32) -> Result<Value, Failure> {
         let consumed = self.offset_of(group, topic, queue)?.unwrap_or(0);
-        let max = self.queue_offset(request::GET_MAX_OFFSET, topic, queue, 0).await?;
+        let max = self.end_of(topic, queue)?;
         // When the last message that was consumed was stored; 0 if it is gone, or there was none.
         let last: Option<Entry> = match consumed.checked_sub(1) {
             Some(last) => self.indexed(|shared| shared.entry(topic, queue, last)).await?,

@@ -62,6 +62,14 @@ pub(super) fn now_ms() -> i64 {
     i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }
 
+/// What the state machine answered.
+fn accepted(response: &[u8]) -> Result<Answer, Failure> {
+    match Answer::decode(response) {
+        Answer::Refused(refusal) => Err(refusal.into()),
+        answer => Ok(answer),
+    }
+}
+
 impl LogBroker {
     pub(super) fn new(
         name: String,
@@ -107,10 +115,7 @@ impl LogBroker {
     /// It was not appended, or it is not known whether it was, or applying it was refused.
     pub(super) async fn propose(&self, payload: Bytes) -> Result<Answer, Failure> {
         let applied = self.opened()?.log.propose(payload).await?;
-        match Answer::decode(&applied.response) {
-            Answer::Refused(refusal) => Err(refusal.into()),
-            answer => Ok(answer),
-        }
+        accepted(&applied.response)
     }
 
     /// `propose` for messages, within the time that sends have; tells `progress` how far it comes.
@@ -124,10 +129,7 @@ impl LogBroker {
     ) -> Result<Answer, Failure> {
         let options = AppendOptions::default().with_timeout(self.config.send_timeout);
         let applied = self.opened()?.log.propose_tracked(payload, options, progress).await?;
-        match Answer::decode(&applied.response) {
-            Answer::Refused(refusal) => Err(refusal.into()),
-            answer => Ok(answer),
-        }
+        accepted(&applied.response)
     }
 
     /// Appends a change of the state and waits until it is applied here.

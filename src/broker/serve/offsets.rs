@@ -3,21 +3,17 @@
 use super::failure::Failure;
 use super::log_broker::LogBroker;
 use crate::broker::remoting::codes::response;
-use crate::broker::remoting::{Command, Reply};
+use crate::broker::remoting::{Command, Fields, Reply};
 use crate::broker::state::Queue;
 
 impl LogBroker {
-    /// What `read` makes of the queue that is asked for; a queue without messages is an empty one.
+    /// What `read` makes of a queue; one without messages is an empty one.
     fn with_queue<T>(
         &self,
-        command: &Command,
+        topic: &str,
+        queue: u32,
         read: impl FnOnce(&Queue) -> T,
     ) -> Result<T, Failure> {
-        let fields = &command.head.fields;
-        let (topic, queue) = (fields.text("topic")?, fields.int("queueId")?);
-        let illegal = || format!("queueId[{queue}] of topic[{topic}] is illegal");
-        let queue = u32::try_from(queue)
-            .map_err(|_| Failure::refused(response::INVALID_PARAMETER, illegal()))?;
         let state = self.shared()?.state();
         Ok(match state.queue(topic, queue) {
             Some(queue) => read(queue),
@@ -26,21 +22,40 @@ impl LogBroker {
     }
 
     pub(super) fn max_offset(&self, command: &Command) -> Result<Reply, Failure> {
-        let offset = self.with_queue(command, Queue::max)?;
-        Ok(Reply::done().with("offset", offset))
+        let (topic, queue) = asked(&command.head.fields)?;
+        Ok(Reply::done().with("offset", self.end_of(topic, queue)?))
     }
 
     pub(super) fn min_offset(&self, command: &Command) -> Result<Reply, Failure> {
-        let offset = self.with_queue(command, Queue::min)?;
-        Ok(Reply::done().with("offset", offset))
+        let (topic, queue) = asked(&command.head.fields)?;
+        Ok(Reply::done().with("offset", self.begin_of(topic, queue)?))
     }
 
-    /// The first message that was stored at a time or later: times of storing never go back.
     pub(super) async fn search_offset(&self, command: &Command) -> Result<Reply, Failure> {
         let wanted = command.head.fields.number("timestamp")?;
-        let (mut low, mut high) = self.with_queue(command, |queue| queue.around(wanted))?;
-        let fields = &command.head.fields;
-        let (topic, queue) = (fields.text("topic")?, fields.int("queueId")?.unsigned_abs());
+        let (topic, queue) = asked(&command.head.fields)?;
+        Ok(Reply::done().with("offset", self.first_since(topic, queue, wanted).await?))
+    }
+
+    /// The offset of a queue's first message.
+    pub(super) fn begin_of(&self, topic: &str, queue: u32) -> Result<u64, Failure> {
+        self.with_queue(topic, queue, Queue::min)
+    }
+
+    /// The offset that a queue's next message will have.
+    pub(super) fn end_of(&self, topic: &str, queue: u32) -> Result<u64, Failure> {
+        self.with_queue(topic, queue, Queue::max)
+    }
+
+    /// The offset of the first message that was stored at a time or later: times of storing never go back.
+    pub(super) async fn first_since(
+        &self,
+        topic: &str,
+        queue: u32,
+        wanted: i64,
+    ) -> Result<u64, Failure> {
+        let around = self.with_queue(topic, queue, |queue| queue.around(wanted));
+        let (mut low, mut high) = around?;
         while low < high {
             let middle = low + (high - low) / 2;
             let entry = self.indexed(|shared| shared.entry(topic, queue, middle)).await?;
@@ -55,6 +70,16 @@ impl LogBroker {
                 high = middle;
             }
         }
-        Ok(Reply::done().with("offset", low))
+        Ok(low)
     }
+}
+
+/// The queue that is asked for.
+fn asked(fields: &Fields) -> Result<(&str, u32), Failure> {
+    let (topic, queue) = (fields.text("topic")?, fields.int("queueId")?);
+    let illegal = |_| {
+        let remark = format!("queueId[{queue}] of topic[{topic}] is illegal");
+        Failure::refused(response::INVALID_PARAMETER, remark)
+    };
+    Ok((topic, u32::try_from(queue).map_err(illegal)?))
 }

@@ -72,10 +72,8 @@ impl LogBroker {
     }
 
     async fn target(&self, reset: &Reset<'_>, queue: u32) -> Result<u64, Failure> {
-        let offset = |code| self.queue_offset(code, reset.topic, queue, reset.time_ms);
         if let Some(wanted) = reset.offset {
-            let min = offset(request::GET_MIN_OFFSET).await?;
-            let max = offset(request::GET_MAX_OFFSET).await?;
+            let (min, max) = (self.begin_of(reset.topic, queue)?, self.end_of(reset.topic, queue)?);
             let inside = u64::try_from(wanted).ok().filter(|wanted| (min..=max).contains(wanted));
             return inside.ok_or_else(|| {
                 let remark =
@@ -83,9 +81,11 @@ impl LogBroker {
                 Failure::refused(response::SYSTEM_ERROR, remark)
             });
         }
-        let end = reset.time_ms < 0;
-        let code = if end { request::GET_MAX_OFFSET } else { request::SEARCH_OFFSET_BY_TIMESTAMP };
-        let target = offset(code).await?;
+        let target = if reset.time_ms < 0 {
+            self.end_of(reset.topic, queue)?
+        } else {
+            self.first_since(reset.topic, queue, reset.time_ms).await?
+        };
         let held = self.offset_of(reset.group, reset.topic, queue)?;
         Ok(held.filter(|held| !reset.force && *held < target).unwrap_or(target))
     }

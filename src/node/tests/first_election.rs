@@ -69,6 +69,35 @@ fn a_new_log_gets_its_leader_from_nodes_that_open_it_after_the_first_vote() {
 }
 
 #[test]
+fn a_leader_that_dies_soon_after_its_first_election_is_replaced_like_any_other() {
+    let election = Duration::from_secs(2);
+    let transport = MemoryTransport::default();
+    let configure = |config: &mut Config| {
+        config.raft.election_timeout_min = election / 2;
+        config.raft.election_timeout_max = election;
+    };
+    let disks: Vec<SimDisk> = (1..=3).map(|_| SimDisk::new()).collect();
+    let start = |(id, disk)| Running::try_start(&transport, disk, id, configure);
+    let mut nodes: Vec<Running> =
+        (1..).zip(&disks).map(|node| start(node).expect("it opens")).collect();
+    nodes[0].bootstrap(nodes.iter().map(|running| running.node.member()).collect());
+    let founder = nodes.remove(0);
+    founder.run(founder.node.create_log(&name("orders"))).expect("all run");
+    for other in &nodes {
+        let log = other.until("the log", || other.node.log("orders"));
+        other.until("its leader", || log.status().leader);
+    }
+    let killed = Instant::now();
+    founder.kill();
+    let led = |log: CommitLog| (log.status().role == Role::Leader).then_some(());
+    let next = || nodes.iter().find_map(|other| other.node.log("orders").and_then(led));
+    nodes[0].until("the next leader", next);
+    // Who waits for a first leader waits twice an election timeout at least, and then stands.
+    assert!(killed.elapsed() < election * 2, "after {:?}", killed.elapsed());
+    nodes.into_iter().for_each(Running::kill);
+}
+
+#[test]
 fn a_new_cluster_waits_for_its_founders_and_gets_its_leader_at_once() {
     let transport = MemoryTransport::default();
     let start = |id| Running::try_start(&transport, &SimDisk::new(), id, one_election);

@@ -201,8 +201,9 @@ pub(super) async fn until(at: Instant) {
     sleep_until(at.into()).await;
 }
 
-fn joined(ended: std::result::Result<Result, tokio::task::JoinError>) -> Result {
-    ended.map_err(|error| Failure::failed(format!("a client of the load: {error}")))?
+/// What a task of the load came to.
+pub(super) fn joined(ended: std::result::Result<Result, tokio::task::JoinError>) -> Result {
+    ended.map_err(|error| Failure::failed(format!("a task of the load: {error}")))?
 }
 
 /// Bytes that do not compress.

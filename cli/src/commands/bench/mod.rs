@@ -295,3 +295,8 @@ async fn wait(begin: Instant, duration: Duration) {
     }
     progress.clear();
 }
+
+/// A setting of the nodes as `--set` gives it.
+fn setting(text: &str) -> Result<(&str, &str)> {
+    text.split_once('=').ok_or_else(|| Failure::usage("--set: write KEY=VALUE"))
+}

@@ -208,8 +208,8 @@ impl Row {
     }
 }
 
-/// Of an odd number the one in the middle, of an even number the upper of the two.
-fn median(mut values: Vec<f64>) -> f64 {
+/// Of an odd number the one in the middle, of an even number the upper of the two. 0 of none.
+pub(super) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(0.0)
 }
@@ -338,6 +338,7 @@ pub(super) mod tests {
         let unknown = [rows, vec![repetition(1.0, 1, None)]].concat();
         assert_eq!(Row::median(unknown).expect("some").cpu_us_per_op, None);
         assert!(Row::median(Vec::new()).is_none());
+        assert_eq!((super::median(vec![3.0, 1.0, 2.0]), super::median(Vec::new())), (2.0, 0.0));
     }
 
     #[test]

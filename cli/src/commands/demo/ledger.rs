@@ -33,9 +33,7 @@ impl Ledger {
         if id as usize >= self.entries.len() {
             self.entries.resize(id as usize + 1, Entry::default());
         }
-        if let Some(entry) = self.entries.get_mut(id as usize) {
-            entry.crc = crc;
-        }
+        self.entries[id as usize].crc = crc;
         self.end
     }
 

@@ -11,6 +11,8 @@ pub(super) enum Expected {
     Storage,
     /// Simulated clusters.
     Sim,
+    /// Simulated clusters whose leaders lose touch, again and again.
+    Leaders,
     /// A test of the library: its target (`lib`, or a file of `tests`) and its full name. For what shows neither
     /// on a disk nor in a history.
     Test(&'static str, &'static str),
@@ -89,6 +91,7 @@ mod tests {
         let killer = match expected {
             Expected::Storage => "storage".to_owned(),
             Expected::Sim => "sim".to_owned(),
+            Expected::Leaders => "sim --profile leaders".to_owned(),
             Expected::Test(target, test) => format!("test `{target}::{test}`"),
             Expected::NotApplicable(why) => format!("not here: {why}"),
             Expected::Equivalent(why) => format!("no bug: {why}"),

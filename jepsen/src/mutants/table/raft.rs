@@ -1,6 +1,6 @@
 //! One mutant for each rule that openraft relies on and does not enforce, and for each promise to callers.
 
-use super::Expected::{Equivalent, Sim, Storage, Test};
+use super::Expected::{Equivalent, Leaders, Sim, Storage, Test};
 use super::Row;
 
 pub(super) const ROWS: &[Row] = &[
@@ -40,7 +40,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "R5",
         name: "ConflictTakenForSuccess",
         breaks: "a follower that refused entries counts as holding them",
-        place: "src/raft/network.rs",
+        place: "src/raft/pipeline.rs",
         rule: "7, stream_append",
         expected: Sim,
     },
@@ -123,6 +123,14 @@ pub(super) const ROWS: &[Row] = &[
         place: "",
         rule: "7, save_committed",
         expected: Equivalent("slower, and as safe: the bench sees it"),
+    },
+    Row {
+        id: "R16",
+        name: "LateAnswersBelieved",
+        breaks: "a leader that was cut off confirms a read barrier by an answer to what it sent before",
+        place: "src/raft/barrier.rs",
+        rule: "7, read barriers",
+        expected: Leaders,
     },
     Row {
         id: "A1",

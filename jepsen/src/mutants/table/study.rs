@@ -81,7 +81,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "AckCoversAllSent",
         breaks: "an entry is committed without a quorum, as in openraft before #1802. Here: a follower's answer to one \
                  request counts for all that are on their way to it",
-        place: "src/raft/network.rs",
+        place: "src/raft/pipeline.rs",
         rule: "Raft, openraft #1802",
         expected: Sim,
     },
@@ -115,7 +115,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "PriorTermCounted",
         breaks: "an entry of an earlier term is committed by counting its copies. openraft compares terms; so what a \
                  follower holds is reported as of the leader's term",
-        place: "src/raft/network.rs",
+        place: "src/raft/pipeline.rs",
         rule: "Raft, figure 8",
         expected: Sim,
     },
@@ -123,7 +123,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "M15",
         name: "ReadIndexSkipped",
         breaks: "a leader answers a read barrier without asking a majority",
-        place: "src/raft/group.rs",
+        place: "src/raft/barrier.rs",
         rule: "7, reads",
         expected: Sim,
     },

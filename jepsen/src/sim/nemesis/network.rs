@@ -98,7 +98,9 @@ fn cut_links(cluster: &Cluster, fault: Fault, target: u64, random: &mut Random) 
         links.push((host_of(other), host_of(one)));
     };
     match fault {
-        Fault::PartitionSingle => nodes.iter().for_each(|other| both(target, *other)),
+        Fault::PartitionSingle | Fault::LateAnswers => {
+            nodes.iter().for_each(|other| both(target, *other))
+        }
         Fault::PartitionHalves | Fault::LeaderWithMinority => {
             // The target's side is smaller, or of two equal halves one.
             let beside =
@@ -137,21 +139,14 @@ fn cut_links(cluster: &Cluster, fault: Fault, target: u64, random: &mut Random) 
             }
         }
     }
-    add_clients(&cluster.shared.profile, fault, target, random, &mut links);
+    if !matches!(fault, Fault::OneWay | Fault::LateAnswers) {
+        add_clients(&cluster.shared.profile, target, random, &mut links);
+    }
     links
 }
 
 /// Now and then some clients see only the target's side, or only the others.
-fn add_clients(
-    profile: &Profile,
-    fault: Fault,
-    target: u64,
-    random: &mut Random,
-    links: &mut Links,
-) {
-    if fault == Fault::OneWay {
-        return;
-    }
+fn add_clients(profile: &Profile, target: u64, random: &mut Random, links: &mut Links) {
     for client in 1..=profile.clients {
         if random.percent(70) {
             continue;

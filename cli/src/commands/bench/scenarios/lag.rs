@@ -5,15 +5,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use quorumlog::client::{ClientLog, ClientSubscription};
-use quorumlog::{
-    AppendError, Appended, ByteCount, CommitLog, LogName, ReadError, Record, Start, Subscription,
-};
+use quorumlog::client::ClientLog;
+use quorumlog::{AppendError, Appended, ByteCount, CommitLog, LogName, Start};
 use serde::Serialize;
 use tokio::task::JoinSet;
 
+use super::reader::Reader;
 use super::{NodeArgs, Nodes, connect, size};
 use crate::client::duration;
+use crate::commands::bench::load::joined;
 use crate::commands::bench::pace::{self, Schedule};
 use crate::commands::bench::systems::{ClientKind, Embedded};
 use crate::commands::log::OutputKind;
@@ -157,20 +157,6 @@ impl Caller {
     }
 }
 
-enum Reader {
-    Own(Subscription),
-    Remote(ClientSubscription),
-}
-
-impl Reader {
-    async fn next(&mut self) -> Option<std::result::Result<Record, ReadError>> {
-        match self {
-            Self::Own(subscription) => subscription.next().await,
-            Self::Remote(subscription) => subscription.next().await,
-        }
-    }
-}
-
 /// Nanoseconds since the begin at which each append was due, acknowledged and seen; 0: not yet.
 struct Moments {
     begin: Instant,
@@ -229,13 +215,13 @@ async fn round(
             Ok::<(), Failure>(())
         });
         while let Some(ended) = tasks.try_join_next() {
-            joined(ended)??;
+            joined(ended)?;
         }
     }
     while let Some(ended) = tasks.join_next().await {
-        joined(ended)??;
+        joined(ended)?;
     }
-    joined(seeing.await)??;
+    joined(seeing.await)?;
     found(args, client, rate, schedule, &moments)
 }
 
@@ -251,10 +237,6 @@ async fn see(mut reader: Reader, moments: Arc<Moments>, count: u64) -> Result {
         }
     }
     Ok(())
-}
-
-fn joined<T>(ended: std::result::Result<T, tokio::task::JoinError>) -> Result<T> {
-    ended.map_err(|error| Failure::failed(format!("a task: {error}")))
 }
 
 fn found(

@@ -7,6 +7,7 @@ mod idle;
 mod lag;
 mod polls;
 mod quantiles;
+mod reader;
 mod reads;
 mod restart;
 
@@ -83,8 +84,7 @@ impl NodeArgs {
         let mut settings =
             vec![pair("storage.flush", &self.flush.to_string()), pair("log.level", "warn")];
         for setting in &self.set {
-            let (key, value) =
-                setting.split_once('=').ok_or_else(|| Failure::usage("--set: write KEY=VALUE"))?;
+            let (key, value) = super::setting(setting)?;
             settings.push(pair(key, value));
         }
         Ok(settings)

@@ -21,12 +21,6 @@ impl Sorted {
     }
 }
 
-/// The one in the middle; of an even number the upper of the two. 0 of none.
-pub(super) fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(0.0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -38,6 +32,5 @@ mod tests {
         assert_eq!((quantile(0.0), quantile(0.5), quantile(0.98)), (1.0, 25.0, 49.0));
         assert_eq!((quantile(0.99), quantile(1.0)), (50.0, 50.0));
         assert_eq!(Sorted::default().quantile_ms(0.5), 0.0);
-        assert_eq!((median(vec![3.0, 1.0, 2.0]), median(Vec::new())), (2.0, 0.0));
     }
 }

@@ -2,13 +2,13 @@
 
 use std::time::Instant;
 
-use quorumlog::client::ClientSubscription;
-use quorumlog::{ByteCount, LogName, ReadError, Record, Start, Subscription};
+use quorumlog::{ByteCount, LogName, Start};
 use serde::Serialize;
 
 use super::fill::Target;
-use super::quantiles::median;
+use super::reader::Reader;
 use super::{NodeArgs, Nodes, connect, gib};
+use crate::commands::bench::row::median;
 use crate::commands::bench::systems::{ClientKind, Embedded};
 use crate::commands::log::OutputKind;
 use crate::failure::{Failure, Result};
@@ -154,20 +154,6 @@ async fn remote(args: &Args, size: ByteCount) -> Result<Vec<Pass>> {
     }
     nodes.stop().await?;
     Ok(passes)
-}
-
-enum Reader {
-    Own(Subscription),
-    Remote(ClientSubscription),
-}
-
-impl Reader {
-    async fn next(&mut self) -> Option<std::result::Result<Record, ReadError>> {
-        match self {
-            Self::Own(subscription) => subscription.next().await,
-            Self::Remote(subscription) => subscription.next().await,
-        }
-    }
 }
 
 /// Reads so many bytes of payload.

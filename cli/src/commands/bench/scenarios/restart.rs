@@ -178,7 +178,7 @@ async fn restart(
     let client = loop {
         // Anew each time: a client waits between its attempts.
         match tokio::net::TcpStream::connect(&addr).await {
-            Ok(_) => break client_of(&addr).await?,
+            Ok(_) => break super::connect(vec![addr]).await?,
             Err(_) => wait(begun, nodes).await?,
         }
     };
@@ -222,10 +222,6 @@ async fn restart_all(args: &Args, nodes: &mut Nodes) -> Result<Duration> {
         }
         wait(begun, nodes).await?;
     }
-}
-
-async fn client_of(addr: &str) -> Result<Client> {
-    super::connect(vec![addr.to_owned()]).await
 }
 
 async fn wait(begun: Instant, nodes: &mut Nodes) -> Result {

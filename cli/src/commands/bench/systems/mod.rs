@@ -171,9 +171,7 @@ fn settings<'a>(args: &'a Args, flush: &'a str) -> Result<Vec<(&'a str, &'a str)
     let mut settings =
         vec![("storage.flush", flush), ("log.level", "warn"), ("retention.size_max", "1GiB")];
     for setting in &args.set {
-        let pair = setting.split_once('=');
-        settings
-            .push(pair.ok_or_else(|| crate::failure::Failure::usage("--set: write KEY=VALUE"))?);
+        settings.push(super::setting(setting)?);
     }
     Ok(settings)
 }
