@@ -94,6 +94,8 @@ mutants! {
     RequestStreamLeaked,
     /// Every pre-vote is granted without asking.
     PreVoteGranted,
+    /// A follower that has once heard a leader never looks at its clock again.
+    TicksStayOff,
     /// Leadership is handed over without telling the successor.
     TransferNotSent,
     /// An installed boundary leaves the old segments in force.

@@ -62,6 +62,11 @@ impl NodeInner {
         self.groups.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
+    /// For what is quick and often: `groups` makes a list.
+    pub(super) fn each_group(&self, visit: impl FnMut(&Arc<Group>)) {
+        self.groups.read().unwrap_or_else(PoisonError::into_inner).values().for_each(visit);
+    }
+
     pub(super) fn group(&self, id: LogId) -> Option<Arc<Group>> {
         self.groups.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }

@@ -1,6 +1,7 @@
 //! The public API: a node, its logs, and what can be done with them.
 
 mod catalog;
+mod clock;
 mod cluster_admin;
 mod commit_log;
 mod follow_catalog;

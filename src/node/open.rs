@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use super::Node;
 use super::catalog::{Catalog, CatalogMachine};
+use super::clock::keep_time;
 use super::commit_log::Groups;
 use super::follow_catalog::follow_catalog;
 use super::housekeeping::{keep_house, keep_retention};
@@ -187,6 +188,7 @@ fn start_tasks(inner: &Arc<NodeInner>, acceptor: Box<dyn Acceptor>, limits: Wire
         serve(acceptor, service, limits, stopped).await;
     });
     inner.spawn(follow_catalog(inner.clone()));
+    inner.spawn(keep_time(inner.clone()));
     inner.spawn(keep_house(inner.clone()));
     inner.spawn(keep_retention(inner.clone()));
 }

@@ -2,6 +2,7 @@
 
 mod commit_pause;
 mod first_election;
+mod idle;
 mod members;
 mod progress;
 mod slow_link;

@@ -20,6 +20,7 @@ use super::responder::{
 };
 use super::state_machine::{ApplyShared, LogStateMachine};
 use super::status::{RoleWatch, tell_leaders};
+use super::ticks::Ticks;
 use super::timing::{Timers, millis, rest_after_append};
 use super::types::{Proposal, RaftVote, Types, addresses, entry_id, first_entry};
 use crate::config::{Config, RaftConfig};
@@ -76,6 +77,7 @@ pub(crate) struct Group {
     pub(crate) peers: Arc<Peers>,
     /// Ours: openraft's timers are others.
     pub(super) timing: RaftConfig,
+    pub(super) ticks: Ticks,
     inflight_max: u64,
     tail_max: u64,
     closed: AtomicBool,
@@ -129,6 +131,7 @@ impl Group {
         };
         let start_error = |detail: String| OpenError::Start { log: setup.name.to_string(), detail };
         let mut raft_config = raft_config(config, &setup.name).map_err(start_error)?;
+        let ticks = Ticks::new(&raft_config);
         raft_config.enable_elect = founding.as_ref().is_none_or(|founding| founding.stands);
         let raft = Raft::new(setup.replica, Arc::new(raft_config), network, store, machine).await;
         let raft = raft.map_err(|error| start_error(error.to_string()))?;
@@ -150,6 +153,7 @@ impl Group {
             metrics,
             peers: setup.peers,
             timing: config.raft.clone(),
+            ticks,
             inflight_max: config.limits.append_inflight_max.bytes(),
             tail_max: config.limits.tail_cache_max.bytes()
                 + config.limits.append_inflight_max.bytes(),

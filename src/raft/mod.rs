@@ -16,6 +16,7 @@ mod state_machine;
 mod status;
 #[cfg(test)]
 mod tests;
+mod ticks;
 mod timing;
 mod types;
 
@@ -26,3 +27,4 @@ pub(crate) use peers::{Identity, Lane, Peers};
 pub(crate) use responder::AckSink;
 pub(crate) use responder::{AckTarget, interrupted};
 pub(crate) use status::RoleWatch;
+pub(crate) use ticks::STEPS;

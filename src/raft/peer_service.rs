@@ -9,6 +9,7 @@ use futures_util::{FutureExt, StreamExt};
 use openraft::raft::VoteRequest;
 use openraft::storage::Snapshot;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::group::Group;
 use super::messages::{self, BadMessage, SnapshotHead};
@@ -171,8 +172,12 @@ impl<H: Host> PeerService<H> {
             return Ok(Served::Now(messages::refused(&frame, "the disk is full")));
         }
         Ok(Served::Later(Box::pin(async move {
+            let received = Instant::now();
             match group.raft.append_entries(request).await {
-                Ok(reply) => messages::append_reply(&frame, reply),
+                Ok(reply) => {
+                    group.ticks.answered(received, &reply);
+                    messages::append_reply(&frame, reply)
+                }
                 Err(error) => messages::refused(&frame, error.to_string()),
             }
         })))

@@ -133,6 +133,17 @@ pub(super) const ROWS: &[Row] = &[
         expected: Leaders,
     },
     Row {
+        id: "R17",
+        name: "TicksStayOff",
+        breaks: "a follower that lost its leader never stands for election",
+        place: "src/raft/ticks.rs",
+        rule: "7, ticks",
+        expected: Test(
+            "lib",
+            "node::tests::idle::replicas_of_an_idle_log_rest_until_their_leader_is_gone_and_then_elect_another",
+        ),
+    },
+    Row {
         id: "A1",
         name: "UnknownOutcomeRetried",
         breaks: "an append that may have happened is done again",
