@@ -18,6 +18,7 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::failure::{Failure, Result, chain};
+use crate::proc::ProcessSample;
 use crate::settings::ENV_PREFIX;
 use brokers::BrokerPorts;
 use plan::{Plan, PlannedNode};
@@ -130,6 +131,15 @@ impl Cluster {
     /// Process id of a node that runs.
     pub(crate) fn pid(&self, id: NodeId) -> Option<u32> {
         self.children.get(&id)?.id()
+    }
+
+    /// What the process of a node has used so far.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub(crate) fn process(&self, id: NodeId) -> Result<ProcessSample> {
+        let process = self.pid(id).and_then(ProcessSample::of);
+        process.ok_or_else(|| Failure::failed(format!("node {id} cannot be looked at")))
     }
 
     /// Kills a node with SIGKILL and waits for its end.

@@ -6,6 +6,7 @@ use quorumlog::{LogName, NodeId, Role};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
+use super::cost::Cost;
 use super::{NodeArgs, Nodes, SETTLE_TIMEOUT};
 use crate::client::{duration, ensure_log};
 use crate::cluster::POLL;
@@ -45,9 +46,8 @@ struct Row {
     node: NodeId,
     /// Logs that it leads, the system log not counted.
     leads: usize,
-    cpu_percent: f64,
-    wakeups_s: f64,
-    rss_anon_mib: f64,
+    #[serde(flatten)]
+    cost: Cost,
     threads: u64,
     /// Since the begin of the process.
     terms: u64,
@@ -59,8 +59,8 @@ struct Row {
 /// The logs cannot be made, or find no leader.
 pub(super) async fn run(args: &Args, out: &mut Output) -> Result {
     let mut nodes = Nodes::start(&args.nodes).await?;
-    let mut table =
-        Table::new(&["logs", "node", "leads", "cpu %", "wakeups/s", "anon MiB", "threads"]);
+    let [cpu, wakeups, memory] = Cost::HEADINGS;
+    let mut table = Table::new(&["logs", "node", "leads", cpu, wakeups, memory, "threads"]);
     for &logs in &args.logs {
         for number in 0..logs {
             ensure_log(&nodes.client, &LogName::new(format!("idle-{number}"))?).await?;
@@ -73,15 +73,10 @@ pub(super) async fn run(args: &Args, out: &mut Output) -> Result {
             if args.nodes.output == OutputKind::Json {
                 out.json(&row)?;
             }
-            table.row(vec![
-                row.logs.to_string(),
-                row.node.to_string(),
-                row.leads.to_string(),
-                format!("{:.2}", row.cpu_percent),
-                format!("{:.0}", row.wakeups_s),
-                format!("{:.1}", row.rss_anon_mib),
-                row.threads.to_string(),
-            ]);
+            let mut cells = vec![row.logs.to_string(), row.node.to_string(), row.leads.to_string()];
+            cells.extend(row.cost.cells());
+            cells.push(row.threads.to_string());
+            table.row(cells);
         }
         if led(&mut nodes, logs as usize).await?.terms != before.terms {
             note("there were elections meanwhile");
@@ -129,30 +124,20 @@ async fn led(nodes: &mut Nodes, logs: usize) -> Result<Led> {
 
 async fn watch(args: &Args, nodes: &Nodes, logs: u32, led: &Led) -> Result<Vec<Row>> {
     let sample = || {
-        let of = |&(node, leads): &(NodeId, usize)| {
-            let process = nodes.cluster.pid(node).and_then(ProcessSample::of);
-            let process = process
-                .ok_or_else(|| Failure::failed(format!("node {node} cannot be looked at")))?;
-            Ok((node, leads, process))
-        };
+        let of = |&(node, leads): &(NodeId, usize)| Ok((node, leads, nodes.cluster.process(node)?));
         led.by.iter().map(of).collect::<Result<Vec<_>>>()
     };
     let (begun, before) = (Instant::now(), sample()?);
     sleep(args.duration).await;
     let (seconds, after) = (begun.elapsed().as_secs_f64(), sample()?);
     let row =
-        |(before, after): (&(NodeId, usize, ProcessSample), &(NodeId, usize, ProcessSample))| {
-            let cost = after.2.since(&before.2);
-            Row {
-                logs,
-                node: after.0,
-                leads: after.1,
-                cpu_percent: cost.cpu_us as f64 / 1e4 / seconds,
-                wakeups_s: cost.voluntary_switches as f64 / seconds,
-                rss_anon_mib: after.2.rss_anon_bytes as f64 / f64::from(1 << 20),
-                threads: after.2.threads,
-                terms: led.terms,
-            }
+        |(before, after): (&(NodeId, usize, ProcessSample), &(NodeId, usize, ProcessSample))| Row {
+            logs,
+            node: after.0,
+            leads: after.1,
+            cost: Cost::between(&before.2, &after.2, seconds),
+            threads: after.2.threads,
+            terms: led.terms,
         };
     Ok(before.iter().zip(&after).map(row).collect())
 }

@@ -1,6 +1,7 @@
 //! What a load of appends does not show: failovers, idle logs, idle pulls, reads, restarts.
 
 mod audit;
+mod cost;
 mod failovers;
 mod fill;
 mod idle;

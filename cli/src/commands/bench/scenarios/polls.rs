@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::NodeArgs;
+use super::cost::Cost;
 use crate::client::duration;
 use crate::commands::bench::systems::{BrokerNodes, connect};
 use crate::commands::log::OutputKind;
@@ -57,9 +58,8 @@ struct Row {
     polls: u32,
     connections: u32,
     node: NodeId,
-    cpu_percent: f64,
-    wakeups_s: f64,
-    rss_anon_mib: f64,
+    #[serde(flatten)]
+    cost: Cost,
 }
 
 /// Runs it.
@@ -77,7 +77,8 @@ pub(super) async fn run(args: &Args, out: &mut Output) -> Result {
     let mut nodes = BrokerNodes::start(args.nodes.data.as_deref(), &settings, 1).await?;
     let addrs = nodes.topic(TOPIC, 1, 1).await?;
     let addr = *addrs.first().ok_or_else(|| Failure::failed("nobody leads"))?;
-    let mut table = Table::new(&["polls", "connections", "node", "cpu %", "wakeups/s", "anon MiB"]);
+    let [cpu, wakeups, memory] = Cost::HEADINGS;
+    let mut table = Table::new(&["polls", "connections", "node", cpu, wakeups, memory]);
     for &count in &args.count {
         let mut clients = Vec::new();
         for _ in 0..args.connections.min(count) {
@@ -100,14 +101,10 @@ pub(super) async fn run(args: &Args, out: &mut Output) -> Result {
             if args.nodes.output == OutputKind::Json {
                 out.json(&row)?;
             }
-            table.row(vec![
-                row.polls.to_string(),
-                row.connections.to_string(),
-                row.node.to_string(),
-                format!("{:.2}", row.cpu_percent),
-                format!("{:.0}", row.wakeups_s),
-                format!("{:.1}", row.rss_anon_mib),
-            ]);
+            let mut cells =
+                vec![row.polls.to_string(), row.connections.to_string(), row.node.to_string()];
+            cells.extend(row.cost.cells());
+            table.row(cells);
         }
     }
     nodes.stop().await?;
@@ -134,17 +131,11 @@ async fn watch(args: &Args, nodes: &mut BrokerNodes, polls: u32) -> Result<Vec<R
     sleep(args.duration).await;
     let (seconds, after) = (begun.elapsed().as_secs_f64(), nodes.processes()?);
     nodes.cluster.check()?;
-    let row =
-        |((node, before), (_, after)): (&(NodeId, _), &(NodeId, crate::proc::ProcessSample))| {
-            let cost = after.since(before);
-            Row {
-                polls,
-                connections: args.connections.min(polls),
-                node: *node,
-                cpu_percent: cost.cpu_us as f64 / 1e4 / seconds,
-                wakeups_s: cost.voluntary_switches as f64 / seconds,
-                rss_anon_mib: after.rss_anon_bytes as f64 / f64::from(1 << 20),
-            }
-        };
-    Ok(before.iter().zip(&after).map(row).collect())
+    let rows = before.iter().zip(&after).map(|((node, before), (_, after))| Row {
+        polls,
+        connections: args.connections.min(polls),
+        node: *node,
+        cost: Cost::between(before, after, seconds),
+    });
+    Ok(rows.collect())
 }

@@ -113,12 +113,8 @@ impl BrokerNodes {
     /// # Errors
     /// One cannot be looked at.
     pub(in crate::commands::bench) fn processes(&self) -> Result<Vec<(NodeId, ProcessSample)>> {
-        let sample = |id| {
-            let process = self.cluster.pid(id).and_then(ProcessSample::of);
-            let gone = || Failure::failed(format!("node {id} cannot be looked at"));
-            Ok((id, process.ok_or_else(gone)?))
-        };
-        self.cluster.ids().into_iter().map(sample).collect()
+        let ids = self.cluster.ids().into_iter();
+        ids.map(|id| Ok((id, self.cluster.process(id)?))).collect()
     }
 }
 
