@@ -9,7 +9,7 @@ use super::log_broker::LogBroker;
 use super::names::check_group;
 use crate::broker::remoting::codes::response;
 use crate::broker::remoting::{Command, Reply, object_keys};
-use crate::broker::state::{Entry, State};
+use crate::broker::state::State;
 
 impl LogBroker {
     /// What `read` finds in the state of any log that this node has: a group of one log is one of all.
@@ -155,15 +155,7 @@ impl LogBroker {
     async fn queue_stats(&self, group: &str, topic: &str, queue: u32) -> Result<Value, Failure> {
         let consumed = self.offset_of(group, topic, queue)?.unwrap_or(0);
         let max = self.end_of(topic, queue)?;
-        // When the last message that was consumed was stored; 0 if it is gone, or there was none.
-        let last: Option<Entry> = match consumed.checked_sub(1) {
-            Some(last) => self.indexed(|shared| shared.entry(topic, queue, last)).await?,
-            None => None,
-        };
-        let stored_ms = match last {
-            Some(entry) => self.message(entry).await?.map_or(0, |message| message.stored_ms),
-            None => 0,
-        };
+        let stored_ms = self.stored_before(topic, queue, consumed).await?;
         Ok(json!({
             "brokerOffset": max,
             "consumerOffset": consumed,

@@ -72,6 +72,19 @@ impl LogBroker {
         }
         Ok(low)
     }
+
+    /// When the last message before an offset was stored; 0 if it is gone, or there is none.
+    pub(super) async fn stored_before(
+        &self,
+        topic: &str,
+        queue: u32,
+        offset: u64,
+    ) -> Result<i64, Failure> {
+        let Some(last) = offset.checked_sub(1) else { return Ok(0) };
+        let entry = self.indexed(|shared| shared.entry(topic, queue, last)).await?;
+        let Some(entry) = entry else { return Ok(0) };
+        Ok(self.message(entry).await?.map_or(0, |message| message.stored_ms))
+    }
 }
 
 /// The queue that is asked for.

@@ -143,19 +143,8 @@ impl LogBroker {
         let config = self.topic_config(topic).ok_or_else(|| Failure::no_topic(topic))?;
         let mut table = Vec::new();
         for queue in 0..config.queues() {
-            let (min, max) = self
-                .shared()?
-                .state()
-                .queue(topic, queue)
-                .map_or((0, 0), |queue| (queue.min(), queue.max()));
-            let last = match max.checked_sub(1) {
-                Some(last) => self.indexed(|shared| shared.entry(topic, queue, last)).await?,
-                None => None,
-            };
-            let stored_ms = match last {
-                Some(entry) => self.message(entry).await?.map_or(0, |message| message.stored_ms),
-                None => 0,
-            };
+            let (min, max) = (self.begin_of(topic, queue)?, self.end_of(topic, queue)?);
+            let stored_ms = self.stored_before(topic, queue, max).await?;
             let stats =
                 json!({ "lastUpdateTimestamp": stored_ms, "maxOffset": max, "minOffset": min });
             table.push((self.queue_name(topic, queue), stats));
