@@ -82,7 +82,7 @@ impl Group {
     }
 
     /// This node's vote, if it leads.
-    fn leading_vote(&self) -> Option<RaftVote> {
+    pub(super) fn leading_vote(&self) -> Option<RaftVote> {
         let server = self.raft.server_metrics().borrow_watched().clone();
         (server.current_leader == Some(self.replica)).then_some(server.vote)
     }

@@ -181,8 +181,7 @@ impl Group {
 
     /// The term that this node leads, if it leads.
     fn led_term(&self) -> Option<u64> {
-        let server = self.raft.server_metrics().borrow_watched().clone();
-        (server.current_leader == Some(self.replica)).then_some(server.vote.leader_id.term)
+        self.leading_vote().map(|vote| vote.leader_id.term)
     }
 
     fn still_leads(&self, term: u64) -> Result<(), AdminError> {
