@@ -117,6 +117,23 @@ async fn a_pull_that_waits_goes_on_with_the_next_leader() {
 }
 
 #[tokio::test]
+async fn a_pull_does_not_stay_with_a_leader_that_is_cut_off() {
+    let brokers = Brokers::start().await;
+    let (leader, follower) = (brokers.leader().await, brokers.follower().await);
+    let mut consumer = brokers.client(follower).await;
+    consumer.send("T", 0, "first").await.done();
+    consumer.start_pull("T", 0, 1, 25_000, "*").await;
+    let others: Vec<_> = brokers.ids().into_iter().filter(|id| *id != leader).collect();
+    brokers.network.split(&[leader], &others);
+    let mut producer = brokers.client(follower).await;
+    eventually("the others to elect a leader", async || {
+        (producer.send("T", 0, "second").await.code == 0).then_some(())
+    })
+    .await;
+    assert_eq!(bodies(&consumer.answer().await.done()), ["second"]);
+}
+
+#[tokio::test]
 async fn offsets_noted_while_the_lead_moves_hold_nobody_up() {
     let brokers = Brokers::start().await;
     brokers.client(brokers.leader().await).await.send("T", 0, "x").await.done();

@@ -1,39 +1,29 @@
 //! One connection with many requests under way: a task that writes, a task that reads, and those who wait.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::broker::remoting::{Command, Fields, read_frame, write_queued};
+use crate::broker::remoting::{Command, Fields, Waiting, read_frame, write_queued};
 
 /// Requests that wait to be written.
 const QUEUE_MAX: usize = 1024;
 
-/// Who waits for which answer; none once the connection has ended.
-#[derive(Debug, Default)]
-struct Waiting {
-    last: i32,
-    answers: Option<BTreeMap<i32, oneshot::Sender<Command>>>,
-}
-
 #[derive(Debug)]
 pub(super) struct Link {
     out: mpsc::Sender<Vec<Bytes>>,
-    waiting: Arc<Mutex<Waiting>>,
+    waiting: Arc<Waiting<Command>>,
+    last_number: AtomicI32,
     /// They end with the link.
     _tasks: JoinSet<()>,
-}
-
-fn lock(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {
-    waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Link {
@@ -42,8 +32,7 @@ impl Link {
         stream.set_nodelay(true)?;
         let (reader, writer) = stream.into_split();
         let (out, queue) = mpsc::channel(QUEUE_MAX);
-        let waiting = Waiting { last: 0, answers: Some(BTreeMap::new()) };
-        let waiting = Arc::new(Mutex::new(waiting));
+        let waiting = Waiting::new(usize::MAX);
         let mut tasks = JoinSet::new();
         let shared = Arc::clone(&waiting);
         tasks.spawn(async move {
@@ -52,9 +41,9 @@ impl Link {
                 () = read(reader, &shared) => {}
                 () = write_queued(writer, queue) => {}
             }
-            lock(&shared).answers = None;
+            shared.end();
         });
-        Ok(Self { out, waiting, _tasks: tasks })
+        Ok(Self { out, waiting, last_number: AtomicI32::new(0), _tasks: tasks })
     }
 
     /// Has something answered.
@@ -68,44 +57,26 @@ impl Link {
         body: Bytes,
         timeout: Duration,
     ) -> io::Result<Command> {
-        let (sender, answer) = oneshot::channel();
-        let number = {
-            let mut waiting = lock(&self.waiting);
-            let number = waiting.last.wrapping_add(1);
-            waiting.last = number;
-            let answers = waiting.answers.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
-            answers.insert(number, sender);
-            number
-        };
+        let number = self.last_number.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        let mut waiter = self.waiting.begin(number).ok_or(io::ErrorKind::BrokenPipe)?;
         let mut request = Command::request(code, number, fields);
         request.body = body;
         self.out.send(request.encode()).await.map_err(|_| io::ErrorKind::BrokenPipe)?;
-        match tokio::time::timeout(timeout, answer).await {
-            Ok(answer) => answer.map_err(|_| io::ErrorKind::UnexpectedEof.into()),
-            Err(_) => {
-                if let Some(answers) = &mut lock(&self.waiting).answers {
-                    answers.remove(&number);
-                }
-                Err(io::ErrorKind::TimedOut.into())
-            }
+        match tokio::time::timeout(timeout, waiter.answer()).await {
+            Ok(answer) => answer.ok_or_else(|| io::ErrorKind::UnexpectedEof.into()),
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
         }
     }
 }
 
 /// Hands answers to those who wait for them, until the connection ends.
-async fn read(mut from: OwnedReadHalf, waiting: &Mutex<Waiting>) {
+async fn read(mut from: OwnedReadHalf, waiting: &Waiting<Command>) {
     let mut buffer = BytesMut::new();
     while let Ok(Some(frame)) = read_frame(&mut from, &mut buffer).await {
         let Ok(answer) = Command::decode(frame) else { break };
         // What a broker asks of its clients is for consumers.
-        if !answer.is_answer() {
-            continue;
-        }
-        let mut waiting = lock(waiting);
-        let waiter = waiting.answers.as_mut().and_then(|all| all.remove(&answer.head.opaque));
-        if let Some(waiter) = waiter {
-            // Who asked may have given up.
-            let _ = waiter.send(answer);
+        if answer.is_answer() {
+            waiting.answered(answer.head.opaque, answer);
         }
     }
 }

@@ -10,8 +10,10 @@ pub(super) mod object_keys;
 mod speaker;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 pub(super) use command::{Command, Reply};
 pub(super) use fields::{FieldError, Fields};
 pub(super) use frame::{read_frame, write_queued};
 pub(super) use speaker::Speaker;
+pub(super) use waiting::Waiting;

@@ -86,7 +86,18 @@ impl LogBroker {
                 }
                 Part::Follows(addr) => {
                     let passed = connection.relay.pass(connection, &addr, frame, command);
-                    match Box::pin(passed).await {
+                    let passed = if is_send(code) {
+                        Box::pin(passed).await
+                    } else {
+                        // What has no outcome to be unsure of is not left with a node that leads no more.
+                        tokio::select! {
+                            passed = Box::pin(passed) => passed,
+                            _ = parts.wait_for(|part| *part != Part::Follows(addr.clone())) => {
+                                Err(RelayError::Lost)
+                            }
+                        }
+                    };
+                    match passed {
                         Ok(answer) => return answer,
                         Err(RelayError::Lost) if is_send(code) => {
                             Self::outcome_unknown(connection, command, "the leader went away");

@@ -1,20 +1,19 @@
 //! Passes a client's requests on to the node that leads: a connection there for each connection here, so that the
 //! leader knows the client, and what it says unasked reaches it.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedReadHalf;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::connection::Connection;
 use crate::broker::remoting::codes::{request, response};
-use crate::broker::remoting::{Command, Fields, read_frame, write_queued};
+use crate::broker::remoting::{Command, Fields, Waiting, read_frame, write_queued};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const QUEUE_MAX: usize = 256;
@@ -36,12 +35,13 @@ pub(super) enum RelayError {
     Lost,
 }
 
-type Pending = Mutex<BTreeMap<i32, oneshot::Sender<Result<Vec<Bytes>, RelayError>>>>;
+/// What the leader answered, framed; an error if it does not lead.
+type Answer = Result<Vec<Bytes>, RelayError>;
 
 struct Link {
     addr: String,
     out: mpsc::Sender<Vec<Bytes>>,
-    pending: Arc<Pending>,
+    waiting: Arc<Waiting<Answer>>,
     /// Reader and writer; they end with the link.
     tasks: JoinSet<()>,
 }
@@ -65,21 +65,7 @@ impl Relay {
         frame: &Bytes,
         command: &Command,
     ) -> Result<Option<Vec<Bytes>>, RelayError> {
-        let link = self.link(client, addr).await?;
-        if command.is_oneway() {
-            let sent = link.out.send(framed(frame.clone())).await;
-            return sent.map(|()| None).map_err(|_| RelayError::NotDone);
-        }
-        let (sender, answer) = oneshot::channel();
-        {
-            let mut pending = link.pending.lock().unwrap_or_else(PoisonError::into_inner);
-            if pending.len() >= PENDING_MAX {
-                return Err(RelayError::NotDone);
-            }
-            pending.insert(command.head.opaque, sender);
-        }
-        link.out.send(framed(frame.clone())).await.map_err(|_| RelayError::NotDone)?;
-        answer.await.unwrap_or(Err(RelayError::Lost)).map(Some)
+        self.link(client, addr).await?.pass(frame, command).await
     }
 
     /// Ends the connection to the leader.
@@ -100,7 +86,7 @@ impl Relay {
         };
         // Only latency suffers without it.
         let _ = stream.set_nodelay(true);
-        let link = Arc::new(Link::start(stream, addr, client));
+        let link = Arc::new(Link::start(stream.into_split(), addr, client.sender()));
         let hello = hello(client.client());
         link.out.send(hello).await.map_err(|_| RelayError::NotDone)?;
         *held = Some(Arc::clone(&link));
@@ -114,21 +100,41 @@ fn hello(client: SocketAddr) -> Vec<Bytes> {
 }
 
 impl Link {
-    fn start(stream: TcpStream, addr: &str, client: &Connection) -> Self {
-        let (reader, writer) = stream.into_split();
+    async fn pass(
+        &self,
+        frame: &Bytes,
+        command: &Command,
+    ) -> Result<Option<Vec<Bytes>>, RelayError> {
+        if command.is_oneway() {
+            let sent = self.out.send(framed(frame.clone())).await;
+            return sent.map(|()| None).map_err(|_| RelayError::NotDone);
+        }
+        let mut waiter = self.waiting.begin(command.head.opaque).ok_or(RelayError::NotDone)?;
+        self.out.send(framed(frame.clone())).await.map_err(|_| RelayError::NotDone)?;
+        waiter.answer().await.unwrap_or(Err(RelayError::Lost)).map(Some)
+    }
+
+    fn start(
+        (reader, writer): (
+            impl AsyncRead + Unpin + Send + 'static,
+            impl AsyncWrite + Unpin + Send + 'static,
+        ),
+        addr: &str,
+        to_client: mpsc::Sender<Vec<Bytes>>,
+    ) -> Self {
         let (out, queue) = mpsc::channel(QUEUE_MAX);
-        let pending = Arc::new(Pending::default());
+        let waiting = Waiting::new(PENDING_MAX);
         let mut tasks = JoinSet::new();
-        let to_client = client.sender();
-        let reading = read(reader, Arc::clone(&pending), to_client);
+        let shared = Arc::clone(&waiting);
         tasks.spawn(async move {
             // Either end closes the queue, so that the link is seen to be broken.
             tokio::select! {
-                () = reading => {}
+                () = read(reader, &shared, to_client) => {}
                 () = write_queued(writer, queue) => {}
             }
+            shared.end();
         });
-        Self { addr: addr.to_owned(), out, pending, tasks }
+        Self { addr: addr.to_owned(), out, waiting, tasks }
     }
 }
 
@@ -138,22 +144,53 @@ impl Drop for Link {
     }
 }
 
-/// Hands answers to those who wait, and what else comes to the client. At the end nobody waits any more.
-async fn read(mut from: OwnedReadHalf, pending: Arc<Pending>, to_client: mpsc::Sender<Vec<Bytes>>) {
+/// Hands answers to those who wait, and what else comes to the client, until the connection ends.
+async fn read(
+    mut from: impl AsyncRead + Unpin,
+    waiting: &Waiting<Answer>,
+    to_client: mpsc::Sender<Vec<Bytes>>,
+) {
     let mut buffer = BytesMut::new();
     while let Ok(Some(frame)) = read_frame(&mut from, &mut buffer).await {
         let Ok(command) = Command::decode(frame.clone()) else { break };
-        if !command.is_answer() {
-            if to_client.send(framed(frame)).await.is_err() {
-                break;
-            }
-            continue;
+        if command.is_answer() {
+            let not_leading = command.head.code == response::NOT_LEADING;
+            let answer = if not_leading { Err(RelayError::NotDone) } else { Ok(framed(frame)) };
+            waiting.answered(command.head.opaque, answer);
+        } else if to_client.send(framed(frame)).await.is_err() {
+            break;
         }
-        let mut waiting = pending.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(waiter) = waiting.remove(&command.head.opaque) else { continue };
-        let not_leading = command.head.code == response::NOT_LEADING;
-        // Who asked may have gone.
-        let _ = waiter.send(if not_leading { Err(RelayError::NotDone) } else { Ok(framed(frame)) });
     }
-    pending.lock().unwrap_or_else(PoisonError::into_inner).clear();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn asked(link: &Link) -> RelayError {
+        let command = Command::request(request::GET_MAX_OFFSET, 1, Fields::default());
+        let frame = Bytes::from(command.clone().encode().concat()).slice(4..);
+        let passed = link.pass(&frame, &command);
+        let answered = tokio::time::timeout(Duration::from_secs(10), passed).await;
+        answered.expect("it is told that no answer comes").expect_err("there is no answer")
+    }
+
+    /// Either half may be the first that sees it.
+    #[tokio::test]
+    async fn nobody_waits_for_an_answer_when_the_connection_cannot_be_written() {
+        let (reader, _open) = tokio::io::duplex(64);
+        let (writer, _) = tokio::io::duplex(64);
+        let link = Link::start((reader, writer), "a node", mpsc::channel(1).0);
+        assert_eq!(asked(&link).await, RelayError::Lost);
+        assert_eq!(asked(&link).await, RelayError::NotDone);
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_an_answer_when_the_connection_has_ended() {
+        let (reader, _) = tokio::io::duplex(64);
+        let (writer, _open) = tokio::io::duplex(64);
+        let link = Link::start((reader, writer), "a node", mpsc::channel(1).0);
+        assert_eq!(asked(&link).await, RelayError::Lost);
+        assert_eq!(asked(&link).await, RelayError::NotDone);
+    }
 }
