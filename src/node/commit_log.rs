@@ -326,6 +326,12 @@ impl CommitLog {
         self.group.hears_majority()
     }
 
+    /// True on a follower that has heard the leader lately.
+    #[cfg(feature = "broker")]
+    pub(crate) fn hears_leader(&self) -> bool {
+        self.group.hears_leader()
+    }
+
     /// Waits for changes of role, term, leader or membership.
     pub fn watch_status(&self) -> StatusWatch {
         StatusWatch { watch: self.group.watch_role(), group: self.group.clone() }

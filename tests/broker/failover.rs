@@ -12,7 +12,7 @@ async fn messages_numbers_and_consumed_offsets_survive_the_leader() {
     let mut sent = Vec::new();
     for round in 0..3 {
         let leader = brokers.leader().await;
-        let follower = brokers.follower().await;
+        let follower = brokers.others(leader)[0];
         let mut client = brokers.client(follower).await;
         for n in 0..5 {
             let body = format!("{round} {n}");
@@ -119,11 +119,12 @@ async fn a_pull_that_waits_goes_on_with_the_next_leader() {
 #[tokio::test]
 async fn a_pull_does_not_stay_with_a_leader_that_is_cut_off() {
     let brokers = Brokers::start().await;
-    let (leader, follower) = (brokers.leader().await, brokers.follower().await);
+    let leader = brokers.leader().await;
+    let others = brokers.others(leader);
+    let follower = others[0];
     let mut consumer = brokers.client(follower).await;
     consumer.send("T", 0, "first").await.done();
     consumer.start_pull("T", 0, 1, 25_000, "*").await;
-    let others: Vec<_> = brokers.ids().into_iter().filter(|id| *id != leader).collect();
     brokers.network.split(&[leader], &others);
     let mut producer = brokers.client(follower).await;
     eventually("the others to elect a leader", async || {
@@ -138,7 +139,8 @@ async fn offsets_noted_while_the_lead_moves_hold_nobody_up() {
     let brokers = Brokers::start().await;
     brokers.client(brokers.leader().await).await.send("T", 0, "x").await.done();
     for _ in 0..4 {
-        let (leader, to) = (brokers.leader().await, brokers.follower().await);
+        let leader = brokers.leader().await;
+        let to = brokers.others(leader)[0];
         let mut client = brokers.client(leader).await;
         let admin = brokers.node(leader).log("broker-0").expect("it leads the log").admin();
         let moving = tokio::spawn(async move { admin.transfer_leadership(to).await });

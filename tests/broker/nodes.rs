@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use quorumlog::broker::{Broker, BrokerConfig, Machines};
@@ -31,7 +31,7 @@ impl Default for Setup {
     fn default() -> Self {
         let send_timeout = BrokerConfig::default().send_timeout;
         let disks = BTreeMap::new();
-        let election_timeout = (Duration::from_millis(300), Duration::from_millis(600));
+        let election_timeout = (Duration::from_millis(600), Duration::from_millis(1200));
         let flush = Flush::Sync;
         Self { logs: 1, auto_create: true, send_timeout, flush, election_timeout, disks }
     }
@@ -43,6 +43,8 @@ pub(crate) struct Brokers {
     pub(crate) network: Network,
     setup: Setup,
     running: Mutex<BTreeMap<NodeId, Running>>,
+    /// Every broker that there ever was.
+    nodes_by_addr: Mutex<BTreeMap<String, NodeId>>,
 }
 
 struct Running {
@@ -72,8 +74,13 @@ impl Brokers {
     /// Three nodes that have just become a cluster, and lead nothing yet.
     pub(crate) async fn found(setup: Setup) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
-        let running = Mutex::default();
-        let brokers = Self { directory, network: Network::default(), setup, running };
+        let brokers = Self {
+            directory,
+            network: Network::default(),
+            setup,
+            running: Mutex::default(),
+            nodes_by_addr: Mutex::default(),
+        };
         for id in 1..=3 {
             brokers.open(id).await;
         }
@@ -124,6 +131,8 @@ impl Brokers {
         let (node, broker) = opened.await;
         let name_server = broker.name_server().expect("it has a name server");
         let addrs = broker.addrs().to_vec();
+        let named = addrs.iter().map(|addr| (addr.to_string(), id));
+        self.nodes_by_addr.lock().expect("no panic under this lock").extend(named);
         let running = Running { node, name_server, addrs, runtime, _broker: broker };
         self.running.lock().expect("no panic under this lock").insert(id, running);
     }
@@ -167,12 +176,9 @@ impl Brokers {
         self.with(id, |running| running.name_server)
     }
 
-    /// The node that has a broker at this address.
+    /// The node that has a broker at this address, or had before it was opened again.
     pub(crate) fn node_at(&self, addr: &str) -> Option<NodeId> {
-        let has = |id: &NodeId| {
-            self.with(*id, |running| running.addrs.iter().any(|own| own.to_string() == addr))
-        };
-        self.ids().into_iter().find(has)
+        self.nodes_by_addr.lock().expect("no panic under this lock").get(addr).copied()
     }
 
     /// A connection to a node's name server.
@@ -210,17 +216,23 @@ impl Brokers {
         self.leader_of(0).await
     }
 
-    /// A node that does not lead.
+    /// A node that does not lead now. It may when it is asked for again: see [`Self::others`].
     pub(crate) async fn follower(&self) -> NodeId {
         let leader = self.leader().await;
-        self.ids().into_iter().find(|id| *id != leader).expect("another node runs")
+        self.others(leader)[0]
+    }
+
+    /// The nodes that run, without one.
+    pub(crate) fn others(&self, node: NodeId) -> Vec<NodeId> {
+        self.ids().into_iter().filter(|id| *id != node).collect()
     }
 }
 
 impl Drop for Brokers {
     /// Runtimes may not be dropped where others run.
     fn drop(&mut self) {
-        let running = std::mem::take(&mut *self.running.lock().expect("no panic under this lock"));
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = std::mem::take(&mut *running);
         running.into_values().for_each(|one| one.runtime.shutdown_background());
     }
 }

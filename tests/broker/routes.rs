@@ -38,6 +38,19 @@ async fn the_first_routes_of_a_cluster_that_has_just_started_lead_to_all_its_nod
 }
 
 #[tokio::test]
+async fn the_first_routes_after_all_nodes_were_down_lead_to_all_of_them() {
+    let brokers = Brokers::start_with(Setup { logs: 3, ..Setup::default() }).await;
+    brokers.ids().into_iter().for_each(|id| brokers.kill(id));
+    for id in 1..=3 {
+        brokers.open(id).await;
+    }
+    for id in brokers.ids() {
+        let (nodes, took) = route(&brokers, id).await;
+        assert!(nodes == all() || took >= PATIENCE, "node {id} named {nodes:?} after {took:?}");
+    }
+}
+
+#[tokio::test]
 async fn routes_do_not_wait_for_a_node_that_was_lost() {
     let brokers = Brokers::start_with(Setup { logs: 3, ..Setup::default() }).await;
     eventually("leaders that are spread", async || {

@@ -8,7 +8,7 @@ use crate::client::{Client, Frame, SEND, SEND_BATCH, batch, bodies, messages, se
 use crate::cluster::eventually;
 use crate::nodes::{Brokers, Setup};
 
-/// Longer than the leader's lease, which is the longest election timeout of nodes.
+/// Longer than the leader's lease, which is half of the longest election timeout of nodes.
 const BEYOND_LEASE: Duration = Duration::from_millis(900);
 
 const FLUSH_DISK_TIMEOUT: i64 = 10;
@@ -23,10 +23,6 @@ fn patient() -> Setup {
         election_timeout: (Duration::from_secs(5), Duration::from_secs(10)),
         ..Setup::default()
     }
-}
-
-fn others(brokers: &Brokers, node: NodeId) -> Vec<NodeId> {
-    brokers.ids().into_iter().filter(|id| *id != node).collect()
 }
 
 /// Physical offsets in the ids of an answer.
@@ -60,7 +56,7 @@ async fn cut_off(brokers: &Brokers) -> (NodeId, Client, Vec<NodeId>) {
     let leader = brokers.leader().await;
     let mut client = brokers.client(leader).await;
     client.send("T", 0, "before").await.done();
-    let followers = others(brokers, leader);
+    let followers = brokers.others(leader);
     brokers.network.split(&[leader], &followers);
     (leader, client, followers)
 }
@@ -122,7 +118,7 @@ async fn a_batch_has_the_id_of_each_message_and_a_oneway_send_no_answer_and_its_
 async fn a_send_whose_leader_died_under_way_ends_its_connection() {
     let brokers = Brokers::start().await;
     let leader = brokers.leader().await;
-    let followers = others(&brokers, leader);
+    let followers = brokers.others(leader);
     let mut through = brokers.client(followers[0]).await;
     through.send("T", 0, "before").await.done();
     brokers.network.split(&[leader], &followers);
@@ -156,7 +152,7 @@ async fn a_message_that_the_leaders_disk_does_not_hold_yet_is_not_said_to_be_flu
     let leader = brokers.leader().await;
     let mut client = brokers.client(leader).await;
     client.send("T", 0, "before").await.done();
-    let followers = others(&brokers, leader);
+    let followers = brokers.others(leader);
     let disk = |id: NodeId| disks.iter().find(|(of, _)| *of == id).map(|(_, disk)| disk);
     let own = disk(leader).expect("its disk");
     // With both followers, a majority holds what the leader's disk does not.

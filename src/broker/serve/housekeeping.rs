@@ -55,9 +55,12 @@ impl LogBroker {
     /// Notes once the log is led by the node that it is to be led by, or this one has waited for that long enough.
     fn note_settled(&self, number: usize, starting: bool) {
         let led_as_wanted = || {
-            let status = self.opened.get()?.log.status();
+            let log = &self.opened.get()?.log;
+            let status = log.status();
             let leader = status.leader.as_ref()?;
-            (leader.id == wanted(&status, number)?.member.id).then_some(())
+            // A node that was just started names the last leader that it knew.
+            let is_there = status.role == Role::Leader || log.hears_leader();
+            (is_there && leader.id == wanted(&status, number)?.member.id).then_some(())
         };
         let settled = *self.part.borrow() != Part::Unknown && led_as_wanted().is_some();
         if settled || !starting {
