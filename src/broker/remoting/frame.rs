@@ -17,6 +17,10 @@ const ROOM_MIN: usize = 8 << 10;
 const CHUNKS_MAX: usize = 256;
 /// Slices that one vectored write takes.
 const SLICES_MAX: usize = 64;
+/// Chunks up to this size, which headers are, are copied next to each other rather than written each as a slice.
+const COPIED_BYTES_MAX: usize = 768;
+/// Bytes that are copied next to each other before they are a slice.
+const COPIED_ROOM: usize = 16 << 10;
 
 /// Bytes that are no frame. The connection ends.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -113,21 +117,51 @@ pub(crate) async fn write_frames(
     to.flush().await
 }
 
+/// Chunks that are written in one go, the small ones joined.
+#[derive(Default)]
+struct Batch {
+    chunks: VecDeque<Bytes>,
+    /// The last ones, which are small.
+    joined: BytesMut,
+}
+
+impl Batch {
+    fn push(&mut self, chunk: Bytes) {
+        if chunk.len() > COPIED_BYTES_MAX {
+            self.join();
+            self.chunks.push_back(chunk);
+            return;
+        }
+        if self.joined.len() + chunk.len() > COPIED_ROOM {
+            self.join();
+        }
+        self.joined.extend_from_slice(&chunk);
+    }
+
+    fn join(&mut self) {
+        if !self.joined.is_empty() {
+            // A connection with nothing to write keeps no memory for it.
+            self.chunks.push_back(std::mem::take(&mut self.joined).freeze());
+        }
+    }
+}
+
 /// Writes what is queued, as much as there is in one go, until the queue closes or the connection breaks.
 pub(crate) async fn write_queued(
     mut to: impl AsyncWrite + Unpin,
     mut queue: mpsc::Receiver<Vec<Bytes>>,
 ) {
-    let mut chunks = VecDeque::new();
+    let mut batch = Batch::default();
     while let Some(first) = queue.recv().await {
-        chunks.extend(first);
+        first.into_iter().for_each(|chunk| batch.push(chunk));
         // Tasks that are ready run first: what they send goes along.
         tokio::task::yield_now().await;
-        while chunks.len() < CHUNKS_MAX {
+        while batch.chunks.len() < CHUNKS_MAX {
             let Ok(more) = queue.try_recv() else { break };
-            chunks.extend(more);
+            more.into_iter().for_each(|chunk| batch.push(chunk));
         }
-        if let Err(error) = write_frames(&mut to, &mut chunks).await {
+        batch.join();
+        if let Err(error) = write_frames(&mut to, &mut batch.chunks).await {
             tracing::debug!(%error, "a connection breaks");
             return;
         }

@@ -1,12 +1,18 @@
-//! One client's connection: a task that reads, a task that writes, and a task for each request that has to wait.
+//! One client's connection: a task that reads and answers, and a task that writes.
 
+use std::collections::VecDeque;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
-use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::net::tcp::OwnedReadHalf;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
 use super::listener::Service;
@@ -62,6 +68,18 @@ impl Connection {
     }
 }
 
+/// Tells the service of a connection's end, however it came.
+struct Served {
+    connection: Arc<Connection>,
+    service: Arc<dyn Service>,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.service.closed(&self.connection);
+    }
+}
+
 /// Serves a connection to its end.
 pub(super) async fn serve(
     stream: TcpStream,
@@ -72,7 +90,7 @@ pub(super) async fn serve(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%remote, %error, "cannot switch off Nagle's algorithm");
     }
-    let (mut reader, writer) = stream.into_split();
+    let (reader, writer) = stream.into_split();
     let (out, queue) = mpsc::channel(QUEUE_MAX);
     let relayed = OnceLock::new();
     let connection = Arc::new(Connection {
@@ -83,52 +101,73 @@ pub(super) async fn serve(
         relay: Relay::default(),
         end: Notify::new(),
     });
-    let mut tasks = JoinSet::new();
-    tasks.spawn(write_queued(writer, queue));
-    let places = Arc::new(Semaphore::new(REQUESTS_MAX));
+    let mut writing = JoinSet::new();
+    writing.spawn(write_queued(writer, queue));
+    let served = Served { connection: Arc::clone(&connection), service };
+    tokio::select! {
+        answered = answer_all(reader, &served) => if let Err(error) = answered {
+            tracing::debug!(%remote, %error, "a connection ends");
+        },
+        // The writer ends only when the connection is broken.
+        () = connection.out.closed() => {}
+        () = connection.end.notified() => {}
+    }
+    drop(served);
+    connection.relay.close().await;
+}
+
+/// Requests that are under way, and answers that wait for room in the queue of what is to be written.
+#[derive(Default)]
+struct Answering {
+    under_way: FuturesUnordered<BoxFuture<'static, Option<Vec<Bytes>>>>,
+    done: VecDeque<Vec<Bytes>>,
+}
+
+impl Answering {
+    fn is_full(&self) -> bool {
+        self.under_way.len() + self.done.len() >= REQUESTS_MAX
+    }
+
+    fn put(&mut self, answer: Option<Vec<Bytes>>, out: &mpsc::Sender<Vec<Bytes>>) {
+        let Some(chunks) = answer else { return };
+        if !self.done.is_empty() {
+            self.done.push_back(chunks);
+        } else if let Err(TrySendError::Full(chunks)) = out.try_send(chunks) {
+            self.done.push_back(chunks);
+        }
+    }
+}
+
+/// Answers requests until no more come, in this task: one for each request costs as much as what is done for it. Those
+/// under way go on while answers wait to be written, since they may hold what other connections wait for.
+async fn answer_all(mut reader: OwnedReadHalf, served: &Served) -> io::Result<()> {
+    let Served { connection, service } = served;
+    let mut answering = Answering::default();
     let mut buffer = BytesMut::new();
     loop {
-        let next = async {
-            let frame = read_frame(&mut reader, &mut buffer).await?;
-            let decode = |frame: Bytes| Ok((Command::decode(frame.clone())?, frame));
-            frame.map(decode).transpose()
-        };
-        let read: std::io::Result<_> = tokio::select! {
-            read = next => read,
-            // The writer ends only when the connection is broken.
-            () = connection.out.closed() => break,
-            () = connection.end.notified() => break,
-        };
-        let (command, frame) = match read {
-            Ok(Some(read)) => read,
-            Ok(None) => break,
-            Err(error) => {
-                tracing::debug!(%remote, %error, "a connection ends");
-                break;
+        tokio::select! {
+            biased;
+            Some(answer) = answering.under_way.next() => answering.put(answer, &connection.out),
+            room = connection.out.reserve(), if !answering.done.is_empty() => {
+                let room = room.map_err(|_| io::ErrorKind::BrokenPipe)?;
+                if let Some(chunks) = answering.done.pop_front() {
+                    room.send(chunks);
+                }
             }
-        };
-        if command.is_answer() {
-            continue;
-        }
-        while tasks.try_join_next().is_some() {}
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
-        let mut answering = Arc::clone(&service).answer(Arc::clone(&connection), frame, command);
-        // The first step is taken here, so that messages keep the order in which they came.
-        match tokio::task::unconstrained(&mut answering).now_or_never() {
-            Some(None) => {}
-            Some(Some(chunks)) => drop(connection.out.send(chunks).await),
-            None => {
-                let out = connection.out.clone();
-                tasks.spawn(async move {
-                    if let Some(chunks) = answering.await {
-                        // If the connection has ended, nobody waits for it.
-                        let _ = out.send(chunks).await;
-                    }
-                    drop(place);
-                });
+            frame = read_frame(&mut reader, &mut buffer), if !answering.is_full() => {
+                let Some(frame) = frame? else { return Ok(()) };
+                let command = Command::decode(frame.clone())?;
+                if command.is_answer() {
+                    continue;
+                }
+                let service = Arc::clone(service);
+                let mut answer = service.answer(Arc::clone(connection), frame, command);
+                // The first step is taken here, so that messages keep the order in which they came.
+                match tokio::task::unconstrained(&mut answer).now_or_never() {
+                    Some(answer) => answering.put(answer, &connection.out),
+                    None => answering.under_way.push(answer),
+                }
             }
         }
     }
-    service.closed(&connection);
-    connection.relay.close().await;
 }
