@@ -14,23 +14,23 @@ use super::topics::{
 };
 use crate::broker::record::{Message, Outline, Properties, java_hash, names};
 
-/// A message that came: its topic and queue, for those who wait.
-pub(super) type Arrival = (String, u32);
+/// Is told the topic and the queue of each message that came, for those who wait.
+pub(super) type Arrived<'a> = dyn FnMut(&str, u32) + 'a;
 
-/// What a message's place depends on.
-pub(super) struct Incoming {
-    pub(super) topic: String,
+/// What a message's place depends on. Every node reads it of every message: nothing is copied.
+pub(super) struct Incoming<'a> {
+    pub(super) topic: &'a str,
     pub(super) queue: u32,
     pub(super) tags: i32,
     stored_ms: i64,
-    key: Option<String>,
-    /// Hashes of all its keys.
-    hashes: Vec<u32>,
+    key: Option<&'a str>,
+    /// Its other keys, with spaces between.
+    others: &'a str,
 }
 
-impl Incoming {
-    pub(super) fn read(record: Bytes) -> Result<Self, Refusal> {
-        let outline = Message::outline(&record);
+impl<'a> Incoming<'a> {
+    pub(super) fn read(record: &'a [u8]) -> Result<Self, Refusal> {
+        let outline = Message::outline(record);
         let Outline { topic, queue, stored_ms, properties } =
             outline.map_err(|error| Refusal::NotUnderstood(error.to_string()))?;
         let tags = Properties::find(properties, names::TAGS);
@@ -39,15 +39,14 @@ impl Incoming {
         let queue = u32::try_from(queue).map_err(|_| no_queue())?;
         let key = Properties::find(properties, names::UNIQUE_KEY);
         let others = Properties::find(properties, names::KEYS).unwrap_or_default();
-        let others = others.split(' ').filter(|key| !key.is_empty());
-        let hashes = key.into_iter().chain(others).map(|key| hash_of(topic, key)).collect();
-        let key = key.map(str::to_owned);
-        Ok(Self { topic: topic.to_owned(), queue, tags, stored_ms, key, hashes })
+        Ok(Self { topic, queue, tags, stored_ms, key, others })
     }
 
     /// What the index has of its keys, once it is known where it lies.
     pub(super) fn keys_at(&self, physical: u64) -> impl Iterator<Item = Key> {
-        self.hashes.iter().map(move |hash| Key::new(*hash, self.stored_ms, physical))
+        let others = self.others.split(' ').filter(|key| !key.is_empty());
+        let keys = self.key.into_iter().chain(others);
+        keys.map(move |key| Key::new(hash_of(self.topic, key), self.stored_ms, physical))
     }
 }
 
@@ -58,21 +57,25 @@ impl State {
         index: u64,
         payload: Bytes,
         files: &IndexFiles,
-        arrived: &mut Vec<Arrival>,
+        arrived: &mut Arrived<'_>,
     ) -> Answer {
-        let before = arrived.len();
+        let mut any = false;
+        let arrived: &mut Arrived<'_> = &mut |topic, queue| {
+            any = true;
+            arrived(topic, queue);
+        };
         let done = match Payload::decode(payload) {
             Ok(Payload::Change(change)) => {
                 return self.change(change).unwrap_or_else(Answer::Refused);
             }
             Ok(Payload::Messages { once, records }) => {
-                self.store(index, once, records, files, arrived)
+                self.store(index, once, &records, files, arrived)
             }
             Ok(Payload::Delivery(delivery)) => self.deliver(index, delivery, files, arrived),
             // Not when places are made again either.
             Err(error) => return Answer::Refused(Refusal::NotUnderstood(error.to_string())),
         };
-        if arrived.len() == before {
+        if !any {
             self.voids.push(index);
         }
         done.unwrap_or_else(Answer::Refused)
@@ -83,22 +86,22 @@ impl State {
         &mut self,
         index: u64,
         once: bool,
-        records: Vec<Bytes>,
+        records: &[Bytes],
         files: &IndexFiles,
-        arrived: &mut Vec<Arrival>,
+        arrived: &mut Arrived<'_>,
     ) -> Result<Answer, Refusal> {
-        let incoming: Vec<_> =
-            records.into_iter().map(Incoming::read).collect::<Result<_, Refusal>>()?;
+        let incoming = records.iter().map(|record| Incoming::read(record));
+        let incoming = incoming.collect::<Result<Vec<_>, _>>()?;
         for message in &incoming {
             self.check(message)?;
         }
         let first = incoming.first().filter(|_| once);
-        let key = first.and_then(|first| Some((first.topic.clone(), first.key.clone()?)));
+        let key = first.and_then(|first| Some((first.topic.to_owned(), first.key?.to_owned())));
         if let Some(before) = key.as_ref().and_then(|key| self.recent.get(key)) {
             return Ok(Answer::Stored(vec![before]));
         }
         let mut placed = Vec::with_capacity(incoming.len());
-        for (part, message) in incoming.into_iter().enumerate() {
+        for (part, message) in incoming.iter().enumerate() {
             placed.push(self.push(physical(index, part), message, files, arrived)?);
         }
         if let Some((key, first)) = key.zip(placed.first()) {
@@ -107,14 +110,14 @@ impl State {
         Ok(Answer::Stored(placed))
     }
 
-    fn check(&self, message: &Incoming) -> Result<(), Refusal> {
-        let queues = match self.topics.get(&message.topic) {
+    fn check(&self, message: &Incoming<'_>) -> Result<(), Refusal> {
+        let queues = match self.topics.get(message.topic) {
             Some(topic) => topic.config.queues(),
             None if message.topic == DELAY_TOPIC => u32::from(LEVELS),
-            None => return Err(Refusal::NoTopic(message.topic.clone())),
+            None => return Err(Refusal::NoTopic(message.topic.to_owned())),
         };
         if message.queue >= queues {
-            return Err(Refusal::NoQueue(message.topic.clone(), message.queue as i32));
+            return Err(Refusal::NoQueue(message.topic.to_owned(), message.queue as i32));
         }
         Ok(())
     }
@@ -122,16 +125,16 @@ impl State {
     fn push(
         &mut self,
         physical: u64,
-        message: Incoming,
+        message: &Incoming<'_>,
         files: &IndexFiles,
-        arrived: &mut Vec<Arrival>,
+        arrived: &mut Arrived<'_>,
     ) -> Result<Placed, Refusal> {
         if message.topic == DELAY_TOPIC && !self.topics.contains_key(DELAY_TOPIC) {
             let config = TopicConfig::with_queues(LEVELS.into());
             self.topics.insert(DELAY_TOPIC.to_owned(), Topic { config, queues: Vec::new() });
         }
-        let Some(topic) = self.topics.get_mut(&message.topic) else {
-            return Err(Refusal::NoTopic(message.topic));
+        let Some(topic) = self.topics.get_mut(message.topic) else {
+            return Err(Refusal::NoTopic(message.topic.to_owned()));
         };
         let at = message.queue as usize;
         if topic.queues.len() <= at {
@@ -140,7 +143,7 @@ impl State {
         self.stored_ms = self.stored_ms.max(message.stored_ms);
         let offset = topic.queues[at].push(physical, message.tags, self.stored_ms, files);
         message.keys_at(physical).for_each(|key| self.keys.push(key, files));
-        arrived.push((message.topic, message.queue));
+        arrived(message.topic, message.queue);
         Ok(Placed { queue: message.queue, offset, physical })
     }
 
@@ -151,15 +154,15 @@ impl State {
         index: u64,
         delivery: Deliver,
         files: &IndexFiles,
-        arrived: &mut Vec<Arrival>,
+        arrived: &mut Arrived<'_>,
     ) -> Result<Answer, Refusal> {
         if delivery.offset < self.delivered(delivery.level) {
             return Err(Refusal::Delivered);
         }
         self.delivered.insert(delivery.level, delivery.offset + 1);
-        let message = Incoming::read(delivery.record)?;
+        let message = Incoming::read(&delivery.record)?;
         self.check(&message)?;
-        let placed = self.push(physical(index, 0), message, files, arrived)?;
+        let placed = self.push(physical(index, 0), &message, files, arrived)?;
         Ok(Answer::Stored(vec![placed]))
     }
 

@@ -79,16 +79,14 @@ impl Shared {
     }
 
     fn apply(&self, record: &Record) -> Answer {
-        let mut arrived = Vec::new();
+        // Who is woken looks at the state, and so waits until the change is done.
+        let mut arrived = |topic: &str, queue: u32| self.arrivals.wake(topic, queue);
         let (answer, new_leader) = self.change(|state| {
             let before = state.leader();
             let payload = record.payload.clone();
             let answer = state.apply(record.index, payload, &self.index, &mut arrived);
             (answer, state.leader() != before)
         });
-        for (topic, queue) in &arrived {
-            self.arrivals.wake(topic, *queue);
-        }
         if new_leader {
             self.changed.send_modify(|count| *count += 1);
         }

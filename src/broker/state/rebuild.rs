@@ -152,7 +152,7 @@ impl Rebuild {
             Ok(Payload::Delivery(delivery)) => vec![delivery.record],
             Ok(Payload::Change(_)) | Err(_) => return,
         };
-        for (part, message) in messages.into_iter().enumerate() {
+        for (part, message) in messages.iter().enumerate() {
             let Ok(message) = Incoming::read(message) else { continue };
             let at = physical(record.index, part);
             for (run, keys) in &mut self.runs {
@@ -160,9 +160,8 @@ impl Rebuild {
                     keys.extend(message.keys_at(at));
                 }
             }
-            let Some(of_queue) = self.of_queue.get(&(message.topic, message.queue)) else {
-                continue;
-            };
+            let queue = (message.topic.to_owned(), message.queue);
+            let Some(of_queue) = self.of_queue.get(&queue) else { continue };
             for wanted in of_queue {
                 self.chunks[*wanted].take(at, message.tags);
             }
