@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 
+use super::record::put_hex;
 use super::remoting::codes::{request, response};
 use super::remoting::{Command, Fields};
 use link::Link;
@@ -74,7 +75,8 @@ impl BrokerClient {
     /// # Errors
     /// Any other status, or the connection ended: then it may have been stored.
     pub async fn send(&self, topic: &str, queue: u32, body: Bytes) -> io::Result<Sent> {
-        let properties = format!("{}WAIT\u{1}true\u{2}", self.unique_key());
+        let mut properties = self.unique_key();
+        properties.push_str("WAIT\u{1}true\u{2}");
         let fields = self.send_fields(topic, queue, &properties, "false");
         self.sent(request::SEND_MESSAGE_V2, fields, body).await
     }
@@ -141,7 +143,11 @@ impl BrokerClient {
 
     fn unique_key(&self) -> String {
         let number = self.keys.fetch_add(1, Ordering::Relaxed);
-        format!("UNIQ_KEY\u{1}{number:032X}\u{2}")
+        let mut key = String::with_capacity(64);
+        key.push_str("UNIQ_KEY\u{1}0000000000000000");
+        put_hex(&mut key, number, 16);
+        key.push('\u{2}');
+        key
     }
 
     /// The fields of a send by the short names of the second version.

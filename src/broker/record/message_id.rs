@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
 
 /// A number's last digits. By hand: an id is made for each message, and formatting takes several times as long.
-fn hex(out: &mut String, number: u64, digits: u32) {
+pub(crate) fn put_hex(out: &mut String, number: u64, digits: u32) {
     for digit in (0..digits).rev() {
         out.push(DIGITS[(number >> (4 * digit)) as usize & 0xF].into());
     }
@@ -16,18 +16,24 @@ fn hex(out: &mut String, number: u64, digits: u32) {
 
 fn hex_ip(out: &mut String, ip: IpAddr) {
     match ip {
-        IpAddr::V4(ip) => ip.octets().into_iter().for_each(|byte| hex(out, byte.into(), 2)),
-        IpAddr::V6(ip) => ip.octets().into_iter().for_each(|byte| hex(out, byte.into(), 2)),
+        IpAddr::V4(ip) => ip.octets().into_iter().for_each(|byte| put_hex(out, byte.into(), 2)),
+        IpAddr::V6(ip) => ip.octets().into_iter().for_each(|byte| put_hex(out, byte.into(), 2)),
     }
 }
 
 /// The id that names the broker and the physical offset; clients take it apart to view a message.
 pub(crate) fn offset_id(host: SocketAddr, physical: u64) -> String {
-    let mut id = String::with_capacity(56);
-    hex_ip(&mut id, host.ip());
-    hex(&mut id, host.port().into(), 8);
-    hex(&mut id, physical, 16);
+    let mut id = String::new();
+    put_offset_id(&mut id, host, physical);
     id
+}
+
+/// Puts an `offset_id` behind what is there.
+pub(crate) fn put_offset_id(out: &mut String, host: SocketAddr, physical: u64) {
+    out.reserve(56);
+    hex_ip(out, host.ip());
+    put_hex(out, host.port().into(), 8);
+    put_hex(out, physical, 16);
 }
 
 /// A key for a message whose client gave none (L8): the broker's address, its process, time and a count.

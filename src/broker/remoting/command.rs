@@ -1,12 +1,14 @@
 //! A request or an answer: a header in one of two encodings, and a body.
 
+use std::fmt;
+
 use bytes::{Buf as _, BufMut as _, Bytes};
 
 use super::codes::response;
 use super::fields::Fields;
 use super::frame::FrameError;
 use super::speaker::Speaker;
-use super::{binary, json};
+use super::{binary, json, plain_json};
 
 /// Largest header: properties of 32,767 bytes, each of them escaped, and much more.
 const HEADER_BYTES_MAX: usize = 1 << 20;
@@ -102,7 +104,7 @@ fn encode(head: &Head, encoding: Encoding, body: Vec<Bytes>) -> Vec<Bytes> {
     start.put_u64(0);
     let mark = match encoding {
         Encoding::Json => {
-            json::encode(head, &mut start);
+            plain_json::encode(head, &mut start);
             0
         }
         Encoding::Binary => {
@@ -147,8 +149,14 @@ impl Reply {
     }
 
     /// The same with a field.
-    pub(crate) fn with(mut self, name: &str, value: impl ToString) -> Self {
-        self.fields.set(name, &value.to_string());
+    pub(crate) fn with(mut self, name: &str, value: impl fmt::Display) -> Self {
+        self.fields.push_shown(name, value);
+        self
+    }
+
+    /// The same with room for fields of so many bytes.
+    pub(crate) fn with_room(mut self, bytes: usize) -> Self {
+        self.fields.reserve(bytes);
         self
     }
 

@@ -1,6 +1,7 @@
 //! A request's fields: text by name, read leniently.
 
 use std::collections::BTreeMap;
+use std::fmt::{self, Write as _};
 
 /// A field that is missing or is not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -21,7 +22,7 @@ pub(crate) struct Fields {
 
 /// About as many as a send has, and their bytes.
 const FIELDS: usize = 16;
-const FIELDS_BYTES: usize = 384;
+const FIELDS_BYTES: usize = 256;
 
 /// Where a field's name and its value lie in the text.
 #[derive(Debug, Clone, Copy)]
@@ -42,9 +43,9 @@ impl PartialEq for Fields {
 impl Eq for Fields {}
 
 impl Fields {
-    /// None yet, with room for those of a send.
-    pub(super) fn with_room() -> Self {
-        Self { text: String::with_capacity(FIELDS_BYTES), spans: Vec::with_capacity(FIELDS) }
+    /// None yet, with room for those of a send, and for so many bytes.
+    pub(super) fn with_room(bytes: usize) -> Self {
+        Self { text: String::with_capacity(bytes), spans: Vec::with_capacity(FIELDS) }
     }
 
     /// Sets a field.
@@ -62,6 +63,31 @@ impl Fields {
     pub(super) fn push(&mut self, name: &str, value: &str) {
         let (name, value) = (self.put(name), self.put(value));
         self.spans.push(Span { name, value });
+    }
+
+    /// `push` of the text that `put` puts behind what it is given. None is passed on, and nothing is added.
+    pub(super) fn push_with(
+        &mut self,
+        name: &str,
+        put: impl FnOnce(&mut String) -> Option<()>,
+    ) -> Option<()> {
+        let name = self.put(name);
+        let begin = self.text.len();
+        put(&mut self.text)?;
+        self.spans.push(Span { name, value: (begin, self.text.len()) });
+        Some(())
+    }
+
+    /// `push` of a value as it is shown.
+    pub(super) fn push_shown(&mut self, name: &str, value: impl fmt::Display) {
+        // Text takes all that is written.
+        let _ = self.push_with(name, |text| write!(text, "{value}").ok());
+    }
+
+    /// Makes room for so many bytes, and as many fields as a send has.
+    pub(super) fn reserve(&mut self, bytes: usize) {
+        self.text.reserve(bytes);
+        self.spans.reserve(FIELDS);
     }
 
     fn put(&mut self, text: &str) -> (usize, usize) {
@@ -102,12 +128,17 @@ impl Fields {
         self.find(name).map(|at| self.slice(self.spans[at].value))
     }
 
+    /// A field, there or not.
+    pub(crate) fn field<'a>(&'a self, name: &'a str) -> Field<'a> {
+        Field { name, text: self.get(name) }
+    }
+
     /// A field that must be there.
     ///
     /// # Errors
     /// It is not.
-    pub(crate) fn text(&self, name: &str) -> Result<&str, FieldError> {
-        self.get(name).ok_or_else(|| FieldError { name: name.to_owned(), problem: "is missing" })
+    pub(crate) fn text<'a>(&'a self, name: &'a str) -> Result<&'a str, FieldError> {
+        self.field(name).text()
     }
 
     /// A number that must be there.
@@ -115,9 +146,7 @@ impl Fields {
     /// # Errors
     /// It is not there, or no number.
     pub(crate) fn number(&self, name: &str) -> Result<i64, FieldError> {
-        let text = self.text(name)?;
-        let problem = "is no number";
-        text.trim().parse().map_err(|_| FieldError { name: name.to_owned(), problem })
+        self.field(name).number()
     }
 
     /// A number that may be missing.
@@ -125,10 +154,7 @@ impl Fields {
     /// # Errors
     /// It is there, and no number.
     pub(crate) fn number_or(&self, name: &str, default: i64) -> Result<i64, FieldError> {
-        match self.get(name) {
-            None | Some("") => Ok(default),
-            Some(_) => self.number(name),
-        }
+        self.field(name).number_or(default)
     }
 
     /// A number of a queue, or another that fits 32 bits.
@@ -136,9 +162,7 @@ impl Fields {
     /// # Errors
     /// As `number`, or it does not fit.
     pub(crate) fn int(&self, name: &str) -> Result<i32, FieldError> {
-        let problem = "is out of range";
-        let number = self.number(name)?;
-        i32::try_from(number).map_err(|_| FieldError { name: name.to_owned(), problem })
+        self.field(name).int()
     }
 
     /// A number of 32 bits that may be missing.
@@ -146,21 +170,74 @@ impl Fields {
     /// # Errors
     /// As `int`.
     pub(crate) fn int_or(&self, name: &str, default: i32) -> Result<i32, FieldError> {
-        match self.get(name) {
-            None | Some("") => Ok(default),
-            Some(_) => self.int(name),
-        }
+        self.field(name).int_or(default)
     }
 
     /// True for `true` and for the `1` that other clients than Java's write (L3).
     pub(crate) fn flag(&self, name: &str) -> bool {
-        self.get(name).is_some_and(|text| text.eq_ignore_ascii_case("true") || text == "1")
+        self.field(name).flag()
+    }
+}
+
+/// One field, there or not.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Field<'a> {
+    name: &'a str,
+    text: Option<&'a str>,
+}
+
+impl<'a> Field<'a> {
+    /// What was found under a name.
+    pub(crate) fn new(name: &'a str, text: Option<&'a str>) -> Self {
+        Self { name, text }
+    }
+
+    fn error(self, problem: &'static str) -> FieldError {
+        FieldError { name: self.name.to_owned(), problem }
+    }
+
+    /// As `Fields::get`.
+    pub(crate) fn get(self) -> Option<&'a str> {
+        self.text
+    }
+
+    /// As `Fields::text`.
+    pub(crate) fn text(self) -> Result<&'a str, FieldError> {
+        self.text.ok_or_else(|| self.error("is missing"))
+    }
+
+    fn number(self) -> Result<i64, FieldError> {
+        self.text()?.trim().parse().map_err(|_| self.error("is no number"))
+    }
+
+    /// As `Fields::number_or`.
+    pub(crate) fn number_or(self, default: i64) -> Result<i64, FieldError> {
+        if self.is_empty() { Ok(default) } else { self.number() }
+    }
+
+    /// As `Fields::int`.
+    pub(crate) fn int(self) -> Result<i32, FieldError> {
+        i32::try_from(self.number()?).map_err(|_| self.error("is out of range"))
+    }
+
+    /// As `Fields::int_or`.
+    pub(crate) fn int_or(self, default: i32) -> Result<i32, FieldError> {
+        if self.is_empty() { Ok(default) } else { self.int() }
+    }
+
+    fn is_empty(self) -> bool {
+        self.text.is_none_or(str::is_empty)
+    }
+
+    /// As `Fields::flag`.
+    pub(crate) fn flag(self) -> bool {
+        self.text.is_some_and(|text| text.eq_ignore_ascii_case("true") || text == "1")
     }
 }
 
 impl<N: AsRef<str>, V: AsRef<str>> FromIterator<(N, V)> for Fields {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(all: I) -> Self {
-        let mut fields = Self::default();
+        let mut fields = Self::with_room(FIELDS_BYTES);
         all.into_iter().for_each(|(name, value)| fields.push(name.as_ref(), value.as_ref()));
         fields
     }

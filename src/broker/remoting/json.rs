@@ -4,12 +4,13 @@ use std::fmt;
 
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::command::Head;
 use super::fields::Fields;
 use super::frame::FrameError;
+use super::plain_json;
 use super::speaker::Speaker;
 
 /// A header as clients write it: every key but the code may be missing (L1), and unknown ones are passed over.
@@ -30,29 +31,6 @@ struct Read {
     fields: Option<Fields>,
 }
 
-/// A header as Java reads it.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Written<'a> {
-    code: i32,
-    #[serde(skip_serializing_if = "Fields::is_empty")]
-    ext_fields: &'a Fields,
-    flag: i32,
-    language: &'static str,
-    opaque: i32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    remark: Option<&'a str>,
-    #[serde(rename = "serializeTypeCurrentRPC")]
-    serialize_type: &'static str,
-    version: i32,
-}
-
-impl Serialize for Fields {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.iter())
-    }
-}
-
 impl<'de> Deserialize<'de> for Fields {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(FieldsVisitor)
@@ -69,7 +47,7 @@ impl<'de> Visitor<'de> for FieldsVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
-        let mut fields = Fields::with_room();
+        let mut fields = Fields::default();
         let mut name = String::new();
         while map.next_key_seed(Name(&mut name))?.is_some() {
             map.next_value_seed(Field { name: &name, fields: &mut fields })?;
@@ -172,24 +150,18 @@ impl<'de> Visitor<'de> for Field<'_> {
     }
 }
 
+/// Reads a header.
+///
+/// # Errors
+/// It is none.
 pub(super) fn decode(bytes: &[u8]) -> Result<Head, FrameError> {
+    plain_json::decode(bytes).map_or_else(|| decode_whole(bytes), Ok)
+}
+
+/// Reads all that JSON allows.
+pub(super) fn decode_whole(bytes: &[u8]) -> Result<Head, FrameError> {
     let Read { code, opaque, flag, language, version, remark, fields } =
         serde_json::from_slice(bytes).map_err(|error| FrameError::Header(error.to_string()))?;
     let speaker = Speaker::read(&language, &version);
     Ok(Head { code, opaque, flag, remark, fields: fields.unwrap_or_default(), speaker })
-}
-
-/// Puts a header behind what is there.
-pub(super) fn encode(head: &Head, out: &mut Vec<u8>) {
-    let written = Written {
-        code: head.code,
-        ext_fields: &head.fields,
-        flag: head.flag,
-        language: head.speaker.language(),
-        opaque: head.opaque,
-        remark: head.remark.as_deref(),
-        serialize_type: "JSON",
-        version: head.speaker.version,
-    };
-    serde_json::to_writer(out, &written).expect("text and numbers can be written as JSON");
 }

@@ -7,13 +7,14 @@ mod fields;
 mod frame;
 mod json;
 pub(super) mod object_keys;
+mod plain_json;
 mod speaker;
 #[cfg(test)]
 mod tests;
 mod waiting;
 
 pub(super) use command::{Command, Reply};
-pub(super) use fields::{FieldError, Fields};
+pub(super) use fields::{Field, FieldError, Fields};
 pub(super) use frame::{read_frame, write_queued};
 pub(super) use speaker::Speaker;
 pub(super) use waiting::Waiting;

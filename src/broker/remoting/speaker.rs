@@ -33,6 +33,12 @@ impl Speaker {
         Self { language: if known { language } else { OTHER }, version }
     }
 
+    /// Out of a JSON header that names the language as RocketMQ does.
+    pub(super) fn named(language: &str, version: i32) -> Option<Self> {
+        let at = LANGUAGES.iter().position(|it| *it == language)?;
+        Some(Self::new(u8::try_from(at).ok()?, version))
+    }
+
     /// Out of a JSON header, where the language is a name; some write its number.
     pub(super) fn read(language: &Value, version: &Value) -> Self {
         let number = |value: &Value| value.as_i64().or_else(|| value.as_str()?.parse().ok());

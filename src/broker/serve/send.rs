@@ -13,7 +13,7 @@ use super::names::{AUTO_CREATE_TOPIC, check_topic, dead_topic, group_of_retry, i
 use super::send_status::send_reply;
 use crate::broker::record::{Message, Properties, names, split_batch, unique_id};
 use crate::broker::remoting::codes::{request, response};
-use crate::broker::remoting::{Command, Reply};
+use crate::broker::remoting::{Command, Field, Reply};
 use crate::broker::state::{Answer, DELAY_TOPIC, LEVELS, PARTS_MAX, Placed, TopicConfig, messages};
 use crate::progress::Progress;
 
@@ -42,24 +42,34 @@ struct Header<'a> {
 
 impl<'a> Header<'a> {
     fn read(command: &'a Command) -> Result<Self, Failure> {
-        let fields = &command.head.fields;
-        let short = command.head.code != request::SEND_MESSAGE;
-        let name = |short_name: &'static str, long: &'static str| {
-            if short && fields.get(short_name).is_some() { short_name } else { long }
+        let head = &command.head;
+        // By their first letters, in one pass: every message has a dozen of them.
+        let mut letters = [None; 26];
+        if head.code != request::SEND_MESSAGE {
+            for (name, value) in head.fields.iter() {
+                if let [letter @ b'a'..=b'z'] = name.as_bytes() {
+                    letters[usize::from(letter - b'a')] = Some(value);
+                }
+            }
+        }
+        let field = |letter: &'static str, name: &'static str| match letters
+            [usize::from(letter.as_bytes()[0] - b'a')]
+        {
+            Some(text) => Field::new(letter, Some(text)),
+            None => head.fields.field(name),
         };
         Ok(Self {
-            topic: fields.text(name("b", "topic"))?,
-            default_topic: fields.get(name("c", "defaultTopic")).unwrap_or_default(),
-            default_queues: fields.int_or(name("d", "defaultTopicQueueNums"), 4)?,
-            queue: fields.int(name("e", "queueId"))?,
-            system_flag: fields.int_or(name("f", "sysFlag"), 0)?,
-            born_ms: fields.number_or(name("g", "bornTimestamp"), 0)?,
-            flag: fields.int_or(name("h", "flag"), 0)?,
-            properties: fields.get(name("i", "properties")).unwrap_or_default(),
-            reconsumed: fields.int_or(name("j", "reconsumeTimes"), 0)?,
-            reconsume_max: fields.int_or(name("l", "maxReconsumeTimes"), RECONSUME_MAX)?,
-            batch: command.head.code == request::SEND_BATCH_MESSAGE
-                || fields.flag(name("m", "batch")),
+            topic: field("b", "topic").text()?,
+            default_topic: field("c", "defaultTopic").get().unwrap_or_default(),
+            default_queues: field("d", "defaultTopicQueueNums").int_or(4)?,
+            queue: field("e", "queueId").int()?,
+            system_flag: field("f", "sysFlag").int_or(0)?,
+            born_ms: field("g", "bornTimestamp").number_or(0)?,
+            flag: field("h", "flag").int_or(0)?,
+            properties: field("i", "properties").get().unwrap_or_default(),
+            reconsumed: field("j", "reconsumeTimes").int_or(0)?,
+            reconsume_max: field("l", "maxReconsumeTimes").int_or(RECONSUME_MAX)?,
+            batch: head.code == request::SEND_BATCH_MESSAGE || field("m", "batch").flag(),
         })
     }
 }

@@ -12,7 +12,7 @@
 
 use super::failure::Failure;
 use super::log_broker::LogBroker;
-use crate::broker::record::{Message, offset_id};
+use crate::broker::record::{Message, put_offset_id};
 use crate::broker::remoting::Reply;
 use crate::broker::remoting::codes::response;
 use crate::broker::state::physical;
@@ -20,6 +20,9 @@ use crate::progress::Progress;
 
 /// Not known. Queue offsets are given when a message is applied, and clients insist on a number.
 const NO_QUEUE_OFFSET: i64 = -1;
+
+/// What the fields of an answer take beside its ids.
+const SEND_REPLY_BYTES: usize = 128;
 
 /// What the leader knows about a message that is in its log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +52,7 @@ impl Known {
 /// The fields that clients want in each answer that says that a message is stored.
 pub(super) fn send_reply(reply: Reply, ids: &str, queue: i64, offset: i64) -> Reply {
     reply
+        .with_room(SEND_REPLY_BYTES + ids.len())
         .with("msgId", ids)
         .with("queueId", queue)
         .with("queueOffset", offset)
@@ -59,7 +63,14 @@ pub(super) fn send_reply(reply: Reply, ids: &str, queue: i64, offset: i64) -> Re
 impl LogBroker {
     /// The ids of messages at these places.
     pub(super) fn ids(&self, physical: impl Iterator<Item = u64>) -> String {
-        physical.map(|physical| offset_id(self.addr, physical)).collect::<Vec<_>>().join(",")
+        let mut ids = String::new();
+        for physical in physical {
+            if !ids.is_empty() {
+                ids.push(',');
+            }
+            put_offset_id(&mut ids, self.addr, physical);
+        }
+        ids
     }
 
     /// What is known of messages that were not acknowledged. They have an id, which holds if they are ever committed, and
