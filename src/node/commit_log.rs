@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::inner::NodeInner;
 use super::log_admin::LogAdmin;
 use super::subscribe::Subscription;
-use super::ticket::Ticket;
+use super::ticket::{AppliedTicket, Ticket};
 use crate::error::{AppendError, Outcome, ReadError};
 use crate::member::Status;
 use crate::mutant::Mutant;
@@ -179,7 +179,7 @@ impl CommitLog {
         let record = self.admit(payload.into(), AppendOptions::default())?;
         self.retrying(self.node.config.limits.append_timeout, || async {
             let record = NewRecord { payload: record.payload.clone(), ..record };
-            self.propose_once(record, None).await
+            self.submit_for_answer(record, None)?.await
         })
         .await
     }
@@ -201,23 +201,35 @@ impl CommitLog {
         options: AppendOptions,
         progress: &Progress,
     ) -> Result<Applied, AppendError> {
-        let record = self.admit(payload.into(), options)?;
         let limit = options.timeout.unwrap_or(self.node.config.limits.append_timeout);
-        let proposing = self.propose_once(record, Some(progress.clone()));
+        let proposing = self.submit_tracked(payload.into(), options, progress)?;
         let timed_out = |_| Err(AppendError::Timeout { after: limit });
         tokio::time::timeout(limit, proposing).await.unwrap_or_else(timed_out)
     }
 
-    async fn propose_once(
+    /// The first half of [`propose_tracked`](Self::propose_tracked): records taken in one after another get indexes in
+    /// that order. The ticket waits without a limit.
+    ///
+    /// # Errors
+    /// As `submit`.
+    pub(crate) fn submit_tracked(
+        &self,
+        payload: Bytes,
+        options: AppendOptions,
+        progress: &Progress,
+    ) -> Result<AppliedTicket, AppendError> {
+        let record = self.admit(payload, options)?;
+        self.submit_for_answer(record, Some(progress.clone()))
+    }
+
+    fn submit_for_answer(
         &self,
         record: NewRecord,
         progress: Option<Progress>,
-    ) -> Result<Applied, AppendError> {
+    ) -> Result<AppliedTicket, AppendError> {
         let (sender, outcome) = oneshot::channel();
         self.group.propose_tracked(record, AckTarget::Applied(sender), progress)?;
-        let gone = |_| Err(crate::raft::interrupted(self.group.log.failure()));
-        let (appended, response) = outcome.await.unwrap_or_else(gone)?;
-        Ok(Applied { appended, response })
+        Ok(AppliedTicket::new(outcome, self.group.clone()))
     }
 
     /// Takes an append in and tells `sink` its outcome, in commit order, from any thread.

@@ -31,6 +31,8 @@ pub use log_admin::LogAdmin;
 pub use open::NodeBuilder;
 pub use state_dir::StateDir;
 pub use subscribe::Subscription;
+#[cfg(feature = "broker")]
+pub(crate) use ticket::AppliedTicket;
 pub use ticket::Ticket;
 
 use crate::config::Config;

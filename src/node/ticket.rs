@@ -5,8 +5,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use tokio::sync::oneshot;
 
+use super::Applied;
 use crate::error::AppendError;
 use crate::raft::Group;
 use crate::record::Appended;
@@ -42,6 +44,33 @@ impl Future for Ticket {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         Pin::new(&mut self.outcome).poll(cx).map(|outcome| {
             outcome.unwrap_or_else(|_| Err(crate::raft::interrupted(self.group.log.failure())))
+        })
+    }
+}
+
+/// A proposal that is under way. Awaiting it gives the state machine's answer.
+pub(crate) struct AppliedTicket {
+    outcome: oneshot::Receiver<Result<(Appended, Bytes), AppendError>>,
+    group: Arc<Group>,
+}
+
+impl AppliedTicket {
+    pub(crate) fn new(
+        outcome: oneshot::Receiver<Result<(Appended, Bytes), AppendError>>,
+        group: Arc<Group>,
+    ) -> Self {
+        Self { outcome, group }
+    }
+}
+
+impl Future for AppliedTicket {
+    type Output = Result<Applied, AppendError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.outcome).poll(cx).map(|outcome| {
+            let gone = |_| Err(crate::raft::interrupted(self.group.log.failure()));
+            let (appended, response) = outcome.unwrap_or_else(gone)?;
+            Ok(Applied { appended, response })
         })
     }
 }

@@ -13,6 +13,7 @@ use super::listener::Service;
 use super::log_broker::{LogBroker, Part};
 use super::metrics;
 use super::relay::RelayError;
+use super::send::Begun;
 use crate::broker::remoting::codes::{request, response};
 use crate::broker::remoting::{Command, Reply};
 
@@ -30,13 +31,22 @@ impl Service for LogBroker {
         frame: Bytes,
         command: Command,
     ) -> BoxFuture<'static, Option<Vec<Bytes>>> {
+        let since = Instant::now();
+        // Apart, or every send would need the memory of what may become of a request.
+        if is_plain_send(command.head.code)
+            && *self.part.borrow() == Part::Leads
+            && let Some(begun) = self.begin_send(&connection, &command)
+        {
+            self.requests.count(&self.name, command.head.code);
+            return Box::pin(self.finish_send(connection, frame, command, begun, since));
+        }
         Box::pin(async move {
             if command.head.code == request::RELAY {
                 let client = command.head.fields.get("client").and_then(|addr| addr.parse().ok());
                 client.into_iter().for_each(|client| connection.set_relayed(client));
                 return None;
             }
-            let answer = self.route(&connection, &frame, &command).await;
+            let answer = self.route(&connection, &frame, &command, since).await;
             answer.filter(|_| !command.is_oneway())
         })
     }
@@ -46,15 +56,14 @@ impl Service for LogBroker {
     }
 }
 
+/// True for messages of producers.
+fn is_plain_send(code: i32) -> bool {
+    matches!(code, request::SEND_MESSAGE | request::SEND_MESSAGE_V2 | request::SEND_BATCH_MESSAGE)
+}
+
 /// True for requests that may store a message, so that it matters whether they were done.
 fn is_send(code: i32) -> bool {
-    matches!(
-        code,
-        request::SEND_MESSAGE
-            | request::SEND_MESSAGE_V2
-            | request::SEND_BATCH_MESSAGE
-            | request::CONSUMER_SEND_MSG_BACK
-    )
+    is_plain_send(code) || code == request::CONSUMER_SEND_MSG_BACK
 }
 
 impl LogBroker {
@@ -63,23 +72,21 @@ impl LogBroker {
         connection: &Arc<Connection>,
         frame: &Bytes,
         command: &Command,
+        since: Instant,
     ) -> Option<Vec<Bytes>> {
         let code = command.head.code;
         let patience = if is_send(code) { LEADER_TIMEOUT_SEND } else { LEADER_TIMEOUT };
-        let deadline = Instant::now() + patience;
+        let deadline = since + patience;
         let mut parts = self.part.subscribe();
         loop {
             let part = parts.borrow_and_update().clone();
             match part {
-                Part::Leads => match self.handle(connection, command).await {
-                    Ok(reply) => return Some(reply.encode(command)),
-                    Err(Failure::Moved) => {}
-                    Err(Failure::Unknown(detail)) if is_send(code) => {
-                        Self::outcome_unknown(connection, command, &detail);
-                        return None;
+                Part::Leads => {
+                    let done = self.handle(connection, command).await;
+                    if let Some(answer) = Self::answered(connection, command, done) {
+                        return answer;
                     }
-                    Err(failure) => return Some(failure.into_reply().encode(command)),
-                },
+                }
                 _ if connection.is_relayed() => {
                     let remark = "this node does not lead";
                     return Some(Reply::refused(response::NOT_LEADING, remark).encode(command));
@@ -113,6 +120,40 @@ impl LogBroker {
             }
             // A change is told; a leader that was not reached is asked again.
             let _ = tokio::time::timeout(PAUSE, parts.changed()).await;
+        }
+    }
+
+    /// Waits for what `begin_send` began, and begins again if the message was refused since another node leads.
+    async fn finish_send(
+        self: Arc<Self>,
+        connection: Arc<Connection>,
+        frame: Bytes,
+        command: Command,
+        begun: Begun,
+        since: Instant,
+    ) -> Option<Vec<Bytes>> {
+        let done = self.acknowledged(begun).await;
+        let answer = match Self::answered(&connection, &command, done) {
+            Some(answer) => answer,
+            None => Box::pin(self.route(&connection, &frame, &command, since)).await,
+        };
+        answer.filter(|_| !command.is_oneway())
+    }
+
+    /// What the client is told, which may be nothing; none if another node has to be asked.
+    fn answered(
+        connection: &Connection,
+        command: &Command,
+        done: Result<Reply, Failure>,
+    ) -> Option<Option<Vec<Bytes>>> {
+        match done {
+            Ok(reply) => Some(Some(reply.encode(command))),
+            Err(Failure::Moved) => None,
+            Err(Failure::Unknown(detail)) if is_send(command.head.code) => {
+                Self::outcome_unknown(connection, command, &detail);
+                Some(None)
+            }
+            Err(failure) => Some(Some(failure.into_reply().encode(command))),
         }
     }
 

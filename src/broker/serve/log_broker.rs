@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::sync::watch;
 
 use super::clients::Clients;
@@ -14,8 +14,10 @@ use super::failure::Failure;
 use super::metrics::Requests;
 use super::routes::Brokers;
 use super::settings::BrokerConfig;
-use crate::broker::state::{Answer, Change, Shared, change};
-use crate::node::CommitLog;
+use crate::broker::record::Message;
+use crate::broker::state::{Answer, Change, Shared, change, messages};
+use crate::error::AppendError;
+use crate::node::{AppliedTicket, CommitLog};
 use crate::progress::Progress;
 use crate::record::AppendOptions;
 
@@ -53,6 +55,8 @@ pub(super) struct LogBroker {
     pub(super) consumed: ConsumeOffsets,
     /// Held by whoever makes parts of the index again.
     pub(super) rebuilding: tokio::sync::Mutex<()>,
+    /// Where records are made, one behind another.
+    records: Mutex<BytesMut>,
     last_stored_ms: AtomicI64,
 }
 
@@ -89,6 +93,7 @@ impl LogBroker {
             requests: Requests::default(),
             consumed: ConsumeOffsets::default(),
             rebuilding: tokio::sync::Mutex::default(),
+            records: Mutex::default(),
             last_stored_ms: AtomicI64::new(0),
         }
     }
@@ -118,17 +123,33 @@ impl LogBroker {
         accepted(&applied.response)
     }
 
-    /// `propose` for messages, within the time that sends have; tells `progress` how far it comes.
+    /// Appends messages, all of them or none; with `once` not if the first one's key was stored lately. Tells `progress`
+    /// how far they come. The ticket knows no limit of time.
+    ///
+    /// # Errors
+    /// They were not appended.
+    pub(super) fn submit_messages(
+        &self,
+        batch: &[Message],
+        once: bool,
+        progress: &Progress,
+    ) -> Result<AppliedTicket, Failure> {
+        let payload = {
+            let mut room = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+            messages(&mut room, batch, once)
+        };
+        let options = AppendOptions::default();
+        Ok(self.opened()?.log.submit_tracked(payload, options, progress)?)
+    }
+
+    /// What the state machine answered, within the time that sends have.
     ///
     /// # Errors
     /// As `propose`.
-    pub(super) async fn propose_messages(
-        &self,
-        payload: Bytes,
-        progress: &Progress,
-    ) -> Result<Answer, Failure> {
-        let options = AppendOptions::default().with_timeout(self.config.send_timeout);
-        let applied = self.opened()?.log.propose_tracked(payload, options, progress).await?;
+    pub(super) async fn applied(&self, ticket: AppliedTicket) -> Result<Answer, Failure> {
+        let limit = self.config.send_timeout;
+        let timed_out = |_| Err(AppendError::Timeout { after: limit });
+        let applied = tokio::time::timeout(limit, ticket).await.unwrap_or_else(timed_out)?;
         accepted(&applied.response)
     }
 

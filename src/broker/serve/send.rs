@@ -1,7 +1,7 @@
 //! Sends: single messages and batches. The answer comes when the message is committed and has its place.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
@@ -10,11 +10,12 @@ use super::connection::Connection;
 use super::failure::Failure;
 use super::log_broker::LogBroker;
 use super::names::{AUTO_CREATE_TOPIC, check_topic, dead_topic, group_of_retry, is_reserved};
-use super::send_status::send_reply;
+use super::send_status::{Status, send_reply};
 use crate::broker::record::{Message, Properties, names, split_batch, unique_id};
 use crate::broker::remoting::codes::{request, response};
 use crate::broker::remoting::{Command, Field, Reply};
-use crate::broker::state::{Answer, DELAY_TOPIC, LEVELS, PARTS_MAX, Placed, TopicConfig, messages};
+use crate::broker::state::{Answer, DELAY_TOPIC, LEVELS, PARTS_MAX, Placed, TopicConfig};
+use crate::node::AppliedTicket;
 use crate::progress::Progress;
 
 /// Most bytes of properties: their length is a signed 16-bit number.
@@ -23,6 +24,12 @@ const PROPERTIES_BYTES_MAX: usize = i16::MAX as usize;
 pub(super) const RECONSUME_MAX: i32 = 16;
 /// Bits of the system flag that say prepared, committed or rolled back.
 const TRANSACTION_BITS: i32 = 0xC;
+
+/// Messages that are on their way into the log.
+pub(super) struct Begun {
+    ticket: AppliedTicket,
+    status: Status,
+}
 
 /// The fields of a send, by their long names and by the short ones of the second version.
 #[derive(Debug)]
@@ -72,6 +79,14 @@ impl<'a> Header<'a> {
             batch: head.code == request::SEND_BATCH_MESSAGE || field("m", "batch").flag(),
         })
     }
+
+    /// Where the message goes: a consumer that could not hand one back sends it to the retry topic itself.
+    fn stored_topic(&self) -> Cow<'a, str> {
+        match group_of_retry(self.topic) {
+            Some(group) if self.reconsumed > self.reconsume_max => dead_topic(group).into(),
+            _ => self.topic.into(),
+        }
+    }
 }
 
 fn illegal(remark: impl Into<String>) -> Failure {
@@ -81,46 +96,64 @@ fn illegal(remark: impl Into<String>) -> Failure {
 impl LogBroker {
     pub(super) async fn send(
         &self,
-        connection: &Arc<Connection>,
+        connection: &Connection,
         command: &Command,
     ) -> Result<Reply, Failure> {
         let header = Header::read(command)?;
         self.check(&header, &command.body)?;
-        let mut topic = header.topic.to_owned();
-        // A consumer that could not hand a message back sends it to the retry topic itself.
-        if let Some(group) = group_of_retry(header.topic)
-            && header.reconsumed > header.reconsume_max
-        {
-            topic = dead_topic(group);
-        }
-        let config = self.topic_for_send(&topic, &header).await?;
-        let queue = self.choose_queue(&topic, config, header.queue)?;
+        let topic = header.stored_topic();
+        let config = match self.known_topic(&topic)? {
+            Some(config) => config,
+            None => self.make_topic(&topic, &header).await?,
+        };
+        let begun = self.put(connection, command, &header, &topic, config)?;
+        self.acknowledged(begun).await
+    }
+
+    /// The first half of `send`, if it waits for nothing. None says nothing but that `send` has to do it.
+    pub(super) fn begin_send(&self, connection: &Connection, command: &Command) -> Option<Begun> {
+        let header = Header::read(command).ok()?;
+        self.check(&header, &command.body).ok()?;
+        let topic = header.stored_topic();
+        let config = self.known_topic(&topic).ok()??;
+        self.put(connection, command, &header, &topic, config).ok()
+    }
+
+    /// Puts the messages of a send on their way.
+    fn put(
+        &self,
+        connection: &Connection,
+        command: &Command,
+        header: &Header<'_>,
+        topic: &str,
+        config: TopicConfig,
+    ) -> Result<Begun, Failure> {
+        let queue = self.choose_queue(topic, config, header.queue)?;
         let client = connection.client();
-        let mut batch = Vec::new();
-        if header.batch {
-            for part in split_batch(command.body.clone(), PARTS_MAX)? {
-                check_properties(&part.properties)?;
-                if level(&part.properties).is_some() {
-                    return Err(illegal("a batch cannot hold delayed messages"));
-                }
-                let properties = &part.properties;
-                batch.push(
-                    self.fill(&header, &topic, queue, part.flag, part.body, properties, client),
-                );
-            }
-            if batch.is_empty() {
-                return Err(illegal("the batch is empty"));
-            }
-        } else {
-            let (body, properties) = (command.body.clone(), header.properties);
-            batch.push(self.fill(&header, &topic, queue, header.flag, body, properties, client));
-        }
-        batch.iter_mut().for_each(delay);
         // What comes again on a retry topic keeps its key.
         let once = self.config.suppress_duplicates
             && !header.batch
             && group_of_retry(header.topic).is_none();
-        self.store(batch, once).await
+        if !header.batch {
+            let (body, properties) = (command.body.clone(), header.properties);
+            let mut message =
+                self.fill(header, topic, queue, header.flag, body, properties, client);
+            delay(&mut message);
+            return self.begin(&[message], once);
+        }
+        let mut batch = Vec::new();
+        for part in split_batch(command.body.clone(), PARTS_MAX)? {
+            check_properties(&part.properties)?;
+            if level(&part.properties).is_some() {
+                return Err(illegal("a batch cannot hold delayed messages"));
+            }
+            let properties = &part.properties;
+            batch.push(self.fill(header, topic, queue, part.flag, part.body, properties, client));
+        }
+        if batch.is_empty() {
+            return Err(illegal("the batch is empty"));
+        }
+        self.begin(&batch, once)
     }
 
     fn check(&self, header: &Header<'_>, body: &Bytes) -> Result<(), Failure> {
@@ -147,15 +180,13 @@ impl LogBroker {
         Ok(())
     }
 
+    /// The topic's settings, if this log has it.
+    fn known_topic(&self, topic: &str) -> Result<Option<TopicConfig>, Failure> {
+        Ok(self.shared()?.state().topic(topic).map(|topic| topic.config))
+    }
+
     /// The topic's settings; it is made if it may be.
-    async fn topic_for_send(
-        &self,
-        topic: &str,
-        header: &Header<'_>,
-    ) -> Result<TopicConfig, Failure> {
-        if let Some(config) = self.shared()?.state().topic(topic).map(|topic| topic.config) {
-            return Ok(config);
-        }
+    async fn make_topic(&self, topic: &str, header: &Header<'_>) -> Result<TopicConfig, Failure> {
         let template = match header.default_topic {
             AUTO_CREATE_TOPIC if self.config.auto_create_topics => Some(self.config.default_queues),
             _ => None,
@@ -217,17 +248,29 @@ impl LogBroker {
         }
     }
 
-    /// Appends messages and says where they are; with `once`, where the one is that was stored lately. If that is not known
-    /// in time, says how far they have come.
-    pub(super) async fn store(&self, batch: Vec<Message>, once: bool) -> Result<Reply, Failure> {
-        for message in &batch {
+    /// Appends messages and says where they are. If that is not known in time, says how far they have come.
+    pub(super) async fn store(&self, batch: &[Message]) -> Result<Reply, Failure> {
+        let begun = self.begin(batch, false)?;
+        self.acknowledged(begun).await
+    }
+
+    /// Puts messages on their way; with `once`, not if the first one's key was stored lately.
+    fn begin(&self, batch: &[Message], once: bool) -> Result<Begun, Failure> {
+        for message in batch {
             check_properties(&message.properties)?;
         }
         let progress = Progress::new();
-        let answer = match self.propose_messages(messages(&batch, once), &progress).await {
-            Err(Failure::Unknown(detail)) => {
-                return self.unacknowledged(&batch, &progress, &detail);
-            }
+        let ticket = self.submit_messages(batch, once, &progress)?;
+        let queue = batch.first().map_or(0, |message| message.queue);
+        Ok(Begun { ticket, status: Status { progress, queue, count: batch.len() } })
+    }
+
+    /// Says where messages are once they are applied; with `once`, where the one is that was stored lately. If that is
+    /// not known in time, says how far they have come.
+    pub(super) async fn acknowledged(&self, begun: Begun) -> Result<Reply, Failure> {
+        let Begun { ticket, status } = begun;
+        let answer = match self.applied(ticket).await {
+            Err(Failure::Unknown(detail)) => return self.unacknowledged(&status, &detail),
             answer => answer?,
         };
         let Answer::Stored(placed) = answer else { return Err(Failure::Moved) };

@@ -33,7 +33,7 @@ impl LogBroker {
         let is_new = self.shared()?.state().topic(&topic).is_none();
         self.ensure_topic(&topic, Some(TopicConfig::with_queues(1))).await?;
         let again = self.again(message, topic.clone(), &origin, (!dead).then_some(level));
-        self.store(vec![again], false).await?;
+        self.store(&[again]).await?;
         if is_new {
             self.notify_retry(&topic);
         }

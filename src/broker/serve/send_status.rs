@@ -12,11 +12,20 @@
 
 use super::failure::Failure;
 use super::log_broker::LogBroker;
-use crate::broker::record::{Message, put_offset_id};
+use crate::broker::record::put_offset_id;
 use crate::broker::remoting::Reply;
 use crate::broker::remoting::codes::response;
 use crate::broker::state::physical;
 use crate::progress::Progress;
+
+/// What an answer needs to know about messages that are on their way into the log.
+#[derive(Debug)]
+pub(super) struct Status {
+    pub(super) progress: Progress,
+    /// That of the first.
+    pub(super) queue: i32,
+    pub(super) count: usize,
+}
 
 /// Not known. Queue offsets are given when a message is applied, and clients insist on a number.
 const NO_QUEUE_OFFSET: i64 = -1;
@@ -78,21 +87,16 @@ impl LogBroker {
     ///
     /// # Errors
     /// It is not known that they are in the log.
-    pub(super) fn unacknowledged(
-        &self,
-        batch: &[Message],
-        progress: &Progress,
-        detail: &str,
-    ) -> Result<Reply, Failure> {
+    pub(super) fn unacknowledged(&self, status: &Status, detail: &str) -> Result<Reply, Failure> {
+        let Status { progress, queue, count } = status;
         let Some((index, _)) = progress.appended() else {
             return Err(Failure::Unknown(detail.to_owned()));
         };
         let log = &self.opened()?.log;
         let known = Known { flushed: progress.is_flushed(), majority: log.hears_majority() };
         let reply = Reply::refused(known.code(), format!("{}: {detail}", known.remark()));
-        let ids = self.ids((0..batch.len()).map(|part| physical(index, part)));
-        let queue = batch.first().map_or(0, |message| message.queue);
-        Ok(send_reply(reply, &ids, queue.into(), NO_QUEUE_OFFSET))
+        let ids = self.ids((0..*count).map(|part| physical(index, part)));
+        Ok(send_reply(reply, &ids, (*queue).into(), NO_QUEUE_OFFSET))
     }
 }
 

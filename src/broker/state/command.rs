@@ -20,6 +20,11 @@ use crate::format::codec;
 const MESSAGES: u8 = 1;
 /// Flag of messages: not if a message of this topic and unique key was stored lately.
 const ONCE: u8 = 1;
+/// Memory that records share: to allocate each by itself takes longer than to fill it. It is held while one of them
+/// is, and a log holds its newest records anyway.
+const ROOM_BYTES: usize = 64 << 10;
+/// Larger ones get memory of their own.
+const ROOM_RECORD_BYTES: usize = ROOM_BYTES / 4;
 const CHANGE: u8 = 2;
 const DELIVERY: u8 = 3;
 
@@ -104,19 +109,32 @@ impl Answer {
     }
 }
 
-/// A record of messages, all of them or none; with `once` not if the first one's key was stored lately.
+/// A record of messages, all of them or none; with `once` not if the first one's key was stored lately. It is made in
+/// `room`, which is empty and gets more memory as it needs it.
 ///
 /// # Panics
 /// More than 4096 messages: batches are checked where they come in.
-pub(crate) fn messages(messages: &[Message], once: bool) -> Bytes {
+pub(crate) fn messages(room: &mut BytesMut, messages: &[Message], once: bool) -> Bytes {
     assert!(messages.len() <= PARTS_MAX, "a batch was let through that has too many messages");
-    let bytes: usize = messages.iter().map(Message::stored_bytes).sum();
-    let mut out = BytesMut::with_capacity(4 + bytes);
+    let bytes = 4 + messages.iter().map(Message::stored_bytes).sum::<usize>();
+    let mut own = BytesMut::new();
+    let out = match bytes {
+        _ if bytes <= room.capacity() => room,
+        ..=ROOM_RECORD_BYTES => {
+            *room = BytesMut::with_capacity(ROOM_BYTES);
+            room
+        }
+        // By itself, or a few large ones would waste most of the room.
+        _ => {
+            own.reserve(bytes);
+            &mut own
+        }
+    };
     out.put_u8(MESSAGES);
     out.put_u8(if once { ONCE } else { 0 });
     out.put_u16(messages.len() as u16);
-    messages.iter().for_each(|message| message.encode(&mut out));
-    out.freeze()
+    messages.iter().for_each(|message| message.encode(out));
+    out.split().freeze()
 }
 
 /// A record of a change.

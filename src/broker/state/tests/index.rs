@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::super::command::messages as record;
 use super::super::keys::{RUN_KEYS, Sought};
 use super::super::lookup::Lost;
 use super::super::queue::{CHUNK_ENTRIES, Entry, physical};

@@ -3,11 +3,10 @@
 mod index;
 mod places;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
-use super::command::messages as record;
 use super::command::{
-    Answer, Change, LockRequest, OffsetChange, Placed, Refusal, change, delivery,
+    self, Answer, Change, LockRequest, OffsetChange, Placed, Refusal, change, delivery,
 };
 use super::machine::{Shared, machine_with_state};
 use super::message_at;
@@ -72,6 +71,10 @@ impl Log {
     }
 }
 
+fn record(of: &[Message], once: bool) -> Bytes {
+    command::messages(&mut BytesMut::new(), of, once)
+}
+
 fn messages(of: &[Message]) -> Bytes {
     record(of, false)
 }
@@ -89,6 +92,24 @@ fn message(topic: &str, queue: i32) -> Message {
         reconsumed: 0,
         body: Bytes::from_static(b"x"),
         properties: "TAGS\u{1}TagA\u{2}".to_owned(),
+    }
+}
+
+#[test]
+fn records_that_share_memory_are_as_those_made_alone() {
+    let mut room = BytesMut::new();
+    let sizes = [0, 1, 1_000, 16_000, 17_000, 100_000, 60_000, 5];
+    let batches: Vec<Vec<Message>> = (0..40)
+        .map(|n| {
+            let size = sizes[n % sizes.len()];
+            let body = Bytes::from(vec![n as u8; size]);
+            vec![Message { body, ..message("T", n as i32) }; 1 + n % 3]
+        })
+        .collect();
+    let records: Vec<_> =
+        batches.iter().map(|batch| command::messages(&mut room, batch, false)).collect();
+    for (batch, made) in batches.iter().zip(records) {
+        assert_eq!(made, messages(batch));
     }
 }
 
