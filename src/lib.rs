@@ -40,6 +40,6 @@ pub use record::{
     AppendOptions, Appended, Flush, Index, LOG_NAME_BYTES_MAX, LogId, LogName, Record, Start, Term,
 };
 pub use segment::{Access, DirEntry, Disk, DiskFile, DiskLock, LockMode};
-pub use state_machine::StateMachine;
+pub use state_machine::{FlushFiles, StateMachine};
 pub use watermarks::Watermarks;
 pub use wire::{Acceptor, BoxFuture, Duplex, TcpTransport, Transport};

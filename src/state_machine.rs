@@ -6,6 +6,9 @@ use bytes::Bytes;
 
 use crate::record::Record;
 
+/// Makes durable what a checkpoint names; see [`StateMachine::flush_files`].
+pub type FlushFiles = Box<dyn FnOnce() -> io::Result<()> + Send>;
+
 /// A program's state, built from the committed records of one log in their order.
 ///
 /// Every node that holds the log feeds its own copy, so `apply` must give the same result for the
@@ -19,11 +22,22 @@ pub trait StateMachine: Send + 'static {
     fn apply(&mut self, record: &Record) -> Bytes;
 
     /// Writes the whole state. Called between two records, at segment boundaries and before
-    /// retention drops records that the state was built from.
+    /// retention drops records that the state was built from. The log writes it to the disk meanwhile records are
+    /// applied, one checkpoint at a time.
     ///
     /// # Errors
     /// The checkpoint is given up, and tried again at the next boundary.
     fn checkpoint(&self, out: &mut dyn Write) -> io::Result<()>;
+
+    /// How to make durable the files that the checkpoint names, for a state machine that keeps some. Asked for right after
+    /// [`checkpoint`](Self::checkpoint); called on another thread while records are applied, and only when it has
+    /// succeeded does the checkpoint count.
+    ///
+    /// # Errors
+    /// Those of the function: the checkpoint is given up, and tried again at the next boundary.
+    fn flush_files(&self) -> FlushFiles {
+        Box::new(|| Ok(()))
+    }
 
     /// Replaces the state by one that `checkpoint` wrote, on this node or on another.
     ///

@@ -10,6 +10,7 @@ use crate::error::StorageError;
 use crate::format::entry::{Entry, EntryId};
 use crate::format::vote::Vote;
 use crate::segment::Disk;
+use crate::state_machine::FlushFiles;
 use crate::watermarks::Watermarks;
 
 use super::core::{Core, Waiter};
@@ -250,8 +251,24 @@ impl Log {
 
     /// Writes the checkpoint of the state machine as of `id`; durable on return. Old ones are
     /// thinned. Blocks on the disk. A failure leaves the log as it was.
+    #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn save_checkpoint(&self, id: EntryId, state: &[u8]) -> Result<(), StorageError> {
-        self.core.shared.save_checkpoint(id, state)
+        self.core.shared.save_checkpoint(id, state, || Ok(()))
+    }
+
+    /// The same, with files that the checkpoint names: `files` makes them durable before.
+    pub(super) fn save_checkpoint_with_files(
+        &self,
+        id: EntryId,
+        state: &[u8],
+        files: FlushFiles,
+    ) -> Result<(), StorageError> {
+        self.core.shared.save_checkpoint(id, state, files)
+    }
+
+    /// Where it lies.
+    pub(super) fn dir(&self) -> &Path {
+        self.core.shared.dir()
     }
 
     /// Ids of the checkpoints held, oldest first.

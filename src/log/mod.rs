@@ -25,6 +25,7 @@ pub mod offline;
 mod open;
 mod pool;
 mod read;
+mod saver;
 mod shared;
 mod state;
 mod submit;
@@ -45,6 +46,7 @@ pub(crate) use driven::{Done, DrivenLog};
 pub(crate) use handle::Log;
 pub(crate) use memberships::StoredMembership;
 pub(crate) use pool::WriterPool;
+pub(crate) use saver::{Saver, Saving, Turn};
 #[cfg(feature = "simulation")]
 pub(crate) use writer_task::Pace;
 

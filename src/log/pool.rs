@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use crate::error::StorageError;
 
 use super::core::Core;
+use super::saver::SaverQueue;
 #[cfg(feature = "simulation")]
 use super::writer_task::{Pace, WriterTask};
 
@@ -28,6 +29,7 @@ pub(crate) struct WriterPool {
 struct PoolInner {
     queues: Vec<Arc<WriterQueue>>,
     next: AtomicUsize,
+    saver: SaverQueue,
     /// Threads that run.
     live: watch::Receiver<usize>,
 }
@@ -36,9 +38,8 @@ impl WriterPool {
     /// Starts the threads.
     pub(crate) fn start(threads: u32) -> io::Result<Self> {
         let (live, live_seen) = watch::channel(0);
-        let mut inner =
-            PoolInner { queues: Vec::new(), next: AtomicUsize::new(0), live: live_seen };
         let live = Arc::new(live);
+        let mut inner = PoolInner::new(SaverQueue::start(&live)?, live_seen);
         for number in 0..threads.max(1) {
             let queue = Arc::new(WriterQueue::default());
             let (driven, live) = (Arc::clone(&queue), Arc::clone(&live));
@@ -59,9 +60,8 @@ impl WriterPool {
     #[cfg(feature = "simulation")]
     pub(crate) fn start_tasks(count: u32, pace: &Pace) -> Self {
         let (live, live_seen) = watch::channel(0);
-        let mut inner =
-            PoolInner { queues: Vec::new(), next: AtomicUsize::new(0), live: live_seen };
         let live = Arc::new(live);
+        let mut inner = PoolInner::new(SaverQueue::start_task(&live, pace), live_seen);
         for _ in 0..count.max(1) {
             let queue = Arc::new(WriterQueue::for_task());
             let (task, live) =
@@ -92,10 +92,20 @@ impl WriterPool {
         let next = self.inner.next.fetch_add(1, Ordering::Relaxed);
         Arc::clone(&self.inner.queues[next % self.inner.queues.len()])
     }
+
+    /// The queue of the thread that saves checkpoints.
+    pub(super) fn saver(&self) -> SaverQueue {
+        self.inner.saver.clone()
+    }
 }
 
 impl PoolInner {
+    fn new(saver: SaverQueue, live: watch::Receiver<usize>) -> Self {
+        Self { queues: Vec::new(), next: AtomicUsize::new(0), saver, live }
+    }
+
     fn stop(&self) {
+        self.saver.stop();
         self.queues.iter().for_each(|queue| queue.stop());
     }
 }

@@ -174,8 +174,10 @@ impl Shared {
         self.state().failure.get_or_insert_with(|| Arc::clone(error));
     }
 
-    /// Closes the log: nothing is taken or read any more, and no file stays open.
+    /// Closes the log: nothing is taken or read any more, and no file stays open. Waits for a checkpoint that is
+    /// being written.
     pub(super) fn let_go(&self) {
+        let _alone = self.checkpoint_io.lock().unwrap_or_else(PoisonError::into_inner);
         let mut state = self.state();
         state.closed = true;
         state.segments = Arc::new(SegmentSet { sealed: Vec::new(), active: None });
@@ -203,12 +205,20 @@ impl Shared {
         checkpoints::remove(self.disk(), &self.dir, &dropped);
     }
 
-    /// Writes a checkpoint; durable on return. One at a time.
-    pub(super) fn save_checkpoint(&self, id: EntryId, state: &[u8]) -> Result<(), StorageError> {
+    /// Makes durable what a checkpoint names, then writes it; durable on return. One at a time.
+    pub(super) fn save_checkpoint(
+        &self,
+        id: EntryId,
+        state: &[u8],
+        files: impl FnOnce() -> io::Result<()>,
+    ) -> Result<(), StorageError> {
         let _alone = self.checkpoint_io.lock().unwrap_or_else(PoisonError::into_inner);
         if self.state().closed {
             return Err(self.closed_error());
         }
+        files().map_err(|error| {
+            StorageError::io("flush what the state machine has in", &self.dir, error)
+        })?;
         let log_id = self.options.log_id.0;
         let bytes = checkpoints::save(self.disk(), &self.dir, log_id, id, state)?;
         self.checkpoints().insert(id, bytes);

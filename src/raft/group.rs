@@ -26,7 +26,7 @@ use super::types::{Proposal, RaftVote, Types, addresses, entry_id, first_entry};
 use crate::config::{Config, RaftConfig};
 use crate::error::{AppendError, OpenError, ReadError, StorageError};
 use crate::format::entry::{Batch, EntryId};
-use crate::log::{Log, LogOptions, WriterPool};
+use crate::log::{Log, LogOptions, Saver, WriterPool};
 use crate::member::{Member, NodeId, Replica, ReplicaId};
 use crate::mutant::Mutant;
 use crate::progress::Progress;
@@ -73,6 +73,7 @@ pub(crate) struct Group {
     pub(crate) apply: Arc<ApplyShared>,
     pub(crate) inflight: Arc<Inflight>,
     pub(crate) has_machine: bool,
+    pub(super) saver: Saver,
     metrics: Arc<GroupMetrics>,
     pub(crate) peers: Arc<Peers>,
     /// Ours: openraft's timers are others.
@@ -113,8 +114,9 @@ impl Group {
         }
         let apply = Arc::new(ApplyShared::default());
         let has_machine = setup.machine.is_some();
+        let saver = Saver::new(log.clone(), setup.writers);
         let machine =
-            LogStateMachine::open(log.clone(), setup.machine, apply.clone(), metrics.clone())?;
+            LogStateMachine::open(saver.clone(), setup.machine, apply.clone(), metrics.clone())?;
         let request_bytes = usize::try_from(config.limits.replication_request_max.bytes());
         let store = LogStore::new(
             log.clone(),
@@ -150,6 +152,7 @@ impl Group {
             apply,
             inflight: Arc::new(Inflight::default()),
             has_machine,
+            saver,
             metrics,
             peers: setup.peers,
             timing: config.raft.clone(),

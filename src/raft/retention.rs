@@ -98,22 +98,24 @@ impl Group {
         purged.await.map_err(|_| AdminError::Timeout { after: timeout })?;
         Ok(Some(self.log.watermarks().begin))
     }
+
     /// Saves the state machine's state as of the last applied entry; durable on return. Gives one
     /// past that entry.
     pub(crate) async fn checkpoint(&self) -> Result<u64, AdminError> {
-        let saving = self.raft.with_state_machine(|machine| {
-            let saved = machine.checkpoint();
-            Box::pin(async move { saved })
+        let turn = self.saver.turn().await;
+        let taking = self.raft.with_state_machine(|machine| {
+            let saving = machine.checkpoint(turn);
+            Box::pin(async move { saving })
         });
-        match saving.await {
-            Ok(Ok(Some(id))) => Ok(id.index + 1),
-            Ok(Ok(None)) => {
-                let reason = format!("{} has no state to save", self.name);
-                Err(AdminError::Invalid { reason })
-            }
-            Ok(Err(error)) => Err(AdminError::Storage(Arc::new(error))),
-            Err(_) => Err(AdminError::Closed),
-        }
+        let saving = taking.await.map_err(|_| AdminError::Closed)?;
+        let storage = |error| AdminError::Storage(Arc::new(error));
+        let Some(saving) = saving.map_err(storage)? else {
+            let reason = format!("{} has no state to save", self.name);
+            return Err(AdminError::Invalid { reason });
+        };
+        let id = saving.id;
+        saving.saved().await.map_err(storage)?;
+        Ok(id.index + 1)
     }
 }
 

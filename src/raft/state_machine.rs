@@ -21,7 +21,7 @@ use super::types::{
 };
 use crate::error::{StorageError, with_sources};
 use crate::format::entry::{Batch, EntryId};
-use crate::log::Log;
+use crate::log::{Log, Saver, Saving, Turn};
 use crate::mutant::Mutant;
 use crate::record::Record;
 use crate::state_machine::StateMachine;
@@ -103,6 +103,7 @@ pub(crate) struct LogStateMachine {
     applied: Option<EntryId>,
     membership: RaftMembership,
     user: Option<User>,
+    saver: Saver,
     /// Boundary announced but not purged yet.
     snapshot: Option<RaftSnapshotMeta>,
     metrics: Arc<GroupMetrics>,
@@ -114,13 +115,14 @@ fn to_io(error: impl std::error::Error) -> io::Error {
 
 /// Saves a checkpoint that a leader sent. A full disk stops no log: it is tried again until there is space.
 async fn save_when_there_is_space(
-    log: &Log,
+    saver: &Saver,
     id: EntryId,
-    state: &[u8],
+    state: &Bytes,
 ) -> Result<(), StorageError> {
     loop {
-        match log.save_checkpoint(id, state) {
-            Err(StorageError::Full { path }) if log.failure().is_none() => {
+        let turn = saver.turn().await;
+        match saver.save(turn, id, state.clone(), Box::new(|| Ok(()))).saved().await {
+            Err(StorageError::Full { path }) if saver.log().failure().is_none() => {
                 tracing::warn!(path = %path.display(), "no space for a checkpoint that was sent; waiting");
                 tokio::time::sleep(SPACE_PAUSE).await;
             }
@@ -155,11 +157,12 @@ impl LogStateMachine {
     /// Takes up where the log's recovery left off: at its committed entry, or, with an embedder's
     /// state machine, at the newest checkpoint; openraft replays the rest.
     pub(crate) fn open(
-        log: Log,
+        saver: Saver,
         machine: Option<Box<dyn StateMachine>>,
         shared: Arc<ApplyShared>,
         metrics: Arc<GroupMetrics>,
     ) -> Result<Self, StorageError> {
+        let log = saver.log().clone();
         let committed = log.committed();
         let mut applied = committed;
         let mut user = None;
@@ -186,7 +189,7 @@ impl LogStateMachine {
         if let Some(id) = applied {
             shared.set_applied(id);
         }
-        Ok(Self { log, shared, applied, membership, user, snapshot: None, metrics })
+        Ok(Self { log, shared, applied, membership, user, saver, snapshot: None, metrics })
     }
 
     fn apply_record(&mut self, record: Record, batch: Batch) -> Bytes {
@@ -214,23 +217,25 @@ impl LogStateMachine {
         response
     }
 
-    /// Takes a checkpoint when the entries applied have reached a new segment.
+    /// Takes a checkpoint when the entries applied have reached a new segment, and does not wait for the disk. While
+    /// the one before is being saved, it waits for the entries after.
     fn checkpoint_at_boundary(&mut self) {
         let Some((user, id)) = self.user.as_mut().zip(self.applied) else { return };
         let base = self.log.active_base();
         if base <= user.checkpoint_segment || id.index + 1 < base || !user.batch.is_empty() {
             return;
         }
+        let Some(turn) = self.saver.try_turn() else { return };
         user.checkpoint_segment = base;
-        if let Err(error) = self.checkpoint() {
+        if let Err(error) = self.checkpoint(turn) {
             // Not fatal: the log still holds everything, and the next boundary tries again.
             tracing::warn!(error = %with_sources(&error), index = id.index, "checkpoint given up");
         }
     }
 
-    /// Saves the state as of the last applied entry; durable on return. None without a state machine,
+    /// Takes the state as of the last applied entry, and has it saved. None without a state machine,
     /// before the first entry, or in the middle of a batch.
-    pub(crate) fn checkpoint(&mut self) -> Result<Option<EntryId>, StorageError> {
+    pub(crate) fn checkpoint(&mut self, turn: Turn) -> Result<Option<Saving>, StorageError> {
         let Some((user, id)) = self.user.as_mut().zip(self.applied) else { return Ok(None) };
         if !user.batch.is_empty() {
             return Ok(None);
@@ -239,8 +244,8 @@ impl LogStateMachine {
         user.machine().checkpoint(&mut state).map_err(|error| {
             StorageError::io("take a checkpoint of", "the state machine", error)
         })?;
-        self.log.save_checkpoint(id, &state)?;
-        Ok(Some(id))
+        let files = user.machine().flush_files();
+        Ok(Some(self.saver.save(turn, id, state.into(), files)))
     }
 
     fn boundary_meta(&self, id: EntryId) -> io::Result<RaftSnapshotMeta> {
@@ -346,7 +351,7 @@ impl RaftStateMachine<Types> for LogStateMachine {
         let id = entry_id(last);
         if let (Some(user), Some(state)) = (&mut self.user, &checkpoint.state) {
             // On disk before the log refers to it; a crash between leaves an unused file.
-            save_when_there_is_space(&self.log, id, state).await.map_err(to_io)?;
+            save_when_there_is_space(&self.saver, id, state).await.map_err(to_io)?;
             user.machine().restore(&mut &state[..])?;
             user.batch.clear();
             user.checkpoint_segment = id.index;

@@ -17,12 +17,12 @@ use openraft::{EntryPayload, Membership, StorageError};
 use super::group::raft_config;
 use super::log_store::LogStore;
 use super::metrics::GroupMetrics;
-use super::state_machine::{ApplyShared, LogStateMachine};
+use super::state_machine::LogStateMachine;
 use super::types::{LogEntry, Proposal, RaftVote, Types, raft_log_id};
 use super::*;
 use crate::config::Config;
 use crate::format::entry::{Batch, Entry, EntryId, EntryKind};
-use crate::log::{Log, LogOptions, WriterPool};
+use crate::log::{Log, LogOptions, Saver, WriterPool};
 use crate::member::{Member, NodeId, Replica, ReplicaId};
 use crate::record::{Flush, LogId, LogName};
 use crate::segment::RealDisk;
@@ -43,7 +43,8 @@ impl StoreBuilder<Types, LogStore, LogStateMachine, (tempfile::TempDir, WriterPo
             .expect("a new log");
         let metrics = Arc::new(GroupMetrics::new(&LogName::system()));
         let store = LogStore::new(log.clone(), 1 << 20, false, metrics.clone());
-        let machine = LogStateMachine::open(log, None, Arc::new(ApplyShared::default()), metrics)
+        let saver = Saver::new(log, &writers);
+        let machine = LogStateMachine::open(saver, None, Arc::default(), metrics)
             .expect("a new state machine");
         Ok(((dir, writers), store, machine))
     }

@@ -16,7 +16,7 @@ use crate::broker::LOG_PREFIX;
 use crate::format::codec;
 use crate::node::StateDir;
 use crate::record::{LogName, Record};
-use crate::state_machine::StateMachine;
+use crate::state_machine::{FlushFiles, StateMachine};
 
 /// First bytes of a checkpoint.
 const MAGIC: [u8; 4] = *b"QLBS";
@@ -129,11 +129,14 @@ impl StateMachine for Machine {
             let state = self.0.state();
             codec::encode(&(&*state, self.0.index.names()))
         };
-        // What the checkpoint names is durable before the checkpoint is.
-        self.0.index.flush()?;
         out.write_all(&MAGIC)?;
         out.write_all(&[VERSION])?;
         out.write_all(&body)
+    }
+
+    fn flush_files(&self) -> FlushFiles {
+        let shared = Arc::clone(&self.0);
+        Box::new(move || shared.index.flush())
     }
 
     fn restore(&mut self, from: &mut dyn Read) -> io::Result<()> {

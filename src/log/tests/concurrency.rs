@@ -166,3 +166,36 @@ fn a_sealed_segment_is_mapped_once_its_last_entry_is_committed() {
     assert_eq!(read_all(&driven.log), records(1, 0..10, 1500));
     assert!(disk.is_mapped(&path));
 }
+
+#[tokio::test]
+async fn a_log_is_removed_once_the_checkpoint_that_is_being_saved_is_done() {
+    let place = Place::new();
+    let log = place.open();
+    append(&log, records(1, 0..5, 9)).await;
+    let saver = Saver::new(log.clone(), &place.pool);
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let (sender, begun) = oneshot::channel();
+    let files = Box::new(move || {
+        let _ = sender.send(());
+        held.recv().map_err(std::io::Error::other)
+    });
+    let saving = saver.save(saver.turn().await, id(1, 4), "state".into(), files);
+    begun.await.expect("it flushes first what the checkpoint names");
+    assert!(saver.try_turn().is_none(), "one at a time");
+    assert_eq!(log.checkpoints(), [], "it counts once it is durable");
+    let removed = log.clone();
+    let mut removing = tokio::spawn(async move { removed.destroy().await });
+    // paced: that nothing happens can only be seen over time.
+    let early = tokio::time::timeout(Duration::from_millis(50), &mut removing).await;
+    assert!(early.is_err(), "removed under a checkpoint that is being saved");
+    release.send(()).expect("it waits");
+    saving.saved().await.expect("its directory is there");
+    removing.await.expect("no panic").expect("removed");
+    assert!(!place.dir.exists());
+    let late = saver.save(saver.turn().await, id(1, 4), "state".into(), Box::new(|| Ok(())));
+    late.saved().await.expect_err("the log is gone");
+    place.pool.shutdown().await;
+    let late = saver.save(saver.turn().await, id(1, 4), "state".into(), Box::new(|| Ok(())));
+    late.saved().await.expect_err("nobody is left to save it");
+    assert!(!place.dir.exists());
+}

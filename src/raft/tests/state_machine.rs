@@ -7,7 +7,7 @@ use futures_util::stream;
 use openraft::entry::RaftEntry as _;
 use openraft::storage::RaftStateMachine as _;
 
-use super::super::state_machine::Checkpoint;
+use super::super::state_machine::{ApplyShared, Checkpoint};
 use super::super::types::{RaftMembership, RaftSnapshotMeta, entry_from_raft};
 use super::*;
 use crate::record::Record;
@@ -41,10 +41,15 @@ impl StateMachine for Kept {
     }
 }
 
-fn machine(log: &Log, kept: &Kept) -> Result<LogStateMachine, crate::StorageError> {
+fn machine(
+    log: &Log,
+    writers: &WriterPool,
+    kept: &Kept,
+) -> Result<LogStateMachine, crate::StorageError> {
     let metrics = Arc::new(GroupMetrics::new(&LogName::system()));
     let shared = Arc::new(ApplyShared::default());
-    LogStateMachine::open(log.clone(), Some(Box::new(kept.clone())), shared, metrics)
+    let saver = Saver::new(log.clone(), writers);
+    LogStateMachine::open(saver, Some(Box::new(kept.clone())), shared, metrics)
 }
 
 async fn append(log: &Log, entries: Vec<LogEntry>) {
@@ -64,7 +69,7 @@ async fn a_batch_that_was_never_finished_does_not_keep_checkpoints_from_being_ta
     let writers = WriterPool::start(1).expect("a thread");
     let log = Log::open(Arc::new(disk), Path::new("/log"), options(), &writers).expect("new");
     let kept = Kept::default();
-    let mut machine = machine(&log, &kept).expect("new");
+    let mut machine = machine(&log, &writers, &kept).expect("new");
     let entries = vec![
         record(id(1, 0), Batch::SINGLE),
         record(id(1, 1), Batch { position: 0, count: 2 }),
@@ -78,9 +83,15 @@ async fn a_batch_that_was_never_finished_does_not_keep_checkpoints_from_being_ta
         stream::iter(items)
     };
     machine.apply(stream(half)).await.expect("applied");
-    assert!(machine.checkpoint().expect("a healthy disk").is_none(), "in the middle of a batch");
+    let saver = Saver::new(log.clone(), &writers);
+    let saving = machine.checkpoint(saver.turn().await).expect("memory takes it");
+    assert!(saving.is_none(), "in the middle of a batch");
     machine.apply(stream(rest)).await.expect("applied");
-    assert_eq!(machine.checkpoint().expect("a healthy disk"), Some(id(2, 2)));
+    let saving = machine.checkpoint(saver.turn().await).expect("memory takes it");
+    let saving = saving.expect("the batch is not waited for any more");
+    assert_eq!(saving.id, id(2, 2));
+    saving.saved().await.expect("a healthy disk");
+    assert_eq!(log.checkpoints(), [id(2, 2)]);
     assert_eq!(kept.seen(), b"X", "the half batch is not applied");
 }
 
@@ -96,7 +107,7 @@ async fn a_damaged_checkpoint_is_passed_over_if_an_older_one_will_do() {
     log.save_checkpoint(id(1, 6), b"newer").expect("a healthy disk");
     let opened = |log: &Log| {
         let kept = Kept::default();
-        machine(log, &kept).map(|_| String::from_utf8(kept.seen()).expect("text"))
+        machine(log, &writers, &kept).map(|_| String::from_utf8(kept.seen()).expect("text"))
     };
     assert_eq!(opened(&log).expect("sound"), "newer");
     let damage = |index: u64| {
@@ -122,7 +133,7 @@ async fn a_checkpoint_that_finds_no_space_is_installed_once_there_is_some() {
     let writers = WriterPool::start(1).expect("a thread");
     let log = Log::open(disk.shared(), Path::new("/log"), options(), &writers).expect("a new log");
     let kept = Kept::default();
-    let mut machine = machine(&log, &kept).expect("it opens");
+    let mut machine = machine(&log, &writers, &kept).expect("it opens");
     let voters = Membership::new_with_defaults(vec![BTreeSet::from([replica(1)])], []);
     let members = RaftMembership::new(Some(raft_log_id(id(1, 0))), voters);
     let last = Some(raft_log_id(id(1, 7)));
@@ -139,4 +150,46 @@ async fn a_checkpoint_that_finds_no_space_is_installed_once_there_is_some() {
     installed.expect("there is space");
     assert_eq!(kept.seen(), b"sent");
     assert_eq!(log.watermarks().begin, 8);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_are_applied_while_a_checkpoint_waits_for_the_disk() {
+    let disk = SimDisk::new();
+    let writers = WriterPool::start(1).expect("a thread");
+    let small = LogOptions { segment_size: 8 << 10, ..options() };
+    let log = Log::open(disk.shared(), Path::new("/log"), small, &writers).expect("a new log");
+    let kept = Kept::default();
+    let mut machine = machine(&log, &writers, &kept).expect("it opens");
+    let mut end = 0;
+    let mut entries = Vec::new();
+    while log.active_base() == 0 {
+        entries.push(record(id(1, end), Batch::SINGLE));
+        append(&log, entries[entries.len() - 1..].to_vec()).await;
+        end += 1;
+    }
+    let last = id(1, end - 1);
+    log.set_committed(last).expect("readable");
+    disk.hold_flushes(true);
+    let (sender, mut applied) = tokio::sync::oneshot::channel();
+    let applying = tokio::spawn(async move {
+        let items = entries.into_iter().map(|entry| Ok((entry, None)));
+        machine.apply(stream::iter(items)).await.expect("applied");
+        // A second one is not begun before the first is done.
+        machine.apply(stream::empty()).await.expect("applied");
+        let _ = sender.send(());
+        machine
+    });
+    while disk.counts().faults(FaultKind::HeldFlush) == 0 {
+        std::thread::yield_now();
+    }
+    let in_time = tokio::time::timeout(Duration::from_secs(5), &mut applied).await;
+    assert_eq!(log.checkpoints(), [], "it counts once it is durable");
+    disk.hold_flushes(false);
+    in_time.expect("nothing applied waits for the disk").expect("it was applied");
+    while log.checkpoints().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(log.checkpoints(), [last]);
+    assert_eq!(log.load_checkpoint(last).expect("it is sound").len() as u64, end);
+    drop(applying.await.expect("no panic"));
 }

@@ -218,6 +218,25 @@ fn a_power_cut_loses_nothing_that_a_checkpoint_names() {
 }
 
 #[test]
+fn what_is_applied_while_a_checkpoint_is_flushed_does_it_no_harm() {
+    for policy in [CrashPolicy::LoseAll, CrashPolicy::Random(5), CrashPolicy::KeepAll] {
+        let (mut log, mut model, mut dice) = filled(4_000, 14);
+        let (index, (bytes, flush)) = (log.index, log.begin_checkpoint());
+        // Enough for the file that is written to become full, and another one to be begun.
+        let files = log.index_files().len();
+        while log.index_files().len() == files {
+            log.fill(500, &mut model, &mut dice);
+        }
+        flush().expect("the disk takes it");
+        log.fill(1_000, &mut model, &mut dice);
+        let disk = log.disk.crash(&policy);
+        let log = log.restarted(Some((&bytes, index)), disk);
+        assert!(log.shared.begin_rebuild(0).is_none(), "what it names was durable");
+        log.agrees(&model, 20);
+    }
+}
+
+#[test]
 fn without_a_checkpoint_the_files_of_an_earlier_process_are_removed() {
     let (log, model, _) = filled(4_000, 5);
     let before = log.index_files();
@@ -395,7 +414,12 @@ fn random_restarts_damages_and_cuts_never_give_a_wrong_answer() {
         let mut checkpoint = None;
         for _ in 0..12 {
             match dice.below(6) {
-                0 => checkpoint = Some((log.checkpoint(), log.index)),
+                0 => {
+                    let (index, (bytes, flush)) = (log.index, log.begin_checkpoint());
+                    log.fill(dice.below(500), &mut model, &mut dice);
+                    flush().expect("the disk takes it");
+                    checkpoint = Some((bytes, index));
+                }
                 1 => {
                     let disk = log.disk.clone();
                     let from = checkpoint.as_ref().map(|(bytes, index)| (&bytes[..], *index));

@@ -13,11 +13,11 @@ use super::message_at;
 use super::queue::physical;
 use super::recent::{KEYS_MAX, Recent};
 use super::topics::{DELAY_TOPIC, LOCK_LEASE_MS, TopicConfig};
-use crate::StateMachine;
 use crate::broker::record::Message;
 use crate::node::StateDir;
 use crate::record::Record;
 use crate::segment::sim_disk::SimDisk;
+use crate::{FlushFiles, StateMachine};
 
 /// Where the state machine has its files.
 const DIR: &str = "/state";
@@ -42,9 +42,16 @@ impl Log {
     }
 
     fn checkpoint(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        self.machine.checkpoint(&mut bytes).expect("memory and disk take it");
+        let (bytes, flush) = self.begin_checkpoint();
+        flush().expect("the disk takes it");
         bytes
+    }
+
+    /// A checkpoint that does not count yet: what it names is not flushed.
+    fn begin_checkpoint(&self) -> (Vec<u8>, FlushFiles) {
+        let mut bytes = Vec::new();
+        self.machine.checkpoint(&mut bytes).expect("memory takes it");
+        (bytes, self.machine.flush_files())
     }
 
     fn apply(&mut self, payload: Bytes) -> Answer {

@@ -1,0 +1,167 @@
+//! Saves the checkpoints of logs beside whoever takes them: three flushes, for which nothing else of a node is to wait.
+//!
+//! All logs of a node share one thread, and writers have others, so that appends do not wait for it either. In a
+//! simulation it is a task.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+
+use bytes::Bytes;
+use tokio::sync::{Mutex, OwnedMutexGuard, mpsc, oneshot, watch};
+
+use crate::error::{StorageError, with_sources};
+use crate::format::entry::EntryId;
+use crate::state_machine::FlushFiles;
+
+use super::Log;
+use super::pool::WriterPool;
+#[cfg(feature = "simulation")]
+use super::writer_task::Pace;
+
+/// What waits for the thread. Each log has one at most ([`Turn`]), which bounds the queue.
+enum Job {
+    Save(Save),
+    Stop,
+}
+
+struct Save {
+    log: Log,
+    id: EntryId,
+    state: Bytes,
+    files: FlushFiles,
+    turn: Turn,
+    done: oneshot::Sender<Result<(), StorageError>>,
+}
+
+impl Save {
+    fn run(self) {
+        let Self { log, id, state, files, turn, done } = self;
+        let saving = || log.save_checkpoint_with_files(id, &state, files);
+        let saved = catch_unwind(AssertUnwindSafe(saving)).unwrap_or_else(|_| {
+            let error = io::Error::other("the state machine panicked");
+            Err(StorageError::io("save a checkpoint in", log.dir(), error))
+        });
+        if let Err(error) = &saved {
+            // Not fatal: the log still holds everything, and the next boundary tries again.
+            tracing::warn!(error = %with_sources(error), index = id.index, "checkpoint given up");
+        }
+        drop(turn);
+        // Nobody need wait for it.
+        let _ = done.send(saved);
+    }
+}
+
+/// The way to the thread that saves.
+#[derive(Clone)]
+pub(super) struct SaverQueue(mpsc::UnboundedSender<Job>);
+
+impl SaverQueue {
+    /// Starts the thread; `live` counts it.
+    pub(super) fn start(live: &Arc<watch::Sender<usize>>) -> io::Result<Self> {
+        let (sender, mut jobs) = mpsc::unbounded_channel();
+        let live = Arc::clone(live);
+        live.send_modify(|count| *count += 1);
+        let drain = move || {
+            while let Some(job) = jobs.blocking_recv() {
+                match job {
+                    Job::Save(save) => save.run(),
+                    // What was queued before is done, and nothing is taken any more.
+                    Job::Stop => break,
+                }
+            }
+            drop(jobs);
+            live.send_modify(|count| *count -= 1);
+        };
+        thread::Builder::new().name("quorumlog-checkpoints".to_owned()).spawn(drain)?;
+        Ok(Self(sender))
+    }
+
+    /// Starts a task in place of the thread. It waits for `pace` before each checkpoint.
+    #[cfg(feature = "simulation")]
+    pub(super) fn start_task(live: &Arc<watch::Sender<usize>>, pace: &Pace) -> Self {
+        let (sender, mut jobs) = mpsc::unbounded_channel();
+        let (live, pace) = (Arc::clone(live), Arc::clone(pace));
+        live.send_modify(|count| *count += 1);
+        tokio::spawn(async move {
+            while let Some(Job::Save(save)) = jobs.recv().await {
+                pace(save.log.dir()).await;
+                save.run();
+            }
+            drop(jobs);
+            live.send_modify(|count| *count -= 1);
+        });
+        Self(sender)
+    }
+
+    /// Lets the thread end once it has done what is queued.
+    pub(super) fn stop(&self) {
+        // An error means that it has ended.
+        let _ = self.0.send(Job::Stop);
+    }
+}
+
+/// The right to save a log's next checkpoint: one is saved at a time.
+pub(crate) struct Turn(#[expect(dead_code, reason = "held, and let go of")] OwnedMutexGuard<()>);
+
+/// Saves one log's checkpoints. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Saver {
+    log: Log,
+    queue: SaverQueue,
+    alone: Arc<Mutex<()>>,
+}
+
+impl Saver {
+    pub(crate) fn new(log: Log, writers: &WriterPool) -> Self {
+        Self { log, queue: writers.saver(), alone: Arc::default() }
+    }
+
+    /// The log whose checkpoints it saves.
+    pub(crate) fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// None while a checkpoint is being saved.
+    pub(crate) fn try_turn(&self) -> Option<Turn> {
+        Arc::clone(&self.alone).try_lock_owned().ok().map(Turn)
+    }
+
+    /// Waits until no checkpoint is being saved.
+    pub(crate) async fn turn(&self) -> Turn {
+        Turn(Arc::clone(&self.alone).lock_owned().await)
+    }
+
+    /// Saves the state as of `id`, and before it makes durable what it names.
+    pub(crate) fn save(&self, turn: Turn, id: EntryId, state: Bytes, files: FlushFiles) -> Saving {
+        let (done, saved) = oneshot::channel();
+        let log = self.log.clone();
+        // If the thread has ended, `done` is dropped, which says so.
+        let _ = self.queue.0.send(Job::Save(Save { log, id, state, files, turn, done }));
+        Saving { id, dir: self.log.dir().to_owned(), saved }
+    }
+}
+
+/// A checkpoint that is being saved, whether or not anybody waits for it.
+pub(crate) struct Saving {
+    /// What it is as of.
+    pub(crate) id: EntryId,
+    dir: PathBuf,
+    saved: oneshot::Receiver<Result<(), StorageError>>,
+}
+
+impl Saving {
+    /// Resolves once it is durable.
+    pub(crate) async fn saved(self) -> Result<(), StorageError> {
+        match self.saved.await {
+            Ok(saved) => saved,
+            Err(_) => Err(closed(&self.dir)),
+        }
+    }
+}
+
+fn closed(dir: &Path) -> StorageError {
+    StorageError::io("save a checkpoint in", dir, io::Error::other("the node is stopping"))
+}
