@@ -13,3 +13,4 @@ mod messages;
 mod nodes;
 mod routes;
 mod send_status;
+mod tools;

@@ -9,6 +9,7 @@ pub(crate) mod request {
     pub(crate) const UPDATE_CONSUMER_OFFSET: i32 = 15;
     pub(crate) const UPDATE_AND_CREATE_TOPIC: i32 = 17;
     pub(crate) const SEARCH_OFFSET_BY_TIMESTAMP: i32 = 29;
+    pub(crate) const GET_BROKER_RUNTIME_INFO: i32 = 28;
     pub(crate) const GET_MAX_OFFSET: i32 = 30;
     pub(crate) const GET_MIN_OFFSET: i32 = 31;
     pub(crate) const VIEW_MESSAGE_BY_ID: i32 = 33;

@@ -202,6 +202,7 @@ impl LogBroker {
             request::CONSUMER_SEND_MSG_BACK => self.send_back(command).await,
             request::VIEW_MESSAGE_BY_ID => self.view_by_id(command).await,
             request::QUERY_MESSAGE => self.query_messages(command).await,
+            request::GET_BROKER_RUNTIME_INFO => self.runtime_info().await,
             request::UPDATE_AND_CREATE_TOPIC => self.put_topic(command).await,
             request::GET_TOPIC_STATS_INFO => self.topic_stats(command).await,
             request::GET_TOPIC_CONFIG => self.topic_settings(command),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::log_broker::{LogBroker, Opened, Part};
+use super::runtime_info::messages;
 use crate::member::{MemberStatus, Role, Status};
 
 const INTERVAL: Duration = Duration::from_millis(250);
@@ -35,6 +36,7 @@ impl LogBroker {
             self.note_settled(number, starting);
             let Some(opened) = self.opened.get() else { continue };
             self.clients.forget_silent();
+            self.throughput.note(Instant::now(), || messages(&opened.shared.state()));
             let held_from = opened.log.watermarks().begin;
             if held_from != begin {
                 begin = held_from;

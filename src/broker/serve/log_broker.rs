@@ -14,6 +14,7 @@ use super::failure::Failure;
 use super::metrics::Requests;
 use super::routes::Brokers;
 use super::settings::BrokerConfig;
+use super::throughput::Throughput;
 use crate::broker::record::Message;
 use crate::broker::state::{Answer, Change, Shared, change, messages};
 use crate::error::AppendError;
@@ -52,6 +53,9 @@ pub(super) struct LogBroker {
     pub(super) settled: watch::Sender<bool>,
     pub(super) clients: Clients,
     pub(super) requests: Requests,
+    pub(super) throughput: Throughput,
+    /// Wall clock at which this broker was started.
+    pub(super) started_ms: i64,
     pub(super) consumed: ConsumeOffsets,
     /// Held by whoever makes parts of the index again.
     pub(super) rebuilding: tokio::sync::Mutex<()>,
@@ -91,6 +95,8 @@ impl LogBroker {
             settled: watch::Sender::new(false),
             clients: Clients::default(),
             requests: Requests::default(),
+            throughput: Throughput::default(),
+            started_ms: now_ms(),
             consumed: ConsumeOffsets::default(),
             rebuilding: tokio::sync::Mutex::default(),
             records: Mutex::default(),

@@ -23,10 +23,12 @@ mod read;
 mod relay;
 mod reset;
 mod routes;
+mod runtime_info;
 mod send;
 mod send_back;
 mod send_status;
 mod settings;
+mod throughput;
 mod topics;
 
 pub use open::Broker;

@@ -180,6 +180,7 @@ impl LogBroker {
         if chunks.is_empty() {
             return Ok(reply(response::PULL_RETRY_IMMEDIATELY, found, next));
         }
+        self.throughput.gave(chunks.len() / 2);
         let mut reply = reply(response::SUCCESS, found, next);
         reply.body = chunks;
         Ok(reply)

@@ -13,6 +13,7 @@ import org.quorumlog.interop.scenarios.DeadLetter;
 import org.quorumlog.interop.scenarios.Delay;
 import org.quorumlog.interop.scenarios.Failover;
 import org.quorumlog.interop.scenarios.FailoverOffsets;
+import org.quorumlog.interop.scenarios.Mqadmin;
 import org.quorumlog.interop.scenarios.Offsets;
 import org.quorumlog.interop.scenarios.Oneway;
 import org.quorumlog.interop.scenarios.Orderly;
@@ -32,7 +33,7 @@ public final class Main {
     private static final List<Scenario> ORDINARY = List.of(
         new SyncSend(), new AsyncSend(), new Oneway(), new Retries(), new PushConsume(), new DeadLetter(),
         new Orderly(), new Batch(), new TagFilter(), new Delay(), new Query(), new Offsets(), new Rebalance(),
-        new AdminTopic(), new BadInput());
+        new AdminTopic(), new Mqadmin(), new BadInput());
 
     /** What needs somebody who breaks the cluster meanwhile. */
     private static final List<Scenario> WITH_FAULTS = List.of(new Failover(), new FailoverOffsets());
