@@ -7,12 +7,16 @@
 //! clock: then it starts no thread, and does the same each time.
 //!
 //! [`SimDisk`] is such a disk: it loses, tears, damages and refuses what it is told to. [`StoredLog`] and
-//! [`StoredDir`] are for tests of the storage alone.
+//! [`StoredDir`] are for tests of the storage alone, and with [`real_disk`] for benchmarks of it.
 
 mod durable;
 pub mod formats;
 mod stored_dir;
 mod stored_log;
+
+use std::sync::Arc;
+
+use crate::segment::{Disk, RealDisk};
 
 pub use durable::{DurableEntry, DurableKind, DurableLog, DurableVote};
 pub use stored_dir::{StoredDir, inspect, verify};
@@ -27,3 +31,8 @@ pub use crate::segment::sim_disk::{
     ChangePart, Contents, Counts, CrashPolicy, Damage, Fault, FaultKind, Image, Kept, Latency,
     OpKind, Operation, Ops, PendingChange, Rule, SECTOR, SimDisk, TornRest, Tracer, When,
 };
+
+/// The disk of the machine.
+pub fn real_disk() -> Arc<dyn Disk> {
+    RealDisk::shared()
+}
