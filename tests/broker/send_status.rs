@@ -11,6 +11,7 @@ use crate::nodes::{Brokers, Setup};
 /// Longer than the leader's lease, which is half of the longest election timeout of nodes.
 const BEYOND_LEASE: Duration = Duration::from_millis(900);
 
+#[cfg(feature = "simulation")]
 const FLUSH_DISK_TIMEOUT: i64 = 10;
 const SLAVE_NOT_AVAILABLE: i64 = 11;
 const FLUSH_SLAVE_TIMEOUT: i64 = 12;
