@@ -1,6 +1,6 @@
 //! What a simulation of whole nodes needs (feature `simulation`).
 //!
-//! A node touches the outside through three seams: [`Disk`](crate::Disk) (files, the wall clock, random
+//! A node touches the outside through three seams: [`Disk`] (files, the wall clock, random
 //! numbers), [`Transport`](crate::Transport) (connections) and tokio (time and tasks). Give
 //! [`NodeBuilder`](crate::NodeBuilder) a disk, a transport and
 //! [`writer_tasks`](crate::NodeBuilder::writer_tasks), and run it on a current-thread runtime with a paused
