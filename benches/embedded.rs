@@ -4,7 +4,10 @@
 //! `QUORUMLOG_BENCH_LOG=10GiB` sets the size of the log that is recovered.
 #![allow(missing_docs, reason = "criterion's macros make undocumented items")]
 
-use std::path::{Path, PathBuf};
+mod place;
+mod recovered;
+
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -12,18 +15,15 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use quorumlog::{ByteCount, CommitLog, Config, Flush, LogName, Node};
 use tokio::runtime::Runtime;
 
+use crate::place::directory;
+use crate::recovered::log_size;
+
 const PAYLOAD_BYTES: usize = 1024;
 /// Appends under way at once in the pipelined benchmark.
 const PIPELINE: usize = 256;
 
 /// Size of the log that is recovered, unless the environment says otherwise.
 const RECOVERED: ByteCount = ByteCount::mib(128);
-
-fn directory() -> tempfile::TempDir {
-    let parent = std::env::var_os("QUORUMLOG_BENCH_DIR");
-    let parent = parent.map_or_else(|| env!("CARGO_TARGET_TMPDIR").into(), PathBuf::from);
-    tempfile::tempdir_in(parent).expect("the directory can be written")
-}
 
 fn config(dir: &Path, flush: Flush) -> Config {
     let mut config = Config::new(1, dir).with_listen("127.0.0.1:0");
@@ -109,9 +109,7 @@ fn reads(criterion: &mut Criterion) {
 /// From opening the directory until the log takes an append again.
 fn recovery(criterion: &mut Criterion) {
     let runtime = Runtime::new().expect("a runtime can be made");
-    let size = std::env::var("QUORUMLOG_BENCH_LOG").ok();
-    let size: ByteCount =
-        size.map_or(RECOVERED, |size| size.parse().expect("QUORUMLOG_BENCH_LOG is a size"));
+    let size = log_size(RECOVERED);
     let (dir, node, log) = open(&runtime, Flush::Async);
     let payload = Bytes::from(vec![7; PAYLOAD_BYTES]);
     runtime.block_on(async {

@@ -3,15 +3,20 @@
 //! `cargo bench --bench files`, on the disk of the target directory; `QUORUMLOG_BENCH_DIR` names another.
 #![allow(missing_docs, reason = "criterion's macros make undocumented items")]
 
+mod place;
+mod ways;
+
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rustix::fs::{FallocateFlags, OFlags};
-use tempfile::TempDir;
+
+use crate::place::directory;
+use crate::ways::bench_ways;
 
 /// Length of a file; then there is a new one.
 const FILE_BYTES: u64 = 64 << 20;
@@ -122,33 +127,19 @@ impl Aligned {
     }
 }
 
-fn directory() -> TempDir {
-    let parent = std::env::var_os("QUORUMLOG_BENCH_DIR");
-    let parent = parent.map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
-    tempfile::tempdir_in(parent).expect("the directory can be written")
-}
-
 fn groups(criterion: &mut Criterion) {
     let dir = directory();
     let mut bench = criterion.benchmark_group("write_and_flush");
     for size in [BLOCK, 64 << 10, 256 << 10] {
         let group = Aligned::new(size);
         bench.throughput(Throughput::Bytes(size as u64));
-        for strategy in Strategy::ALL {
-            let mut target = match Target::create(dir.path(), strategy) {
-                Ok(target) => target,
-                Err(error) => {
-                    eprintln!("{strategy:?} is not possible here: {error}");
-                    continue;
-                }
-            };
-            bench.bench_function(BenchmarkId::new(format!("{strategy:?}"), size), |bencher| {
-                bencher.iter_custom(|times| {
-                    let one = |_| target.append(group.as_slice()).expect("it can be written");
-                    (0..times).map(one).sum()
-                });
-            });
-        }
+        bench_ways(
+            &mut bench,
+            size,
+            &Strategy::ALL,
+            |strategy| Target::create(dir.path(), strategy),
+            |target| target.append(group.as_slice()),
+        );
     }
     bench.finish();
 }

@@ -4,7 +4,10 @@
 //! opened, `QUORUMLOG_BENCH_DIR` its directory.
 #![allow(missing_docs, reason = "criterion's macros make undocumented items")]
 
-use std::path::{Path, PathBuf};
+mod place;
+mod recovered;
+
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,7 +16,9 @@ use quorumlog::simulation::{
     StoredChange, StoredEntry, StoredId, StoredLog, StoredLogOptions, real_disk,
 };
 use quorumlog::{ByteCount, Flush, LogId};
-use tempfile::TempDir;
+
+use crate::place::directory;
+use crate::recovered::log_size;
 
 const PAYLOAD_BYTES: usize = 1024;
 const SEGMENT_BYTES: u64 = 64 << 20;
@@ -24,12 +29,6 @@ const GROUP: u64 = 256;
 const READ_LOG: ByteCount = ByteCount::mib(160);
 /// Size of the log that is opened, unless the environment says otherwise.
 const RECOVERED: ByteCount = ByteCount::mib(512);
-
-fn directory() -> TempDir {
-    let parent = std::env::var_os("QUORUMLOG_BENCH_DIR");
-    let parent = parent.map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
-    tempfile::tempdir_in(parent).expect("the directory can be written")
-}
 
 fn open(dir: &Path) -> StoredLog {
     let options = StoredLogOptions {
@@ -120,9 +119,7 @@ fn sealed(criterion: &mut Criterion) {
 
 /// Opens a log that lies on the disk: reads its manifest and the whole active segment.
 fn recovery(criterion: &mut Criterion) {
-    let size = std::env::var("QUORUMLOG_BENCH_LOG").ok();
-    let size: ByteCount =
-        size.map_or(RECOVERED, |size| size.parse().expect("QUORUMLOG_BENCH_LOG is a size"));
+    let size = log_size(RECOVERED);
     let dir = directory();
     let mut log = filled(dir.path(), size);
     log.apply(StoredChange::Close).expect("there is space").expect("it closes");

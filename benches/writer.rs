@@ -5,6 +5,9 @@
 //! `QUORUMLOG_BENCH_DIR` names another. `files` has the same ways without a log.
 #![allow(missing_docs, reason = "criterion's macros make undocumented items")]
 
+mod place;
+mod ways;
+
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -13,13 +16,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use quorumlog::simulation::{
     StoredChange, StoredEntry, StoredId, StoredLog, StoredLogOptions, real_disk,
 };
 use quorumlog::{Access, DirEntry, Disk, DiskFile, DiskLock, Flush, LockMode, LogId};
 use rustix::fs::OFlags;
 use tempfile::TempDir;
+
+use crate::place::directory;
+use crate::ways::bench_ways;
 
 const PAYLOAD_BYTES: usize = 1024;
 /// Entries of one group.
@@ -273,10 +279,7 @@ struct Target {
 
 impl Target {
     fn open(strategy: Strategy) -> io::Result<Self> {
-        let parent = std::env::var_os("QUORUMLOG_BENCH_DIR");
-        let parent =
-            parent.map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
-        let dir = tempfile::tempdir_in(parent)?;
+        let dir = directory();
         let disk = Arc::new(StrategicDisk::new(dir.path(), strategy));
         let options = StoredLogOptions {
             log: LogId(1),
@@ -314,21 +317,9 @@ fn group_commit(criterion: &mut Criterion) {
     let mut bench = criterion.benchmark_group("group_commit");
     for count in GROUPS {
         bench.throughput(Throughput::Elements(count));
-        for strategy in Strategy::ALL {
-            let mut target = match Target::open(strategy) {
-                Ok(target) => target,
-                Err(error) => {
-                    eprintln!("{strategy:?} is not possible here: {error}");
-                    continue;
-                }
-            };
-            bench.bench_function(BenchmarkId::new(format!("{strategy:?}"), count), |bencher| {
-                bencher.iter_custom(|times| {
-                    let one = |_| target.append(&payload, count).expect("it can be written");
-                    (0..times).map(one).sum()
-                });
-            });
-        }
+        bench_ways(&mut bench, count, &Strategy::ALL, Target::open, |target| {
+            target.append(&payload, count)
+        });
     }
     bench.finish();
 }
