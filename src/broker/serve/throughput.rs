@@ -26,7 +26,7 @@ struct Sample {
 /// Messages a second over 10, 60 and 600 s, or for as long as there are counts.
 pub(super) type Rates = [f64; 3];
 
-/// What went in and out. Messages that went in are counted by the queues; see the module.
+/// What went in and out. Messages that went in are counted by the queues.
 #[derive(Debug, Default)]
 pub(super) struct Throughput {
     got: AtomicU64,
