@@ -43,7 +43,7 @@ struct Link {
     out: mpsc::Sender<Vec<Bytes>>,
     waiting: Arc<Waiting<Answer>>,
     /// Reader and writer; they end with the link.
-    tasks: JoinSet<()>,
+    _tasks: JoinSet<()>,
 }
 
 /// A frame with its length word in front again.
@@ -134,13 +134,7 @@ impl Link {
             }
             shared.end();
         });
-        Self { addr: addr.to_owned(), out, waiting, tasks }
-    }
-}
-
-impl Drop for Link {
-    fn drop(&mut self) {
-        self.tasks.abort_all();
+        Self { addr: addr.to_owned(), out, waiting, _tasks: tasks }
     }
 }
 
