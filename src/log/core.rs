@@ -1,15 +1,17 @@
 //! A log, its writer, and the queue in between.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Instant;
 
 use tokio::sync::oneshot;
 
 use crate::error::StorageError;
 use crate::mutant::Mutant;
+use crate::record::Flush;
 
 use super::job::Job;
-use super::pool::WriterQueue;
+use super::pool::{WriterQueue, writer_panicked};
 use super::shared::Shared;
 use super::state::State;
 use super::writer::LogWriter;
@@ -26,6 +28,8 @@ struct Driven {
     writer: Option<LogWriter>,
     /// Swapped with the inbox, so that neither is allocated anew.
     jobs: Vec<Job>,
+    /// When the thread drives the writer next, even if nothing is submitted.
+    due: Option<Instant>,
 }
 
 /// The result of a job that was submitted.
@@ -33,7 +37,7 @@ pub(super) type Waiter = oneshot::Receiver<Result<(), Arc<StorageError>>>;
 
 impl Core {
     pub(super) fn new(shared: Shared, writer: LogWriter, queue: Arc<WriterQueue>) -> Self {
-        let driven = Driven { writer: Some(writer), jobs: Vec::new() };
+        let driven = Driven { writer: Some(writer), jobs: Vec::new(), due: None };
         Self { shared, writer: Mutex::new(driven), queue }
     }
 
@@ -65,6 +69,7 @@ impl Core {
         let mut driven = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let left = self.take_inbox(&mut driven, jobs_max);
         let next = self.run(&mut driven, now);
+        driven.due = next;
         drop(driven);
         if left {
             self.schedule();
@@ -72,8 +77,56 @@ impl Core {
         next
     }
 
+    /// True if whoever submits `job` may try to write it: it waits for no flush, and no other job waits for the writer.
+    pub(super) fn may_write_at_once(&self, state: &State, job: &Job) -> bool {
+        self.shared.options().flush == Flush::Async
+            && !state.scheduled
+            && state.inbox.is_empty()
+            && job.is_small_async_append()
+    }
+
+    /// Writes the append in the inbox into the page cache on the caller's thread, which saves two wake-ups; leaves it
+    /// to the writer's thread where that is at work, or where more is to be done than to write.
+    pub(super) fn write_at_once(self: &Arc<Self>) {
+        let driven = match self.writer.try_lock() {
+            Ok(driven) => Some(driven),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        };
+        let wrote = driven.is_some_and(|mut driven| self.try_write(&mut driven));
+        if !wrote {
+            let scheduled = std::mem::replace(&mut self.shared.state().scheduled, true);
+            if !scheduled {
+                self.schedule();
+            }
+        }
+    }
+
+    /// False if the writer's thread is to be told.
+    fn try_write(&self, driven: &mut Driven) -> bool {
+        let Driven { writer: Some(writer), jobs, due } = driven else { return false };
+        {
+            let mut state = self.shared.state();
+            let [job] = state.inbox.as_slice() else { return state.inbox.is_empty() };
+            if state.scheduled || !writer.writes_at_once(job) {
+                return state.scheduled;
+            }
+            std::mem::swap(&mut state.inbox, jobs);
+        }
+        let now = self.queue.now();
+        let written =
+            catch_unwind(AssertUnwindSafe(|| writer.write_at_once(&self.shared, jobs, now)));
+        match written {
+            Ok(next) => next.is_none_or(|next| due.is_some_and(|due| due <= next)),
+            Err(_) => {
+                writer.poison(&self.shared, writer_panicked(self.shared.dir()));
+                false
+            }
+        }
+    }
+
     fn run(&self, driven: &mut Driven, now: Instant) -> Option<Instant> {
-        let Driven { writer: Some(writer), jobs } = driven else {
+        let Driven { writer: Some(writer), jobs, .. } = driven else {
             self.fail_jobs(&mut driven.jobs);
             return None;
         };

@@ -63,8 +63,9 @@ impl Log {
         self.core.schedule();
     }
 
-    /// Puts consecutive entries at the tail: readable on return, queued for the writer. Does no I/O,
-    /// no encoding and no CRC. `done` is called when they are flushed (or written, in async mode).
+    /// Puts consecutive entries at the tail: readable on return, queued for the writer. `done` is called when they are
+    /// flushed (or written, in async mode). In async mode a small append is written, and `done` called, before this
+    /// returns, if nothing else waits for the writer; else it does no I/O, no encoding and no CRC.
     ///
     /// The first entry ever may have any index (a log may begin anywhere); after that I2 and I3 hold.
     pub(crate) fn append(&self, entries: Vec<Entry>, done: Completion) {

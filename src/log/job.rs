@@ -10,8 +10,12 @@ use crate::format::vote::Vote;
 
 use super::memberships::StoredMembership;
 
-/// Called once, by the writer thread, strictly in submission order. Must not block or call the log.
+/// Called once, by whoever drives the writer, strictly in submission order. Must not block or call the log.
 pub(crate) type Completion = Box<dyn FnOnce(Result<(), Arc<StorageError>>) + Send>;
+
+/// Bytes of entries that whoever appends may write into the page cache itself: more take longer than a thread takes to
+/// wake up.
+const AT_ONCE_BYTES_MAX: usize = 64 << 10;
 
 /// One thing to do.
 pub(super) enum Job {
@@ -49,6 +53,13 @@ pub(super) enum Control {
 impl Job {
     pub(super) fn saves_vote(&self) -> bool {
         matches!(self, Self::Control { control: Control::SaveVote(_), .. })
+    }
+
+    /// True for an append of at most [`AT_ONCE_BYTES_MAX`] that asks for no flush of its own.
+    pub(super) fn is_small_async_append(&self) -> bool {
+        let Self::Append { entries, .. } = self else { return false };
+        let bytes: usize = entries.iter().map(Entry::encoded_len).sum();
+        bytes <= AT_ONCE_BYTES_MAX && !entries.iter().any(|entry| entry.sync)
     }
 
     /// Takes the job back undone.

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -292,8 +293,7 @@ impl Timers {
         let next = catch_unwind(AssertUnwindSafe(|| core.drive(now, jobs_max)));
         let next = next.unwrap_or_else(|_| {
             // The log cannot go on, but the others of this thread can.
-            let error = io::Error::other("the writer panicked");
-            core.poison(StorageError::io("write", core.shared.dir(), error));
+            core.poison(writer_panicked(core.shared.dir()));
             core.drive(now, jobs_max)
         });
         self.0.retain(|(_, other)| !Arc::ptr_eq(other, &core));
@@ -301,4 +301,9 @@ impl Timers {
             self.0.push((at, core));
         }
     }
+}
+
+/// What a log whose writer panicked is poisoned by.
+pub(super) fn writer_panicked(dir: &Path) -> StorageError {
+    StorageError::io("write", dir, io::Error::other("the writer panicked"))
 }

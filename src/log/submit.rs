@@ -23,7 +23,14 @@ impl Core {
             shared.publish(&state);
             ahead = state.to_show().is_some();
         }
-        self.submit(state, Job::Append { entries, done });
+        let job = Job::Append { entries, done };
+        if self.may_write_at_once(&state, &job) {
+            state.inbox.push(job);
+            drop(state);
+            self.write_at_once();
+        } else {
+            self.submit(state, job);
+        }
         if ahead {
             // `set_committed` was ahead of the tail. Nobody was told of the commit here, so that readers may as well
             // see it with the next one.

@@ -222,6 +222,11 @@ impl SegmentWriter {
         self.is_empty() || self.written + (GROUP_HEADER + bytes) as u64 <= self.segment_size
     }
 
+    /// True if a group of so many bytes fits into the space that is allocated, and into the segment.
+    pub(crate) fn has_space(&self, bytes: u64) -> bool {
+        self.written + bytes <= self.allocated.min(self.segment_size)
+    }
+
     /// Allocates space for the next group, a step ahead. Changes nothing else.
     pub(crate) fn reserve(&mut self, bytes: u64) -> Result<(), StorageError> {
         let needed = self.written + bytes;

@@ -1,5 +1,6 @@
 //! Tests of the log as a whole: what it does, and what it does after a crash or with damaged files.
 
+mod at_once;
 mod basics;
 mod concurrency;
 mod crash;

@@ -7,6 +7,7 @@ use crate::format::group::{GROUP_BYTES_MAX, GROUP_ENTRIES_MAX, GROUP_HEADER};
 use crate::mutant::Mutant;
 use crate::record::Flush;
 
+use super::super::job::Job;
 use super::super::shared::Shared;
 use super::{Fault, IDLE, LogWriter};
 
@@ -15,6 +16,37 @@ use super::{Fault, IDLE, LogWriter};
 const WRITEBACK_BYTES: usize = 4 << 20;
 
 impl LogWriter {
+    /// True if `job` can be written now with a single write: nothing waits, and the active segment has space for it.
+    pub(in crate::log) fn writes_at_once(&self, job: &Job) -> bool {
+        let Job::Append { entries, .. } = job else { return false };
+        let (count, bytes) = next_group(entries);
+        self.failure.is_none()
+            && self.jobs.is_empty()
+            && self.run.done.is_empty()
+            && count == entries.len()
+            && !self.active.is_empty()
+            && self.active.has_space((GROUP_HEADER + bytes) as u64)
+    }
+
+    /// Writes what [`writes_at_once`](Self::writes_at_once). Says when the writer is to be run, even if nothing is submitted.
+    pub(in crate::log) fn write_at_once(
+        &mut self,
+        shared: &Shared,
+        inbox: &mut Vec<Job>,
+        now: Instant,
+    ) -> Option<Instant> {
+        self.jobs.extend(inbox.drain(..));
+        match self.work(shared, now, &mut false) {
+            Ok(()) => self.deadline(false, now, shared),
+            // Tried again, and told, by the writer's thread.
+            Err(Fault::Stall(_)) => Some(now),
+            Err(Fault::Fatal(error)) => {
+                self.poison(shared, error);
+                Some(now)
+            }
+        }
+    }
+
     /// Writes the run of appends, group by group, each flushed and acknowledged before the next.
     pub(super) fn write_appends(&mut self, shared: &Shared, now: Instant) -> Result<(), Fault> {
         if Mutant::CompletionsOutOfOrder.is_active()
