@@ -2,7 +2,7 @@
 //!
 //! The rules that openraft relies on and does not enforce are kept by `Log`: `save_vote` is a flush
 //! barrier, completions come in order, truncation is durable before it returns, and `committed` is
-//! clamped to the tail at open. Here: no I/O, encoding or CRC on openraft's core task.
+//! clamped to the tail at open. On openraft's core task: no flush, and no write but of small asynchronous appends.
 
 use std::fmt::Debug;
 use std::io;
@@ -20,6 +20,7 @@ use super::types::{
     raft_vote, stored_vote,
 };
 use crate::error::with_sources;
+use crate::format::entry::Entry;
 use crate::log::Log;
 use crate::mutant::Mutant;
 use crate::progress::Progress;
@@ -53,6 +54,11 @@ impl LogStore {
     }
 
     fn read(&self, from: u64, to: u64, bytes: usize, payloads: bool) -> io::Result<Vec<LogEntry>> {
+        self.stored(from, to, bytes, payloads)?.into_iter().map(for_raft).collect()
+    }
+
+    /// As the log has them.
+    fn stored(&self, from: u64, to: u64, bytes: usize, payloads: bool) -> io::Result<Vec<Entry>> {
         let entries = match self.log.read(from, to, bytes, payloads) {
             Err(_) if Mutant::ReadErrorGivesNothing.is_active() => return Ok(Vec::new()),
             // It ends this group: see `log::damage` for what a restart would come to.
@@ -65,8 +71,12 @@ impl LogStore {
                 && entries.iter().zip(first..).all(|(entry, index)| entry.id.index == index),
             "I9: read from {from} gave other indexes"
         );
-        entries.into_iter().map(|entry| entry_to_raft(entry).map_err(to_io)).collect()
+        Ok(entries)
     }
+}
+
+fn for_raft(entry: Entry) -> io::Result<LogEntry> {
+    entry_to_raft(entry).map_err(to_io)
 }
 
 /// Tells whoever watches an append where it is put.
@@ -135,26 +145,29 @@ impl RaftLogReader<Types> for LogStore {
             if next >= to {
                 return None;
             }
-            let chunk = store.read(next, to, APPLY_READ_BYTES, store.apply_payloads);
-            let after = match &chunk {
-                Ok(entries) => entries.last().map_or(to, |entry| entry.log_id.index + 1),
-                Err(_) => to,
-            };
-            let items: Vec<io::Result<LogEntry>> = match chunk {
+            let read = store.stored(next, to, APPLY_READ_BYTES, store.apply_payloads);
+            let (entries, error) = match read {
                 Ok(entries)
                     if entries.is_empty()
                         && store.holds(next)
                         && !Mutant::ReadErrorGivesNothing.is_active() =>
                 {
-                    vec![Err(io::Error::other(format!("entry {next} of the log cannot be read")))]
+                    let missing = format!("entry {next} of the log cannot be read");
+                    (entries, Some(io::Error::other(missing)))
                 }
-                Ok(entries) => entries.into_iter().map(Ok).collect(),
-                Err(error) => vec![Err(error)],
+                Ok(entries) => (entries, None),
+                Err(error) => (Vec::new(), Some(error)),
             };
-            Some((items, after))
+            let after = entries.last().map_or(to, |entry| entry.id.index + 1);
+            Some((entries, error, after))
         };
-        let chunks = std::iter::successors(next_chunk(from), move |(_, after)| next_chunk(*after));
-        futures_util::stream::iter(chunks.flat_map(|(items, _)| items))
+        let chunks =
+            std::iter::successors(next_chunk(from), move |(_, _, after)| next_chunk(*after));
+        // Made for openraft one by one: it looks at each once.
+        let items = chunks.flat_map(|(entries, error, _)| {
+            entries.into_iter().map(for_raft).chain(error.map(Err))
+        });
+        futures_util::stream::iter(items)
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<RaftVote>> {
