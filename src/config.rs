@@ -140,7 +140,7 @@ impl Default for StorageConfig {
             flush_interval: Duration::from_millis(200),
             segment_size: ByteCount::mib(64),
             disk_reserve: ByteCount::mib(256),
-            writer_threads: 1,
+            writer_threads: 4,
         }
     }
 }
