@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, ReadHalf, WriteHalf};
 use tokio::time::{sleep, timeout};
 
 use super::reader::{FrameReader, ReadFailure};
-use super::{Duplex, Frame, Outbound, kind};
+use super::{Duplex, Frame, Outbound, kind, outbound};
 use crate::record::LogId;
 
 /// The dialer pings after this long without a byte from the other end.
@@ -18,6 +18,9 @@ const PING_INTERVAL: Duration = Duration::from_secs(2);
 const DIALER_SILENT_INTERVALS_MAX: u32 = 4;
 /// The acceptor, which is pinged, gives up after so many.
 const ACCEPTOR_SILENT_INTERVALS_MAX: u32 = 15;
+/// The dialer lets those run whom so many frames were for before it reads more: what they send next goes out while
+/// the others still wait, and the two ends work at the same time.
+const DIALER_TURN_FRAMES: u32 = 64;
 /// How long a connection that ends may take to deliver its last frames.
 const LINGER: Duration = Duration::from_secs(1);
 /// Bytes that are read and dropped meanwhile, so that the other end gets to see them.
@@ -80,7 +83,7 @@ impl Connection {
         let end = tokio::select! {
             biased;
             reason = out.closed() => End::Broken(reason.to_string()),
-            end = read(&mut reader, &out, &mut on_frame) => end,
+            end = read(side, &mut reader, &out, &mut on_frame) => end,
             written = &mut write => match written {
                 Ok(()) => End::Broken("it was closed here".to_owned()),
                 Err(error) => End::Broken(format!("writing failed: {error}")),
@@ -97,11 +100,18 @@ impl Connection {
 }
 
 async fn read(
+    side: Side,
     reader: &mut Reader,
     out: &Outbound,
     on_frame: &mut impl FnMut(Frame) -> Result<(), String>,
 ) -> End {
+    let mut turn = 0;
     loop {
+        if side == Side::Dialer && turn == DIALER_TURN_FRAMES {
+            turn = 0;
+            outbound::after_others().await;
+        }
+        turn += 1;
         let frame = match reader.next().await {
             Ok(Some(frame)) => frame,
             Ok(None) => return End::Closed,

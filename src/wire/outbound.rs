@@ -323,7 +323,7 @@ impl Outbound {
 }
 
 /// Lets the tasks run that are ready now. What they send goes out with what is queued.
-async fn after_others() {
+pub(super) async fn after_others() {
     let mut waited = false;
     poll_fn(|cx| {
         if std::mem::replace(&mut waited, true) {

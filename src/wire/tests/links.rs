@@ -46,6 +46,26 @@ async fn pipelined_requests_arrive_in_order_and_are_answered_in_any() {
     }
 }
 
+#[tokio::test]
+async fn who_is_answered_goes_on_while_other_answers_are_not_read_yet() {
+    let transport = MemoryTransport::default();
+    let server = Server::start(&transport, "node:1", LIMITS).await;
+    let link = link(&transport, "node:1");
+    link.connect().await.expect("connect");
+    let waits = |_| {
+        let (pending, link) = (link.start(request(HOLD, &[])).expect("start"), link.clone());
+        tokio::spawn(async move { pending.await.map(|_| link.waiting_count()) })
+    };
+    let waiting: Vec<_> = (0..200).map(waits).collect();
+    server.service.handled(200).await;
+    server.service.release();
+    let mut unread = Vec::new();
+    for task in waiting {
+        unread.push(task.await.expect("a task that waits").expect("answer"));
+    }
+    assert!(unread.iter().any(|&count| count >= 100), "{unread:?} of 200");
+}
+
 #[tokio::test(start_paused = true)]
 async fn after_the_server_dies_the_link_fails_fast_and_comes_back_with_backoff() {
     let transport = MemoryTransport::default();
