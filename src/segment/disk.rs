@@ -58,7 +58,7 @@ pub trait Disk: Debug + Send + Sync + 'static {
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// The names in a directory, in their order. Names that are not UTF-8 are left out.
     fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>>;
-    /// Removes a file's name. Open files and mappings of it stay valid.
+    /// Removes a file's name. Open files and mappings of it stay valid. Its space may be free some time later.
     fn unlink(&self, path: &Path) -> io::Result<()>;
     /// Makes a directory.
     fn mkdir(&self, dir: &Path) -> io::Result<()>;

@@ -6,6 +6,7 @@ pub(crate) mod active;
 pub(crate) mod atomic_file;
 pub(crate) mod cursor;
 pub(crate) mod disk;
+mod freeing;
 mod mmap;
 pub(crate) mod offset_index;
 mod real_disk;

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use rustix::fs::FallocateFlags;
 
 use super::disk::{Access, DirEntry, Disk, DiskFile, DiskLock, LockMode};
-use super::mmap;
 use super::writeback::Writeback;
+use super::{freeing, mmap};
 
 /// Zeros written at once where the file system cannot allocate.
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
@@ -67,7 +67,7 @@ impl Disk for RealDisk {
     }
 
     fn unlink(&self, path: &Path) -> io::Result<()> {
-        fs::remove_file(path)
+        freeing::unlink(path)
     }
 
     fn mkdir(&self, dir: &Path) -> io::Result<()> {

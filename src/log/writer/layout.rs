@@ -135,11 +135,11 @@ impl LogWriter {
         let old = new.map(|new| std::mem::replace(&mut self.active, new));
         self.publish(shared);
         let ids = before.iter().map(|sealed| sealed.meta().segment.id);
-        for id in ids.chain(old.iter().map(|old| old.segment().meta().id)) {
-            if !listed.contains(&id) {
-                self.remove_segment(id);
-            }
-        }
+        let ids = ids.chain(old.iter().map(|old| old.segment().meta().id));
+        let removed: Vec<u64> = ids.filter(|id| !listed.contains(id)).collect();
+        // Whoever lets go of a removed file last waits for its space to be freed.
+        drop(before);
+        removed.into_iter().for_each(|id| self.remove_segment(id));
         Ok(old)
     }
 
