@@ -137,6 +137,10 @@ mutants! {
     ControlFileCrcIgnored,
     /// The CRC of a payload that a peer sent is not checked.
     WireCrcIgnored,
+    /// An append that is written at once goes ahead of what waits for the writer.
+    AppendOvertakesWriter,
+    /// What was written at once is flushed when the log is next used, and not in time.
+    BackgroundFlushForgotten,
 
     /// A boundary that the log holds is installed as if it did not.
     InstalledOverHeld,

@@ -80,8 +80,8 @@ impl Core {
     /// True if whoever submits `job` may try to write it: it waits for no flush, and no other job waits for the writer.
     pub(super) fn may_write_at_once(&self, state: &State, job: &Job) -> bool {
         self.shared.options().flush == Flush::Async
-            && !state.scheduled
-            && state.inbox.is_empty()
+            && (Mutant::AppendOvertakesWriter.is_active()
+                || !state.scheduled && state.inbox.is_empty())
             && job.is_small_async_append()
     }
 
@@ -107,6 +107,14 @@ impl Core {
         let Driven { writer: Some(writer), jobs, due } = driven else { return false };
         {
             let mut state = self.shared.state();
+            if Mutant::AppendOvertakesWriter.is_active()
+                && let Some(job) = state.inbox.pop_if(|job| writer.writes_at_once(job))
+            {
+                jobs.push(job);
+                drop(state);
+                writer.write_at_once(&self.shared, jobs, self.queue.now());
+                return false;
+            }
             let [job] = state.inbox.as_slice() else { return state.inbox.is_empty() };
             if state.scheduled || !writer.writes_at_once(job) {
                 return state.scheduled;
@@ -117,6 +125,7 @@ impl Core {
         let written =
             catch_unwind(AssertUnwindSafe(|| writer.write_at_once(&self.shared, jobs, now)));
         match written {
+            Ok(_) if Mutant::BackgroundFlushForgotten.is_active() => true,
             Ok(next) => next.is_none_or(|next| due.is_some_and(|due| due <= next)),
             Err(_) => {
                 writer.poison(&self.shared, writer_panicked(self.shared.dir()));

@@ -125,6 +125,25 @@ pub(super) const ROWS: &[Row] = &[
         expected: Test("lib", "format::entry::tests::every_flipped_bit_and_every_cut_is_refused"),
     },
     Row {
+        id: "S16",
+        name: "AppendOvertakesWriter",
+        breaks: "an append that is written at once goes ahead of a vote or a cut that waits",
+        place: "src/log/core.rs",
+        rule: "4.6 rules 6 and 7, I6",
+        expected: Sim,
+    },
+    Row {
+        id: "S17",
+        name: "BackgroundFlushForgotten",
+        breaks: "what was written at once is not flushed after the flush interval",
+        place: "src/log/core.rs",
+        rule: "storage.flush_interval",
+        expected: Test(
+            "lib",
+            "log::tests::at_once::the_flush_in_the_background_takes_what_was_written_at_once",
+        ),
+    },
+    Row {
         id: "V4",
         name: "InstalledOverHeld",
         breaks: "a boundary that the log holds drops what lies behind it",
