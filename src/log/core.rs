@@ -1,8 +1,8 @@
 //! A log, its writer, and the queue in between.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -15,6 +15,11 @@ use super::pool::{WriterQueue, writer_panicked};
 use super::shared::Shared;
 use super::state::State;
 use super::writer::LogWriter;
+
+/// A write into the page cache that takes longer was held up by the system, which has too much to write itself.
+const AT_ONCE_MAX: Duration = Duration::from_millis(2);
+/// How long such writes are then left to the writer's thread.
+const LEFT_ALONE: Duration = Duration::from_secs(1);
 
 /// What a handle points to.
 pub(super) struct Core {
@@ -30,6 +35,8 @@ struct Driven {
     jobs: Vec<Job>,
     /// When the thread drives the writer next, even if nothing is submitted.
     due: Option<Instant>,
+    /// Until when nobody else writes.
+    left_until: Option<Instant>,
 }
 
 /// The result of a job that was submitted.
@@ -37,7 +44,7 @@ pub(super) type Waiter = oneshot::Receiver<Result<(), Arc<StorageError>>>;
 
 impl Core {
     pub(super) fn new(shared: Shared, writer: LogWriter, queue: Arc<WriterQueue>) -> Self {
-        let driven = Driven { writer: Some(writer), jobs: Vec::new(), due: None };
+        let driven = Driven { writer: Some(writer), jobs: Vec::new(), due: None, left_until: None };
         Self { shared, writer: Mutex::new(driven), queue }
     }
 
@@ -88,11 +95,8 @@ impl Core {
     /// Writes the append in the inbox into the page cache on the caller's thread, which saves two wake-ups; leaves it
     /// to the writer's thread where that is at work, or where more is to be done than to write.
     pub(super) fn write_at_once(self: &Arc<Self>) {
-        let driven = match self.writer.try_lock() {
-            Ok(driven) => Some(driven),
-            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => None,
-        };
+        // A writer that panicked is for its thread, which poisons it.
+        let driven = self.writer.try_lock().ok();
         let wrote = driven.is_some_and(|mut driven| self.try_write(&mut driven));
         if !wrote {
             let scheduled = std::mem::replace(&mut self.shared.state().scheduled, true);
@@ -104,7 +108,11 @@ impl Core {
 
     /// False if the writer's thread is to be told.
     fn try_write(&self, driven: &mut Driven) -> bool {
-        let Driven { writer: Some(writer), jobs, due } = driven else { return false };
+        let Driven { writer: Some(writer), jobs, due, left_until } = driven else { return false };
+        let now = self.queue.now();
+        if left_until.is_some_and(|until| now < until) {
+            return false;
+        }
         {
             let mut state = self.shared.state();
             if Mutant::AppendOvertakesWriter.is_active()
@@ -121,9 +129,10 @@ impl Core {
             }
             std::mem::swap(&mut state.inbox, jobs);
         }
-        let now = self.queue.now();
         let written =
             catch_unwind(AssertUnwindSafe(|| writer.write_at_once(&self.shared, jobs, now)));
+        let ended = self.queue.now();
+        *left_until = (ended.duration_since(now) > AT_ONCE_MAX).then(|| ended + LEFT_ALONE);
         match written {
             Ok(_) if Mutant::BackgroundFlushForgotten.is_active() => true,
             Ok(next) => next.is_none_or(|next| due.is_some_and(|due| due <= next)),

@@ -20,7 +20,6 @@ pub(crate) type Done = Result<(), Arc<StorageError>>;
 pub(crate) struct DrivenLog {
     pub(crate) log: Log,
     queue: Arc<WriterQueue>,
-    now: Instant,
 }
 
 impl Drop for DrivenLog {
@@ -37,9 +36,9 @@ impl DrivenLog {
         dir: &Path,
         options: LogOptions,
     ) -> Result<Self, StorageError> {
-        let queue = Arc::new(WriterQueue::default());
+        let queue = Arc::new(WriterQueue::for_owner());
         let log = Log::open_on(disk, dir, options, Arc::clone(&queue))?;
-        Ok(Self { log, queue, now: Instant::now() })
+        Ok(Self { log, queue })
     }
 
     /// Lets the writer do what is queued. Gives the time that it wants to be called again.
@@ -51,14 +50,25 @@ impl DrivenLog {
                 return next;
             }
             for core in ready {
-                next = core.drive(self.now, usize::MAX);
+                next = core.drive(self.queue.now(), usize::MAX);
+            }
+        }
+    }
+
+    /// The clock of the writer, to let time pass meanwhile.
+    #[cfg(test)]
+    pub(super) fn clock(&self) -> impl Fn(Duration) + Send + Sync + 'static {
+        let queue = Arc::downgrade(&self.queue);
+        move |time| {
+            if let Some(queue) = queue.upgrade() {
+                queue.pass(time);
             }
         }
     }
 
     /// Lets time pass, and the writer do what is due then.
     pub(crate) fn pass(&mut self, time: Duration) {
-        self.now += time;
+        self.queue.pass(time);
         self.log.wake();
         self.settle();
     }

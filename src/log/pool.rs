@@ -9,6 +9,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+#[cfg(any(test, feature = "simulation"))]
+use std::time::Duration;
 use std::time::Instant;
 
 use tokio::sync::watch;
@@ -127,6 +129,9 @@ pub(super) struct WriterQueue {
 /// Who waits for the queue.
 enum Sleeper {
     Thread(Condvar),
+    /// Nobody: who made the queue drives its logs, by this clock.
+    #[cfg(any(test, feature = "simulation"))]
+    Owner(Mutex<Instant>),
     #[cfg(feature = "simulation")]
     Task(tokio::sync::Notify),
 }
@@ -162,10 +167,27 @@ impl WriterQueue {
         Self { queued: Mutex::default(), sleeper }
     }
 
+    /// A queue whose logs its owner drives. Its clock stands until it is set.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(super) fn for_owner() -> Self {
+        let sleeper = Sleeper::Owner(Mutex::new(Instant::now()));
+        Self { queued: Mutex::default(), sleeper }
+    }
+
+    /// Lets time pass for who drives the logs itself.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(super) fn pass(&self, time: Duration) {
+        if let Sleeper::Owner(now) = &self.sleeper {
+            *now.lock().unwrap_or_else(PoisonError::into_inner) += time;
+        }
+    }
+
     /// The time by the clock of whoever drives the writers.
     pub(super) fn now(&self) -> Instant {
         match &self.sleeper {
             Sleeper::Thread(_) => Instant::now(),
+            #[cfg(any(test, feature = "simulation"))]
+            Sleeper::Owner(now) => *now.lock().unwrap_or_else(PoisonError::into_inner),
             #[cfg(feature = "simulation")]
             Sleeper::Task(_) => tokio::time::Instant::now().into_std(),
         }
@@ -175,7 +197,7 @@ impl WriterQueue {
     #[cfg(feature = "simulation")]
     pub(super) async fn woken(&self) {
         match &self.sleeper {
-            Sleeper::Thread(_) => {}
+            Sleeper::Thread(_) | Sleeper::Owner(_) => {}
             Sleeper::Task(notify) => notify.notified().await,
         }
     }
@@ -183,6 +205,8 @@ impl WriterQueue {
     fn wake(&self) {
         match &self.sleeper {
             Sleeper::Thread(condvar) => condvar.notify_one(),
+            #[cfg(any(test, feature = "simulation"))]
+            Sleeper::Owner(_) => {}
             #[cfg(feature = "simulation")]
             Sleeper::Task(notify) => notify.notify_one(),
         }
@@ -255,7 +279,7 @@ struct WriterThread {
 impl WriterThread {
     fn run(&mut self) {
         // A task drains the other kind of queue.
-        #[cfg_attr(not(feature = "simulation"), expect(irrefutable_let_patterns))]
+        #[cfg_attr(not(any(test, feature = "simulation")), expect(irrefutable_let_patterns))]
         let Sleeper::Thread(condvar) = &self.queue.sleeper else { return };
         let mut ready = Vec::new();
         while self.queue.drain(condvar, &mut ready, self.timers.next()) {

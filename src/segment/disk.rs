@@ -58,8 +58,12 @@ pub trait Disk: Debug + Send + Sync + 'static {
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// The names in a directory, in their order. Names that are not UTF-8 are left out.
     fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>>;
-    /// Removes a file's name. Open files and mappings of it stay valid. Its space may be free some time later.
+    /// Removes a file's name. Open files and mappings of it stay valid.
     fn unlink(&self, path: &Path) -> io::Result<()>;
+    /// The same for a file whose space is not needed at once: it may be free some time later.
+    fn unlink_later(&self, path: &Path) -> io::Result<()> {
+        self.unlink(path)
+    }
     /// Makes a directory.
     fn mkdir(&self, dir: &Path) -> io::Result<()>;
     /// Removes an empty directory.

@@ -67,6 +67,10 @@ impl Disk for RealDisk {
     }
 
     fn unlink(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn unlink_later(&self, path: &Path) -> io::Result<()> {
         freeing::unlink(path)
     }
 

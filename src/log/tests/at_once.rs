@@ -2,7 +2,7 @@
 
 use super::driven::Driven;
 use super::*;
-use crate::segment::sim_disk::{CrashPolicy, Fault, SimDisk};
+use crate::segment::sim_disk::{CrashPolicy, Fault, OpKind, Operation, SimDisk};
 
 fn asynchronous() -> LogOptions {
     LogOptions { flush: Flush::Async, ..options() }
@@ -36,13 +36,36 @@ fn an_asynchronous_append_is_written_on_return_and_outlives_its_process() {
 }
 
 #[test]
+fn after_a_write_that_took_long_the_writer_writes_for_a_second() {
+    let mut driven = begun(&asynchronous());
+    let pass = driven.clock();
+    driven.disk.set_tracer(Some(Arc::new(move |operation: &Operation<'_>| {
+        if operation.kind == OpKind::Write {
+            pass(Duration::from_millis(5));
+        }
+    })));
+    assert!(is_done(&driven, records(1, 1..2, 100)), "it was not known before");
+    driven.disk.set_tracer(None);
+    assert!(!is_done(&driven, records(1, 2..3, 100)));
+    driven.pass(Duration::from_millis(900));
+    assert!(!is_done(&driven, records(1, 3..4, 100)));
+    driven.pass(Duration::from_millis(200));
+    assert!(is_done(&driven, records(1, 4..5, 100)));
+    assert_eq!(read_all(&driven.log), records(1, 0..5, 100));
+}
+
+#[test]
 fn the_flush_in_the_background_takes_what_was_written_at_once() {
     let mut driven = begun(&asynchronous());
+    // The flush, and then the marker of an idle log: nothing is due any more.
+    driven.pass(Duration::from_secs(1));
     driven.pass(Duration::from_secs(1));
     let flushes = driven.log.counts().flushes;
     assert!(is_done(&driven, records(1, 1..2, 100)));
     assert!(driven.settle().is_some(), "the writer was told when to flush");
-    driven.pass(asynchronous().flush_interval);
+    driven.pass(asynchronous().flush_interval / 2);
+    assert_eq!(driven.log.counts().flushes, flushes, "not yet");
+    driven.pass(asynchronous().flush_interval / 2);
     assert_eq!(driven.log.counts().flushes, flushes + 1);
     let cut = driven.disk.crash(&CrashPolicy::LoseAll);
     assert_eq!(read_all(&Driven::open(&cut, &asynchronous()).expect("open").log).len(), 2);

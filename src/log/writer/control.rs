@@ -61,7 +61,10 @@ impl LogWriter {
         };
         let Some(at) = at.filter(|&at| stored(&self.jobs[at])) else { return Ok(false) };
         let Some(Job::Control { control, done }) = self.jobs.remove(at) else { return Ok(false) };
-        match self.control(shared, &control) {
+        self.needs_space = true;
+        let purged = self.control(shared, &control);
+        self.needs_space = false;
+        match purged {
             Ok(_) => {
                 done(Ok(()));
                 Ok(true)
@@ -128,14 +131,14 @@ impl LogWriter {
             if let Some(membership) = membership {
                 self.memberships.insert(membership.clone());
             }
-            return self.relayout(shared, self.sealed.clone(), None).map(drop);
+            return self.relayout(shared, self.sealed.clone(), None);
         }
         self.boundary = Some(upto);
         self.memberships = Memberships::new(membership.cloned(), Vec::new());
         self.dirty_since = None;
         self.unflushed = (0, 0);
         if Mutant::InstallWithoutFence.is_active() {
-            return self.relayout(shared, self.sealed.clone(), None).map(drop);
+            return self.relayout(shared, self.sealed.clone(), None);
         }
         self.restart_behind(shared, upto)?;
         shared.boundary_stored(upto);

@@ -29,7 +29,7 @@ impl LogWriter {
         let meta = self.active.seal(self.committed_end(shared)).map_err(Fault::Fatal)?;
         let mut sealed = self.sealed.clone();
         sealed.push(self.sealed_segment(meta, None));
-        self.relayout(shared, sealed, Some((meta.last.index + 1, meta.last.term))).map(drop)
+        self.relayout(shared, sealed, Some((meta.last.index + 1, meta.last.term)))
     }
 
     /// Drops every entry behind `last`.
@@ -49,7 +49,7 @@ impl LogWriter {
             None => Vec::new(),
         };
         self.memberships.truncate(next.0);
-        self.relayout(shared, sealed, Some(next)).map(drop)
+        self.relayout(shared, sealed, Some(next))
     }
 
     /// Cuts the active segment behind its last valid group: what follows is a torn tail.
@@ -59,7 +59,7 @@ impl LogWriter {
             Some(last) => (self.with_active_cut(last), (last.index + 1, last.term)),
             None => (self.sealed.clone(), (meta.base, meta.prev_term)),
         };
-        self.relayout(shared, sealed, Some(next)).map(drop)
+        self.relayout(shared, sealed, Some(next))
     }
 
     /// Drops every segment; the log goes on behind `upto`.
@@ -68,13 +68,13 @@ impl LogWriter {
         shared: &Shared,
         upto: EntryId,
     ) -> Result<(), Fault> {
-        self.relayout(shared, Vec::new(), Some((upto.index + 1, upto.term))).map(drop)
+        self.relayout(shared, Vec::new(), Some((upto.index + 1, upto.term)))
     }
 
     /// Drops the sealed segments that lie at or below `upto`.
     pub(super) fn drop_below(&mut self, shared: &Shared, upto: EntryId) -> Result<(), Fault> {
         let count = self.sealed.partition_point(|sealed| sealed.meta().last.index <= upto.index);
-        self.relayout(shared, self.sealed[count..].to_vec(), None).map(drop)
+        self.relayout(shared, self.sealed[count..].to_vec(), None)
     }
 
     fn with_active_cut(&mut self, last: EntryId) -> Vec<Arc<SealedSegment>> {
@@ -105,7 +105,7 @@ impl LogWriter {
 
     /// One manifest change: these sealed segments, and the active one or, if `next` is given, a new
     /// one that begins at that index behind that term. Files that are not listed any more are
-    /// removed. Gives the old active segment if there is a new one.
+    /// removed.
     ///
     /// Until the manifest is replaced nothing is changed, and a stall may be tried again.
     pub(super) fn relayout(
@@ -113,7 +113,7 @@ impl LogWriter {
         shared: &Shared,
         sealed: Vec<Arc<SealedSegment>>,
         next: Option<(u64, u64)>,
-    ) -> Result<Option<SegmentWriter>, Fault> {
+    ) -> Result<(), Fault> {
         let new = match next {
             Some((base, prev_term)) => Some(self.new_segment(shared, base, prev_term)?),
             None => None,
@@ -138,9 +138,9 @@ impl LogWriter {
         let ids = ids.chain(old.iter().map(|old| old.segment().meta().id));
         let removed: Vec<u64> = ids.filter(|id| !listed.contains(id)).collect();
         // Whoever lets go of a removed file last waits for its space to be freed.
-        drop(before);
+        drop((before, old));
         removed.into_iter().for_each(|id| self.remove_segment(id));
-        Ok(old)
+        Ok(())
     }
 
     /// Shows readers the segments.
@@ -204,7 +204,11 @@ impl LogWriter {
 
     fn remove_segment(&self, id: u64) {
         let path = segment_path(&self.dir, id);
-        if let Err(error) = self.disk.unlink(&path) {
+        let unlinked = match self.needs_space {
+            true => self.disk.unlink(&path),
+            false => self.disk.unlink_later(&path),
+        };
+        if let Err(error) = unlinked {
             tracing::warn!(path = %path.display(), %error, "cannot remove a dropped segment");
         }
     }

@@ -114,6 +114,8 @@ pub(super) struct LogWriter {
     committed_written: u64,
     /// When a marker is due, if nothing is written before.
     marker_at: Option<Instant>,
+    /// Dropped segments are to give their space back at once.
+    needs_space: bool,
     failure: Option<Arc<StorageError>>,
 }
 
@@ -148,6 +150,7 @@ impl LogWriter {
             dirty_since: None,
             committed_written: parts.committed,
             marker_at: None,
+            needs_space: false,
             failure: None,
         }
     }

@@ -77,6 +77,21 @@ impl SimDisk {
         result
     }
 
+    fn unlink_then(
+        &self,
+        path: &Path,
+        release: impl FnOnce(&mut Machine, Option<Inode>),
+    ) -> io::Result<()> {
+        self.operate(&Call::new(OpKind::Unlink, path), |machine, begun, _| {
+            let slot = machine.tree.slot(path)?;
+            let inode = slot.inode.ok_or(ErrorKind::NotFound)?;
+            machine.tree.file(inode)?;
+            release(machine, slot.inode);
+            machine.tree.remove(begun.operation, path, slot);
+            Ok(())
+        })
+    }
+
     /// What a call at this path would do, which decides what it counts as.
     fn is_absent(&self, path: &Path) -> bool {
         self.machine().tree.find(path).is_err()
@@ -157,14 +172,11 @@ impl Disk for SimDisk {
     }
 
     fn unlink(&self, path: &Path) -> io::Result<()> {
-        self.operate(&Call::new(OpKind::Unlink, path), |machine, begun, _| {
-            let slot = machine.tree.slot(path)?;
-            let inode = slot.inode.ok_or(ErrorKind::NotFound)?;
-            machine.tree.file(inode)?;
-            machine.release(slot.inode);
-            machine.tree.remove(begun.operation, path, slot);
-            Ok(())
-        })
+        self.unlink_then(path, Machine::release)
+    }
+
+    fn unlink_later(&self, path: &Path) -> io::Result<()> {
+        self.unlink_then(path, Machine::release_later)
     }
 
     fn mkdir(&self, dir: &Path) -> io::Result<()> {
@@ -287,8 +299,7 @@ impl DiskFile for SimFile {
             }
             let more = to.saturating_sub(machine.tree.file(self.inode)?.live.len());
             if machine.space.is_some_and(|space| space < more) {
-                machine.counts.note_fault(FaultKind::NoSpace);
-                return Err(no_space());
+                return Err(machine.no_space());
             }
             machine.take_space(more, more)?;
             machine.tree.file_mut(self.inode)?.extend(begun.operation, to);

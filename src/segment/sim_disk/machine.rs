@@ -29,6 +29,8 @@ pub(super) struct Machine {
     pub(super) lying: bool,
     /// Bytes that may yet be allocated.
     pub(super) space: Option<u64>,
+    /// Bytes of removed files that are free once somebody has missed space.
+    pub(super) space_owed: u64,
     pub(super) clock: Option<Arc<dyn Fn() -> u64 + Send + Sync>>,
     pub(super) clock_offset: i64,
     pub(super) latency: Latency,
@@ -48,6 +50,7 @@ impl Default for Machine {
             held: false,
             lying: false,
             space: None,
+            space_owed: 0,
             clock: None,
             clock_offset: 0,
             latency: Latency::default(),
@@ -103,19 +106,36 @@ impl Machine {
             *space -= more;
             return Ok(wanted);
         }
-        self.counts.note_fault(FaultKind::NoSpace);
         if missing >= wanted {
-            return Err(no_space());
+            return Err(self.no_space());
         }
         *space = 0;
+        self.counts.note_fault(FaultKind::NoSpace);
         self.counts.note_fault(FaultKind::Short);
         Ok(wanted - missing)
     }
 
+    /// Says that there is no space. Whoever tries again finds what removed files had.
+    pub(super) fn no_space(&mut self) -> io::Error {
+        self.counts.note_fault(FaultKind::NoSpace);
+        let owed = std::mem::take(&mut self.space_owed);
+        self.space = self.space.map(|space| space.saturating_add(owed));
+        no_space()
+    }
+
     /// Gives the space of a file back that lost its name.
     pub(super) fn release(&mut self, inode: Option<Inode>) {
-        let len = inode.and_then(|inode| self.tree.file(inode).ok()).map_or(0, |f| f.live.len());
+        let len = self.len(inode);
         self.space = self.space.map(|space| space.saturating_add(len));
+    }
+
+    /// The same, as late as may be.
+    pub(super) fn release_later(&mut self, inode: Option<Inode>) {
+        self.space_owed += self.len(inode);
+    }
+
+    fn len(&self, inode: Option<Inode>) -> u64 {
+        inode.and_then(|inode| self.tree.file(inode).ok()).map_or(0, |file| file.live.len())
     }
 
     pub(super) fn now_ms(&self) -> u64 {
@@ -139,6 +159,7 @@ impl Machine {
             held: false,
             lying: false,
             space: None,
+            space_owed: 0,
             ..self.clone()
         };
         for file in next.tree.files_mut() {

@@ -138,7 +138,8 @@ impl SimDisk {
 
     /// Limits what may yet be allocated or written behind the end of files; none lifts the limit.
     pub fn set_space(&self, space: Option<u64>) {
-        self.machine().space = space;
+        let mut machine = self.machine();
+        (machine.space, machine.space_owed) = (space, 0);
     }
 
     /// Makes flushes say that all is well and do nothing, or do their work again.
