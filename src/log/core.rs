@@ -54,6 +54,11 @@ impl Core {
         let first = Mutant::VoteOvertakesAppends.is_active() && job.saves_vote();
         let at = if first { 0 } else { state.inbox.len() };
         state.inbox.insert(at, job);
+        self.schedule_once(state);
+    }
+
+    /// Has the writer driven, unless it will be.
+    fn schedule_once(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
         let wake = !std::mem::replace(&mut state.scheduled, true);
         drop(state);
         if wake {
@@ -99,10 +104,7 @@ impl Core {
         let driven = self.writer.try_lock().ok();
         let wrote = driven.is_some_and(|mut driven| self.try_write(&mut driven));
         if !wrote {
-            let scheduled = std::mem::replace(&mut self.shared.state().scheduled, true);
-            if !scheduled {
-                self.schedule();
-            }
+            self.schedule_once(self.shared.state());
         }
     }
 
@@ -120,7 +122,7 @@ impl Core {
             {
                 jobs.push(job);
                 drop(state);
-                writer.write_at_once(&self.shared, jobs, self.queue.now());
+                writer.write_at_once(&self.shared, jobs, now);
                 return false;
             }
             let [job] = state.inbox.as_slice() else { return state.inbox.is_empty() };

@@ -4,20 +4,19 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
-use std::sync::OnceLock;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread;
+
+use super::background::Background;
 
 /// Smaller files are freed at once.
 const LARGE: u64 = 1 << 20;
-/// Files that wait for the thread, each open; beyond them they are freed at once.
-const QUEUE_MAX: usize = 64;
+
+/// Closes files. What it does not take is closed, and freed, by whoever offers it.
+static FREEING: Background<File> = Background::new("quorumlog-freeing", drop);
 
 /// Removes a file's name. If the file is large, its space is free some time later.
 pub(super) fn unlink(path: &Path) -> io::Result<()> {
     unlink_with(path, |file| {
-        // What is not taken is closed here, which frees it.
-        drop(thread_queue().map(|queue| queue.try_send(file)));
+        FREEING.offer(file);
     })
 }
 
@@ -30,24 +29,6 @@ fn unlink_with(path: &Path, free: impl FnOnce(File)) -> io::Result<()> {
         free(file);
     }
     Ok(())
-}
-
-/// The queue of the process's one thread; none if it cannot be started.
-fn thread_queue() -> Option<&'static SyncSender<File>> {
-    static QUEUE: OnceLock<Option<SyncSender<File>>> = OnceLock::new();
-    let start = || {
-        let (sender, receiver) = sync_channel(QUEUE_MAX);
-        let name = "quorumlog-freeing".to_owned();
-        thread::Builder::new().name(name).spawn(move || close_all(&receiver)).ok()?;
-        Some(sender)
-    };
-    QUEUE.get_or_init(start).as_ref()
-}
-
-fn close_all(files: &Receiver<File>) {
-    while let Ok(file) = files.recv() {
-        drop(file);
-    }
 }
 
 #[cfg(test)]
@@ -86,7 +67,7 @@ mod tests {
             fds.filter_map(|fd| fs::read_link(fd.path()).ok()).any(|link| *link == *name)
         };
         while is_open() {
-            thread::yield_now();
+            std::thread::yield_now();
         }
     }
 

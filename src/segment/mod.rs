@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 pub(crate) mod active;
 pub(crate) mod atomic_file;
+mod background;
 pub(crate) mod cursor;
 pub(crate) mod disk;
 mod freeing;

@@ -3,12 +3,12 @@
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
-use std::thread;
 
-/// Files that wait for the thread; beyond them a hint is dropped.
-const QUEUE_MAX: usize = 64;
+use super::background::Background;
+
+/// Flushes files. A hint that it does not take is dropped.
+static FLUSHING: Background<Arc<Ahead>> = Background::new("quorumlog-writeback", flush);
 
 /// One file's way to the thread that flushes ahead.
 #[derive(Debug)]
@@ -40,31 +40,16 @@ impl Writeback {
         if ahead.under_way.swap(true, Ordering::AcqRel) {
             return;
         }
-        let queued = thread_queue().is_some_and(|queue| queue.try_send(Arc::clone(ahead)).is_ok());
-        if !queued {
+        if !FLUSHING.offer(Arc::clone(ahead)) {
             ahead.under_way.store(false, Ordering::Release);
         }
     }
 }
 
-/// The queue of the process's one thread; none if it cannot be started.
-fn thread_queue() -> Option<&'static SyncSender<Arc<Ahead>>> {
-    static QUEUE: OnceLock<Option<SyncSender<Arc<Ahead>>>> = OnceLock::new();
-    let start = || {
-        let (sender, receiver) = sync_channel(QUEUE_MAX);
-        let name = "quorumlog-writeback".to_owned();
-        thread::Builder::new().name(name).spawn(move || flush_all(&receiver)).ok()?;
-        Some(sender)
-    };
-    QUEUE.get_or_init(start).as_ref()
-}
-
-fn flush_all(files: &Receiver<Arc<Ahead>>) {
-    while let Ok(ahead) = files.recv() {
-        // The flush that counts meets the same error, if there is one.
-        let _ = ahead.file.sync_data();
-        ahead.under_way.store(false, Ordering::Release);
-    }
+fn flush(ahead: Arc<Ahead>) {
+    // The flush that counts meets the same error, if there is one.
+    let _ = ahead.file.sync_data();
+    ahead.under_way.store(false, Ordering::Release);
 }
 
 #[cfg(test)]
@@ -84,7 +69,7 @@ mod tests {
             writeback.start();
             let ahead = writeback.ahead.get().and_then(Option::as_ref).expect("the file is there");
             while ahead.under_way.load(Ordering::Acquire) {
-                thread::yield_now();
+                std::thread::yield_now();
             }
         }
     }
