@@ -239,6 +239,8 @@ async fn a_node_that_missed_acknowledged_records_never_leads() {
 async fn a_new_leader_commits_what_the_old_one_replicated_without_waiting_for_appends() {
     let cluster = Setup::new(3).steady().start().await;
     cluster.append("before").await;
+    // A leader that is not sure yet of what a follower holds sends it nothing more before it has its answer.
+    cluster.agree().await;
     let old = cluster.leader().await;
     let rest = cluster.others(old);
     // The followers get the records, and the leader does not hear of it.
