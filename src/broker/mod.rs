@@ -10,6 +10,7 @@ mod client;
 pub mod fuzz;
 #[cfg(test)]
 mod golden;
+mod limits;
 mod record;
 mod remoting;
 mod serve;

@@ -4,8 +4,8 @@
 //! version, length and CRC around it.
 
 use bincode::Options;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 /// Most bytes that one value may take.
 const BYTES_MAX: u64 = 16 << 20;
@@ -32,13 +32,13 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError>
     decode_within(bytes, BYTES_MAX)
 }
 
-/// `decode` for what is larger: a state machine's checkpoint, which has been verified.
+/// `decode` for what is larger: a state machine's checkpoint, which has been verified. Text may be borrowed from it.
 #[cfg(feature = "broker")]
-pub(crate) fn decode_large<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+pub(crate) fn decode_large<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, CodecError> {
     decode_within(bytes, bytes.len() as u64)
 }
 
-fn decode_within<T: DeserializeOwned>(bytes: &[u8], limit: u64) -> Result<T, CodecError> {
+fn decode_within<'a, T: Deserialize<'a>>(bytes: &'a [u8], limit: u64) -> Result<T, CodecError> {
     let decoded = options().with_limit(limit).deserialize(bytes);
     decoded.map_err(|error| CodecError(error.to_string()))
 }

@@ -98,6 +98,7 @@ impl From<Refusal> for Failure {
             Refusal::Delivered => Self::refused(response::SYSTEM_ERROR, "delivered before"),
             Refusal::NotUnderstood(detail) => Self::refused(response::SYSTEM_ERROR, detail),
             Refusal::Full(detail) => Self::refused(response::SERVICE_NOT_AVAILABLE, detail),
+            Refusal::TooLarge(detail) => Self::refused(response::INVALID_PARAMETER, detail),
         }
     }
 }

@@ -7,9 +7,10 @@ use serde_json::json;
 use super::failure::Failure;
 use super::log_broker::{LogBroker, now_ms};
 use super::names::check_group;
+use crate::broker::limits::QUEUES_MAX;
 use crate::broker::remoting::codes::response;
 use crate::broker::remoting::{Command, Reply};
-use crate::broker::state::{Answer, Change, LockRequest, QUEUES_MAX};
+use crate::broker::state::{Answer, Change, LockRequest};
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -1,6 +1,7 @@
 //! Names of topics and groups, and those that are RocketMQ's own.
 
 use super::failure::Failure;
+use crate::broker::limits::{GROUP_BYTES_MAX, TOPIC_BYTES_MAX};
 use crate::broker::remoting::codes::response;
 use crate::broker::state::DELAY_TOPIC;
 
@@ -10,10 +11,6 @@ const RETRY_PREFIX: &str = "%RETRY%";
 const DEAD_PREFIX: &str = "%DLQ%";
 /// Where clients send traces.
 const TRACE_TOPIC: &str = "RMQ_SYS_TRACE_TOPIC";
-/// Longest name, in bytes.
-const NAME_BYTES_MAX: usize = 127;
-/// Longest name of a group.
-const GROUP_BYTES_MAX: usize = 255;
 
 /// The topic that a group's failed messages go to for another attempt.
 pub(super) fn retry_topic(group: &str) -> String {
@@ -55,7 +52,7 @@ pub(super) fn check_topic(topic: &str) -> Result<(), Failure> {
         return Err(illegal(&why));
     }
     // A retry topic is as long as its group's name allows.
-    let longest = if is_made_on_demand(topic) { GROUP_BYTES_MAX } else { NAME_BYTES_MAX };
+    let longest = if is_made_on_demand(topic) { GROUP_BYTES_MAX } else { TOPIC_BYTES_MAX };
     if topic.len() > longest {
         let why =
             format!("The specified topic: {topic}, is longer than topic max length: {longest}");

@@ -5,9 +5,10 @@ use serde_json::json;
 use super::failure::Failure;
 use super::log_broker::LogBroker;
 use super::names::{check_topic, is_made_on_demand, is_reserved};
+use crate::broker::limits::QUEUES_MAX;
 use crate::broker::remoting::codes::response;
 use crate::broker::remoting::{Command, Reply, object_keys};
-use crate::broker::state::{Change, QUEUES_MAX, TopicConfig};
+use crate::broker::state::{Change, TopicConfig};
 
 fn illegal(remark: impl Into<String>) -> Failure {
     Failure::refused(response::INVALID_PARAMETER, remark)

@@ -2,16 +2,14 @@
 
 use bytes::Bytes;
 
-use super::command::{
-    Answer, Change, Deliver, LockRequest, OffsetChange, Payload, Placed, Refusal,
-};
+use super::command::{Answer, Change, Deliver, OffsetChange, Payload, Placed, Refusal};
 use super::index_files::IndexFiles;
 use super::keys::{Key, hash_of};
-use super::queue::{Queue, physical};
-use super::topics::{
-    DELAY_TOPIC, Holder, LEVELS, LOCK_LEASE_MS, LOCKING_GROUPS_MAX, LOCKS_MAX, OFFSETS_MAX, State,
-    TOPICS_MAX, Topic, TopicConfig,
-};
+use super::offsets::check_name;
+use super::queue::physical;
+use super::recent::Digest;
+use super::topics::{DELAY_TOPIC, LEVELS, State, TopicConfig};
+use crate::broker::limits::{ADDR_BYTES_MAX, NODES_MAX};
 use crate::broker::record::{Message, Outline, Properties, java_hash, names};
 
 /// Is told the topic and the queue of each message that came, for those who wait.
@@ -96,7 +94,7 @@ impl State {
             self.check(message)?;
         }
         let first = incoming.first().filter(|_| once);
-        let key = first.and_then(|first| Some((first.topic.to_owned(), first.key?.to_owned())));
+        let key = first.and_then(|first| Some(Digest::of(first.topic, first.key?)));
         if let Some(before) = key.as_ref().and_then(|key| self.recent.get(key)) {
             return Ok(Answer::Stored(vec![before]));
         }
@@ -129,19 +127,14 @@ impl State {
         files: &IndexFiles,
         arrived: &mut Arrived<'_>,
     ) -> Result<Placed, Refusal> {
-        if message.topic == DELAY_TOPIC && !self.topics.contains_key(DELAY_TOPIC) {
-            let config = TopicConfig::with_queues(LEVELS.into());
-            self.topics.insert(DELAY_TOPIC.to_owned(), Topic { config, queues: Vec::new() });
+        if message.topic == DELAY_TOPIC && self.topics.get(DELAY_TOPIC).is_none() {
+            self.topics.put(DELAY_TOPIC.to_owned(), TopicConfig::with_queues(LEVELS.into()))?;
         }
-        let Some(topic) = self.topics.get_mut(message.topic) else {
+        let Some(queue) = self.topics.queue_or_new(message.topic, message.queue) else {
             return Err(Refusal::NoTopic(message.topic.to_owned()));
         };
-        let at = message.queue as usize;
-        if topic.queues.len() <= at {
-            topic.queues.resize_with(at + 1, Queue::default);
-        }
         self.stored_ms = self.stored_ms.max(message.stored_ms);
-        let offset = topic.queues[at].push(physical, message.tags, self.stored_ms, files);
+        let offset = queue.push(physical, message.tags, self.stored_ms, files);
         message.keys_at(physical).for_each(|key| self.keys.push(key, files));
         arrived(message.topic, message.queue);
         Ok(Placed { queue: message.queue, offset, physical })
@@ -168,100 +161,50 @@ impl State {
 
     fn change(&mut self, change: Change) -> Result<Answer, Refusal> {
         match change {
-            Change::Lead { node, addr } => {
-                self.nodes.insert(node, addr);
-                self.leader = node;
-            }
-            Change::PutTopic { name, config } => self.put_topic(name, config)?,
+            Change::Lead { node, addr } => self.lead(node, addr)?,
+            Change::PutTopic { name, config } => self.topics.put(name, config)?,
             Change::EnsureTopic { name, config } => {
-                if !self.topics.contains_key(&name) {
-                    self.put_topic(name, config)?;
+                if self.topics.get(&name).is_none() {
+                    self.topics.put(name, config)?;
                 }
             }
             Change::DeleteTopic { name } => self.delete_topic(&name),
-            Change::Offsets(changes) => {
-                for change in changes {
-                    self.note_offset(change)?;
-                }
-            }
+            Change::Offsets(changes) => return Ok(self.note_offsets(changes)),
             Change::Lock { request, now_ms } => {
-                return Ok(Answer::Locked(self.lock(request, now_ms)));
+                return self.locks.lock(request, now_ms).map(Answer::Locked);
             }
-            Change::Unlock(request) => self.unlock(&request),
+            Change::Unlock(request) => self.locks.unlock(&request),
         }
         Ok(Answer::Done)
     }
 
-    fn put_topic(&mut self, name: String, config: TopicConfig) -> Result<(), Refusal> {
-        if let Some(topic) = self.topics.get_mut(&name) {
-            topic.config = config;
-            return Ok(());
+    fn lead(&mut self, node: u64, addr: String) -> Result<(), Refusal> {
+        check_name("broker's address", &addr, ADDR_BYTES_MAX)?;
+        self.nodes.insert(node, addr);
+        self.leader = node;
+        // A node that comes back without its data gets a new number: the lowest one is the oldest.
+        while self.nodes.len() > NODES_MAX {
+            let oldest = self.nodes.keys().copied().find(|other| *other != node);
+            oldest.and_then(|oldest| self.nodes.remove(&oldest));
         }
-        if self.topics.len() >= TOPICS_MAX {
-            return Err(Refusal::Full(format!("there are {TOPICS_MAX} topics, which is the most")));
-        }
-        self.topics.insert(name, Topic { config, queues: Vec::new() });
         Ok(())
     }
 
     fn delete_topic(&mut self, name: &str) {
         self.topics.remove(name);
         self.recent.forget_topic(name);
-        for offsets in self.offsets.values_mut() {
-            offsets.retain(|(topic, _), _| topic != name);
-        }
-        self.offsets.retain(|_, offsets| !offsets.is_empty());
+        self.offsets.remove_topic(name);
     }
 
-    fn note_offset(&mut self, change: OffsetChange) -> Result<(), Refusal> {
-        let OffsetChange { group, topic, queue, offset } = change;
-        let known =
-            self.offsets.get(&group).is_some_and(|of| of.contains_key(&(topic.clone(), queue)));
-        let count = || self.offsets.values().map(|offsets| offsets.len()).sum::<usize>();
-        if !known && count() >= OFFSETS_MAX {
-            return Err(Refusal::Full(format!(
-                "{OFFSETS_MAX} offsets are noted, which is the most"
-            )));
-        }
-        self.offsets.entry(group).or_default().insert((topic, queue), offset);
-        Ok(())
-    }
-
-    /// Gives the client what nobody else holds; returns what it holds of what it asked for.
-    fn lock(&mut self, request: LockRequest, now_ms: i64) -> Vec<(String, u32)> {
-        if self.locks.len() >= LOCKING_GROUPS_MAX && !self.locks.contains_key(&request.group) {
-            return Vec::new();
-        }
-        let held = self.locks.entry(request.group).or_default();
-        let mut locked = Vec::new();
-        for queue in request.queues {
-            if held.len() >= LOCKS_MAX && !held.contains_key(&queue) {
-                held.retain(|_, holder| now_ms - holder.since_ms < LOCK_LEASE_MS);
-                if held.len() >= LOCKS_MAX {
-                    break;
-                }
-            }
-            let taken = held.get(&queue).is_some_and(|holder| {
-                holder.client != request.client && now_ms - holder.since_ms < LOCK_LEASE_MS
-            });
-            if !taken {
-                let holder = Holder { client: request.client.clone(), since_ms: now_ms };
-                held.insert(queue.clone(), holder);
-                locked.push(queue);
+    /// Notes what can be noted: one that is refused holds up no other.
+    fn note_offsets(&mut self, changes: Vec<OffsetChange>) -> Answer {
+        let mut refused = Vec::new();
+        for (at, change) in (0_u32..).zip(changes) {
+            let OffsetChange { group, topic, queue, offset } = change;
+            if let Err(refusal) = self.offsets.set(&group, &topic, queue, offset) {
+                refused.push((at, refusal));
             }
         }
-        locked
-    }
-
-    fn unlock(&mut self, request: &LockRequest) {
-        let Some(held) = self.locks.get_mut(&request.group) else { return };
-        for queue in &request.queues {
-            if held.get(queue).is_some_and(|holder| holder.client == request.client) {
-                held.remove(queue);
-            }
-        }
-        if held.is_empty() {
-            self.locks.remove(&request.group);
-        }
+        if refused.is_empty() { Answer::Done } else { Answer::OffsetsRefused(refused) }
     }
 }

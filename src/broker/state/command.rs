@@ -85,6 +85,8 @@ pub(crate) enum Refusal {
     NotUnderstood(String),
     /// There is no room for more.
     Full(String),
+    /// A name or a number in it is over a limit.
+    TooLarge(String),
 }
 
 /// What applying a record came to.
@@ -94,6 +96,8 @@ pub(crate) enum Answer {
     Stored(Vec<Placed>),
     Locked(Vec<(String, u32)>),
     Refused(Refusal),
+    /// Offsets were noted, but for those at these places of the record.
+    OffsetsRefused(Vec<(u32, Refusal)>),
 }
 
 impl Answer {

@@ -5,26 +5,28 @@ use std::collections::BTreeSet;
 use super::topics::State;
 
 impl State {
+    /// How far a group has consumed a queue.
+    pub(crate) fn offset(&self, group: &str, topic: &str, queue: u32) -> Option<u64> {
+        self.offsets.get(group, topic, queue)
+    }
+
     /// Groups that have consumed something, by name.
     pub(crate) fn groups(&self) -> impl Iterator<Item = &str> {
-        self.offsets.keys().map(String::as_str)
+        self.offsets.groups()
     }
 
     /// True for a group that has consumed something.
     pub(crate) fn has_group(&self, group: &str) -> bool {
-        self.offsets.contains_key(group)
+        self.offsets.has_group(group)
     }
 
     /// Topics that a group has consumed.
     pub(crate) fn topics_of_group(&self, group: &str) -> BTreeSet<String> {
-        let offsets = self.offsets.get(group).into_iter().flatten();
-        offsets.map(|((topic, _), _)| topic.clone()).collect()
+        self.offsets.topics_of_group(group).map(str::to_owned).collect()
     }
 
     /// Groups that have consumed a topic.
     pub(crate) fn groups_of_topic(&self, topic: &str) -> BTreeSet<String> {
-        let of_topic = |name: &(String, u32)| name.0 == topic;
-        let groups = self.offsets.iter().filter(|(_, offsets)| offsets.keys().any(of_topic));
-        groups.map(|(group, _)| group.clone()).collect()
+        self.offsets.groups_of_topic(topic).map(|group| group.to_string()).collect()
     }
 }

@@ -12,6 +12,7 @@ use super::command::Answer;
 use super::index_files::{FileName, IndexFiles};
 use super::queue::physical;
 use super::topics::State;
+use super::version2;
 use crate::broker::LOG_PREFIX;
 use crate::format::codec;
 use crate::node::StateDir;
@@ -21,7 +22,9 @@ use crate::state_machine::{FlushFiles, StateMachine};
 /// First bytes of a checkpoint.
 const MAGIC: [u8; 4] = *b"QLBS";
 /// Version of what follows.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
+/// An older version, which is read too.
+const VERSION_2: u8 = 2;
 
 /// One log's state on this node.
 #[derive(Debug)]
@@ -144,18 +147,19 @@ impl StateMachine for Machine {
         from.read_to_end(&mut bytes)?;
         let bad = |detail: String| io::Error::new(io::ErrorKind::InvalidData, detail);
         let body = bytes.strip_prefix(&MAGIC).ok_or_else(|| bad("no broker's state".to_owned()))?;
-        let body = match body.split_first() {
-            Some((&VERSION, body)) => body,
+        let decoded = match body.split_first() {
+            Some((&VERSION, body)) => codec::decode_large(body),
+            Some((&VERSION_2, body)) => version2::decode(body),
             other => {
                 let version =
                     other.map_or_else(|| "none".to_owned(), |(found, _)| found.to_string());
                 return Err(bad(format!(
-                    "the broker's state is of version {version}, and this program reads {VERSION}"
+                    "the broker's state is of version {version}, and this program reads {VERSION_2} and {VERSION}"
                 )));
             }
         };
-        let decoded = codec::decode_large(body).map_err(|error| bad(error.to_string()))?;
-        let (restored, files): (State, Vec<FileName>) = decoded;
+        let (restored, files): (State, Vec<FileName>) =
+            decoded.map_err(|error| bad(error.to_string()))?;
         self.0.change(|state| {
             self.0.index.adopt(&files);
             *state = restored;

@@ -6,14 +6,18 @@ mod command;
 mod groups;
 mod index_files;
 mod keys;
+mod locks;
 mod lookup;
 mod machine;
+mod name;
+mod offsets;
 mod queue;
 mod rebuild;
 mod recent;
 #[cfg(test)]
 mod tests;
 mod topics;
+mod version2;
 mod voids;
 
 pub(super) use command::{
@@ -25,4 +29,4 @@ pub(super) use lookup::Lost;
 pub use machine::Machines;
 pub(super) use machine::Shared;
 pub(super) use queue::{Entry, PARTS_MAX, Queue, physical};
-pub(super) use topics::{DELAY_TOPIC, LEVELS, QUEUES_MAX, State, TopicConfig, level_delay_ms};
+pub(super) use topics::{DELAY_TOPIC, LEVELS, State, TopicConfig, level_delay_ms};

@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
+use super::command::Refusal;
 use super::keys::Keys;
+use super::locks::Locks;
+use super::offsets::{Offsets, check_name};
 use super::queue::Queue;
 use super::recent::Recent;
 use super::voids::Voids;
+use crate::broker::limits::{ALL_QUEUES_MAX, QUEUES_MAX, STORED_TOPIC_BYTES_MAX, TOPICS_MAX};
 
 /// Where messages wait that are to be delivered later, a queue for each level.
 pub(crate) const DELAY_TOPIC: &str = "SCHEDULE_TOPIC_XXXX";
@@ -16,19 +20,6 @@ const LEVEL_SECONDS: [i64; 18] =
     [1, 5, 10, 30, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600, 1200, 1800, 3600, 7200];
 /// Delay levels.
 pub(crate) const LEVELS: u8 = LEVEL_SECONDS.len() as u8;
-/// Most queues of a topic.
-pub(crate) const QUEUES_MAX: u32 = 1024;
-/// How long a queue stays locked without being renewed, as in RocketMQ.
-pub(crate) const LOCK_LEASE_MS: i64 = 60_000;
-/// Most topics of a log.
-pub(super) const TOPICS_MAX: usize = 65_536;
-/// Most groups that hold locks.
-pub(super) const LOCKING_GROUPS_MAX: usize = 16_384;
-/// Most queues that one group's consumers hold.
-pub(super) const LOCKS_MAX: usize = 16_384;
-/// Most consumed offsets of a log.
-pub(super) const OFFSETS_MAX: usize = 1 << 20;
-
 /// Delay of a level in milliseconds; levels above the last are the last.
 pub(crate) fn level_delay_ms(level: u8) -> i64 {
     let at = usize::from(level.clamp(1, LEVELS)) - 1;
@@ -75,23 +66,108 @@ impl Topic {
     pub(crate) fn queues(&self) -> &[Queue] {
         &self.queues
     }
+
+    /// Queues that it may have.
+    fn room(&self) -> usize {
+        self.queues.len().max(self.config.queues() as usize)
+    }
 }
 
-/// Who holds a queue, and when the lock was last renewed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Holder {
-    pub(super) client: String,
-    pub(super) since_ms: i64,
+/// All topics of a log.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(from = "BTreeMap<String, Topic>")]
+pub(super) struct Topics {
+    by_name: BTreeMap<String, Topic>,
+    /// Queues that they may have, all together.
+    queues: usize,
+}
+
+impl Serialize for Topics {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.by_name.serialize(serializer)
+    }
+}
+
+impl From<BTreeMap<String, Topic>> for Topics {
+    fn from(by_name: BTreeMap<String, Topic>) -> Self {
+        let queues = by_name.values().map(Topic::room).sum();
+        Self { by_name, queues }
+    }
+}
+
+impl Topics {
+    pub(super) fn get(&self, name: &str) -> Option<&Topic> {
+        self.by_name.get(name)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Topic)> {
+        self.by_name.iter().map(|(name, topic)| (name.as_str(), topic))
+    }
+
+    /// Makes a topic, or changes its settings.
+    ///
+    /// # Errors
+    /// Its name is too long, it has no queue or too many, or there is no room for it.
+    pub(super) fn put(&mut self, name: String, config: TopicConfig) -> Result<(), Refusal> {
+        check_name("topic", &name, STORED_TOPIC_BYTES_MAX)?;
+        for queues in [config.read_queues, config.write_queues] {
+            if queues > QUEUES_MAX {
+                return Err(Refusal::TooLarge(format!("a topic of {queues} queues")));
+            }
+        }
+        let held = self.by_name.get(&name);
+        if held.is_none() && self.by_name.len() >= TOPICS_MAX {
+            return Err(Refusal::Full(format!("there are {TOPICS_MAX} topics, which is the most")));
+        }
+        // Queues that hold messages stay when the settings have fewer.
+        let used = held.map_or(0, |held| held.queues.len());
+        let (before, after) = (held.map_or(0, Topic::room), used.max(config.queues() as usize));
+        if after > before && self.queues - before + after > ALL_QUEUES_MAX {
+            let detail = format!("topics have {ALL_QUEUES_MAX} queues, which is the most");
+            return Err(Refusal::Full(detail));
+        }
+        self.queues = self.queues - before + after;
+        let topic = self.by_name.entry(name);
+        topic.or_insert_with(|| Topic { config, queues: Vec::new() }).config = config;
+        Ok(())
+    }
+
+    /// Forgets a topic; false if there is none.
+    pub(super) fn remove(&mut self, name: &str) -> bool {
+        let removed = self.by_name.remove(name);
+        self.queues -= removed.as_ref().map_or(0, Topic::room);
+        removed.is_some()
+    }
+
+    /// A queue that a topic may have, which is made if it got no message yet.
+    pub(super) fn queue_or_new(&mut self, topic: &str, queue: u32) -> Option<&mut Queue> {
+        let topic = self.by_name.get_mut(topic)?;
+        let at = queue as usize;
+        if at >= topic.room() {
+            return None;
+        }
+        if topic.queues.len() <= at {
+            topic.queues.resize_with(at + 1, Queue::default);
+        }
+        topic.queues.get_mut(at)
+    }
+
+    fn queues_mut(&mut self) -> impl Iterator<Item = &mut Queue> {
+        self.by_name.values_mut().flat_map(|topic| &mut topic.queues)
+    }
+
+    fn queue_mut(&mut self, topic: &str, queue: u32) -> Option<&mut Queue> {
+        self.by_name.get_mut(topic)?.queues.get_mut(queue as usize)
+    }
 }
 
 /// Everything that a log's records made.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct State {
-    pub(super) topics: BTreeMap<String, Topic>,
-    /// Group, then topic and queue.
-    pub(super) offsets: BTreeMap<String, BTreeMap<(String, u32), u64>>,
-    pub(super) locks: BTreeMap<String, BTreeMap<(String, u32), Holder>>,
-    /// Nodes that have led, and where they serve clients.
+    pub(super) topics: Topics,
+    pub(super) offsets: Offsets,
+    pub(super) locks: Locks,
+    /// Nodes that have led, the newest of them, and where they serve clients.
     pub(super) nodes: BTreeMap<u64, String>,
     /// The last node that said that it leads.
     pub(super) leader: u64,
@@ -115,17 +191,12 @@ impl State {
 
     /// All topics, by name.
     pub(crate) fn topics(&self) -> impl Iterator<Item = (&str, &Topic)> {
-        self.topics.iter().map(|(name, topic)| (name.as_str(), topic))
+        self.topics.iter()
     }
 
     /// A queue that has had messages.
     pub(crate) fn queue(&self, topic: &str, queue: u32) -> Option<&Queue> {
         self.topics.get(topic)?.queue(queue)
-    }
-
-    /// How far a group has consumed a queue.
-    pub(crate) fn offset(&self, group: &str, topic: &str, queue: u32) -> Option<u64> {
-        self.offsets.get(group)?.get(&(topic.to_owned(), queue)).copied()
     }
 
     /// Where a node serves clients, if it has ever led.
@@ -152,13 +223,12 @@ impl State {
     /// need not happen at the same time everywhere.
     /// `gone` is as in [`Queue::prune`].
     pub(super) fn prune(&mut self, begin: u64, gone: &BTreeMap<u64, u64>) {
-        let topics = self.topics.values_mut();
-        topics.flat_map(|topic| &mut topic.queues).for_each(|queue| queue.prune(begin, gone));
+        self.topics.queues_mut().for_each(|queue| queue.prune(begin, gone));
         self.keys.prune(begin);
         self.voids.prune(begin);
     }
 
     pub(super) fn queue_mut(&mut self, topic: &str, queue: u32) -> Option<&mut Queue> {
-        self.topics.get_mut(topic)?.queues.get_mut(queue as usize)
+        self.topics.queue_mut(topic, queue)
     }
 }

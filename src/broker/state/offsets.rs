@@ -1,0 +1,220 @@
+//! How far consumer groups have consumed the queues of topics. What a record costs does not depend on how many groups
+//! there are.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize, Serializer};
+
+use super::command::Refusal;
+use super::name::Name;
+use crate::broker::limits::{
+    GROUP_BYTES_MAX, OFFSETS_BYTES_MAX, OFFSETS_MAX, QUEUES_MAX, STORED_TOPIC_BYTES_MAX,
+    TOPICS_OF_GROUP_MAX,
+};
+
+/// About the memory that a group takes beside its name, a topic of a group beside its queues, and a queue's offset.
+const GROUP_COST: usize = 128;
+const TOPIC_COST: usize = 128;
+const QUEUE_COST: usize = 16;
+
+/// What a group has consumed of one topic: offsets by queue, in the order of the queues.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Consumed {
+    topic: Name,
+    offsets: Vec<(u32, u64)>,
+}
+
+/// A group's topics, in the order of their names.
+type OfGroup = Vec<Consumed>;
+
+/// Consumed offsets of all groups.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(from = "BTreeMap<Name, OfGroup>")]
+pub(super) struct Offsets {
+    groups: BTreeMap<Name, OfGroup>,
+    /// Topics, each with its groups: the same from the other side.
+    by_topic: BTreeSet<(Name, Name)>,
+    /// How many offsets there are.
+    count: usize,
+    /// About the memory that they take.
+    bytes: usize,
+}
+
+impl Serialize for Offsets {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.groups.serialize(serializer)
+    }
+}
+
+impl From<BTreeMap<Name, OfGroup>> for Offsets {
+    fn from(groups: BTreeMap<Name, OfGroup>) -> Self {
+        let mut offsets = Self::default();
+        for (group, topics) in groups {
+            for Consumed { topic, offsets: of_topic } in topics {
+                for (queue, offset) in of_topic {
+                    // It was within the limits when it was written.
+                    let _ = offsets.set(&group, &topic, queue, offset);
+                }
+            }
+        }
+        offsets
+    }
+}
+
+/// Where a topic is among those of a group, or belongs.
+fn place(of_group: &[Consumed], topic: &str) -> Result<usize, usize> {
+    of_group.binary_search_by(|consumed| (*consumed.topic).cmp(topic))
+}
+
+fn full(what: impl Into<String>) -> Refusal {
+    Refusal::Full(what.into())
+}
+
+impl Offsets {
+    /// How far a group has consumed a queue.
+    pub(super) fn get(&self, group: &str, topic: &str, queue: u32) -> Option<u64> {
+        let of_group = self.groups.get(group)?;
+        let offsets = &of_group[place(of_group, topic).ok()?].offsets;
+        let at = offsets.binary_search_by_key(&queue, |(queue, _)| *queue).ok()?;
+        Some(offsets[at].1)
+    }
+
+    /// Sets how far a group has consumed a queue.
+    ///
+    /// # Errors
+    /// A name is too long or a queue's number too large, or there is no room for another offset.
+    pub(super) fn set(
+        &mut self,
+        group: &str,
+        topic: &str,
+        queue: u32,
+        offset: u64,
+    ) -> Result<(), Refusal> {
+        // A group or a topic that is noted already is within the limits.
+        if let Some(held) = self.held(group, topic, queue) {
+            *held = offset;
+            return Ok(());
+        }
+        check_name("group", group, GROUP_BYTES_MAX)?;
+        check_name("topic", topic, STORED_TOPIC_BYTES_MAX)?;
+        if queue >= QUEUES_MAX {
+            return Err(Refusal::TooLarge(format!("queue {queue} of a topic")));
+        }
+        if self.count >= OFFSETS_MAX {
+            return Err(full(format!("{OFFSETS_MAX} offsets are noted, which is the most")));
+        }
+        let of_group = self.groups.get(group);
+        let at = of_group.map(|of_group| (place(of_group, topic), of_group.len()));
+        let cost = match at {
+            Some((Ok(_), _)) => QUEUE_COST,
+            Some((Err(_), topics)) if topics >= TOPICS_OF_GROUP_MAX => {
+                return Err(full(format!(
+                    "group {group} has consumed {TOPICS_OF_GROUP_MAX} topics, which is the most"
+                )));
+            }
+            Some((Err(_), _)) => TOPIC_COST + topic.len() + QUEUE_COST,
+            None => GROUP_COST + group.len() + TOPIC_COST + topic.len() + QUEUE_COST,
+        };
+        if self.bytes + cost > OFFSETS_BYTES_MAX {
+            return Err(full(format!("offsets take {OFFSETS_BYTES_MAX} bytes, which is the most")));
+        }
+        (self.count, self.bytes) = (self.count + 1, self.bytes + cost);
+        self.insert(group, topic, queue, offset);
+        Ok(())
+    }
+
+    fn held(&mut self, group: &str, topic: &str, queue: u32) -> Option<&mut u64> {
+        let of_group = self.groups.get_mut(group)?;
+        let at = place(of_group, topic).ok()?;
+        let offsets = &mut of_group[at].offsets;
+        let at = offsets.binary_search_by_key(&queue, |(queue, _)| *queue).ok()?;
+        Some(&mut offsets[at].1)
+    }
+
+    fn insert(&mut self, group: &str, topic: &str, queue: u32, offset: u64) {
+        let name = match self.groups.get_key_value(group) {
+            Some((name, _)) => name.clone(),
+            None => group.into(),
+        };
+        let of_group = self.groups.entry(name.clone()).or_default();
+        match place(of_group, topic) {
+            Ok(at) => {
+                let offsets = &mut of_group[at].offsets;
+                let at = offsets.partition_point(|(other, _)| *other < queue);
+                offsets.insert(at, (queue, offset));
+            }
+            Err(at) => {
+                // One allocation for a topic's name, however many groups consume it.
+                let from = (topic.into(), "".into());
+                let known = self.by_topic.range(from.clone()..).next();
+                let topic = known.map(|(known, _)| known).filter(|known| **known == from.0);
+                let topic = topic.cloned().unwrap_or(from.0);
+                self.by_topic.insert((topic.clone(), name));
+                // Most groups have one topic, and many have one queue of it.
+                of_group.reserve_exact(usize::from(of_group.is_empty()));
+                of_group.insert(at, Consumed { topic, offsets: vec![(queue, offset)] });
+            }
+        }
+    }
+
+    /// Forgets a topic's offsets.
+    pub(super) fn remove_topic(&mut self, topic: &str) {
+        let groups: Vec<_> = self.groups_of_topic(topic).cloned().collect();
+        for group in groups {
+            self.remove(&group, topic);
+        }
+    }
+
+    fn remove(&mut self, group: &Name, topic: &str) {
+        let Some(of_group) = self.groups.get_mut(group) else { return };
+        let Ok(at) = place(of_group, topic) else { return };
+        let consumed = of_group.remove(at);
+        self.count -= consumed.offsets.len();
+        self.bytes -= TOPIC_COST + topic.len() + QUEUE_COST * consumed.offsets.len();
+        if of_group.is_empty() {
+            self.groups.remove(group);
+            self.bytes -= GROUP_COST + group.len();
+        }
+        self.by_topic.remove(&(consumed.topic, group.clone()));
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Groups that have consumed something, by name.
+    pub(super) fn groups(&self) -> impl Iterator<Item = &str> {
+        self.groups.keys().map(|group| &**group)
+    }
+
+    /// True for a group that has consumed something.
+    pub(super) fn has_group(&self, group: &str) -> bool {
+        self.groups.contains_key(group)
+    }
+
+    /// Topics that a group has consumed, by name.
+    pub(super) fn topics_of_group(&self, group: &str) -> impl Iterator<Item = &str> {
+        self.groups.get(group).into_iter().flatten().map(|consumed| &*consumed.topic)
+    }
+
+    /// Groups that have consumed a topic, by name.
+    pub(super) fn groups_of_topic(&self, topic: &str) -> impl Iterator<Item = &Name> {
+        let from = self.by_topic.range((Name::from(topic), Name::from(""))..);
+        from.take_while(move |(of, _)| **of == *topic).map(|(_, group)| group)
+    }
+}
+
+/// Checks a name's length.
+///
+/// # Errors
+/// It is empty or too long.
+pub(super) fn check_name(what: &str, name: &str, bytes_max: usize) -> Result<(), Refusal> {
+    if (1..=bytes_max).contains(&name.len()) {
+        return Ok(());
+    }
+    let length = name.len();
+    Err(Refusal::TooLarge(format!(
+        "the name of a {what} has {length} bytes, and not 1 to {bytes_max}"
+    )))
+}
