@@ -37,7 +37,8 @@ pub use node::{
 };
 pub use progress::Progress;
 pub use record::{
-    AppendOptions, Appended, Flush, Index, LOG_NAME_BYTES_MAX, LogId, LogName, Record, Start, Term,
+    AppendOptions, Appended, Flush, Index, LOG_NAME_BYTES_MAX, LogId, LogName, Priority, Record,
+    Start, Term,
 };
 pub use segment::{Access, DirEntry, Disk, DiskFile, DiskLock, LockMode};
 pub use state_machine::{FlushFiles, StateMachine};

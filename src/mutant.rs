@@ -148,6 +148,14 @@ mutants! {
     BoundaryPassesApplied,
     /// A log goes on after a failed write or flush.
     WrittenAfterFailure,
+    /// A follower with a full disk takes nothing, also where its disk is needed for a majority.
+    ReserveKept,
+    /// What records with priority use of the reserve is not bounded.
+    ReserveUnbounded,
+    /// A leader takes ordinary records that no majority has space for.
+    OtherDisksIgnored,
+    /// Records with priority count as ordinary ones.
+    PriorityIgnored,
     /// Readers see a batch before its last entry is committed.
     BatchShownByHalves,
     /// Readers get what there is of a batch that its leader did not finish.

@@ -105,18 +105,40 @@ pub struct AppendOptions {
     pub flush: Option<Flush>,
     /// How long to wait for the commit; the node's `append_timeout` if not given.
     pub timeout: Option<Duration>,
+    /// What becomes of the append while disks are full. Clients over TCP always have [`Priority::Normal`].
+    pub priority: Priority,
+}
+
+/// Which appends a leader still takes once disks have less free space than `storage.disk_reserve`: its own, or those of a
+/// majority of voters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Priority {
+    /// None.
+    #[default]
+    Normal,
+    /// Those that need little and that the program cannot do without, such as who leads, or how far consumers have
+    /// come. All logs of a node together may use a 64th of the reserve at once and a 4096th a second, and not the last 1 MiB
+    /// (or 16th) of it.
+    Reserved,
 }
 
 impl AppendOptions {
     /// Acknowledge this append only after a majority has flushed it.
     pub fn sync() -> Self {
-        Self { flush: Some(Flush::Sync), timeout: None }
+        Self { flush: Some(Flush::Sync), ..Self::default() }
     }
 
     /// The same options with a limit on the wait for the commit.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
+        self
+    }
+
+    /// The same options with another priority.
+    #[must_use]
+    pub fn with_priority(mut self, priority: Priority) -> Self {
+        self.priority = priority;
         self
     }
 }

@@ -12,7 +12,7 @@ use crate::format::entry::EntryId;
 use crate::format::envelope::ENVELOPE;
 use crate::format::manifest::{Manifest, SealedMeta, SegmentMeta};
 use crate::mutant::Mutant;
-use crate::segment::active::SegmentWriter;
+use crate::segment::active::{SegmentWriter, allocation_step};
 use crate::segment::recovery::{self, Scan};
 use crate::segment::sealed::SealedSegment;
 use crate::segment::{Access, Disk, DiskFile, atomic_file, segment_id, segment_path};
@@ -69,7 +69,8 @@ fn create(disk: &dyn Disk, dir: &Path, options: &LogOptions) -> Result<(), Stora
     let random = disk.random().map_err(|error| StorageError::io("draw", dir, error))?;
     let active = SegmentMeta { id: 1, base: 0, salt: random as u64, prev_term: 0 };
     VoteFile::create(disk, &new, log_id)?;
-    SegmentWriter::create(disk, &new, log_id, active, options.segment_size)?;
+    let step = allocation_step(disk, &new, options.disk_reserve);
+    SegmentWriter::create(disk, &new, log_id, active, options.segment_size, step)?;
     let manifest = Manifest {
         log_id,
         next_segment_id: 2,

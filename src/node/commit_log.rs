@@ -15,9 +15,13 @@ use super::log_admin::LogAdmin;
 use super::subscribe::Subscription;
 use super::ticket::{AppliedTicket, Ticket};
 use crate::error::{AppendError, Outcome, ReadError};
+#[cfg(feature = "broker")]
+use crate::member::NodeId;
 use crate::member::Status;
 use crate::mutant::Mutant;
 use crate::progress::Progress;
+#[cfg(feature = "broker")]
+use crate::raft::Space;
 use crate::raft::{AckTarget, Group, NewRecord, RoleWatch};
 use crate::record::{AppendOptions, Appended, Flush, LogId, LogName, Record, Start};
 use crate::watermarks::Watermarks;
@@ -176,8 +180,24 @@ impl CommitLog {
     /// # Cancel safety
     /// As `append`.
     pub async fn propose(&self, payload: impl Into<Bytes>) -> Result<Applied, AppendError> {
-        let record = self.admit(payload.into(), AppendOptions::default())?;
-        self.retrying(self.node.config.limits.append_timeout, || async {
+        self.propose_with(payload, AppendOptions::default()).await
+    }
+
+    /// [`propose`](Self::propose) with other options than the node's.
+    ///
+    /// # Errors
+    /// As `append`.
+    ///
+    /// # Cancel safety
+    /// As `append`.
+    pub async fn propose_with(
+        &self,
+        payload: impl Into<Bytes>,
+        options: AppendOptions,
+    ) -> Result<Applied, AppendError> {
+        let record = self.admit(payload.into(), options)?;
+        let limit = options.timeout.unwrap_or(self.node.config.limits.append_timeout);
+        self.retrying(limit, || async {
             let record = NewRecord { payload: record.payload.clone(), ..record };
             self.submit_for_answer(record, None)?.await
         })
@@ -338,6 +358,18 @@ impl CommitLog {
         self.group.hears_majority()
     }
 
+    /// True if a node has said lately that its disk has ample space, this one included.
+    #[cfg(feature = "broker")]
+    pub(crate) fn has_ample_space(&self, node: NodeId) -> bool {
+        self.group.has_ample_space(node)
+    }
+
+    /// True while appends go into the reserve of disks, if they are taken at all.
+    #[cfg(feature = "broker")]
+    pub(crate) fn uses_reserve(&self) -> bool {
+        self.group.space.level() < Space::Ample
+    }
+
     /// True on a follower that has heard the leader lately.
     #[cfg(feature = "broker")]
     pub(crate) fn hears_leader(&self) -> bool {
@@ -370,7 +402,7 @@ impl CommitLog {
         if size > limit {
             return Err(AppendError::TooLarge { what: "record", size, limit });
         }
-        if self.node.disk_is_full() {
+        if !self.group.space.admits(options.priority, size) {
             return Err(AppendError::DiskFull { path: self.node.config.data_dir.clone() });
         }
         let payload_crc = payload_crc.unwrap_or_else(|| crc32fast::hash(&payload));

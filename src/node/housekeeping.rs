@@ -1,7 +1,6 @@
 //! What a node does now and then: retention, free space.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::inner::NodeInner;
@@ -53,28 +52,22 @@ pub(super) async fn keep_retention(node: Arc<NodeInner>) {
 }
 
 impl NodeInner {
-    /// Refuses appends while the file system has less free than the reserve; takes them again with a
-    /// little more than that, so as not to flap.
+    /// Looks at the space that this node's disk has, and for logs that it leads those of a majority.
     pub(super) fn check_space(&self) {
-        let reserve = self.config.storage.disk_reserve.bytes();
+        let groups = self.groups();
         match self.disk.free_space(&self.config.data_dir) {
             Ok(free) => {
-                let was_full = self.disk_is_full();
-                let low = if was_full { free < reserve + reserve / 8 } else { free < reserve };
-                // A log stalls when the file system has no room in spite of the reserve.
-                let full = low || self.groups().iter().any(|group| group.log.stalled_for_space());
-                self.disk_full.store(full, Ordering::Relaxed);
-                if full != was_full {
-                    tracing::warn!(
-                        free,
-                        reserve,
-                        full,
-                        "disk space: appends are refused while full"
-                    );
+                // A log stalls when the file system has no room in spite of what it says.
+                let stalled = groups.iter().any(|group| group.log.stalled_for_space());
+                if self.space.note(free, stalled) {
+                    let reserve = self.config.storage.disk_reserve.bytes();
+                    let level = self.space.level();
+                    tracing::warn!(free, reserve, ?level, "the disk's space is another");
                 }
             }
             Err(error) => tracing::warn!(%error, "cannot tell free space"),
         }
+        groups.iter().for_each(|group| group.note_space());
     }
 
     /// True if a log of the list has no entry here yet.

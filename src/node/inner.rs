@@ -1,6 +1,5 @@
 //! What the handles of a node share.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use crate::error::{OpenError, ReadError, StorageError};
 use crate::log::{DataDir, WriterPool};
 use crate::member::{Member, NodeId};
 use crate::mutant::Mutant;
-use crate::raft::{Founding, Group, GroupSetup, Host, Identity, Lane, Peers, messages};
+use crate::raft::{DiskSpace, Founding, Group, GroupSetup, Host, Identity, Lane, Peers, messages};
 use crate::record::{LogId, LogName};
 use crate::segment::Disk;
 use crate::state_machine::StateMachine;
@@ -48,7 +47,7 @@ pub(crate) struct NodeInner {
     pub(super) groups_changed: watch::Sender<u64>,
     pub(super) catalog: Arc<Catalog>,
     pub(super) machines: Option<StateMachineFactory>,
-    pub(super) disk_full: AtomicBool,
+    pub(super) space: Arc<DiskSpace>,
     /// Held while the node shuts down.
     pub(super) shutting_down: tokio::sync::Mutex<()>,
     /// True once the node shuts down.
@@ -116,10 +115,6 @@ impl NodeInner {
         *self.stopping.borrow()
     }
 
-    pub(super) fn disk_is_full(&self) -> bool {
-        self.disk_full.load(Ordering::Relaxed)
-    }
-
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).spawn(task);
     }
@@ -148,6 +143,7 @@ impl NodeInner {
             founding,
             writers: &self.writers,
             peers: self.peers.clone(),
+            space: self.space.clone(),
             machine,
         };
         let group = Group::open(setup).await?;
@@ -236,8 +232,8 @@ impl Host for NodeInner {
         Box::pin(async move { Self::opened(&self, log).await })
     }
 
-    fn takes_entries(&self) -> bool {
-        !self.disk_is_full()
+    fn space(&self) -> &DiskSpace {
+        &self.space
     }
 
     fn admin(self: Arc<Self>, frame: Frame) -> BoxFuture<OutFrame> {

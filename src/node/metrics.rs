@@ -1,15 +1,15 @@
 //! Gauges of a node, set once a second (feature `metrics`).
 
-use std::sync::atomic::Ordering;
-
 use super::inner::NodeInner;
 use crate::member::Role;
+use crate::raft::Space;
 
 /// Sets the gauges of every log that the node holds.
 #[allow(clippy::cast_precision_loss)] // indexes are exact in an f64 up to 2^53
 pub(super) fn record_gauges(node: &NodeInner) {
     metrics::gauge!("quorumlog_disk_full")
-        .set(f64::from(u8::from(node.disk_full.load(Ordering::Relaxed))));
+        .set(f64::from(u8::from(node.space.level() < Space::Ample)));
+    metrics::gauge!("quorumlog_disk_free_bytes").set(node.space.free() as f64);
     for group in node.groups() {
         let status = group.status();
         let log = status.log.clone();

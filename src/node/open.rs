@@ -1,7 +1,6 @@
 //! Opening a node: recovery, then the listener, then the cluster.
 
 use std::fmt;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
@@ -21,7 +20,7 @@ use crate::config::Config;
 use crate::error::OpenError;
 use crate::log::{DataDir, WriterPool};
 use crate::member::Member;
-use crate::raft::{Group, PeerService, Peers};
+use crate::raft::{DiskSpace, Group, PeerService, Peers};
 use crate::record::{LogId, LogName};
 use crate::segment::{Disk, RealDisk};
 use crate::state_machine::StateMachine;
@@ -134,6 +133,7 @@ impl NodeBuilder {
             .with_client_addr(config.client_advertise.clone());
         let limits = wire_limits(&config);
         let peers = Peers::new(self.transport, identity.clone(), limits.clone());
+        let space = Arc::new(DiskSpace::new(config.storage.disk_reserve.bytes()));
         let inner = Arc::new(NodeInner {
             config,
             member,
@@ -146,7 +146,7 @@ impl NodeBuilder {
             groups_changed: watch::Sender::new(0),
             catalog: Catalog::new(),
             machines: self.machines,
-            disk_full: AtomicBool::new(false),
+            space,
             shutting_down: tokio::sync::Mutex::new(()),
             stopping: watch::Sender::new(false),
             tasks: Mutex::new(JoinSet::new()),

@@ -248,6 +248,7 @@ fn make_empty_log(disk: &SimDisk, dir: &Path, log_id: LogId) {
         flush_interval: Duration::from_millis(50),
         segment_size: 64 << 10,
         tail_cache_max: 1 << 20,
+        disk_reserve: 0,
         observer: None,
     };
     let writers = WriterPool::start(1).expect("a thread");

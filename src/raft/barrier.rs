@@ -132,7 +132,7 @@ impl Group {
             leader_commit: None,
         };
         let link = self.peers.link(to, &address.peer, Lane::Control);
-        let answer = link.request(messages::encode_append(self.id, heartbeat), limit).await;
+        let answer = link.request(messages::encode_append(self.id, heartbeat, false), limit).await;
         messages::decode_append_reply(&answer.ok()?).ok()
     }
 }

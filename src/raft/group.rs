@@ -18,6 +18,7 @@ use super::responder::{
     APPEND_BYTES_MIN, Ack, AckTarget, Admission, AppendResponder, AppendResult, Inflight,
     append_error, interrupted,
 };
+use super::space::{DiskSpace, GroupSpace};
 use super::state_machine::{ApplyShared, LogStateMachine};
 use super::status::{RoleWatch, tell_leaders};
 use super::ticks::Ticks;
@@ -51,6 +52,7 @@ pub(crate) struct GroupSetup<'a> {
     pub(crate) founding: Option<Founding>,
     pub(crate) writers: &'a WriterPool,
     pub(crate) peers: Arc<Peers>,
+    pub(crate) space: Arc<DiskSpace>,
     pub(crate) machine: Option<Box<dyn StateMachine>>,
 }
 
@@ -76,6 +78,7 @@ pub(crate) struct Group {
     pub(super) saver: Saver,
     metrics: Arc<GroupMetrics>,
     pub(crate) peers: Arc<Peers>,
+    pub(crate) space: Arc<GroupSpace>,
     /// Ours: openraft's timers are others.
     pub(super) timing: RaftConfig,
     pub(super) ticks: Ticks,
@@ -98,14 +101,7 @@ impl Group {
     pub(crate) async fn open(setup: GroupSetup<'_>) -> Result<Arc<Self>, OpenError> {
         let config = setup.config;
         let metrics = Arc::new(GroupMetrics::new(&setup.name));
-        let options = LogOptions {
-            log_id: setup.id,
-            flush: config.storage.flush,
-            flush_interval: config.storage.flush_interval,
-            segment_size: config.storage.segment_size.bytes(),
-            tail_cache_max: config.limits.tail_cache_max.bytes(),
-            observer: Some(metrics.clone()),
-        };
+        let options = log_options(config, setup.id, metrics.clone());
         let log = Log::open(setup.disk, setup.dir, options, setup.writers)?;
         let founding = setup.founding.filter(|_| log.last_id().is_none());
         if let Some(founding) = &founding {
@@ -124,8 +120,10 @@ impl Group {
             has_machine,
             metrics.clone(),
         );
+        let space = Arc::new(GroupSpace::new(setup.space));
         let network = NetworkFactory {
             peers: setup.peers.clone(),
+            space: space.clone(),
             log: setup.id,
             replica: setup.replica,
             window: config.raft.replication_window as usize,
@@ -155,6 +153,7 @@ impl Group {
             saver,
             metrics,
             peers: setup.peers,
+            space,
             timing: config.raft.clone(),
             ticks,
             inflight_max: config.limits.append_inflight_max.bytes(),
@@ -370,6 +369,18 @@ pub(super) struct HandingOver<'a>(&'a Group);
 impl Drop for HandingOver<'_> {
     fn drop(&mut self) {
         self.0.successor.store(0, Ordering::Release);
+    }
+}
+
+fn log_options(config: &Config, log_id: LogId, metrics: Arc<GroupMetrics>) -> LogOptions {
+    LogOptions {
+        log_id,
+        flush: config.storage.flush,
+        flush_interval: config.storage.flush_interval,
+        segment_size: config.storage.segment_size.bytes(),
+        tail_cache_max: config.limits.tail_cache_max.bytes(),
+        disk_reserve: config.storage.disk_reserve.bytes(),
+        observer: Some(metrics),
     }
 }
 

@@ -4,6 +4,7 @@ use bytes::{Bytes, BytesMut};
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest, VoteResponse};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use super::space::Space;
 use super::types::{
     LogEntry, RaftLogId, RaftVote, Types, entry_from_raft, entry_id, entry_to_raft, raft_log_id,
     raft_vote, stored_vote,
@@ -23,6 +24,8 @@ pub(crate) const TRANSFER_LEADER: u8 = 4;
 pub(crate) const SNAPSHOT: u8 = 5;
 pub(crate) const READ_INDEX: u8 = 6;
 pub(crate) const ADMIN: u8 = 7;
+/// As `APPEND`, from a leader whose majority has no space but its reserve: the follower is to use its own, too.
+pub(crate) const APPEND_TO_RESERVE: u8 = 8;
 /// Set in the kind of a response.
 pub(crate) const RESPONSE: u8 = 0x80;
 /// Response to a request that was not served; the head is a text.
@@ -161,14 +164,19 @@ pub(crate) fn accepted<T: DeserializeOwned>(frame: &Frame) -> Result<T, BadMessa
 }
 
 /// An append request. Payloads are handles; headers are written into one buffer.
-pub(crate) fn encode_append(log: LogId, request: AppendEntriesRequest<Types>) -> OutFrame {
+pub(crate) fn encode_append(
+    log: LogId,
+    request: AppendEntriesRequest<Types>,
+    to_reserve: bool,
+) -> OutFrame {
     let head = AppendHead {
         vote: wire_vote(&request.vote),
         prev: request.prev_log_id.as_ref().map(wire_id),
         commit: request.leader_commit.as_ref().map(wire_id),
         entries: u32::try_from(request.entries.len()).unwrap_or(u32::MAX),
     };
-    let mut out = frame(APPEND, log, &head);
+    let kind = if to_reserve && head.entries > 0 { APPEND_TO_RESERVE } else { APPEND };
+    let mut out = frame(kind, log, &head);
     let mut joined = BytesMut::with_capacity(request.entries.len() * 64);
     for entry in request.entries {
         let entry = entry_from_raft(entry);
@@ -211,6 +219,19 @@ pub(crate) fn decode_append(frame: Frame) -> Result<AppendEntriesRequest<Types>,
         entries,
         leader_commit: head.commit.map(from_wire_id),
     })
+}
+
+/// Adds to an answer to an append what this node's disk has. Ample space is told by saying nothing, as older builds do.
+pub(crate) fn with_space(mut answer: OutFrame, space: Space) -> OutFrame {
+    if space < Space::Ample {
+        answer.body.push(Bytes::copy_from_slice(&[space as u8]));
+    }
+    answer
+}
+
+/// What an answer to an append says of the other's disk.
+pub(crate) fn space_told(answer: &Frame) -> Space {
+    answer.body.first().map_or(Space::Ample, |number| Space::from_number(*number))
 }
 
 pub(crate) fn append_reply(to: &Frame, reply: AppendEntriesResponse<Types>) -> OutFrame {

@@ -12,6 +12,7 @@ mod peers;
 mod pipeline;
 mod responder;
 mod retention;
+mod space;
 mod state_machine;
 mod status;
 #[cfg(test)]
@@ -26,5 +27,7 @@ pub(crate) use peers::{Identity, Lane, Peers};
 #[cfg(feature = "server")]
 pub(crate) use responder::AckSink;
 pub(crate) use responder::{AckTarget, interrupted};
+#[cfg_attr(not(any(feature = "metrics", feature = "broker")), allow(unused_imports))]
+pub(crate) use space::{DiskSpace, Space};
 pub(crate) use status::RoleWatch;
 pub(crate) use ticks::STEPS;

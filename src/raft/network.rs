@@ -20,6 +20,7 @@ use openraft::raft::{
 use super::messages::{self, BadMessage, SnapshotHead};
 use super::peers::{Lane, Peers, RETRY_PAUSE};
 use super::pipeline::Pipeline;
+use super::space::{GroupSpace, PeerSpace, Space};
 use super::state_machine::{Checkpoint, RaftSnapshot};
 use super::types::{Address, RaftVote, Types, entry_id, stored_membership};
 use crate::member::ReplicaId;
@@ -39,6 +40,7 @@ const APPEND_PATIENCE_MAX: u32 = 8;
 /// Makes clients for one log.
 pub(crate) struct NetworkFactory {
     pub(crate) peers: Arc<Peers>,
+    pub(crate) space: Arc<GroupSpace>,
     pub(crate) log: LogId,
     pub(crate) replica: ReplicaId,
     /// Append requests on their way to one follower.
@@ -56,6 +58,8 @@ impl RaftNetworkFactory<Types> for NetworkFactory {
         PeerClient {
             control: self.peers.link(target, &node.peer, Lane::Control),
             bulk: self.peers.link(target, &node.peer, Lane::Bulk),
+            space: self.space.clone(),
+            peer_space: self.peers.space(target),
             log: self.log,
             replica: self.replica,
             target,
@@ -76,6 +80,8 @@ impl RaftNetworkFactory<Types> for NetworkFactory {
 pub(crate) struct PeerClient {
     control: Link,
     pub(super) bulk: Link,
+    space: Arc<GroupSpace>,
+    peer_space: Arc<PeerSpace>,
     pub(super) log: LogId,
     replica: ReplicaId,
     target: ReplicaId,
@@ -100,6 +106,20 @@ impl PeerClient {
             | LinkError::Busy { .. }
             | LinkError::TooLarge { .. } => RPCError::Unreachable(Unreachable::new(error)),
         }
+    }
+
+    /// An append request, as the space of a majority has it.
+    pub(super) fn append_frame(&self, request: AppendEntriesRequest<Types>) -> OutFrame {
+        messages::encode_append(self.log, request, self.space.level() < Space::Ample)
+    }
+
+    /// The answer to an append request; notes what it says of the peer's disk.
+    pub(super) fn append_answer(
+        &self,
+        answer: &Frame,
+    ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
+        self.peer_space.note(messages::space_told(answer));
+        messages::decode_append_reply(answer).map_err(|error| nonsense(&error))
     }
 
     async fn request(
@@ -169,9 +189,9 @@ impl RaftNetworkV2<Types> for PeerClient {
         request: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
-        let frame = messages::encode_append(self.log, request);
+        let frame = self.append_frame(request);
         let response = self.request(RPCTypes::AppendEntries, frame, option.hard_ttl()).await?;
-        messages::decode_append_reply(&response).map_err(|error| nonsense(&error))
+        self.append_answer(&response)
     }
 
     /// Up to `window` requests are on their way; responses come in the order of the requests. The input

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
+use openraft::EntryPayload;
 use openraft::raft::VoteRequest;
 use openraft::storage::Snapshot;
 use tokio::sync::mpsc;
@@ -15,6 +16,7 @@ use super::group::Group;
 use super::messages::{self, BadMessage, SnapshotHead};
 use super::network::SNAPSHOT_CHUNK_BYTES;
 use super::peers::Identity;
+use super::space::DiskSpace;
 use super::state_machine::Checkpoint;
 use super::types::{RaftMembership, RaftSnapshotMeta, Types, decode_membership, raft_log_id};
 use crate::format::entry::EntryId;
@@ -33,8 +35,8 @@ pub(crate) trait Host: Identity {
     fn group(&self, log: LogId) -> Option<Arc<Group>>;
     /// The group of a log that is not open, once it is; none if that does not happen soon.
     fn opened(self: Arc<Self>, log: LogId) -> BoxFuture<Option<Arc<Group>>>;
-    /// False while the disk is too full to take entries; votes go on.
-    fn takes_entries(&self) -> bool;
+    /// The disk's space: entries are refused without; votes go on.
+    fn space(&self) -> &DiskSpace;
     /// Serves an administrative request that another node forwards. The head is opaque here.
     fn admin(self: Arc<Self>, frame: Frame) -> BoxFuture<OutFrame>;
 }
@@ -133,7 +135,7 @@ impl<H: Host> PeerService<H> {
             };
         };
         Ok(match frame.kind {
-            messages::APPEND => self.append(group, frame)?,
+            messages::APPEND | messages::APPEND_TO_RESERVE => self.append(group, frame)?,
             messages::VOTE | messages::PRE_VOTE => {
                 let request = messages::decode_vote(&frame)?;
                 Served::Later(Box::pin(async move { vote(&group, request, &frame).await }))
@@ -168,15 +170,20 @@ impl<H: Host> PeerService<H> {
     fn append(&self, group: Arc<Group>, mut frame: Frame) -> Result<Served, BadMessage> {
         let body = std::mem::take(&mut frame.body);
         let request = messages::decode_append(Frame { body, ..frame.clone() })?;
-        if !request.entries.is_empty() && !self.host.takes_entries() {
-            return Ok(Served::Now(messages::refused(&frame, "the disk is full")));
+        let space = self.host.space().level();
+        let has_records =
+            request.entries.iter().any(|entry| matches!(entry.payload, EntryPayload::Normal(_)));
+        let needed = frame.kind == messages::APPEND_TO_RESERVE;
+        if has_records && !self.host.space().takes_entries(needed) {
+            let refused = messages::refused(&frame, "the disk is full");
+            return Ok(Served::Now(messages::with_space(refused, space)));
         }
         Ok(Served::Later(Box::pin(async move {
             let received = Instant::now();
             match group.raft.append_entries(request).await {
                 Ok(reply) => {
                     group.ticks.answered(received, &reply);
-                    messages::append_reply(&frame, reply)
+                    messages::with_space(messages::append_reply(&frame, reply), space)
                 }
                 Err(error) => messages::refused(&frame, error.to_string()),
             }

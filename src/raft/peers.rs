@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use super::space::PeerSpace;
 use crate::member::{NodeId, ReplicaId};
 use crate::mutant::Mutant;
 use crate::wire::{Hello, HelloCheck, Link, LinkError, Transport, WireLimits};
@@ -39,6 +40,8 @@ pub(crate) struct Peers {
     identity: Arc<dyn Identity>,
     limits: WireLimits,
     links: Mutex<BTreeMap<(ReplicaId, Lane), (String, Link)>>,
+    /// What they say of their disks.
+    spaces: Mutex<BTreeMap<ReplicaId, Arc<PeerSpace>>>,
 }
 
 impl fmt::Debug for Peers {
@@ -53,7 +56,7 @@ impl Peers {
         identity: Arc<dyn Identity>,
         limits: WireLimits,
     ) -> Self {
-        Self { transport, identity, limits, links: Mutex::new(BTreeMap::new()) }
+        Self { transport, identity, limits, links: Mutex::default(), spaces: Mutex::default() }
     }
 
     /// The link to `replica` at `addr`; a changed address replaces it. A node that lost its data does not get what is
@@ -79,6 +82,12 @@ impl Peers {
         });
         links.insert((replica, lane), (addr.to_owned(), link.clone()));
         link
+    }
+
+    /// What `replica` says of its disk.
+    pub(super) fn space(&self, replica: ReplicaId) -> Arc<PeerSpace> {
+        let mut spaces = self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(spaces.entry(replica).or_default())
     }
 
     /// Asks the node at `addr` which data it has.
@@ -123,6 +132,9 @@ impl Peers {
 
     /// Lets go of a node that was removed.
     pub(crate) fn forget(&self, node: NodeId) {
+        let mut spaces = self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
+        spaces.retain(|replica, _| replica.node != node);
+        drop(spaces);
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         links.retain(|(replica, _), (_, link)| {
             let stays = replica.node != node;

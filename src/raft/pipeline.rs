@@ -10,7 +10,7 @@ use openraft::errors::RPCError;
 use openraft::network::RPCTypes;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, StreamAppendResult};
 
-use super::messages::{self, BadMessage};
+use super::messages::BadMessage;
 use super::network::{PeerClient, nonsense};
 use super::types::{RaftLogId, Types, entry_id, raft_log_id, stored_vote};
 use crate::format::entry::EntryId;
@@ -156,7 +156,7 @@ impl<'s, S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Pipeline<'s, S> 
             let term = stored_vote(&request.vote).term;
             last = last.map(|id| raft_log_id(EntryId { term, index: id.index }));
         }
-        let frame = messages::encode_append(self.client.log, request);
+        let frame = self.client.append_frame(request);
         let response = self.client.bulk.start(frame);
         let response =
             response.map_err(|error| self.client.error(RPCTypes::AppendEntries, &error))?;
@@ -172,7 +172,7 @@ impl<'s, S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Pipeline<'s, S> 
         self.answer_limit.reset();
         let answer = self.client.answered_in_time(answer);
         let frame = answer.map_err(|error| self.client.error(RPCTypes::AppendEntries, &error))?;
-        let mut reply = messages::decode_append_reply(&frame).map_err(|error| nonsense(&error))?;
+        let mut reply = self.client.append_answer(&frame)?;
         if Mutant::ConflictTakenForSuccess.is_active()
             && matches!(reply, AppendEntriesResponse::Conflict)
         {

@@ -113,6 +113,7 @@ async fn group(disk: &SimDisk, config: &Config) -> Arc<Group> {
         dir: Path::new("/log"),
         writers: &writers,
         peers: Arc::new(peers),
+        space: Arc::new(DiskSpace::new(0)),
         replica: replica(1),
         founding: None,
         machine: None,
@@ -288,6 +289,7 @@ fn options() -> LogOptions {
         flush_interval: Duration::from_millis(50),
         segment_size: 64 << 10,
         tail_cache_max: 1 << 20,
+        disk_reserve: 0,
         observer: None,
     }
 }

@@ -22,8 +22,19 @@ use super::segment_path;
 
 /// Most bytes allocated ahead.
 const ALLOCATION_STEP_MAX: u64 = 4 << 20;
+/// The same where space is short.
+const ALLOCATION_STEP_SHORT: u64 = 64 << 10;
 /// Payloads up to this length are copied behind their header; longer ones are written from where they are.
 const COPIED_PAYLOAD_MAX: usize = 256;
+
+/// How much to allocate ahead: little once it would come out of the `reserve`, which all logs of a disk share.
+pub(crate) fn allocation_step(disk: &dyn Disk, dir: &Path, reserve: u64) -> u64 {
+    let short = |free: u64| free < reserve.saturating_add(ALLOCATION_STEP_MAX);
+    match reserve > 0 && disk.free_space(dir).is_ok_and(short) {
+        true => ALLOCATION_STEP_SHORT,
+        false => ALLOCATION_STEP_MAX,
+    }
+}
 
 /// The readers' half of the active segment.
 #[derive(Debug)]
@@ -125,14 +136,16 @@ impl SegmentWriter {
         log_id: u64,
         meta: SegmentMeta,
         segment_size: u64,
+        step: u64,
     ) -> Result<Self, StorageError> {
         let path = segment_path(dir, meta.id);
-        let made = Self::make_file(disk, &path, log_id, &meta, segment_size).and_then(|made| {
-            match Mutant::SegmentNameNotFlushed.is_active() {
-                true => Ok(made),
-                false => disk.sync_dir(dir).map(|()| made),
-            }
-        });
+        let made =
+            Self::make_file(disk, &path, log_id, &meta, segment_size.min(step)).and_then(|made| {
+                match Mutant::SegmentNameNotFlushed.is_active() {
+                    true => Ok(made),
+                    false => disk.sync_dir(dir).map(|()| made),
+                }
+            });
         let (file, allocated) = made.map_err(|error| {
             // The manifest does not list it, so the next open removes what is left.
             let _ = disk.unlink(&path);
@@ -155,11 +168,14 @@ impl SegmentWriter {
         path: &Path,
         log_id: u64,
         meta: &SegmentMeta,
-        segment_size: u64,
+        ahead: u64,
     ) -> std::io::Result<(Arc<dyn DiskFile>, u64)> {
         let file = disk.open(path, Access::Create)?;
-        let allocated = segment_size.clamp(HEADER_BLOCK as u64, ALLOCATION_STEP_MAX);
-        file.allocate(0, allocated)?;
+        let least = HEADER_BLOCK as u64;
+        let allocated = match file.allocate(0, ahead.max(least)) {
+            Err(_) if ahead > least => file.allocate(0, least).map(|()| least),
+            result => result.map(|()| ahead.max(least)),
+        }?;
         let SegmentMeta { id: segment_id, base, salt, .. } = *meta;
         file.write_all_at(&SegmentHeader { log_id, segment_id, base, salt }.encode(), 0)?;
         if !Mutant::SegmentNotFlushed.is_active() {
@@ -227,13 +243,17 @@ impl SegmentWriter {
         self.written + bytes <= self.allocated.min(self.segment_size)
     }
 
-    /// Allocates space for the next group, a step ahead. Changes nothing else.
-    pub(crate) fn reserve(&mut self, bytes: u64) -> Result<(), StorageError> {
+    /// Allocates space for the next group, a step ahead, which is asked for only then. Changes nothing else.
+    pub(crate) fn reserve(
+        &mut self,
+        bytes: u64,
+        step: impl FnOnce() -> u64,
+    ) -> Result<(), StorageError> {
         let needed = self.written + bytes;
         if needed <= self.allocated {
             return Ok(());
         }
-        let ahead = self.allocated + self.segment_size.min(ALLOCATION_STEP_MAX);
+        let ahead = self.allocated + self.segment_size.min(step());
         let goal = needed.max(ahead.min(self.segment_size));
         let file = &self.segment.file;
         let allocated = match file.allocate(self.allocated, goal) {

@@ -7,6 +7,8 @@ mod bad_input;
 mod client;
 mod consumers;
 mod failover;
+#[cfg(feature = "simulation")]
+mod full_disk;
 mod groups;
 mod index;
 mod messages;

@@ -25,6 +25,8 @@ pub(crate) struct Setup {
     /// Shortest and longest.
     pub(crate) election_timeout: (Duration, Duration),
     pub(crate) disks: BTreeMap<NodeId, Arc<dyn Disk>>,
+    pub(crate) disk_reserve: u64,
+    pub(crate) segment_size: u64,
 }
 
 impl Default for Setup {
@@ -33,7 +35,16 @@ impl Default for Setup {
         let disks = BTreeMap::new();
         let election_timeout = (Duration::from_millis(600), Duration::from_millis(1200));
         let flush = Flush::Sync;
-        Self { logs: 1, auto_create: true, send_timeout, flush, election_timeout, disks }
+        Self {
+            logs: 1,
+            auto_create: true,
+            send_timeout,
+            flush,
+            election_timeout,
+            disks,
+            disk_reserve: 0,
+            segment_size: 64 << 10,
+        }
     }
 }
 
@@ -96,9 +107,9 @@ impl Brokers {
         config.raft.heartbeat_interval = Duration::from_millis(40);
         (config.raft.election_timeout_min, config.raft.election_timeout_max) =
             self.setup.election_timeout;
-        config.storage.disk_reserve = ByteCount::new(0);
+        config.storage.disk_reserve = ByteCount::new(self.setup.disk_reserve);
         config.storage.flush = self.setup.flush;
-        config.storage.segment_size = ByteCount::new(64 << 10);
+        config.storage.segment_size = ByteCount::new(self.setup.segment_size);
         let mut broker = BrokerConfig::default();
         broker.name_server_listen = "127.0.0.1:0".to_owned();
         broker.listen = vec!["127.0.0.1:0".to_owned(); self.setup.logs];

@@ -62,7 +62,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("storage.flush", Kind::Flush, "\"sync\"", "What an acknowledgement means: \"sync\": flushed by a majority; \"async\": in a majority's page caches."),
     key("storage.flush_interval", Kind::Duration, "\"200ms\"", "With flush = \"async\": how long a record may stay in the page cache alone."),
     key("storage.segment_size", Kind::Size, "\"64MiB\"", "A segment file is sealed at this size, 4KiB to 1GiB."),
-    key("storage.disk_reserve", Kind::Size, "\"256MiB\"", "Appends are refused while the file system has less free space than this."),
+    key("storage.disk_reserve", Kind::Size, "\"256MiB\"", "Appends are refused while the file system has less free space than this; a broker's consumers go on."),
     key("storage.writer_threads", Kind::Count, "4", "Threads that write and flush, shared by all logs, 1 to 16."),
 
     key("limits.record_size_max", Kind::Size, "\"4MiB\"", "Largest payload of one record, up to 64MiB."),

@@ -247,7 +247,7 @@ impl LibraryTest {
     fn build(&self) -> Result<PathBuf, String> {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
         let mut command = Command::new(cargo);
-        command.args(["test", "-p", "quorumlog", "--features", "client,server,mutants"]);
+        command.args(["test", "-p", "quorumlog", "--features", "broker,client,server,mutants"]);
         command.args(["--no-run", "--message-format=json"]);
         match self.target {
             "lib" => command.arg("--lib"),

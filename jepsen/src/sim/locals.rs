@@ -5,7 +5,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorumlog::{AppendError, Appended, CommitLog, Node, ReadError, Record, Role, Start};
+use quorumlog::{
+    AppendError, AppendOptions, Appended, CommitLog, Node, Priority, ReadError, Record, Role, Start,
+};
 use tokio::sync::Semaphore;
 
 use super::random::Random;
@@ -68,10 +70,12 @@ async fn write(shared: Arc<Shared>, node: Node, mut random: Random) {
                 shared.appended(&log, call, None, &payloads, result);
             }
             2..5 => submit(&shared, &log, &handle, &mut random).await,
-            _ => {
+            kind => {
                 let payloads = [shared.payload(padding)];
                 let call = shared.calls_append(&log, process, &payloads);
-                let result = handle.append(payloads[0].clone()).await;
+                let priority = if kind < 7 { Priority::Reserved } else { Priority::Normal };
+                let options = AppendOptions::default().with_priority(priority);
+                let result = handle.append_with(payloads[0].clone(), options).await;
                 check_shown(&shared, &log, &handle, &result);
                 shared.appended(&log, call, None, &payloads, result);
             }

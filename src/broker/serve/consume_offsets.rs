@@ -154,7 +154,8 @@ impl LogBroker {
                 let leads = *self.part.borrow() == Part::Leads;
                 let left = self.settle(changes, done || !leads);
                 self.consumed.written.send_modify(|(count, ok)| (*count, *ok) = (*count + 1, done));
-                if !done && left {
+                let short = self.opened().is_ok_and(|opened| opened.log.uses_reserve());
+                if left && (short || !done) {
                     tokio::time::sleep(PAUSE).await;
                 }
             }

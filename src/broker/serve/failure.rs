@@ -70,6 +70,11 @@ impl From<AppendError> for Failure {
             AppendError::TooLarge { .. } => {
                 Self::refused(response::MESSAGE_ILLEGAL, error.to_string())
             }
+            // RocketMQ's words for a send that its full disk refuses.
+            error @ AppendError::DiskFull { .. } => Self::refused(
+                response::SERVICE_NOT_AVAILABLE,
+                format!("service not available now, the broker's disk is full: {error}"),
+            ),
             error if error.outcome() == Outcome::NotAppended => {
                 Self::refused(response::SERVICE_NOT_AVAILABLE, with_sources(&error))
             }

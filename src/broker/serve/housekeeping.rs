@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::log_broker::{LogBroker, Opened, Part};
 use super::runtime_info::messages;
-use crate::member::{MemberStatus, Role, Status};
+use crate::member::{MemberStatus, NodeId, Role, Status};
 
 const INTERVAL: Duration = Duration::from_millis(250);
 /// A leader leads for so long before it hands over to the node that should, so that one that comes and goes does not
@@ -70,16 +70,19 @@ impl LogBroker {
         }
     }
 
-    /// Log n is led by the n-th voter, if that is there and has everything: so the logs' leaders are spread.
+    /// Log n is led by the n-th voter, if that is there and has everything: so the logs' leaders are spread. One whose
+    /// disk is full leads only where all are.
     async fn spread(&self, opened: &Opened, number: usize, settled: bool) {
         let status = opened.log.status();
-        let Some(wanted) = wanted(&status, number) else { return };
+        let has_space = |node| opened.log.has_ample_space(node);
+        let is_full = !has_space(status.node_id);
+        let Some(wanted) = wanted_with_space(&status, number, has_space) else { return };
         let holds = wanted.matched.is_some_and(|matched| matched + BEHIND_MAX >= status.end);
         let is_new = opened.shared.state().address(wanted.member.id).is_none();
         if wanted.member.id == status.node_id || status.role != Role::Leader {
             return;
         }
-        if !holds || !(settled || is_new) {
+        if !holds || !(settled || is_new || is_full) {
             return;
         }
         if let Err(error) = opened.log.admin().transfer_leadership(wanted.member.id).await {
@@ -90,7 +93,29 @@ impl LogBroker {
 
 /// The voter that log `number` is to be led by.
 fn wanted(status: &Status, number: usize) -> Option<&MemberStatus> {
+    in_turn(status, number).first().copied()
+}
+
+/// The same where disks may be full: the leader itself goes before others that stand in for the one that is wanted.
+fn wanted_with_space(
+    status: &Status,
+    number: usize,
+    has_space: impl Fn(NodeId) -> bool,
+) -> Option<&MemberStatus> {
+    let voters = in_turn(status, number);
+    let wanted = voters.first().copied()?;
+    let with_space: Vec<_> =
+        voters.into_iter().filter(|voter| has_space(voter.member.id)).collect();
+    let find = |node| with_space.iter().find(|voter| voter.member.id == node);
+    let stands_in = || find(status.node_id).or(with_space.first());
+    Some(find(wanted.member.id).or_else(stands_in).map_or(wanted, |voter| *voter))
+}
+
+/// The voters, the one that log `number` is to be led by first.
+fn in_turn(status: &Status, number: usize) -> Vec<&MemberStatus> {
     let mut voters: Vec<_> = status.members.iter().filter(|member| member.voter).collect();
     voters.sort_by_key(|member| member.member.id);
-    voters.get(number % voters.len().max(1)).copied()
+    let first = number % voters.len().max(1);
+    voters.rotate_left(first);
+    voters
 }

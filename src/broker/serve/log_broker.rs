@@ -20,7 +20,7 @@ use crate::broker::state::{Answer, Change, Shared, change, messages};
 use crate::error::AppendError;
 use crate::node::{AppliedTicket, CommitLog};
 use crate::progress::Progress;
-use crate::record::AppendOptions;
+use crate::record::{AppendOptions, Priority};
 
 /// The node's part in the log, as far as clients are concerned.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,7 +125,12 @@ impl LogBroker {
     /// # Errors
     /// It was not appended, or it is not known whether it was, or applying it was refused.
     pub(super) async fn propose(&self, payload: Bytes) -> Result<Answer, Failure> {
-        let applied = self.opened()?.log.propose(payload).await?;
+        self.propose_with(payload, Priority::Normal).await
+    }
+
+    async fn propose_with(&self, payload: Bytes, priority: Priority) -> Result<Answer, Failure> {
+        let options = AppendOptions::default().with_priority(priority);
+        let applied = self.opened()?.log.propose_with(payload, options).await?;
         accepted(&applied.response)
     }
 
@@ -159,12 +164,13 @@ impl LogBroker {
         accepted(&applied.response)
     }
 
-    /// Appends a change of the state and waits until it is applied here.
+    /// Appends a change of the state and waits until it is applied here. Messages are what a full disk refuses, deliveries of
+    /// delayed ones among them; consumers need changes to go on: who leads, offsets, locks.
     ///
     /// # Errors
     /// As `propose`.
     pub(super) async fn change(&self, what: &Change) -> Result<Answer, Failure> {
-        self.propose(change(what)).await
+        self.propose_with(change(what), Priority::Reserved).await
     }
 
     /// A time of storing: never before one that was given earlier, by this leader or the last.

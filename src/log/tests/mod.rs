@@ -61,6 +61,7 @@ pub(super) fn options() -> LogOptions {
         flush_interval: Duration::from_millis(50),
         segment_size: 1 << 20,
         tail_cache_max: 1 << 20,
+        disk_reserve: 0,
         observer: None,
     }
 }

@@ -129,7 +129,7 @@ impl LogWriter {
         } else if !self.active.takes(bytes) {
             self.roll(shared)?;
         }
-        self.active.reserve((GROUP_HEADER + bytes) as u64).map_err(Fault::before)
+        self.reserve(shared, (GROUP_HEADER + bytes) as u64).map_err(Fault::before)
     }
 }
 

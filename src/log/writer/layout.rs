@@ -7,7 +7,7 @@ use crate::error::StorageError;
 use crate::format::entry::EntryId;
 use crate::format::manifest::{Boundary, Manifest, SealedMeta, SegmentMeta};
 use crate::mutant::Mutant;
-use crate::segment::active::SegmentWriter;
+use crate::segment::active::{SegmentWriter, allocation_step};
 use crate::segment::atomic_file::{self, ReplaceError};
 use crate::segment::offset_index::SparseIndex;
 use crate::segment::sealed::SealedSegment;
@@ -25,7 +25,7 @@ impl LogWriter {
         if self.active.is_dirty() {
             self.flush(shared).map_err(Fault::Fatal)?;
         }
-        self.active.reserve(self.active.seal_len()).map_err(Fault::before)?;
+        self.reserve(shared, self.active.seal_len()).map_err(Fault::before)?;
         let meta = self.active.seal(self.committed_end(shared)).map_err(Fault::Fatal)?;
         let mut sealed = self.sealed.clone();
         sealed.push(self.sealed_segment(meta, None));
@@ -162,9 +162,16 @@ impl LogWriter {
         let salt = random as u64;
         let meta = SegmentMeta { id: self.next_segment_id, base, salt, prev_term };
         let options = shared.options();
-        let size = options.segment_size;
-        SegmentWriter::create(&*self.disk, &self.dir, options.log_id.0, meta, size)
+        let step = allocation_step(&*self.disk, &self.dir, options.disk_reserve);
+        let (log_id, size) = (options.log_id.0, options.segment_size);
+        SegmentWriter::create(&*self.disk, &self.dir, log_id, meta, size, step)
             .map_err(Fault::before)
+    }
+
+    /// Allocates space in the active segment.
+    pub(super) fn reserve(&mut self, shared: &Shared, bytes: u64) -> Result<(), StorageError> {
+        let Self { disk, dir, active, .. } = self;
+        active.reserve(bytes, || allocation_step(&**disk, dir, shared.options().disk_reserve))
     }
 
     fn manifest(

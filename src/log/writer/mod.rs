@@ -279,7 +279,7 @@ impl LogWriter {
 
     fn write_marker(&mut self, shared: &Shared) -> Result<(), Fault> {
         // Without space the group goes without a witness until the next one.
-        if self.active.reserve(GROUP_HEADER as u64).is_ok() {
+        if self.reserve(shared, GROUP_HEADER as u64).is_ok() {
             let committed = self.committed_end(shared);
             self.active.write_marker(committed).map_err(Fault::Fatal)?;
             self.committed_written = committed;

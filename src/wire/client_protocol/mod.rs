@@ -314,6 +314,7 @@ impl From<Options> for AppendOptions {
         Self {
             flush: sync.then_some(Flush::Sync),
             timeout: (timeout > 0).then(|| Duration::from_millis(u64::from(timeout))),
+            ..Self::default()
         }
     }
 }

@@ -144,6 +144,47 @@ pub(super) const ROWS: &[Row] = &[
         ),
     },
     Row {
+        id: "D1",
+        name: "ReserveKept",
+        breaks: "a follower with a full disk takes nothing, also where its disk is needed for a majority",
+        place: "src/raft/space.rs",
+        rule: "storage.disk_reserve, P8",
+        expected: Test(
+            "broker",
+            "full_disk::consumers_go_on_while_all_disks_are_full_through_failover_and_restart",
+        ),
+    },
+    Row {
+        id: "D2",
+        name: "ReserveUnbounded",
+        breaks: "a flood of consumed offsets or locks uses up the reserve",
+        place: "src/raft/space.rs",
+        rule: "storage.disk_reserve, P8",
+        expected: Test("broker", "full_disk::a_flood_of_locks_leaves_most_of_the_reserve"),
+    },
+    Row {
+        id: "D3",
+        name: "PriorityIgnored",
+        breaks: "records with priority count as ordinary ones: a full disk refuses who leads, offsets and locks",
+        place: "src/raft/space.rs",
+        rule: "storage.disk_reserve, P8",
+        expected: Test(
+            "broker",
+            "full_disk::consumers_go_on_while_all_disks_are_full_through_failover_and_restart",
+        ),
+    },
+    Row {
+        id: "D4",
+        name: "OtherDisksIgnored",
+        breaks: "a leader takes messages that no majority has space for",
+        place: "src/raft/space.rs",
+        rule: "storage.disk_reserve, P8",
+        expected: Test(
+            "broker",
+            "full_disk::consumers_go_on_with_the_full_disk_that_is_left_for_a_majority",
+        ),
+    },
+    Row {
         id: "A1",
         name: "UnknownOutcomeRetried",
         breaks: "an append that may have happened is done again",

@@ -1,0 +1,331 @@
+//! Space on disks: which records a leader still takes, and which entries a follower does, as space runs out.
+//!
+//! A disk has ample space, or is down to its reserve, or that is used up too. A leader goes by what its own disk and those
+//! of a majority have: records that no majority can hold would keep back all that follow. Followers say how much
+//! they have with their answers. Below the reserve they take what they are sent only if the leader says that it is
+//! needed: while a majority has ample space, a full disk stays behind and keeps its reserve.
+
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use openraft::async_runtime::watch::WatchReceiver as _;
+use tokio::time::Instant;
+
+use super::group::Group;
+use crate::format::entry::ENTRY_HEADER;
+use crate::format::group::GROUP_HEADER;
+use crate::member::{NodeId, ReplicaId};
+use crate::mutant::Mutant;
+use crate::record::Priority;
+
+/// The part of the reserve that no record may use: votes, cuts and manifests need a little.
+const FLOOR_PART: u64 = 16;
+const FLOOR_MAX: u64 = 1 << 20;
+/// What records may use of the reserve in a second, and at once: the reserve lasts for an hour at least.
+const RATE_PART: u64 = 4096;
+const RATE_MIN: u64 = 4 << 10;
+const BURST_PART: u64 = 64;
+const BURST_MIN: u64 = 64 << 10;
+
+/// How much space a disk has; more is greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(crate) enum Space {
+    /// The reserve is used up.
+    Exhausted = 0,
+    /// Less is free than the reserve.
+    Reserve = 1,
+    Ample = 2,
+}
+
+impl Space {
+    /// From its number. What a later build may say beyond them is ample.
+    pub(super) fn from_number(number: u8) -> Self {
+        match number {
+            0 => Self::Exhausted,
+            1 => Self::Reserve,
+            _ => Self::Ample,
+        }
+    }
+}
+
+/// A [`Space`] that changes.
+#[derive(Debug)]
+struct Level(AtomicU8);
+
+impl Level {
+    fn get(&self) -> Space {
+        Space::from_number(self.0.load(Ordering::Relaxed))
+    }
+
+    fn set(&self, space: Space) {
+        self.0.store(space as u8, Ordering::Relaxed);
+    }
+}
+
+impl Default for Level {
+    fn default() -> Self {
+        Self(AtomicU8::new(Space::Ample as u8))
+    }
+}
+
+/// The space of this node's disk, which all its logs share.
+#[derive(Debug)]
+pub(crate) struct DiskSpace {
+    reserve: u64,
+    free: AtomicU64,
+    level: Level,
+    budget: Mutex<Budget>,
+}
+
+/// Bytes of the reserve that may be used now, and when they were counted.
+#[derive(Debug)]
+struct Budget {
+    left: u64,
+    at: Instant,
+}
+
+impl DiskSpace {
+    /// A disk of which `reserve` bytes are to stay free of ordinary records.
+    pub(crate) fn new(reserve: u64) -> Self {
+        Self {
+            reserve,
+            free: AtomicU64::new(u64::MAX),
+            level: Level::default(),
+            budget: Mutex::new(Budget { left: burst(reserve), at: Instant::now() }),
+        }
+    }
+
+    pub(crate) fn level(&self) -> Space {
+        self.level.get()
+    }
+
+    #[cfg_attr(not(feature = "metrics"), allow(dead_code, reason = "for a gauge"))]
+    pub(crate) fn free(&self) -> u64 {
+        self.free.load(Ordering::Relaxed)
+    }
+
+    /// Notes what is free, and whether a log waits for space all the same. Each bound is passed upwards an eighth above
+    /// it, so as not to flap. True if the level is another now.
+    pub(crate) fn note(&self, free: u64, stalled: bool) -> bool {
+        let before = self.level();
+        let below = |bound: u64, was: bool| free < bound + if was { bound / 8 } else { 0 };
+        let floor = (self.reserve / FLOOR_PART).min(FLOOR_MAX);
+        let level = if below(floor, before == Space::Exhausted) {
+            Space::Exhausted
+        } else if stalled || below(self.reserve, before < Space::Ample) {
+            Space::Reserve
+        } else {
+            Space::Ample
+        };
+        self.free.store(free, Ordering::Relaxed);
+        self.level.set(level);
+        level != before
+    }
+
+    /// Whether a follower takes entries; `needed` if its leader's majority has no space but the reserve.
+    pub(crate) fn takes_entries(&self, needed: bool) -> bool {
+        let least = match needed && !Mutant::ReserveKept.is_active() {
+            true => Space::Reserve,
+            false => Space::Ample,
+        };
+        self.level() >= least
+    }
+
+    /// Takes `bytes` out of what may be used of the reserve now, if there is so much.
+    fn spend(&self, bytes: u64) -> bool {
+        let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let rate = (self.reserve / RATE_PART).max(RATE_MIN);
+        let millis = u64::try_from((now - budget.at).as_millis()).unwrap_or(u64::MAX);
+        let gained = rate.saturating_mul(millis) / 1000;
+        if gained > 0 {
+            budget.left = budget.left.saturating_add(gained).min(burst(self.reserve));
+            budget.at = now;
+        }
+        let fits = budget.left >= bytes || Mutant::ReserveUnbounded.is_active();
+        budget.left = if fits { budget.left.saturating_sub(bytes) } else { budget.left };
+        fits
+    }
+}
+
+fn burst(reserve: u64) -> u64 {
+    (reserve / BURST_PART).max(BURST_MIN)
+}
+
+/// The space that one log's appends go by.
+#[derive(Debug)]
+pub(crate) struct GroupSpace {
+    disk: Arc<DiskSpace>,
+    /// Of the other disks that are needed for a majority; ample on a node that does not lead.
+    others: Level,
+}
+
+impl GroupSpace {
+    pub(crate) fn new(disk: Arc<DiskSpace>) -> Self {
+        Self { disk, others: Level::default() }
+    }
+
+    pub(crate) fn level(&self) -> Space {
+        self.disk.level().min(self.others.get())
+    }
+
+    /// Whether a record of `bytes` is taken now.
+    pub(crate) fn admits(&self, priority: Priority, bytes: u64) -> bool {
+        match (self.level(), priority) {
+            (Space::Ample, _) => true,
+            (Space::Reserve, Priority::Reserved) if !Mutant::PriorityIgnored.is_active() => {
+                self.disk.spend(bytes + (ENTRY_HEADER + GROUP_HEADER) as u64)
+            }
+            (Space::Reserve | Space::Exhausted, _) => false,
+        }
+    }
+}
+
+/// What a peer said of its disk last, and when it answered.
+#[derive(Debug, Default)]
+pub(crate) struct PeerSpace(Mutex<Option<(Space, Instant)>>);
+
+impl PeerSpace {
+    pub(super) fn note(&self, space: Space) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((space, Instant::now()));
+    }
+
+    /// None if it has not answered for so long.
+    fn within(&self, patience: Duration) -> Option<Space> {
+        let told = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        told.filter(|(_, at)| at.elapsed() < patience).map(|(space, _)| space)
+    }
+}
+
+/// What a majority has at least, of what each voter has; none where so many do not answer. `spaces` is not empty.
+fn of_majority(mut spaces: Vec<Option<Space>>) -> Option<Space> {
+    spaces.sort_unstable();
+    spaces[(spaces.len() - 1) / 2]
+}
+
+impl Group {
+    /// Looks at the space that a majority has. To be called now and then.
+    pub(crate) fn note_space(&self) {
+        let others = match self.leading_vote() {
+            _ if self.log.stalled_for_space() => Space::Exhausted,
+            Some(_) if Mutant::OtherDisksIgnored.is_active() => Space::Ample,
+            Some(_) => self.majority_space(),
+            None => Space::Ample,
+        };
+        self.space.others.set(others);
+    }
+
+    /// Where a majority does not answer, appends are refused for that.
+    fn majority_space(&self) -> Space {
+        let server = self.raft.server_metrics().borrow_watched().clone();
+        let configs = server.membership_config.membership().get_joint_config();
+        let of_config = configs
+            .iter()
+            .filter(|config| !config.is_empty())
+            .map(|config| of_majority(config.iter().map(|voter| self.space_of(*voter)).collect()));
+        of_config.min().flatten().unwrap_or(Space::Ample)
+    }
+
+    /// What a replica has; none if it has not answered lately.
+    fn space_of(&self, replica: ReplicaId) -> Option<Space> {
+        if replica == self.replica {
+            return Some(self.space.disk.level());
+        }
+        self.peers.space(replica).within(self.timing.election_timeout_max)
+    }
+
+    /// True if a node has said lately that its disk has ample space.
+    #[cfg_attr(not(feature = "broker"), allow(dead_code, reason = "brokers place leaders"))]
+    pub(crate) fn has_ample_space(&self, node: NodeId) -> bool {
+        let replica = self.voters().into_iter().find(|voter| voter.node == node);
+        replica.and_then(|replica| self.space_of(replica)) == Some(Space::Ample)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn a_majority_has_what_its_least_member_has_and_the_silent_count_as_none() {
+        let (none, out, low, ample) =
+            (None, Some(Space::Exhausted), Some(Space::Reserve), Some(Space::Ample));
+        for (spaces, expected) in [
+            (vec![low], low),
+            (vec![ample, low], low),
+            (vec![ample, low, ample], ample),
+            (vec![ample, low, low], low),
+            (vec![ample, low, none], low),
+            (vec![ample, none, none], none),
+            (vec![ample, out, low], low),
+            (vec![ample, ample, low, low], low),
+            (vec![ample, ample, ample, low], ample),
+            (vec![out, out, ample, ample, low], low),
+        ] {
+            assert_eq!(of_majority(spaces.clone()), expected, "{spaces:?}");
+        }
+    }
+
+    #[test]
+    fn levels_are_left_upwards_only_with_an_eighth_to_spare() {
+        let disk = DiskSpace::new(64 * MIB);
+        for (free, level) in [
+            (64 * MIB, Space::Ample),
+            (64 * MIB - 1, Space::Reserve),
+            (71 * MIB, Space::Reserve),
+            (72 * MIB, Space::Ample),
+            (MIB, Space::Reserve),
+            (MIB - 1, Space::Exhausted),
+            (MIB, Space::Exhausted),
+            (2 * MIB, Space::Reserve),
+        ] {
+            let before = disk.level();
+            assert_eq!(disk.note(free, false), level != before, "{free}");
+            assert_eq!(disk.level(), level, "{free}");
+        }
+        disk.note(u64::MAX, true);
+        assert_eq!(
+            disk.level(),
+            Space::Reserve,
+            "a log waits for space in spite of what is said to be free"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn records_with_priority_use_the_reserve_slowly_and_ordinary_ones_never() {
+        let disk = Arc::new(DiskSpace::new(64 * MIB));
+        let space = GroupSpace::new(Arc::clone(&disk));
+        assert!(space.admits(Priority::Normal, MIB));
+        disk.note(20 * MIB, false);
+        assert!(!space.admits(Priority::Normal, 1));
+        let flood = |mut used: u64| {
+            while space.admits(Priority::Reserved, 1000) {
+                used += 1104;
+            }
+            used
+        };
+        let at_once = flood(0);
+        assert!((MIB - 1104..=MIB).contains(&at_once), "a 64th at once: {at_once}");
+        tokio::time::advance(Duration::from_secs(10)).await;
+        let later = flood(0);
+        assert!((150 << 10..=170 << 10).contains(&later), "a 4096th a second: {later}");
+        disk.note(1, false);
+        tokio::time::advance(Duration::from_secs(10)).await;
+        assert!(!space.admits(Priority::Reserved, 1), "the last of it is for no record");
+    }
+
+    #[test]
+    fn a_follower_uses_its_reserve_only_where_it_is_needed() {
+        let disk = DiskSpace::new(64 * MIB);
+        assert!(disk.takes_entries(false));
+        disk.note(20 * MIB, false);
+        assert!(!disk.takes_entries(false));
+        assert!(disk.takes_entries(true));
+        disk.note(0, false);
+        assert!(!disk.takes_entries(true));
+    }
+}
