@@ -10,6 +10,8 @@ mod cluster;
 mod edn;
 mod history;
 #[cfg(feature = "simulation")]
+pub mod models;
+#[cfg(feature = "simulation")]
 pub mod mutants;
 mod recorder;
 mod report;

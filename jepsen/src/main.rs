@@ -14,6 +14,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Search the models of protocols, with all their rules and without each.
+    Model(jepsen::models::ModelArgs),
     /// Run the tests on deliberate bugs, each of which has to make one fail.
     Mutants(jepsen::mutants::MutantsArgs),
     /// Run whole clusters in simulated time, with faults.
@@ -24,6 +26,7 @@ enum Command {
 
 pub(crate) fn main() -> ExitCode {
     match Cli::parse().command {
+        Command::Model(args) => jepsen::models::run(&args),
         Command::Mutants(args) => jepsen::mutants::run(&args),
         Command::Sim(args) => jepsen::sim::run(args),
         Command::Storage(args) => jepsen::storage::run(&args),

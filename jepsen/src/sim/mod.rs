@@ -18,7 +18,7 @@ mod nemesis;
 mod node;
 mod picture;
 mod profile;
-mod random;
+pub(crate) mod random;
 mod run;
 mod schedule;
 mod shared;
