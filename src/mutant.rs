@@ -165,6 +165,21 @@ mutants! {
 
     /// An append whose outcome is unknown is tried again.
     UnknownOutcomeRetried,
+
+    /// An awaited consumed offset that a newer one replaced is never answered.
+    SupersededOffsetUnanswered,
+    /// A record takes all consumed offsets that wait, whatever their size.
+    OffsetRecordUnbounded,
+    /// Who asks for a consumed offset is told of the last one, though the next is on its way.
+    OffsetQueryDoesNotWait,
+    /// Applying a record believes names of any length.
+    RecordLimitsIgnored,
+    /// An offset that is refused ends the work on its record.
+    RefusedOffsetHoldsUpOthers,
+    /// Keys of a deleted topic still suppress duplicates.
+    KeysOfDeletedTopicRemembered,
+    /// A header that cannot be read ends its connection.
+    UnreadableHeaderEndsConnection,
 }
 
 #[cfg(feature = "mutants")]

@@ -41,3 +41,12 @@ pub(super) const LOCKS_OF_GROUP_MAX: usize = 16_384;
 pub(super) const LOCKS_BYTES_MAX: usize = 32 << 20;
 /// Most queues in one request for locks.
 pub(super) const LOCK_QUEUES_MAX: usize = 4096;
+
+/// Consumed offsets that wait for their record, and the memory that they take.
+pub(super) const PENDING_OFFSETS_MAX: usize = 65_536;
+pub(super) const PENDING_OFFSETS_BYTES_MAX: usize = 16 << 20;
+/// Most consumed offsets of one record, and its size. Far below what a log takes, so that one record holds up nothing.
+pub(super) const OFFSETS_OF_RECORD_MAX: usize = 4096;
+pub(super) const OFFSETS_RECORD_BYTES_MAX: usize = 256 << 10;
+/// Offsets that were reset lately.
+pub(super) const RESETS_MAX: usize = 65_536;

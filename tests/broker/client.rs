@@ -82,6 +82,23 @@ impl Client {
         self.write(&frame).await;
     }
 
+    /// Sends a frame with a header as it stands, in an encoding. The number is the one that its answer must have.
+    pub(crate) async fn ask_with(
+        &mut self,
+        opaque: i32,
+        encoding: u32,
+        header: &[u8],
+        body: &[u8],
+    ) {
+        self.opaque = opaque;
+        let mut frame = Vec::new();
+        frame.put_u32(4 + header.len() as u32 + body.len() as u32);
+        frame.put_u32(encoding << 24 | header.len() as u32);
+        frame.put_slice(header);
+        frame.put_slice(body);
+        self.write(&frame).await;
+    }
+
     /// Asks without waiting for the answer.
     pub(crate) async fn ask(&mut self, code: i32, fields: &[(&str, &str)], body: &[u8]) {
         self.start(code, 0, fields, body).await;
@@ -107,6 +124,16 @@ impl Client {
             }
             self.unasked.push(frame);
         }
+    }
+
+    /// The answers to so many requests, in whatever order they come.
+    pub(crate) async fn answers(&mut self, count: usize) -> Vec<Frame> {
+        let mut answers = Vec::new();
+        while answers.len() < count {
+            let (frame, _, flag) = self.read().await.expect("an answer");
+            if flag & 1 == 1 { answers.push(frame) } else { self.unasked.push(frame) }
+        }
+        answers
     }
 
     /// The broker's next request.

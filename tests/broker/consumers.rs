@@ -75,6 +75,90 @@ async fn consumed_offsets_are_kept_and_those_never_noted_are_told_apart() {
     .await;
 }
 
+/// Seven of five hundred were never answered: the next one had taken their place before they were seen to be applied.
+#[tokio::test]
+async fn every_awaited_offset_is_answered_though_the_next_ones_replace_it() {
+    let brokers = Brokers::start().await;
+    let (leader, follower) = (brokers.leader().await, brokers.follower().await);
+    brokers.client(leader).await.send("T", 0, "x").await.done();
+    let update = async |id: u64, from: u64| {
+        let mut clients = Vec::new();
+        for n in 0..50 {
+            let mut client = brokers.client(id).await;
+            for offset in 0..5 {
+                let offset = (from + 50 * offset + n).to_string();
+                let fields = [
+                    ("consumerGroup", "g"),
+                    ("topic", "T"),
+                    ("queueId", "0"),
+                    ("commitOffset", offset.as_str()),
+                ];
+                client.ask(UPDATE_OFFSET, &fields, b"").await;
+            }
+            clients.push(client);
+        }
+        for mut client in clients {
+            client.answers(5).await.into_iter().for_each(|answer| drop(answer.done()));
+        }
+    };
+    update(leader, 0).await;
+    update(follower, 1_000).await;
+}
+
+/// A consumer that takes a queue over asks right after its last owner reported; what it is told is in the log.
+#[tokio::test]
+async fn who_asks_for_an_offset_is_told_of_one_that_was_just_reported() {
+    let brokers = Brokers::start().await;
+    let mut client = brokers.client(brokers.leader().await).await;
+    client.send("T", 0, "x").await.done();
+    for offset in 1..50 {
+        let text = offset.to_string();
+        let of = offset_of("g", "T", &text);
+        client.oneway(UPDATE_OFFSET, &of, b"").await;
+        let answer = client.call(QUERY_OFFSET, &of[..3], b"").await.done();
+        assert_eq!(answer.number("offset"), offset);
+    }
+}
+
+fn offset_of<'a>(group: &'a str, topic: &'a str, offset: &'a str) -> [(&'static str, &'a str); 4] {
+    [("consumerGroup", group), ("topic", topic), ("queueId", "0"), ("commitOffset", offset)]
+}
+
+#[tokio::test]
+async fn names_that_are_too_long_hold_up_no_other_groups_offsets() {
+    let brokers = Brokers::start().await;
+    let leader = brokers.leader().await;
+    let mut client = brokers.client(leader).await;
+    client.send("T", 0, "x").await.done();
+    let long = "g".repeat(400_000);
+    let retry = format!("%RETRY%{long}");
+    for (group, topic) in [
+        (long.as_str(), "T"),
+        ("g", retry.as_str()),
+        ("g", "%RETRY%other"),
+        (&long, &retry),
+        ("g", "nothing"),
+    ] {
+        let of = offset_of(group, topic, "1");
+        client.oneway(UPDATE_OFFSET, &of, b"").await;
+        let answer = client.call(UPDATE_OFFSET, &of, b"").await;
+        assert!([29, 17].contains(&answer.code), "{answer:?}");
+        let pull = [("queueOffset", "0"), ("maxMsgNums", "1"), ("sysFlag", "1")];
+        client.call(11, &[&of[..], &pull].concat(), b"").await;
+    }
+    client.call(UPDATE_OFFSET, &offset_of("g", "%RETRY%g", "2"), b"").await.done();
+    client.call(UPDATE_OFFSET, &offset_of("g", "T", "1"), b"").await.done();
+    brokers.kill(leader);
+    let mut client = brokers.client(brokers.leader().await).await;
+    for (topic, offset) in [("T", 1), ("%RETRY%g", 2)] {
+        let of = offset_of("g", topic, "");
+        let answer = client.call(QUERY_OFFSET, &of[..3], b"").await.done();
+        assert_eq!(answer.number("offset"), offset, "{topic}");
+    }
+    let groups = client.call(300, &[("topic", "T")], b"").await.done().json();
+    assert_eq!(groups["groupList"], json!(["g"]));
+}
+
 /// The next message of a queue, as soon as there is one.
 async fn next(client: &mut Client, topic: &str, from: i64) -> Message {
     let pulled = eventually("a message", async || {

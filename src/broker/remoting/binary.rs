@@ -3,19 +3,15 @@
 use bytes::{Buf as _, BufMut as _};
 
 use super::command::Head;
-use super::fields::Fields;
-use super::frame::FrameError;
+use super::fields::FIELDS_MAX;
 use super::speaker::Speaker;
 
-/// More fields than any request has.
-const FIELDS_MAX: usize = 1024;
-
-fn bad(what: &str) -> FrameError {
-    FrameError::Header(format!("its {what} is cut short or no UTF-8"))
+fn bad(what: &str) -> String {
+    format!("its {what} is cut short or no UTF-8")
 }
 
 /// `length` bytes as text; checked against what there is before anything is copied.
-fn text<'a>(from: &mut &'a [u8], length: usize, what: &str) -> Result<&'a str, FrameError> {
+fn text<'a>(from: &mut &'a [u8], length: usize, what: &str) -> Result<&'a str, String> {
     if from.len() < length {
         return Err(bad(what));
     }
@@ -24,20 +20,30 @@ fn text<'a>(from: &mut &'a [u8], length: usize, what: &str) -> Result<&'a str, F
     std::str::from_utf8(head).map_err(|_| bad(what))
 }
 
-pub(super) fn decode(bytes: &[u8]) -> Result<Head, FrameError> {
-    let mut from = bytes;
+/// Reads a header. What is read of one that is wrong is enough to answer it.
+///
+/// # Errors
+/// What is wrong, and what could be read all the same.
+pub(super) fn decode(bytes: &[u8]) -> Result<Head, (Head, String)> {
+    let mut head = Head { code: -1, ..Head::default() };
+    match read(bytes, &mut head) {
+        Ok(()) => Ok(head),
+        Err(problem) => Err((head, problem)),
+    }
+}
+
+fn read(mut from: &[u8], head: &mut Head) -> Result<(), String> {
     let from = &mut from;
     if from.len() < 2 + 1 + 2 + 4 + 4 + 4 {
         return Err(bad("fixed part"));
     }
-    let code = i32::from(from.get_i16());
-    let speaker = Speaker::new(from.get_u8(), i32::from(from.get_i16()));
-    let (opaque, flag) = (from.get_i32(), from.get_i32());
-    let remark = match usize::try_from(from.get_i32()).map_err(|_| bad("remark"))? {
+    head.code = i32::from(from.get_i16());
+    head.speaker = Speaker::new(from.get_u8(), i32::from(from.get_i16()));
+    (head.opaque, head.flag) = (from.get_i32(), from.get_i32());
+    head.remark = match usize::try_from(from.get_i32()).map_err(|_| bad("remark"))? {
         0 => None,
         length => Some(text(from, length, "remark")?.to_owned()),
     };
-    let mut fields = Fields::default();
     let length = from.try_get_i32().map_err(|_| bad("length of fields"))?;
     let length = usize::try_from(length).map_err(|_| bad("length of fields"))?;
     let mut rest = from.get(..length).ok_or_else(|| bad("fields"))?;
@@ -46,12 +52,12 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Head, FrameError> {
         let name = text(&mut rest, length.ok_or_else(|| bad("field's name"))?, "field's name")?;
         let length = rest.try_get_i32().ok().and_then(|length| usize::try_from(length).ok());
         let value = text(&mut rest, length.ok_or_else(|| bad("field's value"))?, "field's value")?;
-        fields.push(name, value);
-        if fields.len() > FIELDS_MAX {
-            return Err(FrameError::Header(format!("it has more than {FIELDS_MAX} fields")));
+        head.fields.push(name, value);
+        if head.fields.len() > FIELDS_MAX {
+            return Err(format!("it has more than {FIELDS_MAX} fields"));
         }
     }
-    Ok(Head { code, opaque, flag, remark, fields, speaker })
+    Ok(())
 }
 
 /// Puts a header behind what is there.

@@ -3,10 +3,12 @@
 use std::fmt;
 
 use bytes::{Buf as _, BufMut as _, Bytes};
+use serde::de::DeserializeOwned;
 
 use super::codes::response;
 use super::fields::Fields;
 use super::frame::FrameError;
+use super::lenient_json::{self, JsonError};
 use super::speaker::Speaker;
 use super::{binary, json, plain_json};
 
@@ -72,11 +74,24 @@ impl Command {
         }
         let header = frame.split_to(length);
         let (encoding, head) = match encoding {
-            0 => (Encoding::Json, json::decode(&header)?),
-            1 => (Encoding::Binary, binary::decode(&header)?),
+            0 => (Encoding::Json, json::decode(&header)),
+            1 => (Encoding::Binary, binary::decode(&header)),
             _ => return Err(bad),
         };
-        Ok(Self { encoding, head, body: frame })
+        let with = |head| Self { encoding, head, body: frame };
+        head.map(with.clone()).map_err(|(head, problem)| FrameError::Header {
+            problem,
+            request: Box::new(with(head)),
+        })
+    }
+
+    /// The body as JSON, as leniently as a header.
+    ///
+    /// # Errors
+    /// It is none, or not what is wanted.
+    pub(crate) fn json_body<T: DeserializeOwned>(&self) -> Result<T, JsonError> {
+        let value = lenient_json::parse(&self.body)?;
+        serde_json::from_value(value).map_err(JsonError::from)
     }
 
     /// True if this answers a request of ours.

@@ -20,6 +20,9 @@ pub(crate) struct Fields {
     spans: Vec<Span>,
 }
 
+/// More fields than any request has.
+pub(super) const FIELDS_MAX: usize = 1024;
+
 /// About as many as a send has, and their bytes.
 const FIELDS: usize = 16;
 const FIELDS_BYTES: usize = 256;
@@ -207,7 +210,8 @@ impl<'a> Field<'a> {
     }
 
     fn number(self) -> Result<i64, FieldError> {
-        self.text()?.trim().parse().map_err(|_| self.error("is no number"))
+        let text = self.text()?.trim();
+        text.parse().ok().or_else(|| whole(text)).ok_or_else(|| self.error("is no number"))
     }
 
     /// As `Fields::number_or`.
@@ -233,6 +237,12 @@ impl<'a> Field<'a> {
     pub(crate) fn flag(self) -> bool {
         self.text.is_some_and(|text| text.eq_ignore_ascii_case("true") || text == "1")
     }
+}
+
+/// The whole number that text stands for in another notation: some programs write `3.0`, or `1e3`.
+fn whole(text: &str) -> Option<i64> {
+    let number: f64 = text.parse().ok()?;
+    (number.fract() == 0.0 && number.abs() < 2_f64.powi(63)).then_some(number as i64)
 }
 
 impl<N: AsRef<str>, V: AsRef<str>> FromIterator<(N, V)> for Fields {

@@ -7,6 +7,8 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 
+use super::command::Command;
+
 /// Largest frame without its length word, as in RocketMQ's own decoder.
 pub(crate) const FRAME_BYTES_MAX: usize = 16 << 20;
 /// How far the buffer grows ahead of what has come.
@@ -22,7 +24,7 @@ const COPIED_BYTES_MAX: usize = 768;
 /// Bytes that are copied next to each other before they are a slice.
 const COPIED_ROOM: usize = 16 << 10;
 
-/// Bytes that are no frame. The connection ends.
+/// Bytes that are no frame.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum FrameError {
     /// The length word.
@@ -38,9 +40,14 @@ pub(crate) enum FrameError {
         /// What there is.
         frame: usize,
     },
-    /// The header.
-    #[error("a header that cannot be read: {0}")]
-    Header(String),
+    /// The header. The connection can go on, since the frame's lengths are right.
+    #[error("a header that cannot be read: {problem}")]
+    Header {
+        /// What is wrong with it.
+        problem: String,
+        /// What could be read of the request: enough to answer it.
+        request: Box<Command>,
+    },
 }
 
 impl From<FrameError> for io::Error {

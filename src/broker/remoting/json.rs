@@ -1,167 +1,82 @@
-//! Headers in JSON, as lenient as stock clients need it.
+//! Headers in JSON, as lenient as programs need it: whatever can be read of one is.
 
-use std::fmt;
-
-use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
-use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::command::Head;
-use super::fields::Fields;
-use super::frame::FrameError;
+use super::fields::{FIELDS_MAX, Fields};
+use super::lenient_json::{self, JsonError};
 use super::plain_json;
 use super::speaker::Speaker;
 
-/// A header as clients write it: every key but the code may be missing (L1), and unknown ones are passed over.
-#[derive(Deserialize)]
-struct Read {
-    code: i32,
-    #[serde(default)]
-    opaque: i32,
-    #[serde(default)]
-    flag: i32,
-    #[serde(default)]
-    language: Value,
-    #[serde(default)]
-    version: Value,
-    #[serde(default)]
-    remark: Option<String>,
-    #[serde(default, rename = "extFields")]
-    fields: Option<Fields>,
-}
-
-impl<'de> Deserialize<'de> for Fields {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(FieldsVisitor)
-    }
-}
-
-struct FieldsVisitor;
-
-impl<'de> Visitor<'de> for FieldsVisitor {
-    type Value = Fields;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("fields by name")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
-        let mut fields = Fields::default();
-        let mut name = String::new();
-        while map.next_key_seed(Name(&mut name))?.is_some() {
-            map.next_value_seed(Field { name: &name, fields: &mut fields })?;
-        }
-        Ok(fields)
-    }
-}
-
-/// Puts a name where the one before was.
-struct Name<'a>(&'a mut String);
-
-impl<'de> DeserializeSeed<'de> for Name<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for Name<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a field's name")
-    }
-
-    fn visit_str<E: Error>(self, name: &str) -> Result<(), E> {
-        self.0.clear();
-        self.0.push_str(name);
-        Ok(())
-    }
-}
-
-/// Adds a field of this name. Values may be numbers, booleans and anything else (L2); null is none.
-struct Field<'a> {
-    name: &'a str,
-    fields: &'a mut Fields,
-}
-
-impl Field<'_> {
-    fn push(self, value: &str) {
-        self.fields.push(self.name, value);
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Field<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Field<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a field's value")
-    }
-
-    fn visit_str<E: Error>(self, value: &str) -> Result<(), E> {
-        self.push(value);
-        Ok(())
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
-        self.push(if value { "true" } else { "false" });
-        Ok(())
-    }
-
-    fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
-        self.push(&value.to_string());
-        Ok(())
-    }
-
-    fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
-        self.push(&value.to_string());
-        Ok(())
-    }
-
-    fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
-        self.push(&Value::from(value).to_string());
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<(), A::Error> {
-        let value = Value::deserialize(SeqAccessDeserializer::new(seq))?;
-        self.push(&value.to_string());
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
-        let value = Value::deserialize(MapAccessDeserializer::new(map))?;
-        self.push(&value.to_string());
-        Ok(())
-    }
-}
-
-/// Reads a header.
+/// Reads a header. Every key but the code may be missing (L1), and unknown ones are passed over. What is read of one that is
+/// wrong is enough to answer it.
 ///
 /// # Errors
-/// It is none.
-pub(super) fn decode(bytes: &[u8]) -> Result<Head, FrameError> {
+/// What is wrong, and what could be read all the same.
+pub(super) fn decode(bytes: &[u8]) -> Result<Head, (Head, String)> {
     plain_json::decode(bytes).map_or_else(|| decode_whole(bytes), Ok)
 }
 
-/// Reads all that JSON allows.
-pub(super) fn decode_whole(bytes: &[u8]) -> Result<Head, FrameError> {
-    let Read { code, opaque, flag, language, version, remark, fields } =
-        serde_json::from_slice(bytes).map_err(|error| FrameError::Header(error.to_string()))?;
-    let speaker = Speaker::read(&language, &version);
-    Ok(Head { code, opaque, flag, remark, fields: fields.unwrap_or_default(), speaker })
+/// Reads all that programs write.
+pub(super) fn decode_whole(bytes: &[u8]) -> Result<Head, (Head, String)> {
+    let (mut members, problem) = lenient_json::members(bytes);
+    let mut problem = problem.as_ref().map(JsonError::to_string);
+    if problem.is_some() {
+        for name in ["opaque", "flag"] {
+            if let Some(number) = lenient_json::number_named(bytes, name) {
+                members.entry(name).or_insert(Value::Number(number));
+            }
+        }
+    }
+    let member = |name: &str| members.get(name).unwrap_or(&Value::Null);
+    let code = whole(member("code")).and_then(|code| i32::try_from(code).ok());
+    // As Java makes an int of a long.
+    let int = |name: &str| whole(member(name)).unwrap_or_default() as i32;
+    let mut head = Head {
+        code: code.unwrap_or(-1),
+        opaque: int("opaque"),
+        flag: int("flag"),
+        remark: member("remark").as_str().map(str::to_owned),
+        fields: Fields::default(),
+        speaker: Speaker::read(member("language"), member("version")),
+    };
+    if code.is_none() {
+        problem.get_or_insert_with(|| "it has no code".to_owned());
+    }
+    match member("extFields") {
+        Value::Object(fields) if fields.len() > FIELDS_MAX => {
+            problem.get_or_insert_with(|| format!("it has more than {FIELDS_MAX} fields"));
+        }
+        Value::Object(fields) => put_fields(fields, &mut head.fields),
+        _ => {}
+    }
+    match problem {
+        None => Ok(head),
+        Some(problem) => Err((head, problem)),
+    }
+}
+
+/// Values may be numbers, booleans and anything else (L2); null is none.
+fn put_fields(from: &Map<String, Value>, fields: &mut Fields) {
+    for (name, value) in from {
+        match value {
+            Value::Null => {}
+            Value::String(text) => fields.push(name, text),
+            other => fields.push_shown(name, other),
+        }
+    }
+}
+
+/// A whole number, however it is written.
+fn whole(value: &Value) -> Option<i64> {
+    match value {
+        Value::Number(number) => {
+            let unsigned = || number.as_u64().map(|number| number as i64);
+            let float = number.as_f64().filter(|number| number.fract() == 0.0);
+            let float = || float.map(|number| number as i64);
+            number.as_i64().or_else(unsigned).or_else(float)
+        }
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    }
 }

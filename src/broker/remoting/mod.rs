@@ -6,6 +6,7 @@ mod command;
 mod fields;
 mod frame;
 mod json;
+mod lenient_json;
 pub(super) mod object_keys;
 mod plain_json;
 mod speaker;
@@ -15,6 +16,7 @@ mod waiting;
 
 pub(super) use command::{Command, Reply};
 pub(super) use fields::{Field, FieldError, Fields};
-pub(super) use frame::{read_frame, write_queued};
+pub(super) use frame::{FrameError, read_frame, write_queued};
+pub(super) use lenient_json::JsonError;
 pub(super) use speaker::Speaker;
 pub(super) use waiting::Waiting;

@@ -2,7 +2,7 @@
 //! one pass, since every message has two. What else JSON allows is left to a whole reader.
 
 use super::command::Head;
-use super::fields::Fields;
+use super::fields::{FIELDS_MAX, Fields};
 use super::speaker::Speaker;
 
 /// Digits of the numbers that are read here: all of them fit 64 bits.
@@ -168,7 +168,7 @@ impl<'a> Reader<'a> {
                 Value::Text { raw, .. } | Value::Other(raw) => fields.push(name, raw),
                 Value::Null => {}
             }
-            Some(())
+            (fields.len() <= FIELDS_MAX).then_some(())
         })?;
         Some(fields)
     }
@@ -287,9 +287,7 @@ mod tests {
         let plain = decode(bytes);
         if let Some(plain) = &plain {
             let whole = json::decode_whole(bytes);
-            let shown = String::from_utf8_lossy(bytes);
-            assert_eq!(whole.as_ref(), Ok(plain), "{shown}");
-            assert!(plain.fields.iter().eq(whole.expect("read").fields.iter()), "{shown}");
+            assert_eq!(whole.as_ref(), Ok(plain), "{}", String::from_utf8_lossy(bytes));
         }
         plain.is_some()
     }

@@ -4,7 +4,7 @@ use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use proptest::prelude::*;
 
 use super::command::Encoding;
-use super::frame::FRAME_BYTES_MAX;
+use super::frame::{FRAME_BYTES_MAX, FrameError};
 use super::{Command, Fields, Reply, read_frame};
 
 /// A frame without its length word.
@@ -103,7 +103,69 @@ fn frames_that_are_none_are_refused() {
     assert!(bad(frame(2, b"{}", b"")).contains("encoding 2"));
     assert!(bad(Bytes::from_static(b"\0\0\0\x09{}")).contains("header of 9 bytes"));
     let deep = format!(r#"{{"code":1,"extFields":{}"#, r#"{"a":"#.repeat(10_000));
-    assert!(bad(frame(0, deep.as_bytes(), b"")).contains("recursion limit"));
+    assert!(bad(frame(0, deep.as_bytes(), b"")).contains("no end"));
+}
+
+/// What can be read of a header that is wrong: opaque, flag and encoding.
+fn read_of(encoding: u32, header: &[u8]) -> (i32, i32, Encoding) {
+    match Command::decode(frame(encoding, header, b"body")) {
+        Err(FrameError::Header { request, problem }) => {
+            assert!(!problem.is_empty());
+            (request.head.opaque, request.head.flag, request.encoding)
+        }
+        other => panic!("{}: {other:?}", String::from_utf8_lossy(header)),
+    }
+}
+
+#[test]
+fn a_header_that_is_wrong_has_its_number_read_if_it_is_there() {
+    for (header, opaque, flag) in [
+        (r#"{"opaque":7,"flag":2}"#, 7, 2),
+        (r#"{"opaque":7,"code":1e99}"#, 7, 0),
+        (r#"{"opaque":7,"code":4294967306}"#, 7, 0),
+        (r#"{"opaque":7,"code":10.5}"#, 7, 0),
+        (r#"{"opaque":7,"code":{}}"#, 7, 0),
+        (r#"{"opaque":"7","code":"ten"}"#, 7, 0),
+        (r#"{"opaque":7,"code":10"#, 7, 0),
+        (r#"{"code":10,"extFields":{"a":}, "opaque" : 7 ,"flag":2}"#, 7, 2),
+        (r#"{'code':10,"opaque":7}"#, 7, 0),
+        (r#"{"code":10,"extFields":{"a":"\"opaque\":5",},"opaque":7}"#, 7, 0),
+        (r#"{"code":10,"opaque":4294967303} x"#, 7, 0),
+        (r#"[{"opaque":7}]"#, 7, 0),
+        ("\u{FEFF}{\"opaque\":7}", 7, 0),
+        ("", 0, 0),
+        ("\"opaque\"", 0, 0),
+        ("7", 0, 0),
+    ] {
+        assert_eq!(read_of(0, header.as_bytes()), (opaque, flag, Encoding::Json), "{header}");
+    }
+    let fields: String = (0..1024).map(|n| format!(r#""{n}":1,"#)).collect();
+    let many = format!(r#"{{"code":10,"opaque":7,"extFields":{{{fields}"z":1}}}}"#);
+    assert_eq!(read_of(0, many.as_bytes()).0, 7);
+    let mut request = Command::request(11, 7, [("topic", "T")].into_iter().collect());
+    request.encoding = Encoding::Binary;
+    let whole = unframed(&request.encode());
+    for length in 17..whole.len() - 4 {
+        assert_eq!(read_of(1, &whole[4..4 + length]), (7, 0, Encoding::Binary), "cut at {length}");
+    }
+    assert_eq!(read_of(1, b"\0\x0b").0, 0);
+}
+
+#[test]
+fn headers_as_javascript_and_python_may_write_them_are_read() {
+    let header = r#"{"opaque": 7.0, "code": "105", "code": 105, "flag": null,
+        "nested": {"a": [NaN, {"b": [[[-Infinity]]]}]}, "language": "PYTHON", "version": 401.0,
+        "extFields": {"topic": "T\ud83d", "topic": "\ud83d\ude00\udc00\/", "queueId": 3.0, "offset": 1e3,
+        "big": 123456789012345678901234567890, "nan": NaN, "deep": {"a": [1]}}, "x": 1e999} "#;
+    let read = json(&format!("\u{FEFF}{header}\n\t "));
+    assert_eq!((read.head.code, read.head.opaque, read.head.flag), (105, 7, 0));
+    let fields = &read.head.fields;
+    assert_eq!(fields.get("topic"), Some("\u{1F600}\u{FFFD}/"));
+    assert_eq!((fields.int("queueId"), fields.number("offset")), (Ok(3), Ok(1000)));
+    assert!(fields.number("big").is_err() && fields.get("nan").is_none());
+    assert_eq!(fields.get("deep"), Some(r#"{"a":[1]}"#));
+    assert_eq!(json(r#"{"code":105,"opaque":4294967295}"#).head.opaque, -1, "as Java casts it");
+    assert_eq!(json(r#"{"code":105,"opaque":-2147483648}"#).head.opaque, i32::MIN);
 }
 
 #[test]
@@ -163,6 +225,40 @@ proptest! {
     #[test]
     fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         let _ = Command::decode(Bytes::from(bytes));
+    }
+
+    /// Whatever else is in a header, and however it is damaged behind its number: that is read.
+    #[test]
+    fn the_number_of_a_request_is_read_from_any_header(
+        opaque: i32,
+        code in 0..1000_i32,
+        fields in proptest::collection::btree_map("[a-z]{1,6}", ".{0,20}", 0..6),
+        odd in prop_oneof![
+            Just("NaN"), Just("-Infinity"), Just("1e999"), Just("-12345678901234567890123"),
+            Just("1.50E+2"), Just("null"), Just("true"),
+            Just(r#""\\udfff\ud800x""#), Just(r#"{"a":[{},[[]],{"a":1,"a":2}]}"#),
+        ],
+        at: usize,
+        cut: bool,
+    ) {
+        let shown = serde_json::to_string(&fields).expect("text");
+        let header = format!(
+            r#"{{"opaque":{opaque},"odd":{odd},"code":{code},"extFields":{shown},"odd":{odd},"flag":0}}"#
+        );
+        let read = Command::decode(frame(0, header.as_bytes(), b"")).expect("JSON");
+        prop_assert_eq!((read.head.opaque, read.head.code), (opaque, code));
+        let expected: Fields = fields.iter().collect();
+        prop_assert_eq!(read.head.fields, expected);
+        let head = header.find(",\"odd\"").expect("it is there");
+        let mut bytes = header.into_bytes();
+        let at = head + 1 + at % (bytes.len() - head - 1);
+        if cut { bytes.truncate(at) } else { bytes[at] = 0 }
+        let found = match Command::decode(frame(0, &bytes, b"")) {
+            Ok(command) => command.head.opaque,
+            Err(FrameError::Header { request, .. }) => request.head.opaque,
+            Err(error) => panic!("{error}"),
+        };
+        prop_assert_eq!(found, opaque);
     }
 
     #[test]

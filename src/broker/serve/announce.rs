@@ -79,6 +79,7 @@ impl LogBroker {
         if changed && *self.part.borrow() != Part::Leads {
             // Clients come to the new leader with their next heartbeat.
             self.clients.forget_all();
+            self.consumed.forget();
         }
     }
 }

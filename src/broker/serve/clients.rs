@@ -91,7 +91,8 @@ fn named(value: &Value, names: &[&'static str], default: &'static str) -> &'stat
 
 /// A number, whether it is written as one or as text.
 fn number(value: &Value) -> Option<i64> {
-    value.as_i64().or_else(|| value.as_str()?.trim().parse().ok())
+    let float = || value.as_f64().map(|number| number as i64);
+    value.as_i64().or_else(float).or_else(|| value.as_str()?.trim().parse().ok())
 }
 
 /// What a group wants of a topic.
@@ -328,7 +329,7 @@ impl LogBroker {
         connection: &Arc<Connection>,
         command: &Command,
     ) -> Result<Reply, Failure> {
-        let beat: Heartbeat = serde_json::from_slice(&command.body)?;
+        let beat: Heartbeat = command.json_body()?;
         if beat.client_id.is_empty() {
             return Err(Failure::refused(response::SYSTEM_ERROR, "a heartbeat without clientID"));
         }
@@ -366,7 +367,7 @@ impl LogBroker {
 
     /// TAG is served; SQL is not, and the client is told before it subscribes.
     pub(super) fn check_client_config(command: &Command) -> Result<Reply, Failure> {
-        let body: Value = serde_json::from_slice(&command.body)?;
+        let body: Value = command.json_body()?;
         let kind = body.pointer("/subscriptionData/expressionType").and_then(Value::as_str);
         match kind {
             None | Some("" | "TAG") => Ok(Reply::done()),

@@ -17,7 +17,9 @@ use tokio::task::JoinSet;
 
 use super::listener::Service;
 use super::relay::Relay;
-use crate::broker::remoting::{Command, read_frame, write_queued};
+use crate::broker::remoting::codes::response;
+use crate::broker::remoting::{Command, FrameError, Reply, read_frame, write_queued};
+use crate::mutant::Mutant;
 
 /// Requests of one connection that may be under way at once: as many queues can be pulled from at a time.
 const REQUESTS_MAX: usize = 4096;
@@ -138,6 +140,14 @@ impl Answering {
     }
 }
 
+/// The answer to a request whose header cannot be read; none if it needs none.
+fn refused(request: &Command, problem: &str) -> Option<Vec<Bytes>> {
+    tracing::debug!(opaque = request.head.opaque, problem, "a header that cannot be read");
+    let remark = format!("the header cannot be read: {problem}");
+    let reply = Reply::refused(response::SYSTEM_ERROR, remark);
+    (!request.is_answer() && !request.is_oneway()).then(|| reply.encode(request))
+}
+
 /// Answers requests until no more come, in this task: one for each request costs as much as what is done for it. Those
 /// under way go on while answers wait to be written, since they may hold what other connections wait for.
 async fn answer_all(mut reader: OwnedReadHalf, served: &Served) -> io::Result<()> {
@@ -156,7 +166,15 @@ async fn answer_all(mut reader: OwnedReadHalf, served: &Served) -> io::Result<()
             }
             frame = read_frame(&mut reader, &mut buffer), if !answering.is_full() => {
                 let Some(frame) = frame? else { return Ok(()) };
-                let command = Command::decode(frame.clone())?;
+                let command = match Command::decode(frame.clone()) {
+                    Err(FrameError::Header { problem, request })
+                        if !Mutant::UnreadableHeaderEndsConnection.is_active() =>
+                    {
+                        answering.put(refused(&request, &problem), &connection.out);
+                        continue;
+                    }
+                    decoded => decoded?,
+                };
                 if command.is_answer() {
                     continue;
                 }

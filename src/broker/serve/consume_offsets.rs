@@ -1,24 +1,24 @@
 //! How far groups have consumed. Clients say it every few seconds for each queue and do not wait for an answer:
-//! what comes while one record is on its way goes along with the next.
+//! what comes while one record is on its way goes along with the next. Nobody is told of an offset before it is applied.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::failure::Failure;
 use super::log_broker::{LogBroker, Part};
-use super::names::{check_group, is_made_on_demand};
+use super::metrics;
+use super::names::{check_group, is_there_for_group};
+use super::pending_offsets::{Full, Key, PendingOffsets, Written};
+use crate::broker::limits::{OFFSETS_RECORD_BYTES_MAX, QUEUES_MAX, RESETS_MAX};
 use crate::broker::remoting::codes::response;
 use crate::broker::remoting::{Command, Reply};
-use crate::broker::state::{Change, OffsetChange};
+use crate::broker::state::{Answer, Change, OffsetChange};
+use crate::mutant::Mutant;
 
-/// Offsets in one record.
-const CHANGES_MAX: usize = 4096;
-/// Offsets that wait for their record.
-const PENDING_MAX: usize = 65_536;
 /// A queue in which so much has come since its first message is no young one: a new group does not begin at 0.
 const YOUNG_MAX: u64 = 1_000_000;
 
@@ -28,32 +28,20 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How long offsets that consumers had before a reset are passed over: stock clients take ten seconds to change over.
 const RESET_HOLDS: Duration = Duration::from_secs(30);
 
-type Key = (String, String, u32);
+/// How long who asks for an offset waits for one that is on its way: the last owner of a queue may have just reported it.
+const QUERY_WAIT: Duration = Duration::from_secs(1);
 
 /// Offsets on their way into the log.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct ConsumeOffsets {
-    pending: Mutex<BTreeMap<Key, u64>>,
+    pending: Mutex<PendingOffsets>,
     /// Offsets that were reset, and when: consumers that do not know yet still report where they were.
     resets: Mutex<BTreeMap<Key, (u64, Instant)>>,
     more: Notify,
-    /// Counts the records that were written; false if the last one failed.
-    written: watch::Sender<(u64, bool)>,
-}
-
-impl Default for ConsumeOffsets {
-    fn default() -> Self {
-        Self {
-            pending: Mutex::default(),
-            resets: Mutex::default(),
-            more: Notify::new(),
-            written: watch::Sender::new((0, true)),
-        }
-    }
 }
 
 impl ConsumeOffsets {
-    fn pending(&self) -> MutexGuard<'_, BTreeMap<Key, u64>> {
+    fn pending(&self) -> MutexGuard<'_, PendingOffsets> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -71,6 +59,38 @@ impl ConsumeOffsets {
         resets.remove(key);
         false
     }
+
+    /// Forgets what was reported and reset: another node leads.
+    pub(super) fn forget(&self) {
+        self.resets().clear();
+        self.pending().clear();
+    }
+
+    /// Notes resets, so that what was reported before them is passed over.
+    fn note_resets(&self, offsets: impl ExactSizeIterator<Item = (Key, u64)>) -> Result<(), Full> {
+        let mut resets = self.resets();
+        resets.retain(|_, (_, since)| since.elapsed() < RESET_HOLDS);
+        if resets.len() + offsets.len() > RESETS_MAX {
+            return Err(Full);
+        }
+        let now = Instant::now();
+        resets.extend(offsets.map(|(key, offset)| (key, (offset, now))));
+        Ok(())
+    }
+}
+
+impl From<Full> for Failure {
+    fn from(_: Full) -> Self {
+        Self::refused(response::SERVICE_NOT_AVAILABLE, "too many offsets wait to be written")
+    }
+}
+
+/// What became of an offset that was reported.
+enum Reported {
+    /// It is on its way, or was there already.
+    Noted(Option<Written>),
+    /// It was reset since.
+    Outdated,
 }
 
 fn queue(command: &Command) -> Result<u32, Failure> {
@@ -80,25 +100,41 @@ fn queue(command: &Command) -> Result<u32, Failure> {
 }
 
 impl LogBroker {
-    /// Takes note of an offset, to be written soon. False if it was reset since.
-    pub(super) fn note_offset(&self, group: &str, topic: &str, queue: u32, offset: u64) -> bool {
-        let Ok(shared) = self.shared() else { return true };
-        let held = shared.state().offset(group, topic, queue);
-        let key = (group.to_owned(), topic.to_owned(), queue);
+    /// Takes note of an offset, to be written soon. With `waits`, says when it is.
+    ///
+    /// # Errors
+    /// The group or the queue cannot be noted, or too many offsets wait.
+    fn report_offset(&self, key: Key, offset: u64, waits: bool) -> Result<Reported, Failure> {
+        let (group, topic, queue) = (key.0.as_str(), key.1.as_str(), key.2);
+        check_group(group)?;
+        if queue >= QUEUES_MAX {
+            let remark = format!("queueId[{queue}] is illegal");
+            return Err(Failure::refused(response::INVALID_PARAMETER, remark));
+        }
+        if self.topic_config(topic).is_none() && !is_there_for_group(topic, group) {
+            let remark = format!("Topic {topic} not exist!");
+            return Err(Failure::refused(response::TOPIC_NOT_EXIST, remark));
+        }
+        let held = self.shared()?.state().offset(group, topic, queue);
         if self.consumed.is_outdated(&key, offset) {
-            return false;
+            return Ok(Reported::Outdated);
         }
         let mut pending = self.consumed.pending();
-        let full = pending.len() >= PENDING_MAX && !pending.contains_key(&key);
-        if full || (held == Some(offset) && !pending.contains_key(&key)) {
-            return true;
-        }
-        pending.insert(key, offset);
+        pending.note(key.clone(), offset, held)?;
         self.consumed.more.notify_one();
-        true
+        Ok(Reported::Noted(if waits { pending.wait(&key) } else { None }))
     }
 
-    /// Sets offsets of a group in a topic and waits until they are in the log. What its consumers report of before is passed
+    /// Takes note of an offset that a pull carries. One that cannot be noted does not matter to the pull.
+    pub(super) fn note_pulled(&self, group: &str, topic: &str, queue: u32, offset: u64) {
+        let key = (group.to_owned(), topic.to_owned(), queue);
+        if let Err(failure) = self.report_offset(key, offset, false) {
+            tracing::debug!(log = self.name, ?failure, "an offset of a pull is not noted");
+            metrics::offsets_refused(&self.name, 1);
+        }
+    }
+
+    /// Sets offsets of a group in a topic and waits until they are applied. What its consumers report of before is passed
     /// over, until they have changed over.
     ///
     /// # Errors
@@ -110,103 +146,101 @@ impl LogBroker {
         offsets: &[(u32, u64)],
     ) -> Result<(), Failure> {
         let key = |queue: u32| (group.to_owned(), topic.to_owned(), queue);
-        let mut written = self.consumed.written.subscribe();
+        self.consumed.note_resets(offsets.iter().map(|(queue, offset)| (key(*queue), *offset)))?;
+        let mut all = Vec::new();
         {
-            let mut resets = self.consumed.resets();
-            resets.retain(|_, (_, since)| since.elapsed() < RESET_HOLDS);
-            let now = Instant::now();
-            resets.extend(offsets.iter().map(|(queue, offset)| (key(*queue), (*offset, now))));
-        }
-        // With what waits already, so that no older one is written behind it.
-        self.consumed
-            .pending()
-            .extend(offsets.iter().map(|(queue, offset)| (key(*queue), *offset)));
-        self.consumed.more.notify_one();
-        for (queue, offset) in offsets {
-            self.written(&mut written, group, topic, *queue, *offset).await?;
-        }
-        Ok(())
-    }
-
-    /// Waits until an offset that was noted is in the log.
-    async fn written(
-        &self,
-        written: &mut watch::Receiver<(u64, bool)>,
-        group: &str,
-        topic: &str,
-        queue: u32,
-        offset: u64,
-    ) -> Result<(), Failure> {
-        while self.shared()?.state().offset(group, topic, queue) != Some(offset) {
-            if written.changed().await.is_err() || !written.borrow().1 {
-                return Err(Failure::Moved);
+            let shared = self.shared()?;
+            let mut pending = self.consumed.pending();
+            for (queue, offset) in offsets {
+                let held = shared.state().offset(group, topic, *queue);
+                // It replaces what waits, so that no older one is written behind it.
+                pending.note(key(*queue), *offset, held)?;
+                all.extend(pending.wait(&key(*queue)));
             }
+        }
+        self.consumed.more.notify_one();
+        for written in all {
+            wait_for(Some(written)).await?;
         }
         Ok(())
     }
 
     /// Writes what was noted, for as long as the broker lives.
     pub(super) async fn write_offsets(self: Arc<Self>) {
+        let mut bytes_max = OFFSETS_RECORD_BYTES_MAX;
         loop {
             self.consumed.more.notified().await;
-            while let Some(changes) = self.take_some() {
-                let done = self.change(&Change::Offsets(to_changes(&changes))).await.is_ok();
-                let leads = *self.part.borrow() == Part::Leads;
-                let left = self.settle(changes, done || !leads);
-                self.consumed.written.send_modify(|(count, ok)| (*count, *ok) = (*count + 1, done));
+            loop {
+                let changes = self.consumed.pending().take(bytes_max);
+                if changes.is_empty() {
+                    break;
+                }
+                let written = self.write_record(&changes).await;
+                // A log that takes only small records gets small ones.
+                if written.as_ref().is_err_and(is_too_large) {
+                    bytes_max = (bytes_max / 2).max(1);
+                }
+                // While the disk is short of space, fewer and larger records.
                 let short = self.opened().is_ok_and(|opened| opened.log.uses_reserve());
-                if left && (short || !done) {
+                if (short || written.is_err()) && !self.consumed.pending().is_empty() {
                     tokio::time::sleep(PAUSE).await;
                 }
             }
         }
     }
 
-    /// Drops what was dealt with, save what was noted anew since; true if something is left.
-    fn settle(&self, changes: Vec<(Key, u64)>, settled: bool) -> bool {
+    /// Writes a record of offsets, and tells those who wait for one of them.
+    async fn write_record(&self, changes: &[OffsetChange]) -> Result<(), Failure> {
+        let written = self.change(&Change::Offsets(changes.to_vec())).await;
         let mut pending = self.consumed.pending();
-        for (key, offset) in changes {
-            if settled && pending.get(&key) == Some(&offset) {
-                pending.remove(&key);
+        match written {
+            Ok(answer) => {
+                let Answer::OffsetsRefused(refused) = answer else {
+                    pending.applied(changes, Vec::new());
+                    return Ok(());
+                };
+                let (count, first) = (refused.len(), refused.first());
+                tracing::warn!(log = self.name, count, ?first, "offsets were refused");
+                metrics::offsets_refused(&self.name, count);
+                pending.applied(changes, refused);
+                Ok(())
+            }
+            Err(failure) => {
+                let hopeless = is_too_large(&failure) && changes.len() == 1;
+                if hopeless {
+                    tracing::warn!(log = self.name, ?failure, "an offset cannot be written");
+                    metrics::offsets_refused(&self.name, 1);
+                }
+                let leads = *self.part.borrow() == Part::Leads;
+                pending.failed(&failure, leads && !hopeless);
+                Err(failure)
             }
         }
-        !pending.is_empty()
     }
 
-    fn take_some(&self) -> Option<Vec<(Key, u64)>> {
-        let pending = self.consumed.pending();
-        let some: Vec<_> =
-            pending.iter().take(CHANGES_MAX).map(|(key, offset)| (key.clone(), *offset)).collect();
-        (!some.is_empty()).then_some(some)
-    }
-
-    /// How far a group has consumed a queue, what is on its way included.
-    pub(super) fn offset_of(
-        &self,
-        group: &str,
-        topic: &str,
-        queue: u32,
-    ) -> Result<Option<u64>, Failure> {
-        let key = (group.to_owned(), topic.to_owned(), queue);
-        if let Some(offset) = self.consumed.pending().get(&key) {
-            return Ok(Some(*offset));
-        }
-        Ok(self.shared()?.state().offset(group, topic, queue))
-    }
-
-    pub(super) fn query_consumer_offset(&self, command: &Command) -> Result<Reply, Failure> {
+    /// How far a group has consumed a queue. What is on its way is waited for, and never told before it is applied.
+    pub(super) async fn query_consumer_offset(&self, command: &Command) -> Result<Reply, Failure> {
         let fields = &command.head.fields;
         let (group, topic) = (fields.text("consumerGroup")?, fields.text("topic")?);
         let queue = queue(command)?;
+        let key = (group.to_owned(), topic.to_owned(), queue);
         // Who asks goes on from what it is told.
-        self.consumed.resets().remove(&(group.to_owned(), topic.to_owned(), queue));
-        if let Some(offset) = self.offset_of(group, topic, queue)? {
+        self.consumed.resets().remove(&key);
+        let on_its_way = self.consumed.pending().wait(&key);
+        if let Some(written) = on_its_way.filter(|_| !Mutant::OffsetQueryDoesNotWait.is_active()) {
+            // If it is not written, what was there before is the answer.
+            let _ = tokio::time::timeout(QUERY_WAIT, written).await;
+            if *self.part.borrow() != Part::Leads {
+                return Err(Failure::Moved);
+            }
+        }
+        let state = self.shared()?.state();
+        if let Some(offset) = state.offset(group, topic, queue) {
             return Ok(Reply::done().with("offset", offset));
         }
         let not_found = "Not found, V3_0_6_SNAPSHOT maybe this group consumer boot first";
         let not_found = Err(Failure::refused(response::QUERY_NOT_FOUND, not_found));
         let zero = fields.get("setZeroIfNotFound").is_none_or(|zero| zero != "false");
-        let state = self.shared()?.state();
         // As RocketMQ does it: on a young queue a new group begins at its first message.
         let young = state
             .queue(topic, queue)
@@ -217,33 +251,29 @@ impl LogBroker {
     pub(super) async fn update_consumer_offset(&self, command: &Command) -> Result<Reply, Failure> {
         let fields = &command.head.fields;
         let (group, topic) = (fields.text("consumerGroup")?, fields.text("topic")?);
-        check_group(group)?;
         let (queue, offset) = (queue(command)?, fields.number("commitOffset")?);
         let Ok(offset) = u64::try_from(offset) else {
+            check_group(group)?;
             let remark = format!("commitOffset[{offset}] is illegal");
             return Err(Failure::refused(response::INVALID_PARAMETER, remark));
         };
-        if self.topic_config(topic).is_none() && !is_made_on_demand(topic) {
-            let remark = format!("Topic {topic} not exist!");
-            return Err(Failure::refused(response::TOPIC_NOT_EXIST, remark));
+        let key = (group.to_owned(), topic.to_owned(), queue);
+        match self.report_offset(key, offset, !command.is_oneway())? {
+            Reported::Outdated => Ok(Reply::done().with_remark("Offset has been previously reset")),
+            Reported::Noted(written) => wait_for(written).await.map(|()| Reply::done()),
         }
-        let mut written = self.consumed.written.subscribe();
-        if !self.note_offset(group, topic, queue, offset) {
-            return Ok(Reply::done().with_remark("Offset has been previously reset"));
-        }
-        if !command.is_oneway() {
-            self.written(&mut written, group, topic, queue, offset).await?;
-        }
-        Ok(Reply::done())
     }
 }
 
-fn to_changes(pending: &[(Key, u64)]) -> Vec<OffsetChange> {
-    let change = |(key, offset): &(Key, u64)| OffsetChange {
-        group: key.0.clone(),
-        topic: key.1.clone(),
-        queue: key.2,
-        offset: *offset,
-    };
-    pending.iter().map(change).collect()
+/// Waits until an offset is applied, if it is on its way.
+async fn wait_for(written: Option<Written>) -> Result<(), Failure> {
+    match written {
+        Some(written) => written.await.unwrap_or(Err(Failure::Moved)),
+        None => Ok(()),
+    }
+}
+
+/// True if the log takes no record of that size.
+fn is_too_large(failure: &Failure) -> bool {
+    matches!(failure, Failure::Refused { code: response::MESSAGE_ILLEGAL, .. })
 }

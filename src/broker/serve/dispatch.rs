@@ -191,7 +191,7 @@ impl LogBroker {
             request::HEART_BEAT => self.heartbeat(connection, command).await,
             request::UNREGISTER_CLIENT => self.unregister(command),
             request::GET_CONSUMER_LIST_BY_GROUP => self.consumer_list(command),
-            request::QUERY_CONSUMER_OFFSET => self.query_consumer_offset(command),
+            request::QUERY_CONSUMER_OFFSET => self.query_consumer_offset(command).await,
             request::UPDATE_CONSUMER_OFFSET => self.update_consumer_offset(command).await,
             request::GET_MAX_OFFSET => self.max_offset(command),
             request::GET_MIN_OFFSET => self.min_offset(command),

@@ -1,7 +1,7 @@
 //! Why a request was not done.
 
 use crate::broker::record::RecordError;
-use crate::broker::remoting::{FieldError, Reply, codes::response};
+use crate::broker::remoting::{FieldError, JsonError, Reply, codes::response};
 use crate::broker::state::Refusal;
 use crate::error::{AppendError, Outcome, ReadError, with_sources};
 
@@ -54,8 +54,8 @@ impl From<RecordError> for Failure {
     }
 }
 
-impl From<serde_json::Error> for Failure {
-    fn from(error: serde_json::Error) -> Self {
+impl From<JsonError> for Failure {
+    fn from(error: JsonError) -> Self {
         Self::refused(response::SYSTEM_ERROR, format!("the body cannot be read: {error}"))
     }
 }

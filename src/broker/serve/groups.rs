@@ -153,7 +153,7 @@ impl LogBroker {
     }
 
     async fn queue_stats(&self, group: &str, topic: &str, queue: u32) -> Result<Value, Failure> {
-        let consumed = self.offset_of(group, topic, queue)?.unwrap_or(0);
+        let consumed = self.shared()?.state().offset(group, topic, queue).unwrap_or(0);
         let max = self.end_of(topic, queue)?;
         let stored_ms = self.stored_before(topic, queue, consumed).await?;
         Ok(json!({

@@ -29,7 +29,7 @@ struct QueueName {
 }
 
 fn read(command: &Command) -> Result<LockRequest, Failure> {
-    let body: Body = serde_json::from_slice(&command.body)?;
+    let body: Body = command.json_body()?;
     check_group(&body.consumer_group)?;
     let queues: Vec<_> =
         body.mq_set.into_iter().map(|queue| (queue.topic, queue.queue_id)).collect();

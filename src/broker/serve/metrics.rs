@@ -28,6 +28,15 @@ impl Requests {
     }
 }
 
+/// Consumed offsets that were reported and cannot be noted.
+pub(super) fn offsets_refused(log: &str, count: usize) {
+    #[cfg(feature = "metrics")]
+    metrics::counter!("quorumlog_broker_offsets_refused_total", "log" => log.to_owned())
+        .increment(count as u64);
+    #[cfg(not(feature = "metrics"))]
+    let _ = (log, count);
+}
+
 /// A request with a code that we do not serve.
 pub(super) fn not_served(log: &str, code: i32) {
     tracing::info!(log, code, "a request with a code that is not served");

@@ -17,6 +17,7 @@ mod metrics;
 mod names;
 mod offsets;
 mod open;
+mod pending_offsets;
 mod pull;
 mod query;
 mod read;

@@ -32,6 +32,12 @@ pub(super) fn is_made_on_demand(topic: &str) -> bool {
     topic.starts_with(RETRY_PREFIX) || topic.starts_with(DEAD_PREFIX) || topic == TRACE_TOPIC
 }
 
+/// True for topics that a group may consume before they are made: its own, and the one for traces.
+pub(super) fn is_there_for_group(topic: &str, group: &str) -> bool {
+    let own = topic.strip_prefix(RETRY_PREFIX).or_else(|| topic.strip_prefix(DEAD_PREFIX));
+    own == Some(group) || topic == TRACE_TOPIC
+}
+
 fn is_plain(name: &str) -> bool {
     name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"%|_-".contains(&byte))
 }

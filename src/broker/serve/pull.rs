@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::clients::tags_of;
 use super::failure::Failure;
 use super::log_broker::{LogBroker, Part};
+use super::names::check_group;
 use crate::broker::remoting::codes::response;
 use crate::broker::remoting::{Command, Reply};
 use crate::broker::state::{Entry, Lost, Shared};
@@ -86,6 +87,7 @@ impl LogBroker {
     fn read_pull(&self, command: &Command) -> Result<Pull, Failure> {
         let fields = &command.head.fields;
         let (group, topic) = (fields.text("consumerGroup")?, fields.text("topic")?);
+        check_group(group)?;
         let (queue, flags) = (fields.int("queueId")?, fields.int("sysFlag")?);
         let illegal = |what: &str, value: i64| {
             Failure::refused(response::INVALID_PARAMETER, format!("{what}[{value}] is illegal"))
@@ -117,7 +119,7 @@ impl LogBroker {
         if flags & COMMIT_OFFSET != 0
             && let Ok(offset) = u64::try_from(fields.number_or("commitOffset", -1)?)
         {
-            self.note_offset(group, topic, queue, offset);
+            self.note_pulled(group, topic, queue, offset);
         }
         let wait = u64::try_from(fields.number_or("suspendTimeoutMillis", 0)?).unwrap_or(0);
         let wait = if flags & SUSPEND != 0 { Duration::from_millis(wait) } else { Duration::ZERO };

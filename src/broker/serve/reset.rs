@@ -86,7 +86,7 @@ impl LogBroker {
         } else {
             self.first_since(reset.topic, queue, reset.time_ms).await?
         };
-        let held = self.offset_of(reset.group, reset.topic, queue)?;
+        let held = self.shared()?.state().offset(reset.group, reset.topic, queue);
         Ok(held.filter(|held| !reset.force && *held < target).unwrap_or(target))
     }
 

@@ -11,6 +11,7 @@ use super::recent::Digest;
 use super::topics::{DELAY_TOPIC, LEVELS, State, TopicConfig};
 use crate::broker::limits::{ADDR_BYTES_MAX, NODES_MAX};
 use crate::broker::record::{Message, Outline, Properties, java_hash, names};
+use crate::mutant::Mutant;
 
 /// Is told the topic and the queue of each message that came, for those who wait.
 pub(super) type Arrived<'a> = dyn FnMut(&str, u32) + 'a;
@@ -203,6 +204,9 @@ impl State {
             let OffsetChange { group, topic, queue, offset } = change;
             if let Err(refusal) = self.offsets.set(&group, &topic, queue, offset) {
                 refused.push((at, refusal));
+                if Mutant::RefusedOffsetHoldsUpOthers.is_active() {
+                    break;
+                }
             }
         }
         if refused.is_empty() { Answer::Done } else { Answer::OffsetsRefused(refused) }

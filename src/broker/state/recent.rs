@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::command::Placed;
+use crate::mutant::Mutant;
 
 /// Keys that are remembered. At a thousand messages a second that is more than a minute: a producer tries again for seconds.
 pub(super) const KEYS_MAX: usize = 65_536;
@@ -70,7 +71,8 @@ impl Recent {
         let topic = digest(&[topic]);
         let bounds = [0, u8::MAX].map(|byte| Digest { topic, key: [byte; DIGEST_BYTES] });
         let [first, last] = bounds;
-        if self.places.range(first..=last).next().is_none() {
+        let none = self.places.range(first..=last).next().is_none();
+        if none || Mutant::KeysOfDeletedTopicRemembered.is_active() {
             return;
         }
         self.order.retain(|key| key.topic != topic);

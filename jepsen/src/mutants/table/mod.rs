@@ -1,5 +1,6 @@
 //! The mutants as data: what each breaks, where, whose rule it is, and what is to find it.
 
+mod limits;
 mod raft;
 mod storage;
 mod study;
@@ -53,7 +54,7 @@ impl Row {
 
 /// All lines, in their order.
 pub(super) fn rows() -> impl Iterator<Item = &'static Row> {
-    study::ROWS.iter().chain(raft::ROWS).chain(storage::ROWS)
+    study::ROWS.iter().chain(raft::ROWS).chain(storage::ROWS).chain(limits::ROWS)
 }
 
 #[cfg(test)]

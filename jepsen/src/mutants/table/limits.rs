@@ -1,0 +1,81 @@
+//! Bugs in how the broker bounds what a request may cost, and in who gets an answer.
+
+use super::Expected::Test;
+use super::Row;
+
+pub(super) const ROWS: &[Row] = &[
+    Row {
+        id: "L1",
+        name: "SupersededOffsetUnanswered",
+        breaks: "an awaited consumed offset that a newer one replaced is never answered",
+        place: "src/broker/serve/pending_offsets.rs",
+        rule: "17, consumed offsets",
+        expected: Test(
+            "lib",
+            "broker::serve::pending_offsets::tests::everybody_who_waits_is_told_the_truth",
+        ),
+    },
+    Row {
+        id: "L2",
+        name: "OffsetRecordUnbounded",
+        breaks: "a record takes all consumed offsets that wait, whatever their size",
+        place: "src/broker/serve/pending_offsets.rs",
+        rule: "17, limits",
+        expected: Test(
+            "lib",
+            "broker::serve::pending_offsets::tests::records_are_split_by_bytes_and_every_queue_has_its_turn",
+        ),
+    },
+    Row {
+        id: "L3",
+        name: "OffsetQueryDoesNotWait",
+        breaks: "who asks for a consumed offset is told of the last one, though the next is on its way",
+        place: "src/broker/serve/consume_offsets.rs",
+        rule: "17, consumed offsets",
+        expected: Test(
+            "broker",
+            "consumers::who_asks_for_an_offset_is_told_of_one_that_was_just_reported",
+        ),
+    },
+    Row {
+        id: "L4",
+        name: "RecordLimitsIgnored",
+        breaks: "applying a record believes names of any length",
+        place: "src/broker/state/offsets.rs",
+        rule: "17, limits",
+        expected: Test(
+            "lib",
+            "broker::state::tests::limits::changes_with_names_or_numbers_over_a_limit_are_refused_and_nothing_of_them_stays",
+        ),
+    },
+    Row {
+        id: "L5",
+        name: "RefusedOffsetHoldsUpOthers",
+        breaks: "an offset that is refused ends the work on its record",
+        place: "src/broker/state/apply.rs",
+        rule: "17, limits",
+        expected: Test(
+            "lib",
+            "broker::state::tests::limits::an_offset_that_is_refused_holds_up_no_other_of_its_record",
+        ),
+    },
+    Row {
+        id: "L6",
+        name: "KeysOfDeletedTopicRemembered",
+        breaks: "keys of a deleted topic still suppress duplicates in a new one of its name",
+        place: "src/broker/state/recent.rs",
+        rule: "17, acknowledgements",
+        expected: Test("lib", "broker::state::tests::the_oldest_key_is_forgotten_for_the_newest"),
+    },
+    Row {
+        id: "L7",
+        name: "UnreadableHeaderEndsConnection",
+        breaks: "a header that cannot be read ends its connection",
+        place: "src/broker/serve/connection.rs",
+        rule: "17, limits",
+        expected: Test(
+            "broker",
+            "bad_input::any_header_and_any_json_body_is_answered_under_its_number_and_the_connection_stays",
+        ),
+    },
+];
