@@ -11,6 +11,7 @@ macro_rules! mutants {
     ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
         /// A deliberate bug.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[cfg_attr(not(feature = "broker"), allow(dead_code, reason = "some are the broker's"))]
         pub enum Mutant {
             $($(#[doc = $doc])+ $name,)+
         }
@@ -180,6 +181,22 @@ mutants! {
     KeysOfDeletedTopicRemembered,
     /// A header that cannot be read ends its connection.
     UnreadableHeaderEndsConnection,
+    /// The keys of delayed messages for a deleted topic still suppress duplicates.
+    DelayedKeysOutliveTopic,
+    /// What groups have consumed of a deleted topic is where they begin with the next topic of that name.
+    DeletedTopicKeepsOffsets,
+    /// Queues of a deleted topic stay locked.
+    DeletedTopicKeepsLocks,
+    /// Offsets that consumers report of a topic that is gone are stored.
+    OffsetsOutliveTopic,
+    /// A topic that was deleted and made again has the messages that it had.
+    RecreatedTopicKeepsMessages,
+    /// A log follows the registry of topics back to an earlier version.
+    StaleFollowApplied,
+    /// A send that was made before a topic was deleted makes it again.
+    StaleSendRevivesTopic,
+    /// A deletion is answered before all logs have followed it.
+    DeleteAnsweredEarly,
 }
 
 #[cfg(feature = "mutants")]

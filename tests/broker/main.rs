@@ -16,3 +16,4 @@ mod nodes;
 mod routes;
 mod send_status;
 mod tools;
+mod topics;

@@ -175,7 +175,12 @@ impl Brokers {
 
     /// A node's broker of the first log.
     pub(crate) fn broker_addr(&self, id: NodeId) -> SocketAddr {
-        self.with(id, |running| running.addrs[0])
+        self.broker_addr_of(id, 0)
+    }
+
+    /// A node's broker of a log.
+    pub(crate) fn broker_addr_of(&self, id: NodeId, log: usize) -> SocketAddr {
+        self.with(id, |running| running.addrs[log])
     }
 
     /// A connection to it.

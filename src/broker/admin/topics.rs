@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::ask::{NameServers, ask_broker, invalid};
 use crate::broker::remoting::Fields;
 use crate::broker::remoting::codes::request;
+use crate::broker::state::is_made_on_demand;
 
 /// A topic, as the name server lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +17,22 @@ pub struct TopicInfo {
     pub name: String,
     /// For each broker: its name, and its queues to read from and to write to.
     pub brokers: Vec<(String, u64, u64)>,
+}
+
+/// True for errors of a connection, and not of a broker.
+fn is_unreachable(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{
+        BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, TimedOut, UnexpectedEof,
+    };
+    let kinds = [
+        BrokenPipe,
+        ConnectionAborted,
+        ConnectionRefused,
+        ConnectionReset,
+        TimedOut,
+        UnexpectedEof,
+    ];
+    kinds.contains(&kind)
 }
 
 /// Lists, makes and deletes the topics of a running cluster.
@@ -73,13 +90,26 @@ impl TopicAdmin {
         self.on_all(request::UPDATE_AND_CREATE_TOPIC, &fields.into_iter().collect()).await
     }
 
-    /// Deletes a topic, its messages and what was consumed of it.
+    /// Deletes a topic, its messages and what was consumed of it, in all logs at once. On return every broker refuses
+    /// messages for it, or makes another topic of that name. A topic that is made on demand is each log's own: it is
+    /// deleted in one after another.
     ///
     /// # Errors
-    /// As `put`.
+    /// As `topics`, and what a broker says against it: for example that the topic is deleted, but a log has not followed yet.
     pub async fn delete(&self, name: &str) -> io::Result<()> {
         let fields: Fields = [("topic", name)].into_iter().collect();
-        self.on_all(request::DELETE_TOPIC_IN_BROKER, &fields).await
+        if is_made_on_demand(name) {
+            return self.on_all(request::DELETE_TOPIC_IN_BROKER, &fields).await;
+        }
+        let mut last = invalid("there are no brokers");
+        for addr in self.0.brokers().await?.values() {
+            match ask_broker(addr, request::DELETE_TOPIC_IN_BROKER, &fields).await {
+                // It may be down while others are not.
+                Err(error) if is_unreachable(error.kind()) => last = error,
+                done => return done.map(drop),
+            }
+        }
+        Err(last)
     }
 
     async fn on_all(&self, code: i32, fields: &Fields) -> io::Result<()> {

@@ -18,7 +18,7 @@ use crate::broker::remoting::{Command, Fields, Waiting, read_frame, write_queued
 const QUEUE_MAX: usize = 1024;
 
 #[derive(Debug)]
-pub(super) struct Link {
+pub(in crate::broker) struct Link {
     out: mpsc::Sender<Vec<Bytes>>,
     waiting: Arc<Waiting<Command>>,
     last_number: AtomicI32,
@@ -27,7 +27,7 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) async fn connect(addr: SocketAddr) -> io::Result<Self> {
+    pub(in crate::broker) async fn connect(addr: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect(addr).await?;
         stream.set_nodelay(true)?;
         let (reader, writer) = stream.into_split();
@@ -46,11 +46,16 @@ impl Link {
         Ok(Self { out, waiting, last_number: AtomicI32::new(0), _tasks: tasks })
     }
 
+    /// True once the connection has ended.
+    pub(in crate::broker) fn is_closed(&self) -> bool {
+        self.out.is_closed()
+    }
+
     /// Has something answered.
     ///
     /// # Errors
     /// The connection ended, or no answer came in time. What was asked may have been done.
-    pub(super) async fn call(
+    pub(in crate::broker) async fn call(
         &self,
         code: i32,
         fields: Fields,

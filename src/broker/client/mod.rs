@@ -14,7 +14,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use super::record::put_hex;
 use super::remoting::codes::{request, response};
 use super::remoting::{Command, Fields};
-use link::Link;
+pub(super) use link::Link;
 
 /// How long an answer may take beyond what was asked for.
 const TIMEOUT: Duration = Duration::from_secs(30);

@@ -40,6 +40,8 @@ pub(crate) mod request {
     pub(crate) const LITE_PULL_MESSAGE: i32 = 361;
     /// Ours, between brokers: all that follows on this connection comes from the client whose address it names.
     pub(crate) const RELAY: i32 = 0x514C_0001;
+    /// Ours, between brokers: the home log's leader is to decide on topics.
+    pub(crate) const DECIDE_TOPIC: i32 = 0x514C_0003;
 }
 
 /// Answers.

@@ -49,6 +49,14 @@ impl ConsumeOffsets {
         self.resets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Forgets what is on its way of topics that were deleted.
+    pub(super) fn forget_topics(&self, topics: &[String]) {
+        if !topics.is_empty() {
+            self.pending().forget_topics(topics);
+            self.resets().retain(|(_, topic, _), _| !topics.contains(topic));
+        }
+    }
+
     /// True if a consumer reports where it was before a reset. Who reports the offset of the reset has changed over.
     fn is_outdated(&self, key: &Key, offset: u64) -> bool {
         let mut resets = self.resets();

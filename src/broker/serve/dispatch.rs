@@ -206,6 +206,7 @@ impl LogBroker {
             request::UPDATE_AND_CREATE_TOPIC => self.put_topic(command).await,
             request::GET_TOPIC_STATS_INFO => self.topic_stats(command).await,
             request::GET_TOPIC_CONFIG => self.topic_settings(command),
+            request::DECIDE_TOPIC => self.decide_topic(command).await,
             request::DELETE_TOPIC_IN_BROKER => self.delete_topic(command).await,
             request::GET_ALL_SUBSCRIPTIONGROUP_CONFIG => Ok(self.all_groups()),
             request::GET_CONSUMER_CONNECTION_LIST => self.consumer_connections(command),

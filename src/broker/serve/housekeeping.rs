@@ -22,8 +22,9 @@ const MEND_PAUSE: Duration = Duration::from_secs(10);
 const BEHIND_MAX: u64 = 1024;
 
 impl LogBroker {
-    /// Keeps house for as long as the broker lives. `number` is the log's among those of the cluster.
-    pub(super) async fn keep_house(self: Arc<Self>, number: usize) {
+    /// Keeps house for as long as the broker lives.
+    pub(super) async fn keep_house(self: Arc<Self>) {
+        let number = self.number as usize;
         let started = Instant::now();
         let mut parts = self.part.subscribe();
         let mut leads_since = None;

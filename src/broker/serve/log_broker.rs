@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::clients::Clients;
 use super::consume_offsets::ConsumeOffsets;
 use super::failure::Failure;
+use super::home::Home;
 use super::metrics::Requests;
 use super::routes::Brokers;
 use super::settings::BrokerConfig;
@@ -43,6 +44,8 @@ pub(super) struct Opened {
 pub(super) struct LogBroker {
     /// The log's name, and the broker's.
     pub(super) name: String,
+    /// Its number among the logs of the cluster.
+    pub(super) number: u32,
     /// Where clients are told to come.
     pub(super) addr: SocketAddr,
     pub(super) config: Arc<BrokerConfig>,
@@ -57,6 +60,8 @@ pub(super) struct LogBroker {
     /// Wall clock at which this broker was started.
     pub(super) started_ms: i64,
     pub(super) consumed: ConsumeOffsets,
+    /// The way to those who decide on topics; used of the home log's broker only.
+    pub(super) decisions: Home,
     /// Held by whoever makes parts of the index again.
     pub(super) rebuilding: tokio::sync::Mutex<()>,
     /// Where records are made, one behind another.
@@ -80,13 +85,14 @@ fn accepted(response: &[u8]) -> Result<Answer, Failure> {
 
 impl LogBroker {
     pub(super) fn new(
-        name: String,
+        (number, name): (u32, String),
         addr: SocketAddr,
         config: Arc<BrokerConfig>,
         brokers: Weak<Brokers>,
     ) -> Self {
         Self {
             name,
+            number,
             addr,
             config,
             brokers,
@@ -98,6 +104,7 @@ impl LogBroker {
             throughput: Throughput::default(),
             started_ms: now_ms(),
             consumed: ConsumeOffsets::default(),
+            decisions: Home::default(),
             rebuilding: tokio::sync::Mutex::default(),
             records: Mutex::default(),
             last_stored_ms: AtomicI64::new(0),

@@ -8,6 +8,7 @@ mod delay;
 mod dispatch;
 mod failure;
 mod groups;
+mod home;
 mod housekeeping;
 mod index;
 mod listener;

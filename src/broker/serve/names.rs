@@ -3,14 +3,12 @@
 use super::failure::Failure;
 use crate::broker::limits::{GROUP_BYTES_MAX, TOPIC_BYTES_MAX};
 use crate::broker::remoting::codes::response;
-use crate::broker::state::DELAY_TOPIC;
+use crate::broker::state::{
+    DEAD_PREFIX, DELAY_TOPIC, RETRY_PREFIX, TRACE_TOPIC, is_made_on_demand,
+};
 
 /// What clients ask for when they want a topic to be made.
 pub(super) const AUTO_CREATE_TOPIC: &str = "TBW102";
-const RETRY_PREFIX: &str = "%RETRY%";
-const DEAD_PREFIX: &str = "%DLQ%";
-/// Where clients send traces.
-const TRACE_TOPIC: &str = "RMQ_SYS_TRACE_TOPIC";
 
 /// The topic that a group's failed messages go to for another attempt.
 pub(super) fn retry_topic(group: &str) -> String {
@@ -25,11 +23,6 @@ pub(super) fn dead_topic(group: &str) -> String {
 /// The group whose retry topic this is.
 pub(super) fn group_of_retry(topic: &str) -> Option<&str> {
     topic.strip_prefix(RETRY_PREFIX)
-}
-
-/// True for topics that are there as soon as somebody needs them.
-pub(super) fn is_made_on_demand(topic: &str) -> bool {
-    topic.starts_with(RETRY_PREFIX) || topic.starts_with(DEAD_PREFIX) || topic == TRACE_TOPIC
 }
 
 /// True for topics that a group may consume before they are made: its own, and the one for traces.

@@ -50,16 +50,17 @@ impl Broker {
         let mut tasks = JoinSet::new();
         let mut logs = Vec::new();
         let mut addrs = Vec::new();
-        for (number, listener) in listeners.into_iter().enumerate() {
+        for (number, listener) in (0_u32..).zip(listeners) {
             let name = format!("{LOG_PREFIX}{number}");
             let log_name = LogName::new(name.as_str());
             let log_name = log_name.map_err(|error| io::Error::other(error.to_string()))?;
             let addr = advertised(listener.local_addr()?, config.advertise);
             let weak = Arc::downgrade(&brokers);
-            let broker = Arc::new(LogBroker::new(name, addr, Arc::clone(&config), weak));
+            let broker = Arc::new(LogBroker::new((number, name), addr, Arc::clone(&config), weak));
             tasks.spawn(Arc::clone(&broker).follow(node.clone(), machines.clone(), log_name));
-            tasks.spawn(Arc::clone(&broker).keep_house(number));
+            tasks.spawn(Arc::clone(&broker).keep_house());
             tasks.spawn(Arc::clone(&broker).write_offsets());
+            tasks.spawn(Arc::clone(&broker).follow_registry());
             tasks.spawn(Arc::clone(&broker).deliver_delayed());
             let service = Arc::clone(&broker);
             tasks.spawn(listen(listener, service, config.connections_max, stopping.clone()));

@@ -86,6 +86,14 @@ impl PendingOffsets {
         Ok(())
     }
 
+    /// Forgets the offsets of topics that were deleted, and tells those who wait for them.
+    pub(super) fn forget_topics(&mut self, topics: &[String]) {
+        for (key, noted) in self.noted.extract_if(.., |key, _| topics.contains(&key.1)) {
+            self.bytes -= MEMORY_COST + names(&key);
+            noted.answer(&Err(Failure::no_topic(&key.1)));
+        }
+    }
+
     /// Waits for the newest offset of a queue that is on its way; none if none is.
     pub(super) fn wait(&mut self, key: &Key) -> Option<Written> {
         let newest = match self.noted.get_mut(key) {

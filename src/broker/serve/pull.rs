@@ -140,6 +140,7 @@ impl LogBroker {
         let deadline = Instant::now() + pull.wait;
         let arrivals = shared.arrivals.wait_for(&pull.topic, pull.queue);
         let mut parts = self.part.subscribe();
+        let since = shared.state().topic_since(&pull.topic);
         let first = u64::try_from(pull.from).ok();
         let mut from = first.unwrap_or(0);
         loop {
@@ -147,6 +148,10 @@ impl LogBroker {
             // Registered before the look, or what comes in between would be missed.
             arrival.as_mut().enable();
             let found = self.indexed(|shared| look(shared, &pull, from)).await?;
+            if since.is_some() && shared.state().topic_since(&pull.topic) != since {
+                // It was deleted. Another one of that name has other messages, and a pull of its own.
+                return Err(Failure::no_topic(&pull.topic));
+            }
             if first.is_none() || from < found.min {
                 return Ok(reply(response::PULL_OFFSET_MOVED, &found, found.min));
             }

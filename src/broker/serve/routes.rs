@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 use super::connection::Connection;
 use super::listener::Service;
 use super::log_broker::{LogBroker, Part};
-use super::names::{AUTO_CREATE_TOPIC, check_topic, is_made_on_demand};
+use super::names::{AUTO_CREATE_TOPIC, check_topic};
 use super::settings::BrokerConfig;
 use crate::broker::remoting::codes::{request, response};
 use crate::broker::remoting::{Command, Reply};
-use crate::broker::state::TopicConfig;
+use crate::broker::state::{HOME_LOG, TopicConfig, is_made_on_demand, is_registered};
 
 /// How long a route waits for leaders. A producer asks twice for a topic that is not there, and a send has three seconds.
 const SETTLE_TIMEOUT: Duration = Duration::from_millis(1200);
@@ -89,7 +89,12 @@ impl Brokers {
     }
 
     fn route(&self, topic: &str) -> Reply {
-        let known = self.logs().first().and_then(|broker| broker.topic_config(topic));
+        let home = self.logs().first().filter(|home| home.opened().is_ok());
+        let known = match home {
+            Some(home) => home.topic_config(topic),
+            // What other logs have followed is the best that is known.
+            None => self.logs().iter().find_map(|broker| broker.topic_config(topic)),
+        };
         let config = match known {
             Some(config) => Some(config),
             None if topic == AUTO_CREATE_TOPIC && self.config.auto_create_topics => {
@@ -145,8 +150,14 @@ impl Brokers {
 
     fn topic_list(&self) -> Reply {
         let mut topics = std::collections::BTreeSet::new();
-        for shared in self.logs().iter().filter_map(|broker| broker.shared().ok()) {
-            topics.extend(shared.state().topics().map(|(name, _)| name.to_owned()));
+        for (number, broker) in (0_u32..).zip(self.logs()) {
+            let Ok(shared) = broker.shared() else { continue };
+            let state = shared.state();
+            let names = state.topics().map(|(name, _)| name);
+            topics.extend(names.filter(|name| !is_registered(name)).map(str::to_owned));
+            if number == HOME_LOG {
+                topics.extend(state.registry().topics().map(|(name, _)| name.clone()));
+            }
         }
         Reply::done().with_body(json!({ "topicList": topics }).to_string())
     }

@@ -1,32 +1,71 @@
-//! Topics: a topic of one log of the cluster is one of all, and is made in the others as they need it.
+//! Topics. The home log decides which there are, for all logs (`home`). A log makes by itself only those that are made
+//! on demand.
+
+use std::time::Duration;
 
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::failure::Failure;
+use super::home::{DECIDE_TIMEOUT, FOLLOW_TIMEOUT};
 use super::log_broker::LogBroker;
-use super::names::{check_topic, is_made_on_demand, is_reserved};
+use super::names::{check_topic, is_reserved};
 use crate::broker::limits::QUEUES_MAX;
 use crate::broker::remoting::codes::response;
 use crate::broker::remoting::{Command, Reply, object_keys};
-use crate::broker::state::{Change, TopicConfig};
+use crate::broker::state::{Change, Decision, TopicConfig, is_made_on_demand};
+use crate::mutant::Mutant;
+
+/// How long a send waits for its topic.
+const SEND_TIMEOUT: Duration = Duration::from_millis(1000);
 
 fn illegal(remark: impl Into<String>) -> Failure {
     Failure::refused(response::INVALID_PARAMETER, remark)
 }
 
+/// A topic was not made, or is not known to be. Nothing else was done, and to make it twice makes it once.
+fn not_made(topic: &str, failure: Failure) -> Failure {
+    match failure {
+        Failure::Unknown(detail) => {
+            Failure::refused(response::SERVICE_NOT_AVAILABLE, format!("topic[{topic}]: {detail}"))
+        }
+        failure => failure,
+    }
+}
+
 impl LogBroker {
-    /// The topic's settings: in this log, or else in another one of the cluster.
-    pub(super) fn topic_config(&self, topic: &str) -> Option<TopicConfig> {
-        let own = |broker: &Self| {
-            let shared = broker.shared().ok()?;
-            let state = shared.state();
-            state.topic(topic).map(|topic| topic.config)
-        };
-        own(self).or_else(|| self.brokers.upgrade()?.logs().iter().find_map(|broker| own(broker)))
+    /// The settings that a topic has in this log by the registry as this node knows it, and the registry's version; none
+    /// if this log has followed decisions that this node has not heard of.
+    fn registered(&self, topic: &str) -> Option<(TopicConfig, u64)> {
+        let home = self.home().ok()?;
+        let followed = self.shared().map_or(0, |shared| shared.state().followed());
+        let state = home.shared().ok()?.state();
+        let registry = state.registry();
+        let topic = registry.get(topic).filter(|_| registry.version() >= followed)?;
+        Some((topic.config(self.number), registry.version()))
     }
 
-    /// The topic's settings; it is made in this log if another one has it, if it is one that is made on demand, or
-    /// with the settings that are given.
+    /// The settings of a topic in this log alone.
+    fn own_topic(&self, topic: &str) -> Option<TopicConfig> {
+        self.shared().ok()?.state().topic(topic).map(|topic| topic.config)
+    }
+
+    /// The topic's settings in this log: as it has them, or as it would have them. A topic of all logs has those of the
+    /// registry; one on which no registry decides has those that it has in another log.
+    pub(super) fn topic_config(&self, topic: &str) -> Option<TopicConfig> {
+        let of_another = || {
+            let brokers = self.brokers.upgrade()?;
+            brokers.logs().iter().find_map(|broker| {
+                let state = broker.shared().ok()?.state();
+                state.topic(topic).filter(|topic| topic.is_local()).map(|topic| topic.config)
+            })
+        };
+        let registered = || self.registered(topic).map(|(config, _)| config);
+        self.own_topic(topic).or_else(registered).or_else(of_another)
+    }
+
+    /// The topic's settings in this log, once it has the topic. One that is made on demand is made in this log. One of
+    /// all logs is made with the settings that are given, if there is none: the home log decides, and this log follows.
     ///
     /// # Errors
     /// There is no such topic, or it cannot be made.
@@ -35,24 +74,36 @@ impl LogBroker {
         topic: &str,
         make: Option<TopicConfig>,
     ) -> Result<TopicConfig, Failure> {
-        let own = self.shared()?.state().topic(topic).map(|topic| topic.config);
-        if let Some(config) = own {
+        if let Some(config) = self.shared()?.state().topic(topic).map(|topic| topic.config) {
             return Ok(config);
         }
-        let on_demand = is_made_on_demand(topic).then(|| TopicConfig::with_queues(1));
-        let config = self.topic_config(topic).or(on_demand).or(make);
-        let config = config.ok_or_else(|| Failure::no_topic(topic))?;
-        let made = self.change(&Change::EnsureTopic { name: topic.to_owned(), config }).await;
-        // Making it twice makes it once, and nothing else is done yet.
-        made.map_err(|failure| match failure {
-            Failure::Unknown(detail) => Failure::refused(
-                response::SERVICE_NOT_AVAILABLE,
-                format!("topic[{topic}]: {detail}"),
-            ),
-            failure => failure,
-        })?;
+        if is_made_on_demand(topic) {
+            let config = self.topic_config(topic).or(make);
+            let config = config.unwrap_or_else(|| TopicConfig::with_queues(1));
+            let ensure = Change::EnsureTopic { name: topic.to_owned(), config };
+            self.change(&ensure).await.map_err(|failure| not_made(topic, failure))?;
+        } else {
+            self.follow_topic(topic, make).await?;
+        }
         let made = self.shared()?.state().topic(topic).map(|topic| topic.config);
         made.ok_or_else(|| Failure::no_topic(topic))
+    }
+
+    /// Waits until this log has a topic of all logs, which is made if there is none.
+    async fn follow_topic(&self, topic: &str, make: Option<TopicConfig>) -> Result<(), Failure> {
+        // What this log has followed counts: this node's own copy of the registry may lie behind.
+        let known = self.home()?.shared()?.state().registry().version();
+        let seen = known.max(self.shared()?.state().followed());
+        let deadline = Instant::now() + SEND_TIMEOUT;
+        let version = match (self.registered(topic), self.topic_config(topic).or(make)) {
+            (Some((_, version)), _) => version,
+            (None, Some(config)) => {
+                let ensure = Decision::Ensure { name: topic.to_owned(), config, seen };
+                self.decide(ensure, deadline).await.map_err(|failure| not_made(topic, failure))?
+            }
+            (None, None) => return Err(Failure::no_topic(topic)),
+        };
+        self.followed(version, deadline).await
     }
 
     /// Checks that a queue can be pulled from.
@@ -101,7 +152,17 @@ impl LogBroker {
                 .ok_or_else(|| illegal(format!("perm[{perm}] is illegal")))?,
             ordered: fields.flag("order"),
         };
-        self.change(&Change::PutTopic { name: topic.to_owned(), config }).await?;
+        let name = topic.to_owned();
+        if is_made_on_demand(topic) {
+            self.change(&Change::PutTopic { name, config }).await?;
+            return Ok(Reply::done());
+        }
+        let deadline = Instant::now() + DECIDE_TIMEOUT;
+        self.all_adopted(deadline).await?;
+        let put = Decision::Put { name, log: self.number, config };
+        let version = self.decide(put, deadline).await?;
+        // It is decided. A log that takes longer follows before it stores the topic's first message.
+        let _ = self.all_followed(version, deadline + FOLLOW_TIMEOUT).await;
         Ok(Reply::done())
     }
 
@@ -111,8 +172,27 @@ impl LogBroker {
         if is_reserved(topic) {
             return Err(illegal(format!("The topic[{topic}] is conflict with system topic.")));
         }
-        self.change(&Change::DeleteTopic { name: topic.to_owned() }).await?;
-        Ok(Reply::done())
+        let name = topic.to_owned();
+        if is_made_on_demand(topic) {
+            self.change(&Change::DeleteTopic { name: name.clone() }).await?;
+            self.consumed.forget_topics(&[name]);
+            return Ok(Reply::done());
+        }
+        let deadline = Instant::now() + DECIDE_TIMEOUT;
+        self.all_adopted(deadline).await?;
+        let version = self.decide(Decision::Delete { name }, deadline).await?;
+        if Mutant::DeleteAnsweredEarly.is_active() {
+            return Ok(Reply::done());
+        }
+        let followed = self.all_followed(version, deadline + FOLLOW_TIMEOUT).await;
+        followed.map(|()| Reply::done()).map_err(|failure| {
+            let why = match failure {
+                Failure::Refused { remark, .. } => remark,
+                _ => "this node is stopping".to_owned(),
+            };
+            let remark = format!("topic[{topic}] is deleted, but {why}; it will");
+            Failure::refused(response::SYSTEM_ERROR, remark)
+        })
     }
 
     /// A topic's settings, as tools of RocketMQ 5 ask for them.

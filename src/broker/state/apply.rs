@@ -6,10 +6,11 @@ use super::command::{Answer, Change, Deliver, OffsetChange, Payload, Placed, Ref
 use super::index_files::IndexFiles;
 use super::keys::{Key, hash_of};
 use super::offsets::check_name;
-use super::queue::physical;
+use super::queue::{index_of, physical};
 use super::recent::Digest;
+use super::registry::is_made_on_demand;
 use super::topics::{DELAY_TOPIC, LEVELS, State, TopicConfig};
-use crate::broker::limits::{ADDR_BYTES_MAX, NODES_MAX};
+use crate::broker::limits::{ADDR_BYTES_MAX, NODES_MAX, STORED_TOPIC_BYTES_MAX};
 use crate::broker::record::{Message, Outline, Properties, java_hash, names};
 use crate::mutant::Mutant;
 
@@ -19,6 +20,8 @@ pub(super) type Arrived<'a> = dyn FnMut(&str, u32) + 'a;
 /// What a message's place depends on. Every node reads it of every message: nothing is copied.
 pub(super) struct Incoming<'a> {
     pub(super) topic: &'a str,
+    /// The topic that it was sent to: another one while it is delayed.
+    meant: &'a str,
     pub(super) queue: u32,
     pub(super) tags: i32,
     stored_ms: i64,
@@ -38,7 +41,13 @@ impl<'a> Incoming<'a> {
         let queue = u32::try_from(queue).map_err(|_| no_queue())?;
         let key = Properties::find(properties, names::UNIQUE_KEY);
         let others = Properties::find(properties, names::KEYS).unwrap_or_default();
-        Ok(Self { topic, queue, tags, stored_ms, key, others })
+        let meant = if topic == DELAY_TOPIC && !Mutant::DelayedKeysOutliveTopic.is_active() {
+            Properties::find(properties, names::REAL_TOPIC)
+        } else {
+            None
+        };
+        let meant = meant.unwrap_or(topic);
+        Ok(Self { topic, meant, queue, tags, stored_ms, key, others })
     }
 
     /// What the index has of its keys, once it is known where it lies.
@@ -65,7 +74,7 @@ impl State {
         };
         let done = match Payload::decode(payload) {
             Ok(Payload::Change(change)) => {
-                return self.change(change).unwrap_or_else(Answer::Refused);
+                return self.change(index, change, arrived).unwrap_or_else(Answer::Refused);
             }
             Ok(Payload::Messages { once, records }) => {
                 self.store(index, once, &records, files, arrived)
@@ -95,7 +104,7 @@ impl State {
             self.check(message)?;
         }
         let first = incoming.first().filter(|_| once);
-        let key = first.and_then(|first| Some(Digest::of(first.topic, first.key?)));
+        let key = first.and_then(|first| Some(Digest::of(first.meant, first.key?)));
         if let Some(before) = key.as_ref().and_then(|key| self.recent.get(key)) {
             return Ok(Answer::Stored(vec![before]));
         }
@@ -129,7 +138,8 @@ impl State {
         arrived: &mut Arrived<'_>,
     ) -> Result<Placed, Refusal> {
         if message.topic == DELAY_TOPIC && self.topics.get(DELAY_TOPIC).is_none() {
-            self.topics.put(DELAY_TOPIC.to_owned(), TopicConfig::with_queues(LEVELS.into()))?;
+            let config = TopicConfig::with_queues(LEVELS.into());
+            self.topics.put(index_of(physical), DELAY_TOPIC.to_owned(), config)?;
         }
         let Some(queue) = self.topics.queue_or_new(message.topic, message.queue) else {
             return Err(Refusal::NoTopic(message.topic.to_owned()));
@@ -160,21 +170,28 @@ impl State {
         Ok(Answer::Stored(vec![placed]))
     }
 
-    fn change(&mut self, change: Change) -> Result<Answer, Refusal> {
+    fn change(
+        &mut self,
+        index: u64,
+        change: Change,
+        arrived: &mut Arrived<'_>,
+    ) -> Result<Answer, Refusal> {
         match change {
             Change::Lead { node, addr } => self.lead(node, addr)?,
-            Change::PutTopic { name, config } => self.topics.put(name, config)?,
+            Change::PutTopic { name, config } => self.topics.put(index, name, config)?,
             Change::EnsureTopic { name, config } => {
                 if self.topics.get(&name).is_none() {
-                    self.topics.put(name, config)?;
+                    self.topics.put(index, name, config)?;
                 }
             }
-            Change::DeleteTopic { name } => self.delete_topic(&name),
+            Change::DeleteTopic { name } => self.delete_topic(&name, arrived),
             Change::Offsets(changes) => return Ok(self.note_offsets(changes)),
             Change::Lock { request, now_ms } => {
                 return self.locks.lock(request, now_ms).map(Answer::Locked);
             }
             Change::Unlock(request) => self.locks.unlock(&request),
+            Change::Decide(decision) => return self.decide(index, decision, arrived),
+            Change::Follow(follow) => self.follow(index, follow, arrived),
         }
         Ok(Answer::Done)
     }
@@ -191,10 +208,18 @@ impl State {
         Ok(())
     }
 
-    fn delete_topic(&mut self, name: &str) {
-        self.topics.remove(name);
+    /// Deletes a topic with all that belongs to it, and nothing of any other. Wakes those who wait for its messages.
+    pub(super) fn delete_topic(&mut self, name: &str, arrived: &mut Arrived<'_>) {
+        let removed = self.topics.remove(name);
+        let queues = removed.map_or(0, |topic| topic.config.queues());
+        (0..queues).for_each(|queue| arrived(name, queue));
         self.recent.forget_topic(name);
-        self.offsets.remove_topic(name);
+        if !Mutant::DeletedTopicKeepsOffsets.is_active() {
+            self.offsets.remove_topic(name);
+        }
+        if !Mutant::DeletedTopicKeepsLocks.is_active() {
+            self.locks.remove_topic(name);
+        }
     }
 
     /// Notes what can be noted: one that is refused holds up no other.
@@ -202,7 +227,14 @@ impl State {
         let mut refused = Vec::new();
         for (at, change) in (0_u32..).zip(changes) {
             let OffsetChange { group, topic, queue, offset } = change;
-            if let Err(refusal) = self.offsets.set(&group, &topic, queue, offset) {
+            // A consumer reports for a while where it was in a topic that is gone.
+            let gone = self.topics.get(&topic).is_none() && !is_made_on_demand(&topic);
+            let noted = match gone && !Mutant::OffsetsOutliveTopic.is_active() {
+                true => check_name("topic", &topic, STORED_TOPIC_BYTES_MAX)
+                    .and(Err(Refusal::NoTopic(topic))),
+                false => self.offsets.set(&group, &topic, queue, offset),
+            };
+            if let Err(refusal) = noted {
                 refused.push((at, refusal));
                 if Mutant::RefusedOffsetHoldsUpOthers.is_active() {
                     break;

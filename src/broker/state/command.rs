@@ -12,7 +12,9 @@
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
+use super::follow::Follow;
 use super::queue::PARTS_MAX;
+use super::registry::Decision;
 use super::topics::TopicConfig;
 use crate::broker::record::{Message, RecordError};
 use crate::format::codec;
@@ -50,11 +52,11 @@ pub(crate) struct LockRequest {
 pub(crate) enum Change {
     /// A node leads now, and serves clients at this address. Everything before it is applied once it is.
     Lead { node: u64, addr: String },
-    /// Makes a topic, or changes its settings.
+    /// Makes a topic in this log alone, or changes its settings.
     PutTopic { name: String, config: TopicConfig },
-    /// Makes a topic if there is none.
+    /// Makes a topic in this log alone if there is none.
     EnsureTopic { name: String, config: TopicConfig },
-    /// Deletes a topic and the offsets in it.
+    /// Deletes a topic of this log alone, and all that belongs to it.
     DeleteTopic { name: String },
     /// Notes consumed offsets.
     Offsets(Vec<OffsetChange>),
@@ -62,6 +64,10 @@ pub(crate) enum Change {
     Lock { request: LockRequest, now_ms: i64 },
     /// Gives locks back.
     Unlock(LockRequest),
+    /// Decides on a topic of all logs. Only in the home log.
+    Decide(Decision),
+    /// Does what the home log decided.
+    Follow(Follow),
 }
 
 /// Where a message was put.
@@ -98,6 +104,10 @@ pub(crate) enum Answer {
     Refused(Refusal),
     /// Offsets were noted, but for those at these places of the record.
     OffsetsRefused(Vec<(u32, Refusal)>),
+    /// Logs that have followed this version of the registry have done what was decided.
+    Decided {
+        version: u64,
+    },
 }
 
 impl Answer {

@@ -255,6 +255,17 @@ impl Locks {
         self.drop_if_empty(&request.group);
     }
 
+    /// Forgets the locks of a topic that is gone.
+    pub(super) fn remove_topic(&mut self, topic: &str) {
+        let of_topic = self.groups.iter().filter(|(_, held)| held.topics.contains_key(topic));
+        let groups: Vec<_> = of_topic.map(|(group, _)| group.clone()).collect();
+        for group in groups {
+            let Some(held) = self.groups.get_mut(&*group) else { continue };
+            self.bytes -= held.retain(|of, _, _| of != topic);
+            self.drop_if_empty(&group);
+        }
+    }
+
     fn drop_if_empty(&mut self, group: &str) {
         if self.groups.get(group).is_some_and(|held| held.topics.is_empty()) {
             self.groups.remove(group);

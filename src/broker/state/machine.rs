@@ -34,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) arrivals: Arrivals,
     /// Counts changes of the leader's address and restored states.
     pub(crate) changed: watch::Sender<u64>,
+    /// The version of the registry of topics that the log has followed; in the home log the registry's.
+    pub(crate) followed: watch::Sender<u64>,
 }
 
 impl Shared {
@@ -43,6 +45,7 @@ impl Shared {
             index: IndexFiles::new(files),
             arrivals: Arrivals::default(),
             changed: watch::Sender::new(0),
+            followed: watch::Sender::new(0),
         }
     }
 
@@ -84,14 +87,18 @@ impl Shared {
     fn apply(&self, record: &Record) -> Answer {
         // Who is woken looks at the state, and so waits until the change is done.
         let mut arrived = |topic: &str, queue: u32| self.arrivals.wake(topic, queue);
-        let (answer, new_leader) = self.change(|state| {
-            let before = state.leader();
+        let (answer, new_leader, followed) = self.change(|state| {
+            let before = (state.leader(), state.followed());
             let payload = record.payload.clone();
             let answer = state.apply(record.index, payload, &self.index, &mut arrived);
-            (answer, state.leader() != before)
+            let followed = (state.followed() != before.1).then(|| state.followed());
+            (answer, state.leader() != before.0, followed)
         });
         if new_leader {
             self.changed.send_modify(|count| *count += 1);
+        }
+        if let Some(version) = followed {
+            self.followed.send_replace(version);
         }
         answer
     }
@@ -165,6 +172,8 @@ impl StateMachine for Machine {
             *state = restored;
         });
         self.0.index.note_lost();
+        let followed = self.0.state().followed();
+        self.0.followed.send_replace(followed);
         self.0.changed.send_modify(|count| *count += 1);
         Ok(())
     }

@@ -3,6 +3,7 @@
 mod apply;
 mod arrivals;
 mod command;
+mod follow;
 mod groups;
 mod index_files;
 mod keys;
@@ -14,6 +15,7 @@ mod offsets;
 mod queue;
 mod rebuild;
 mod recent;
+mod registry;
 #[cfg(test)]
 mod tests;
 mod topics;
@@ -29,4 +31,7 @@ pub(super) use lookup::Lost;
 pub use machine::Machines;
 pub(super) use machine::Shared;
 pub(super) use queue::{Entry, PARTS_MAX, Queue, physical};
+pub(super) use registry::{
+    DEAD_PREFIX, Decision, HOME_LOG, RETRY_PREFIX, TRACE_TOPIC, is_made_on_demand, is_registered,
+};
 pub(super) use topics::{DELAY_TOPIC, LEVELS, State, TopicConfig, level_delay_ms};

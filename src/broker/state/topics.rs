@@ -10,6 +10,7 @@ use super::locks::Locks;
 use super::offsets::{Offsets, check_name};
 use super::queue::Queue;
 use super::recent::Recent;
+use super::registry::Registry;
 use super::voids::Voids;
 use crate::broker::limits::{ALL_QUEUES_MAX, QUEUES_MAX, STORED_TOPIC_BYTES_MAX, TOPICS_MAX};
 
@@ -53,10 +54,19 @@ impl TopicConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Topic {
     pub(crate) config: TopicConfig,
+    /// The version of the registry that made it; 0 for one on which the registry does not decide.
+    pub(super) incarnation: u64,
+    /// Index of the record that made it in this log; 0 if that is not known.
+    pub(super) since: u64,
     pub(super) queues: Vec<Queue>,
 }
 
 impl Topic {
+    /// True for a topic on which no registry decides: it is made on demand, or the registry has not taken it over yet.
+    pub(crate) fn is_local(&self) -> bool {
+        self.incarnation == 0
+    }
+
     /// A queue that has had messages.
     pub(crate) fn queue(&self, queue: u32) -> Option<&Queue> {
         self.queues.get(queue as usize)
@@ -108,14 +118,31 @@ impl Topics {
     ///
     /// # Errors
     /// Its name is too long, it has no queue or too many, or there is no room for it.
-    pub(super) fn put(&mut self, name: String, config: TopicConfig) -> Result<(), Refusal> {
-        check_name("topic", &name, STORED_TOPIC_BYTES_MAX)?;
+    pub(super) fn put(
+        &mut self,
+        index: u64,
+        name: String,
+        config: TopicConfig,
+    ) -> Result<(), Refusal> {
+        self.check(&name, &config)?;
+        let (incarnation, since) =
+            self.get(&name).map_or((0, index), |held| (held.incarnation, held.since));
+        self.set(name, config, incarnation, since);
+        Ok(())
+    }
+
+    /// Checks that there is room for a topic with such settings.
+    ///
+    /// # Errors
+    /// As `put`.
+    pub(super) fn check(&self, name: &str, config: &TopicConfig) -> Result<(), Refusal> {
+        check_name("topic", name, STORED_TOPIC_BYTES_MAX)?;
         for queues in [config.read_queues, config.write_queues] {
             if queues > QUEUES_MAX {
                 return Err(Refusal::TooLarge(format!("a topic of {queues} queues")));
             }
         }
-        let held = self.by_name.get(&name);
+        let held = self.by_name.get(name);
         if held.is_none() && self.by_name.len() >= TOPICS_MAX {
             return Err(Refusal::Full(format!("there are {TOPICS_MAX} topics, which is the most")));
         }
@@ -126,17 +153,26 @@ impl Topics {
             let detail = format!("topics have {ALL_QUEUES_MAX} queues, which is the most");
             return Err(Refusal::Full(detail));
         }
-        self.queues = self.queues - before + after;
-        let topic = self.by_name.entry(name);
-        topic.or_insert_with(|| Topic { config, queues: Vec::new() }).config = config;
         Ok(())
     }
 
-    /// Forgets a topic; false if there is none.
-    pub(super) fn remove(&mut self, name: &str) -> bool {
+    /// Makes a topic, or changes what it is, with the messages that it has.
+    pub(super) fn set(&mut self, name: String, config: TopicConfig, incarnation: u64, since: u64) {
+        let topic = self.by_name.entry(name);
+        let topic = topic.or_insert_with(|| {
+            let config = TopicConfig { read_queues: 0, write_queues: 0, ..config };
+            Topic { config, incarnation, since, queues: Vec::new() }
+        });
+        self.queues -= topic.room();
+        (topic.config, topic.incarnation, topic.since) = (config, incarnation, since);
+        self.queues += topic.room();
+    }
+
+    /// Forgets a topic.
+    pub(super) fn remove(&mut self, name: &str) -> Option<Topic> {
         let removed = self.by_name.remove(name);
         self.queues -= removed.as_ref().map_or(0, Topic::room);
-        removed.is_some()
+        removed
     }
 
     /// A queue that a topic may have, which is made if it got no message yet.
@@ -181,6 +217,10 @@ pub(crate) struct State {
     pub(super) keys: Keys,
     /// Records that stored nothing.
     pub(super) voids: Voids,
+    /// Which topics all logs have. Empty but in the home log.
+    pub(super) registry: Registry,
+    /// The version of the registry that this log has followed.
+    pub(super) followed: u64,
 }
 
 impl State {

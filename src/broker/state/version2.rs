@@ -7,8 +7,9 @@ use serde::Deserialize;
 use super::command::{LockRequest, Placed};
 use super::index_files::FileName;
 use super::keys::Keys;
+use super::queue::Queue;
 use super::recent::{Digest, Recent};
-use super::topics::{State, Topic};
+use super::topics::{State, Topic, TopicConfig};
 use super::voids::Voids;
 use crate::broker::limits::{
     ADDR_BYTES_MAX, LOCK_QUEUES_MAX, NODES_MAX, STORED_TOPIC_BYTES_MAX, TOPICS_MAX,
@@ -24,6 +25,19 @@ struct Holder<'a> {
 }
 
 #[derive(Deserialize)]
+struct OldTopic {
+    config: TopicConfig,
+    queues: Vec<Queue>,
+}
+
+impl OldTopic {
+    /// A topic that no registry has taken over.
+    fn into_topic(self) -> Topic {
+        Topic { config: self.config, incarnation: 0, since: 0, queues: self.queues }
+    }
+}
+
+#[derive(Deserialize)]
 struct OldRecent<'a> {
     #[serde(borrow)]
     order: VecDeque<(&'a str, &'a str)>,
@@ -34,7 +48,7 @@ struct OldRecent<'a> {
 #[derive(Deserialize)]
 struct OldState<'a> {
     #[serde(borrow)]
-    topics: BTreeMap<&'a str, Topic>,
+    topics: BTreeMap<&'a str, OldTopic>,
     offsets: BTreeMap<&'a str, BTreeMap<QueueName<'a>, u64>>,
     locks: BTreeMap<&'a str, BTreeMap<QueueName<'a>, Holder<'a>>>,
     nodes: BTreeMap<u64, &'a str>,
@@ -62,7 +76,7 @@ pub(super) fn decode(body: &[u8]) -> Result<(State, Vec<FileName>), CodecError> 
     };
     let mut left_out = 0_usize;
     let topics = old.topics.into_iter().filter(|(name, _)| name.len() <= STORED_TOPIC_BYTES_MAX);
-    let topics = topics.take(TOPICS_MAX).map(|(name, topic)| (name.to_owned(), topic));
+    let topics = topics.take(TOPICS_MAX).map(|(name, topic)| (name.to_owned(), topic.into_topic()));
     state.topics = topics.collect::<BTreeMap<_, _>>().into();
     for (group, offsets) in old.offsets {
         for ((topic, queue), offset) in offsets {

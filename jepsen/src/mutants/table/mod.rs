@@ -4,6 +4,7 @@ mod limits;
 mod raft;
 mod storage;
 mod study;
+mod topics;
 
 /// What is to find a mutant, or why nothing does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +28,7 @@ pub(super) enum Expected {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Row {
     /// M1 to M25 are the reliability study's; R are rules of the consensus library, S of the storage, V of the
-    /// invariants, A of the API.
+    /// invariants, A of the API, P of the broker's topics.
     pub(super) id: &'static str,
     /// The library's name for it; empty if there is no such mutant.
     pub(super) name: &'static str,
@@ -54,7 +55,8 @@ impl Row {
 
 /// All lines, in their order.
 pub(super) fn rows() -> impl Iterator<Item = &'static Row> {
-    study::ROWS.iter().chain(raft::ROWS).chain(storage::ROWS).chain(limits::ROWS)
+    let tables = [study::ROWS, raft::ROWS, storage::ROWS, limits::ROWS, topics::ROWS];
+    tables.into_iter().flatten()
 }
 
 #[cfg(test)]

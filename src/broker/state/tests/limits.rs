@@ -71,6 +71,7 @@ fn changes_with_names_or_numbers_over_a_limit_are_refused_and_nothing_of_them_st
 #[test]
 fn an_offset_that_is_refused_holds_up_no_other_of_its_record() {
     let mut log = Log::new();
+    log.topic("T", 1);
     let long = "g".repeat(900_000);
     let changes = vec![
         offset(&long, "T", 0, 1),

@@ -3,6 +3,7 @@
 mod index;
 mod limits;
 mod places;
+mod registry;
 mod version2;
 
 use bytes::{Bytes, BytesMut};
@@ -276,6 +277,7 @@ fn a_topic_that_is_deleted_takes_its_offsets_along() {
         queue: 0,
         offset: 1,
     };
+    log.topic("U", 1);
     log.change(Change::Offsets(vec![offset("T"), offset("U")]));
     log.change(Change::DeleteTopic { name: "T".to_owned() });
     assert_eq!(log.shared.state().offset("g", "T", 0), None);

@@ -1,0 +1,95 @@
+//! The life of topics: begun and ended by the home log, followed by all others.
+
+use super::Expected::Test;
+use super::Row;
+
+pub(super) const ROWS: &[Row] = &[
+    Row {
+        id: "P1",
+        name: "DelayedKeysOutliveTopic",
+        breaks: "the keys of delayed messages for a deleted topic still suppress duplicates",
+        place: "src/broker/state/apply.rs",
+        rule: "17, topics",
+        expected: Test(
+            "lib",
+            "broker::state::tests::registry::keys_of_delayed_messages_are_forgotten_with_the_topic_that_they_were_sent_to",
+        ),
+    },
+    Row {
+        id: "P2",
+        name: "DeletedTopicKeepsOffsets",
+        breaks: "groups go on in a topic where they were in a deleted one of the same name",
+        place: "src/broker/state/apply.rs",
+        rule: "17, topics",
+        expected: Test(
+            "lib",
+            "broker::state::tests::registry::a_topic_that_is_made_again_has_nothing_of_the_one_that_was_deleted",
+        ),
+    },
+    Row {
+        id: "P3",
+        name: "DeletedTopicKeepsLocks",
+        breaks: "queues of a deleted topic stay locked",
+        place: "src/broker/state/apply.rs",
+        rule: "17, topics",
+        expected: Test(
+            "lib",
+            "broker::state::tests::registry::a_topic_that_is_made_again_has_nothing_of_the_one_that_was_deleted",
+        ),
+    },
+    Row {
+        id: "P4",
+        name: "OffsetsOutliveTopic",
+        breaks: "offsets that consumers report of a topic that is gone are stored",
+        place: "src/broker/state/apply.rs",
+        rule: "17, topics",
+        expected: Test(
+            "lib",
+            "broker::state::tests::registry::what_consumers_report_of_a_topic_that_is_gone_is_not_stored",
+        ),
+    },
+    Row {
+        id: "P5",
+        name: "RecreatedTopicKeepsMessages",
+        breaks: "a topic that was deleted and made again has its old messages in a log that missed the deletion",
+        place: "src/broker/state/follow.rs",
+        rule: "17, topics",
+        expected: Test(
+            "lib",
+            "broker::state::tests::registry::a_topic_that_is_made_again_has_nothing_of_the_one_that_was_deleted",
+        ),
+    },
+    Row {
+        id: "P6",
+        name: "StaleFollowApplied",
+        breaks: "a late record of an earlier leader brings a deleted topic back",
+        place: "src/broker/state/follow.rs",
+        rule: "17, topics",
+        expected: Test(
+            "lib",
+            "broker::state::tests::registry::a_late_record_of_an_earlier_leader_brings_no_topic_back",
+        ),
+    },
+    Row {
+        id: "P7",
+        name: "StaleSendRevivesTopic",
+        breaks: "a send that was made before a topic was deleted makes it again",
+        place: "src/broker/state/registry.rs",
+        rule: "17, topics",
+        expected: Test(
+            "lib",
+            "broker::state::tests::registry::a_send_that_was_made_before_a_topic_was_deleted_does_not_make_it_again",
+        ),
+    },
+    Row {
+        id: "P8",
+        name: "DeleteAnsweredEarly",
+        breaks: "a deletion is answered while logs still take messages for the topic",
+        place: "src/broker/serve/topics.rs",
+        rule: "17, topics",
+        expected: Test(
+            "broker",
+            "topics::a_deletion_is_not_answered_before_a_log_without_a_leader_has_followed",
+        ),
+    },
+];
