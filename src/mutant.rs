@@ -197,6 +197,23 @@ mutants! {
     StaleSendRevivesTopic,
     /// A deletion is answered before all logs have followed it.
     DeleteAnsweredEarly,
+
+    /// A broker that leads no more remembers its clients and their groups.
+    ClientsRemembered,
+    /// A broker that leads no more remembers the offsets that clients reported and reset.
+    ReportsRemembered,
+    /// A client leaves its groups with the end of any of its connections.
+    MemberLeavesWithAnyConnection,
+    /// Connections hold any number of bytes.
+    ConnectionsUnbounded,
+    /// Idle connections keep their places whoever comes.
+    IdleKeepPlaces,
+    /// A request that waits for a leader that hangs is not taken back in time.
+    RelayedWithoutLimit,
+    /// A broker does what is asked of another one.
+    OtherBrokersServed,
+    /// A message is called stored though the next leader may have put another one in its place.
+    DiscardedCalledStored,
 }
 
 #[cfg(feature = "mutants")]

@@ -9,6 +9,7 @@ mod http;
 mod latency;
 mod lines;
 mod logging;
+mod open_files;
 mod output;
 mod ports;
 mod proc;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
             };
         }
     };
+    open_files::raise_limit();
     let mut out = Output::stdout();
     let result = cli.run(&mut out).and_then(|()| out.flush());
     match result {

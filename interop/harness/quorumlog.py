@@ -16,7 +16,7 @@ NODES = 3
 LOGS = 3
 SYSTEM_LOG = "_system"
 # A node's brokers listen at consecutive ports, and so do the name servers with `--dev`.
-STRIDE = 10
+STRIDE = 30
 
 
 def build() -> Path:
@@ -52,7 +52,7 @@ class Dev:
         self.name_port = free_stride(NODES)
         command = [
             str(binary), "broker", "--dev", "--free-ports", "--data", str(directory / "data"), "--logs", str(LOGS),
-            "--name-server", f"127.0.0.1:{self.name_port}", "--broker", f"127.0.0.1:{free_stride(NODES * STRIDE)}",
+            "--name-server", f"127.0.0.1:{self.name_port}", "--broker", f"127.0.0.1:{free_stride(NODES * STRIDE) + 2}",
         ]
         self.process = Process("quorumlog", command, directory / "quorumlog.log")
         self.process.wait_for(lambda: "Ctrl-C" in self.process.text())
@@ -77,7 +77,7 @@ class Cluster:
         self.settings = settings
         ports = free_ports(NODES * 4)
         self.peer, self.client, self.http, self.name = (ports[at * NODES : (at + 1) * NODES] for at in range(4))
-        self.broker = free_stride(NODES * STRIDE)
+        self.broker = free_stride(NODES * STRIDE) + 2
         self.nodes = [self._start(node) for node in range(NODES)]
         for process in self.nodes:
             process.wait_for(self._is_spread)

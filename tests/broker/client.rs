@@ -229,12 +229,12 @@ impl Client {
     }
 }
 
-/// The fields of a send by the second version's names.
+/// The fields of a send by the second version's names, without that of the broker, as older clients have it.
 pub(crate) fn send_fields<'a>(
     topic: &'a str,
     queue: &'a str,
     properties: &'a str,
-) -> [(&'static str, &'a str); 14] {
+) -> [(&'static str, &'a str); 13] {
     [
         ("a", "writers"),
         ("b", topic),
@@ -249,7 +249,6 @@ pub(crate) fn send_fields<'a>(
         ("k", "false"),
         ("l", "16"),
         ("m", "false"),
-        ("n", "broker-0"),
     ]
 }
 

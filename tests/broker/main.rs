@@ -5,6 +5,7 @@ mod cluster;
 
 mod bad_input;
 mod client;
+mod connections;
 mod consumers;
 mod failover;
 #[cfg(feature = "simulation")]

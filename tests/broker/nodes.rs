@@ -27,6 +27,8 @@ pub(crate) struct Setup {
     pub(crate) disks: BTreeMap<NodeId, Arc<dyn Disk>>,
     pub(crate) disk_reserve: u64,
     pub(crate) segment_size: u64,
+    /// Anything else about the brokers.
+    pub(crate) tune: fn(&mut BrokerConfig),
 }
 
 impl Default for Setup {
@@ -44,6 +46,7 @@ impl Default for Setup {
             disks,
             disk_reserve: 0,
             segment_size: 64 << 10,
+            tune: |_| {},
         }
     }
 }
@@ -62,6 +65,7 @@ struct Running {
     node: Node,
     name_server: SocketAddr,
     addrs: Vec<SocketAddr>,
+    vip_channels: Vec<SocketAddr>,
     /// The node's and the broker's tasks run here, so that they can all be stopped at once.
     runtime: Runtime,
     _broker: Broker,
@@ -115,6 +119,7 @@ impl Brokers {
         broker.listen = vec!["127.0.0.1:0".to_owned(); self.setup.logs];
         broker.auto_create_topics = self.setup.auto_create;
         broker.send_timeout = self.setup.send_timeout;
+        (self.setup.tune)(&mut broker);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -142,9 +147,10 @@ impl Brokers {
         let (node, broker) = opened.await;
         let name_server = broker.name_server().expect("it has a name server");
         let addrs = broker.addrs().to_vec();
+        let vip_channels = broker.vip_channels().to_vec();
         let named = addrs.iter().map(|addr| (addr.to_string(), id));
         self.nodes_by_addr.lock().expect("no panic under this lock").extend(named);
-        let running = Running { node, name_server, addrs, runtime, _broker: broker };
+        let running = Running { node, name_server, addrs, vip_channels, runtime, _broker: broker };
         self.running.lock().expect("no panic under this lock").insert(id, running);
     }
 
@@ -152,6 +158,21 @@ impl Brokers {
     pub(crate) fn kill(&self, id: NodeId) {
         let taken = self.running.lock().expect("no panic under this lock").remove(&id);
         taken.expect("the node runs").runtime.shutdown_background();
+    }
+
+    /// Stops a node's tasks where they stand, without ending its connections, until what this returns is dropped.
+    pub(crate) async fn hang(&self, id: NodeId) -> std::sync::mpsc::Sender<()> {
+        let (resume, hung) = std::sync::mpsc::channel();
+        let (sender, begun) = tokio::sync::oneshot::channel();
+        self.with(id, |running| {
+            // There is one thread for all of them.
+            running.runtime.spawn(async move {
+                let _ = sender.send(());
+                let _ = hung.recv();
+            })
+        });
+        begun.await.expect("it hangs");
+        resume
     }
 
     fn with<T>(&self, id: NodeId, read: impl FnOnce(&Running) -> T) -> T {
@@ -181,6 +202,11 @@ impl Brokers {
     /// A node's broker of a log.
     pub(crate) fn broker_addr_of(&self, id: NodeId, log: usize) -> SocketAddr {
         self.with(id, |running| running.addrs[log])
+    }
+
+    /// Where it is served two ports below; none if somebody else had that port.
+    pub(crate) fn vip_channel(&self, id: NodeId) -> Option<SocketAddr> {
+        self.with(id, |running| running.vip_channels.first().copied())
     }
 
     /// A connection to it.

@@ -97,6 +97,71 @@ async fn a_leader_that_nobody_answers_says_so_and_then_takes_nothing_more() {
     assert!(pulled.iter().filter(|body| *body == "one").count() <= 1, "{pulled:?}");
 }
 
+/// True for a node that leads the log as far as it knows; it may not have heard of the log yet.
+fn leads(brokers: &Brokers, id: NodeId) -> bool {
+    let log = brokers.node(id).log("broker-0");
+    log.is_some_and(|log| log.status().role == quorumlog::Role::Leader)
+}
+
+#[tokio::test]
+async fn a_message_that_another_leader_has_overwritten_is_not_said_to_be_stored() {
+    // Its producer waits until the fate of the message is known.
+    let setup = Setup { send_timeout: Duration::from_secs(20), ..Setup::default() };
+    let brokers = Brokers::start_with(setup).await;
+    let (leader, mut client, followers) = cut_off(&brokers).await;
+    client.ask(SEND, &send_fields("T", "1", ""), b"overwritten").await;
+    eventually("the leader to have the message", async || {
+        let marks = brokers.node(leader).log("broker-0").expect("it has the log").watermarks();
+        (marks.end > marks.committed).then_some(())
+    })
+    .await;
+    let next = eventually("another leader", async || {
+        followers.iter().copied().find(|id| leads(&brokers, *id))
+    });
+    let mut others = brokers.client(next.await).await;
+    for body in ["a", "b", "c"] {
+        eventually("the next leader to serve", async || {
+            (others.send("T", 1, body).await.code == 0).then_some(())
+        })
+        .await;
+    }
+    brokers.network.heal();
+    // No answer is a truth as well: the connection ends, and the producer sends it again.
+    if let Some(answer) = client.answer_or_end().await {
+        let told = (answer.code, answer.fields.get("msgId"));
+        assert_eq!(told, (SERVICE_NOT_AVAILABLE, None), "{answer:?}");
+    }
+    let pulled = bodies(&brokers.client(brokers.leader().await).await.pull("T", 1, 0).await);
+    assert_eq!(pulled, ["a", "b", "c"]);
+}
+
+#[tokio::test]
+async fn a_message_that_the_next_leader_took_over_is_said_to_be_stored() {
+    let setup = Setup { send_timeout: Duration::from_secs(20), ..Setup::default() };
+    let brokers = Brokers::start_with(setup).await;
+    let leader = brokers.leader().await;
+    let mut client = brokers.client(leader).await;
+    client.send("T", 1, "before").await.done();
+    let followers = brokers.others(leader);
+    // Answers do not get through, so that the followers may hold what the leader does not know to be committed.
+    for follower in &followers {
+        brokers.network.cut(*follower, leader);
+    }
+    client.ask(SEND, &send_fields("T", "1", ""), b"kept").await;
+    let kept = eventually("the followers to have it under a leader of theirs", async || {
+        let id = followers.iter().copied().find(|id| leads(&brokers, *id))?;
+        let answer = brokers.client(id).await.pull("T", 1, 0).await;
+        (answer.code == 0).then(|| bodies(&answer))
+    });
+    let kept = kept.await.contains(&"kept".to_owned());
+    brokers.network.heal();
+    match client.answer_or_end().await {
+        Some(answer) if kept => assert!([0, 10, 11, 12].contains(&answer.code), "{answer:?}"),
+        Some(answer) => assert_eq!(answer.code, SERVICE_NOT_AVAILABLE, "{answer:?}"),
+        None => panic!("it can be found out"),
+    }
+}
+
 #[tokio::test]
 async fn a_batch_has_the_id_of_each_message_and_a_oneway_send_no_answer_and_its_connection_stays() {
     let brokers = Brokers::start_with(patient()).await;

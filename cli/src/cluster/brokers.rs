@@ -3,10 +3,11 @@
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
 
+use crate::commands::broker::PORTS_A_LOG;
 use crate::failure::Result;
 use crate::ports;
 
-/// Ports of each node: one for its name server, and one for the broker of each log, in a row.
+/// Ports of each node: one for its name server, and some for the broker of each log, in a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BrokerPorts {
     name_servers: Vec<u16>,
@@ -26,10 +27,12 @@ impl BrokerPorts {
     /// # Errors
     /// There are not enough.
     pub(crate) fn free(nodes: usize, logs: u16) -> Result<Self> {
-        let row = ports::free_row(nodes * (1 + usize::from(logs)))?;
+        let of_node = usize::from(logs.max(1)) * usize::from(PORTS_A_LOG);
+        let row = ports::free_row(nodes * (1 + of_node))?;
         let (name_servers, brokers) = row.split_at(nodes);
-        let brokers = brokers.iter().copied().step_by(usize::from(logs.max(1)));
-        let brokers = brokers.collect();
+        // A broker's is the last of its ports: another one is two below.
+        let brokers = brokers.iter().copied().skip(usize::from(PORTS_A_LOG) - 1);
+        let brokers = brokers.step_by(of_node).collect();
         Ok(Self { name_servers: name_servers.to_vec(), brokers, logs, settings: Vec::new() })
     }
 
@@ -59,7 +62,7 @@ impl BrokerPorts {
 
     /// The broker of a log on the n-th node.
     pub(crate) fn broker(&self, node: usize, log: u16) -> Option<SocketAddr> {
-        self.brokers.get(node).map(|first| local(first + log))
+        self.brokers.get(node).map(|first| local(first + log * PORTS_A_LOG))
     }
 }
 

@@ -19,8 +19,9 @@ Examples:
     --peer 1=127.0.0.1:20911 --peer 2=127.0.0.1:20912 --peer 3=127.0.0.1:20913
 
 Then give a stock client the name server: producer.setNamesrvAddr(\"127.0.0.1:9876\").
-With --dev, node 2 listens one port above node 1 for its name server and ten above for its brokers; give
-clients all three name servers. A log's broker listens one port above that of the log before.
+With --dev, node 2 listens one port above node 1 for its name server and thirty above for its brokers; give
+clients all three name servers. A log's broker listens three ports above that of the log before, and two below
+its own as well: Java clients before 4.5 come there (RocketMQ's VIP channel).
 All nodes of a cluster need the same --logs. Unless --set says otherwise, whatever a configuration file says,
 limits.record_size_max is 5MiB, limits.append_timeout 5s and limits.tail_cache_max 4MiB.";
 
@@ -54,10 +55,21 @@ pub(crate) struct Args {
     /// Store one copy of a message that a producer sends again.
     #[arg(long)]
     suppress_duplicates: bool,
+    /// Connections to the name server, and to the broker of each log, at once. An idle one ends for a newcomer.
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
+    connections_max: u32,
+    /// End a connection when neither end has sent a byte for so long.
+    #[arg(long, value_name = "TIME", default_value = "120s", value_parser = duration)]
+    idle_timeout: Duration,
+    /// Do not listen on the port two below each broker's.
+    #[arg(long)]
+    no_vip_channel: bool,
 }
 
-/// Ports between the brokers of two nodes on one machine.
-const PORTS_A_NODE: u16 = 10;
+/// Ports between the brokers of two logs: each has another one two below its own.
+pub(crate) const PORTS_A_LOG: u16 = 3;
+/// Ports between the brokers of two nodes on one machine: enough for the most logs.
+const PORTS_A_NODE: u16 = 30;
 
 /// The brokers of one node, or of three.
 #[derive(Debug, Clone)]
@@ -79,6 +91,9 @@ pub(crate) fn run(args: Args, verbose: u8) -> Result {
     config.auto_create_topics = !args.no_auto_create;
     config.send_timeout = args.send_timeout;
     config.suppress_duplicates = args.suppress_duplicates;
+    config.vip_channel = !args.no_vip_channel;
+    config.connections_max = args.connections_max as usize;
+    config.idle_timeout = args.idle_timeout;
     let plan = BrokerPlan {
         name_server: resolve("--name-server", &args.name_server)?,
         broker: resolve("--broker", &args.broker)?,
@@ -120,7 +135,7 @@ impl BrokerPlan {
         };
         let mut config = self.config.clone();
         config.name_server_listen = port(self.name_server, Some(node))?;
-        let above = |log| node.checked_mul(PORTS_A_NODE).and_then(|ports| ports.checked_add(log));
+        let above = |log: u16| node.checked_mul(PORTS_A_NODE)?.checked_add(log * PORTS_A_LOG);
         let of_log = |log| port(self.broker, above(log));
         config.listen = (0..self.logs).map(of_log).collect::<Result<_>>()?;
         Ok(config)
@@ -159,15 +174,26 @@ mod tests {
         let plan = plan("127.0.0.1:10911", 2);
         let first = plan.of_node(0).expect("ports");
         assert_eq!(first.name_server_listen, "127.0.0.1:9876");
-        assert_eq!(first.listen, ["127.0.0.1:10911", "127.0.0.1:10912"]);
+        assert_eq!(first.listen, ["127.0.0.1:10911", "127.0.0.1:10914"]);
         let third = plan.of_node(2).expect("ports");
         assert_eq!(third.name_server_listen, "127.0.0.1:9878");
-        assert_eq!(third.listen, ["127.0.0.1:10931", "127.0.0.1:10932"]);
+        assert_eq!(third.listen, ["127.0.0.1:10971", "127.0.0.1:10974"]);
     }
 
     #[test]
     fn ports_that_do_not_exist_are_refused() {
         assert!(plan("127.0.0.1:65535", 2).of_node(0).is_err());
         assert!(plan("127.0.0.1:65530", 1).of_node(1).is_err());
+    }
+
+    #[test]
+    fn no_port_of_a_broker_is_the_vip_channel_of_another_on_any_node() {
+        let plan = plan("127.0.0.1:10911", 9);
+        let listen = (0..3).flat_map(|node| plan.of_node(node).expect("ports").listen);
+        let ports = listen.map(|addr| addr.parse::<SocketAddr>().expect("an address").port());
+        let mut all: Vec<u16> = ports.flat_map(|port| [port - 2, port]).collect();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 2 * 9 * 3);
     }
 }

@@ -1,31 +1,75 @@
-//! A listener with a bound on connections and on their life, so that idle or slow clients cannot
-//! use up the node's sockets.
+//! A listener with a bound on connections and on their life, so that idle or slow clients cannot use up the node's sockets,
+//! and keep nobody else waiting: a newcomer is always taken, and the connection that was quiet the longest ends for it.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 /// How long one connection may be used; a scraper that keeps its connection opens another then.
 const LIFETIME: Duration = Duration::from_secs(60);
+/// How long one may be quiet: one that brings no request, or does not take its answer.
+const QUIET_MAX: Duration = Duration::from_secs(10);
 
-/// Accepts while fewer than its bound of connections are open.
+/// Accepts connections, and ends one when more than its bound are open.
 pub(super) struct Limited {
     listener: TcpListener,
-    permits: Arc<Semaphore>,
+    places: Arc<Places>,
+}
+
+/// The connections that are open.
+#[derive(Default)]
+struct Places {
+    max: usize,
+    open: Mutex<Open>,
+}
+
+#[derive(Default)]
+struct Open {
+    last_number: u64,
+    /// By number; one that has to end is not among them.
+    connections: BTreeMap<u64, Slot>,
+}
+
+struct Slot {
+    /// When it last brought or took a byte.
+    active: Instant,
+    waker: Option<Waker>,
+}
+
+impl Places {
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for a newcomer; the connection that was quiet the longest leaves its own if there is none.
+    fn take(&self) -> u64 {
+        let mut open = self.open();
+        while open.connections.len() >= self.max {
+            let quietest = open.connections.iter().min_by_key(|(_, slot)| slot.active);
+            let Some(number) = quietest.map(|(number, _)| *number) else { break };
+            let waker = open.connections.remove(&number).and_then(|slot| slot.waker);
+            waker.into_iter().for_each(Waker::wake);
+        }
+        open.last_number += 1;
+        let number = open.last_number;
+        open.connections.insert(number, Slot { active: Instant::now(), waker: None });
+        number
+    }
 }
 
 impl Limited {
     pub(super) fn new(listener: TcpListener, connections_max: u32) -> Self {
-        Self { listener, permits: Arc::new(Semaphore::new(connections_max as usize)) }
+        let places = Places { max: connections_max.max(1) as usize, open: Mutex::default() };
+        Self { listener, places: Arc::new(places) }
     }
 }
 
@@ -34,16 +78,12 @@ impl Listener for Limited {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Connection, SocketAddr) {
-        let permit = loop {
-            match Arc::clone(&self.permits).acquire_owned().await {
-                Ok(permit) => break permit,
-                // Nobody closes the semaphore; if somebody did, nothing more is accepted.
-                Err(_) => std::future::pending().await,
-            }
-        };
         let (stream, addr) = Listener::accept(&mut self.listener).await;
-        let deadline = Box::pin(tokio::time::sleep(LIFETIME));
-        (Connection { stream, deadline, _permit: permit }, addr)
+        let number = self.places.take();
+        let deadline = Instant::now() + LIFETIME;
+        let timer = Box::pin(tokio::time::sleep(QUIET_MAX));
+        let places = Arc::clone(&self.places);
+        (Connection { stream, number, places, deadline, timer }, addr)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -51,20 +91,45 @@ impl Listener for Limited {
     }
 }
 
-/// A connection that ends at its deadline.
+/// A connection that ends at its deadline, when it is quiet for too long, or when another needs its place.
 pub(super) struct Connection {
     stream: TcpStream,
-    deadline: Pin<Box<Sleep>>,
-    _permit: OwnedSemaphorePermit,
+    number: u64,
+    places: Arc<Places>,
+    deadline: Instant,
+    /// Until it is quiet for too long.
+    timer: Pin<Box<Sleep>>,
 }
 
 impl Connection {
+    /// Fails if it has to end. Else whoever polls is woken when that changes.
     fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        if self.deadline.as_mut().poll(cx).is_ready() {
-            Err(io::ErrorKind::TimedOut.into())
-        } else {
-            Ok(())
+        {
+            let mut open = self.places.open();
+            let Some(slot) = open.connections.get_mut(&self.number) else {
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            };
+            slot.waker = Some(cx.waker().clone());
         }
+        if Instant::now() >= self.deadline || self.timer.as_mut().poll(cx).is_ready() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        Ok(())
+    }
+
+    /// Notes that a byte went either way.
+    fn moved(&mut self) {
+        let now = Instant::now();
+        self.timer.as_mut().reset((now + QUIET_MAX).min(self.deadline));
+        if let Some(slot) = self.places.open().connections.get_mut(&self.number) {
+            slot.active = now;
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.places.open().connections.remove(&self.number);
     }
 }
 
@@ -75,7 +140,12 @@ impl AsyncRead for Connection {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.check(cx)?;
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if read.is_ready() && buf.filled().len() > before {
+            self.moved();
+        }
+        read
     }
 }
 
@@ -86,7 +156,11 @@ impl AsyncWrite for Connection {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.check(cx)?;
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        if written.is_ready() {
+            self.moved();
+        }
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -112,26 +186,51 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_connection_over_the_bound_waits_until_another_ends() {
-        let (mut limited, addr) = listener(1).await;
-        let _first = TcpStream::connect(addr).await.expect("first");
-        let (held, _) = Listener::accept(&mut limited).await;
-        let mut second = TcpStream::connect(addr).await.expect("second");
-        second.write_all(b"x").await.expect("write");
-        assert!(futures_util::FutureExt::now_or_never(Listener::accept(&mut limited)).is_none());
-        drop(held);
-        let (mut accepted, _) = Listener::accept(&mut limited).await;
-        assert_eq!(accepted.read_u8().await.expect("read"), b'x');
+    async fn a_newcomer_is_taken_at_once_and_the_quietest_connection_ends_for_it() {
+        let (mut limited, addr) = listener(2).await;
+        let mut clients = Vec::new();
+        let mut held = Vec::new();
+        for _ in 0..2 {
+            clients.push(TcpStream::connect(addr).await.expect("connect"));
+            held.push(Listener::accept(&mut limited).await.0);
+        }
+        // The first one has something to say meanwhile.
+        clients[0].write_all(b"x").await.expect("write");
+        assert_eq!(held[0].read_u8().await.expect("read"), b'x');
+        let mut quiet = held.remove(1);
+        let waiting = tokio::spawn(async move { quiet.read_u8().await });
+        tokio::task::yield_now().await;
+        clients.push(TcpStream::connect(addr).await.expect("connect"));
+        held.push(Listener::accept(&mut limited).await.0);
+        let error = waiting.await.expect("no panic").expect_err("its place was needed");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
+        for (client, connection) in [(0, 0), (2, 1)] {
+            clients[client].write_all(b"y").await.expect("write");
+            assert_eq!(held[connection].read_u8().await.expect("read"), b'y');
+        }
     }
 
-    #[tokio::test]
-    async fn a_connection_that_sends_nothing_ends_at_its_deadline() {
-        let (mut limited, addr) = listener(1).await;
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_sends_nothing_ends_soon_and_any_other_at_its_deadline() {
+        let (mut limited, addr) = listener(3).await;
         let _silent = TcpStream::connect(addr).await.expect("connect");
         let (mut accepted, _) = Listener::accept(&mut limited).await;
-        // paced: the deadline itself, moved to now.
-        accepted.deadline = Box::pin(tokio::time::sleep_until(tokio::time::Instant::now()));
-        let error = accepted.read_u8().await.expect_err("too slow");
+        let since = Instant::now();
+        let error = accepted.read_u8().await.expect_err("too quiet");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(since.elapsed().as_secs(), QUIET_MAX.as_secs());
+        let mut busy = TcpStream::connect(addr).await.expect("connect");
+        let (mut accepted, _) = Listener::accept(&mut limited).await;
+        let since = Instant::now();
+        let error = loop {
+            busy.write_all(b"x").await.expect("write");
+            busy.flush().await.expect("flush");
+            tokio::time::sleep(QUIET_MAX / 2).await;
+            if let Err(error) = accepted.read_u8().await {
+                break error;
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(since.elapsed() >= LIFETIME && since.elapsed() < LIFETIME + QUIET_MAX);
     }
 }

@@ -12,7 +12,7 @@ use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::broker::remoting::{Command, Fields, Waiting, read_frame, write_queued};
+use crate::broker::remoting::{Account, Command, Fields, Waiting, read_frame, write_queued};
 
 /// Requests that wait to be written.
 const QUEUE_MAX: usize = 1024;
@@ -39,7 +39,7 @@ impl Link {
             // With either end the other is of no use.
             tokio::select! {
                 () = read(reader, &shared) => {}
-                () = write_queued(writer, queue) => {}
+                () = write_queued(writer, queue, Account::default()) => {}
             }
             shared.end();
         });

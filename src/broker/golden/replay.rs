@@ -183,9 +183,24 @@ fn framed(frame: &[u8]) -> Vec<u8> {
     out
 }
 
+/// The name of genuine RocketMQ's broker in the recordings, and that of ours. They are equally long.
+const THEIR_NAME: &[u8] = b"broker-a";
+const OUR_NAME: &[u8] = b"broker-0";
+
+/// The request for our broker.
+fn to_send(frame: &Bytes, request: &Command, stored: u64) -> Vec<u8> {
+    let mut bytes = for_theirs(frame, request, stored);
+    for at in 0..=bytes.len().saturating_sub(THEIR_NAME.len()) {
+        if bytes[at..].starts_with(THEIR_NAME) {
+            bytes[at..at + OUR_NAME.len()].copy_from_slice(OUR_NAME);
+        }
+    }
+    bytes
+}
+
 /// The request as it is to be sent: as it was, save what says where genuine RocketMQ stored a message, and how long to
 /// wait for one.
-fn to_send(frame: &Bytes, request: &Command, stored: u64) -> Vec<u8> {
+fn for_theirs(frame: &Bytes, request: &Command, stored: u64) -> Vec<u8> {
     let mut changed = request.clone();
     match request.head.code {
         request::PULL_MESSAGE => changed.head.fields.set("suspendTimeoutMillis", "20"),

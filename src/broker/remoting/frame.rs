@@ -1,11 +1,9 @@
 //! Frames on a connection: a length, which is checked before it is believed, and that many bytes.
 
-use std::collections::VecDeque;
-use std::io::{self, IoSlice};
+use std::io;
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::sync::mpsc;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use super::command::Command;
 
@@ -15,15 +13,6 @@ pub(crate) const FRAME_BYTES_MAX: usize = 16 << 20;
 const READ_STEP: usize = 64 << 10;
 /// Room that it does not grow for: frames that are still in use keep its first part, and every growth is a new buffer.
 const ROOM_MIN: usize = 8 << 10;
-/// Chunks that are written in one go.
-const CHUNKS_MAX: usize = 256;
-/// Slices that one vectored write takes.
-const SLICES_MAX: usize = 64;
-/// Chunks up to this size, which headers are, are copied next to each other rather than written each as a slice.
-const COPIED_BYTES_MAX: usize = 768;
-/// Bytes that are copied next to each other before they are a slice.
-const COPIED_ROOM: usize = 16 << 10;
-
 /// Bytes that are no frame.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum FrameError {
@@ -56,7 +45,7 @@ impl From<FrameError> for io::Error {
     }
 }
 
-/// The next frame without its length word; none at the end of the stream between two frames.
+/// The next frame of a server without its length word; none at the end of the stream between two frames.
 ///
 /// # Errors
 /// The connection broke, ended within a frame, or the length is over the limit: then nothing is allocated for it.
@@ -94,83 +83,4 @@ async fn fill(
         buffer.reserve(step);
     }
     from.read_buf(buffer).await
-}
-
-/// Writes chunks as they are, many in one call.
-///
-/// # Errors
-/// The connection broke.
-pub(crate) async fn write_frames(
-    to: &mut (impl AsyncWrite + Unpin),
-    chunks: &mut VecDeque<Bytes>,
-) -> io::Result<()> {
-    while !chunks.is_empty() {
-        let slices: Vec<_> =
-            chunks.iter().take(SLICES_MAX).map(|chunk| IoSlice::new(chunk)).collect();
-        let mut written = to.write_vectored(&slices).await?;
-        drop(slices);
-        if written == 0 && chunks.iter().any(|chunk| !chunk.is_empty()) {
-            return Err(io::ErrorKind::WriteZero.into());
-        }
-        while let Some(first) = chunks.front_mut() {
-            if written < first.len() {
-                first.advance(written);
-                break;
-            }
-            written -= first.len();
-            chunks.pop_front();
-        }
-    }
-    to.flush().await
-}
-
-/// Chunks that are written in one go, the small ones joined.
-#[derive(Default)]
-struct Batch {
-    chunks: VecDeque<Bytes>,
-    /// The last ones, which are small.
-    joined: BytesMut,
-}
-
-impl Batch {
-    fn push(&mut self, chunk: Bytes) {
-        if chunk.len() > COPIED_BYTES_MAX {
-            self.join();
-            self.chunks.push_back(chunk);
-            return;
-        }
-        if self.joined.len() + chunk.len() > COPIED_ROOM {
-            self.join();
-        }
-        self.joined.extend_from_slice(&chunk);
-    }
-
-    fn join(&mut self) {
-        if !self.joined.is_empty() {
-            // A connection with nothing to write keeps no memory for it.
-            self.chunks.push_back(std::mem::take(&mut self.joined).freeze());
-        }
-    }
-}
-
-/// Writes what is queued, as much as there is in one go, until the queue closes or the connection breaks.
-pub(crate) async fn write_queued(
-    mut to: impl AsyncWrite + Unpin,
-    mut queue: mpsc::Receiver<Vec<Bytes>>,
-) {
-    let mut batch = Batch::default();
-    while let Some(first) = queue.recv().await {
-        first.into_iter().for_each(|chunk| batch.push(chunk));
-        // Tasks that are ready run first: what they send goes along.
-        tokio::task::yield_now().await;
-        while batch.chunks.len() < CHUNKS_MAX {
-            let Ok(more) = queue.try_recv() else { break };
-            more.into_iter().for_each(|chunk| batch.push(chunk));
-        }
-        batch.join();
-        if let Err(error) = write_frames(&mut to, &mut batch.chunks).await {
-            tracing::debug!(%error, "a connection breaks");
-            return;
-        }
-    }
 }

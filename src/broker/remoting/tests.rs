@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::command::Encoding;
 use super::frame::{FRAME_BYTES_MAX, FrameError};
-use super::{Command, Fields, Reply, read_frame};
+use super::{Activity, Budget, Command, Fields, FrameReader, Reply, Share, read_frame};
 
 /// A frame without its length word.
 fn frame(encoding: u32, header: &[u8], body: &[u8]) -> Bytes {
@@ -219,6 +219,104 @@ async fn frames_come_out_whole_however_they_came_in() {
     }
     writer.await.expect("no panic").expect("written");
     assert_eq!(read_frame(&mut far, &mut buffer).await.expect("the end"), None);
+}
+
+/// A reader of what comes from a client, and the budget that it draws on.
+fn reader<R: tokio::io::AsyncRead + Unpin>(
+    from: R,
+    limit: usize,
+) -> (FrameReader<R>, std::sync::Arc<Budget>) {
+    let budget = Budget::new(limit);
+    (FrameReader::new(from, Share::new(&budget, limit), std::sync::Arc::default()), budget)
+}
+
+#[tokio::test]
+async fn a_clients_frames_come_out_whole_and_are_counted_until_nobody_holds_them() {
+    for (size, step) in [(0, 7), (10, 1 << 20), (20_000, 3_000), (300_000, 1 << 20)] {
+        let mut request = Command::request(105, 1, [("topic", "T")].into_iter().collect());
+        request.body = Bytes::from(vec![7; size]);
+        let bytes = vec![request.clone(); 3].into_iter().map(|one| one.encode().concat());
+        let bytes = bytes.collect::<Vec<_>>().concat();
+        let (mut near, far) = tokio::io::duplex(step);
+        let writer = tokio::spawn(async move {
+            tokio::io::AsyncWriteExt::write_all(&mut near, &bytes).await.expect("it is read");
+        });
+        let (mut reader, budget) = reader(far, 1 << 30);
+        let mut held = Vec::new();
+        for _ in 0..3 {
+            held.push(reader.next().await.expect("a frame").expect("no end"));
+            assert_eq!(Command::decode(held[held.len() - 1].clone()), Ok(request.clone()));
+        }
+        assert!(budget.used() >= 3 * size, "{} bytes for 3 of {size}", budget.used());
+        writer.await.expect("written");
+        assert_eq!(reader.next().await.expect("the end"), None);
+        held.clear();
+        assert_eq!(budget.used(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_clients_frame_that_is_cut_or_over_the_limit_ends_the_connection_after_those_before_it() {
+    let whole = Command::request(34, 1, Fields::default()).encode().concat();
+    for length in [FRAME_BYTES_MAX as u32 + 1, u32::MAX, 3, 0, 100, 1 << 20] {
+        let mut bytes = whole.clone();
+        bytes.put_u32(length);
+        bytes.put_bytes(0, 50);
+        let (mut reader, budget) = reader(&bytes[..], 1 << 30);
+        assert!(reader.next().await.expect("the first").is_some());
+        let error = reader.next().await.expect_err("no such frame").kind();
+        let cut = matches!(length, 100 | 0x10_0000);
+        let kinds = [std::io::ErrorKind::InvalidData, std::io::ErrorKind::UnexpectedEof];
+        assert_eq!(error, kinds[usize::from(cut)], "{length}");
+        assert!(budget.used() <= 128 << 10, "{} bytes for {length}", budget.used());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frame_has_thirty_seconds_to_come_and_a_large_one_less_while_others_wait_for_its_room() {
+    for (claimed, sent, used_up, seconds) in
+        [(1000, 3, true, 30), (1 << 20, 100_000, false, 30), (1 << 20, 100_000, true, 1)]
+    {
+        let (mut near, far) = tokio::io::duplex(1 << 20);
+        let (mut reader, budget) = reader(far, 4 << 20);
+        let other = Share::new(&budget, usize::MAX);
+        let bytes = [&u32::to_be_bytes(claimed)[..], &vec![0; sent]].concat();
+        tokio::io::AsyncWriteExt::write_all(&mut near, &bytes[..sent]).await.expect("room");
+        let since = tokio::time::Instant::now();
+        let used_up = async {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            if used_up {
+                other.take(4 << 20);
+            }
+            std::future::pending::<()>().await;
+        };
+        let read = tokio::select! {
+            read = reader.next() => read,
+            () = used_up => unreachable!("it never ends"),
+        };
+        assert_eq!(read.expect_err("too slow").kind(), std::io::ErrorKind::TimedOut);
+        assert_eq!(since.elapsed().as_secs(), seconds, "{claimed}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_is_idle_once_neither_end_sent_a_byte_for_long_enough() {
+    let limit = std::time::Duration::from_secs(120);
+    let activity = std::sync::Arc::new(Activity::default());
+    let since = tokio::time::Instant::now();
+    let idle = tokio::spawn({
+        let activity = std::sync::Arc::clone(&activity);
+        async move { activity.idle(limit).await }
+    });
+    for _ in 0..3 {
+        tokio::time::sleep(limit / 2).await;
+        let command = Command::request(34, 1, Fields::default()).encode().concat();
+        let share = Share::new(&Budget::new(1 << 20), 1 << 20);
+        let mut reader = FrameReader::new(&command[..], share, std::sync::Arc::clone(&activity));
+        reader.next().await.expect("a frame");
+    }
+    idle.await.expect("it ends");
+    assert_eq!(since.elapsed().as_secs(), 180 + 120);
 }
 
 proptest! {

@@ -8,6 +8,7 @@ use super::log_broker::{LogBroker, Opened, Part};
 use crate::broker::state::{Change, Machines};
 use crate::error::AdminError;
 use crate::member::{Role, Status};
+use crate::mutant::Mutant;
 use crate::node::Node;
 use crate::record::LogName;
 
@@ -77,8 +78,20 @@ impl LogBroker {
             differs
         });
         if changed && *self.part.borrow() != Part::Leads {
-            // Clients come to the new leader with their next heartbeat.
+            self.forget_clients();
+        }
+    }
+}
+
+impl LogBroker {
+    /// Forgets what clients said to this node while it led: they say it to the next leader, with their next heartbeats and
+    /// reports, and what they say there is newer. What is in the log stays, and so does the last time of storing that this
+    /// node gave, which must not go back.
+    fn forget_clients(&self) {
+        if !Mutant::ClientsRemembered.is_active() {
             self.clients.forget_all();
+        }
+        if !Mutant::ReportsRemembered.is_active() {
             self.consumed.forget();
         }
     }

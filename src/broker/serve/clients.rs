@@ -14,6 +14,7 @@ use super::log_broker::LogBroker;
 use super::names::{check_group, group_of_retry, retry_topic};
 use crate::broker::remoting::codes::{request, response};
 use crate::broker::remoting::{Command, Fields, Reply, Speaker};
+use crate::mutant::Mutant;
 
 /// A client that was silent for so long is gone.
 pub(super) const SILENCE_MAX: Duration = Duration::from_secs(120);
@@ -140,21 +141,27 @@ pub(super) struct Group {
 /// A client in a group.
 #[derive(Clone)]
 pub(super) struct GroupMember {
-    pub(super) connection: Arc<Connection>,
+    /// Those that said so, by their numbers: at least one.
+    pub(super) connections: BTreeMap<u64, Arc<Connection>>,
     pub(super) speaker: Speaker,
 }
 
 impl Group {
     fn connections(&self) -> Vec<Arc<Connection>> {
-        self.members.values().map(|member| Arc::clone(&member.connection)).collect()
+        let of_members = self.members.values().flat_map(|member| member.connections.values());
+        of_members.cloned().collect()
     }
 }
 
-struct Client {
-    connection: u64,
+/// What one connection of a client has said. A client may have several, as when it has begun another one before the end of
+/// the last is noticed, or when two have the same id.
+struct Heard {
     seen: Instant,
     groups: BTreeSet<String>,
 }
+
+/// A client's connections, by their numbers.
+type Client = BTreeMap<u64, Heard>;
 
 #[derive(Default)]
 struct Known {
@@ -163,12 +170,18 @@ struct Known {
 }
 
 impl Known {
-    /// Takes a client out of a group; returns those to be told.
-    fn leave(&mut self, client: &str, group: &str) -> Vec<Arc<Connection>> {
+    /// Takes a client's connection out of a group, and the client with its last one; returns those to be told.
+    fn leave(&mut self, client: &str, connection: u64, group: &str) -> Vec<Arc<Connection>> {
         let Some(found) = self.groups.get_mut(group) else { return Vec::new() };
-        if found.members.remove(client).is_none() {
+        let Some(member) = found.members.get_mut(client) else { return Vec::new() };
+        member.connections.remove(&connection);
+        if Mutant::MemberLeavesWithAnyConnection.is_active() {
+            member.connections.clear();
+        }
+        if !member.connections.is_empty() {
             return Vec::new();
         }
+        found.members.remove(client);
         let left = found.connections();
         if found.members.is_empty() {
             self.groups.remove(group);
@@ -176,17 +189,31 @@ impl Known {
         left
     }
 
-    /// Forgets clients; returns whom to tell of which group.
-    fn forget(&mut self, gone: Vec<String>) -> Vec<(String, Vec<Arc<Connection>>)> {
+    /// Forgets connections of clients; returns whom to tell of which group.
+    fn forget(&mut self, gone: Vec<(String, u64)>) -> Vec<(String, Vec<Arc<Connection>>)> {
         let mut told = Vec::new();
-        for id in gone {
-            let Some(client) = self.clients.remove(&id) else { continue };
-            for group in client.groups {
-                let members = self.leave(&id, &group);
+        for (id, connection) in gone {
+            let Some(client) = self.clients.get_mut(&id) else { continue };
+            let Some(heard) = client.remove(&connection) else { continue };
+            if client.is_empty() {
+                self.clients.remove(&id);
+            }
+            for group in heard.groups {
+                let members = self.leave(&id, connection, &group);
                 told.push((group, members));
             }
         }
         told
+    }
+
+    /// The connections of clients that are as `wanted` says.
+    fn select(&self, wanted: impl Fn(u64, &Heard) -> bool) -> Vec<(String, u64)> {
+        let all = self.clients.iter().flat_map(|(id, client)| {
+            client.iter().map(move |(connection, heard)| (id, *connection, heard))
+        });
+        all.filter(|(_, connection, heard)| wanted(*connection, heard))
+            .map(|(id, connection, _)| (id.clone(), connection))
+            .collect()
     }
 }
 
@@ -210,8 +237,7 @@ impl Clients {
     pub(super) fn disconnected(&self, connection: u64) {
         let told = {
             let mut known = self.known();
-            let of_it = known.clients.iter().filter(|(_, client)| client.connection == connection);
-            let gone = of_it.map(|(id, _)| id.clone()).collect();
+            let gone = known.select(|number, _| number == connection);
             known.forget(gone)
         };
         notify_all(told);
@@ -222,9 +248,7 @@ impl Clients {
         let now = Instant::now();
         let told = {
             let mut known = self.known();
-            let silent = |client: &Client| now.duration_since(client.seen) > SILENCE_MAX;
-            let gone = known.clients.iter().filter(|(_, client)| silent(client));
-            let gone = gone.map(|(id, _)| id.clone()).collect();
+            let gone = known.select(|_, heard| now.duration_since(heard.seen) > SILENCE_MAX);
             known.forget(gone)
         };
         notify_all(told);
@@ -268,25 +292,26 @@ impl Clients {
                 let remark = format!("{CLIENTS_MAX} clients are connected, which is the most");
                 return Err(Failure::refused(response::SYSTEM_ERROR, remark));
             }
-            let client = known.clients.entry(beat.client_id.clone()).or_insert_with(|| Client {
-                connection: connection.number,
-                seen: Instant::now(),
-                groups: BTreeSet::new(),
-            });
-            client.connection = connection.number;
-            client.seen = Instant::now();
+            let number = connection.number;
+            let client = known.clients.entry(beat.client_id.clone()).or_default();
+            let heard = Heard { seen: Instant::now(), groups: BTreeSet::new() };
+            client.entry(number).or_insert(heard).seen = Instant::now();
             for consumer in beat.consumer_data_set.into_iter().flatten().take(GROUPS_MAX) {
                 check_group(&consumer.group_name)?;
                 let kind = consumer.kind();
                 let name = consumer.group_name;
-                if let Some(client) = known.clients.get_mut(&beat.client_id) {
-                    client.groups.insert(name.clone());
+                let client = known.clients.get_mut(&beat.client_id);
+                if let Some(heard) = client.and_then(|client| client.get_mut(&number)) {
+                    heard.groups.insert(name.clone());
                 }
                 let group = known.groups.entry(name.clone()).or_default();
                 group.kind = kind;
-                let member = GroupMember { connection: Arc::clone(connection), speaker };
-                let before = group.members.insert(beat.client_id.clone(), member);
-                let mut differs = before.is_none();
+                let mut differs = !group.members.contains_key(&beat.client_id);
+                let member = group.members.entry(beat.client_id.clone());
+                let member =
+                    member.or_insert_with(|| GroupMember { connections: BTreeMap::new(), speaker });
+                member.speaker = speaker;
+                member.connections.insert(number, Arc::clone(connection));
                 for data in consumer.subscription_data_set.iter().flatten() {
                     if data
                         .expression_type
@@ -337,16 +362,23 @@ impl LogBroker {
         Ok(Reply::done())
     }
 
-    pub(super) fn unregister(&self, command: &Command) -> Result<Reply, Failure> {
+    /// A client's connection leaves a group, as RocketMQ's `unregisterChannel` has it.
+    pub(super) fn unregister(
+        &self,
+        connection: &Connection,
+        command: &Command,
+    ) -> Result<Reply, Failure> {
         let fields = &command.head.fields;
         let client = fields.text("clientID")?;
         if let Some(group) = fields.get("consumerGroup") {
             let left = {
                 let mut known = self.clients.known();
-                if let Some(known) = known.clients.get_mut(client) {
-                    known.groups.remove(group);
+                let number = connection.number;
+                let heard = known.clients.get_mut(client).and_then(|it| it.get_mut(&number));
+                if let Some(heard) = heard {
+                    heard.groups.remove(group);
                 }
-                known.leave(client, group)
+                known.leave(client, number, group)
             };
             notify(group, left);
         }

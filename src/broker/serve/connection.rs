@@ -3,9 +3,11 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
@@ -14,23 +16,88 @@ use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::listener::Service;
 use super::relay::Relay;
+use super::settings::BrokerConfig;
 use crate::broker::remoting::codes::response;
-use crate::broker::remoting::{Command, FrameError, Reply, read_frame, write_queued};
+use crate::broker::remoting::{
+    Account, Activity, Budget, Command, FrameError, FrameReader, Reply, Share, cost_of,
+    write_queued,
+};
 use crate::mutant::Mutant;
 
 /// Requests of one connection that may be under way at once: as many queues can be pulled from at a time.
 const REQUESTS_MAX: usize = 4096;
+/// Bytes of them.
+const REQUEST_BYTES_MAX: usize = 16 << 20;
+/// Bytes of answers of one connection that wait. One that is larger goes alone.
+const ANSWER_BYTES_MAX: usize = 4 << 20;
 /// Answers that wait to be written.
 const QUEUE_MAX: usize = 256;
+
+/// Bytes that all connections of a node may hold.
+pub(super) struct Budgets {
+    requests: Arc<Budget>,
+    answers: Arc<Budget>,
+}
+
+impl Budgets {
+    pub(super) fn new(config: &BrokerConfig) -> Self {
+        Self {
+            requests: Budget::new(config.request_bytes_max),
+            answers: Budget::new(config.answer_bytes_max),
+        }
+    }
+}
+
+/// What is on its way to a client, counted until it is written.
+#[derive(Clone)]
+pub(super) struct Out {
+    queue: mpsc::Sender<Vec<Bytes>>,
+    share: Arc<Share>,
+}
+
+impl Out {
+    pub(super) fn new(queue: mpsc::Sender<Vec<Bytes>>, share: Arc<Share>) -> Self {
+        Self { queue, share }
+    }
+
+    /// Sends something at once. It is lost if the queue is full or the connection has ended.
+    fn try_send(&self, chunks: Vec<Bytes>) {
+        let cost = cost_of(&chunks);
+        self.share.take(cost);
+        if self.queue.try_send(chunks).is_err() {
+            self.share.give_back(cost);
+        }
+    }
+
+    /// Sends something once there is room in the queue. False if the connection has ended.
+    pub(super) async fn send(&self, chunks: Vec<Bytes>) -> bool {
+        let Ok(place) = self.queue.reserve().await else { return false };
+        self.share.take(cost_of(&chunks));
+        place.send(chunks);
+        true
+    }
+
+    /// What answers of this connection hold.
+    pub(super) fn share(&self) -> &Arc<Share> {
+        &self.share
+    }
+}
 
 /// A client's connection.
 pub(super) struct Connection {
     pub(super) number: u64,
     remote: SocketAddr,
-    out: mpsc::Sender<Vec<Bytes>>,
+    out: Out,
+    requests: Arc<Share>,
+    activity: Arc<Activity>,
+    /// Requests that are not answered yet.
+    under_way: AtomicUsize,
+    /// True once it brought a request.
+    asked: AtomicBool,
     /// Set on a connection from another broker: the client that it speaks for.
     relayed: OnceLock<SocketAddr>,
     pub(super) relay: Relay,
@@ -38,6 +105,29 @@ pub(super) struct Connection {
 }
 
 impl Connection {
+    /// A connection, and the queue of what is to be written to it.
+    pub(super) fn new(
+        number: u64,
+        remote: SocketAddr,
+        budgets: &Budgets,
+    ) -> (Arc<Self>, mpsc::Receiver<Vec<Bytes>>) {
+        let (sender, queue) = mpsc::channel(QUEUE_MAX);
+        let out = Out::new(sender, Share::new(&budgets.answers, ANSWER_BYTES_MAX));
+        let connection = Self {
+            number,
+            remote,
+            out,
+            requests: Share::new(&budgets.requests, REQUEST_BYTES_MAX),
+            activity: Arc::default(),
+            under_way: AtomicUsize::new(0),
+            asked: AtomicBool::new(false),
+            relayed: OnceLock::new(),
+            relay: Relay::default(),
+            end: Notify::new(),
+        };
+        (Arc::new(connection), queue)
+    }
+
     /// The client's address.
     pub(super) fn client(&self) -> SocketAddr {
         self.relayed.get().copied().unwrap_or(self.remote)
@@ -56,17 +146,39 @@ impl Connection {
 
     /// Sends something unasked for. If the queue is full the client does not hear of it, and finds out by itself.
     pub(super) fn tell(&self, chunks: Vec<Bytes>) {
-        let _ = self.out.try_send(chunks);
+        self.out.try_send(chunks);
     }
 
-    /// Ends the connection: what it waits for is not known, and no answer says that.
+    /// Ends the connection. For what it waits for this says that nobody knows.
     pub(super) fn end(&self) {
         self.end.notify_one();
     }
 
     /// A way to send to the client.
-    pub(super) fn sender(&self) -> mpsc::Sender<Vec<Bytes>> {
-        self.out.clone()
+    pub(super) fn out(&self) -> &Out {
+        &self.out
+    }
+
+    /// True once it brought a request.
+    pub(super) fn has_asked(&self) -> bool {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    /// True while a request of it is not answered.
+    pub(super) fn waits(&self) -> bool {
+        self.under_way.load(Ordering::Relaxed) > 0
+    }
+
+    /// As if requests had come, and so many were not answered.
+    #[cfg(test)]
+    pub(super) fn set_state(&self, asked: bool, under_way: usize) {
+        self.asked.store(asked, Ordering::Relaxed);
+        self.under_way.store(under_way, Ordering::Relaxed);
+    }
+
+    /// When either end last sent a byte.
+    pub(super) fn last_active(&self) -> Instant {
+        self.activity.last()
     }
 }
 
@@ -82,37 +194,35 @@ impl Drop for Served {
     }
 }
 
-/// Serves a connection to its end.
+/// Serves a connection to its end, which comes too if neither end sends anything for `idle_timeout`.
 pub(super) async fn serve(
     stream: TcpStream,
-    remote: SocketAddr,
-    number: u64,
+    (connection, queue): (Arc<Connection>, mpsc::Receiver<Vec<Bytes>>),
     service: Arc<dyn Service>,
+    idle_timeout: Duration,
 ) {
+    let remote = connection.remote;
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%remote, %error, "cannot switch off Nagle's algorithm");
     }
     let (reader, writer) = stream.into_split();
-    let (out, queue) = mpsc::channel(QUEUE_MAX);
-    let relayed = OnceLock::new();
-    let connection = Arc::new(Connection {
-        number,
-        remote,
-        out,
-        relayed,
-        relay: Relay::default(),
-        end: Notify::new(),
-    });
     let mut writing = JoinSet::new();
-    writing.spawn(write_queued(writer, queue));
+    let account = Account {
+        share: Some(Arc::clone(&connection.out.share)),
+        activity: Arc::clone(&connection.activity),
+    };
+    writing.spawn(write_queued(writer, queue, account));
     let served = Served { connection: Arc::clone(&connection), service };
     tokio::select! {
         answered = answer_all(reader, &served) => if let Err(error) = answered {
             tracing::debug!(%remote, %error, "a connection ends");
         },
-        // The writer ends only when the connection is broken.
-        () = connection.out.closed() => {}
+        // The writer ends only when the connection is broken, or its client takes nothing.
+        () = connection.out.queue.closed() => {}
         () = connection.end.notified() => {}
+        () = connection.activity.idle(idle_timeout) => {
+            tracing::debug!(%remote, ?idle_timeout, "an idle connection ends");
+        }
     }
     drop(served);
     connection.relay.close().await;
@@ -130,11 +240,12 @@ impl Answering {
         self.under_way.len() + self.done.len() >= REQUESTS_MAX
     }
 
-    fn put(&mut self, answer: Option<Vec<Bytes>>, out: &mpsc::Sender<Vec<Bytes>>) {
+    fn put(&mut self, answer: Option<Vec<Bytes>>, out: &Out) {
         let Some(chunks) = answer else { return };
+        out.share.take(cost_of(&chunks));
         if !self.done.is_empty() {
             self.done.push_back(chunks);
-        } else if let Err(TrySendError::Full(chunks)) = out.try_send(chunks) {
+        } else if let Err(TrySendError::Full(chunks)) = out.queue.try_send(chunks) {
             self.done.push_back(chunks);
         }
     }
@@ -148,29 +259,45 @@ fn refused(request: &Command, problem: &str) -> Option<Vec<Bytes>> {
     (!request.is_answer() && !request.is_oneway()).then(|| reply.encode(request))
 }
 
+/// The next request, once the connection may have another one under way.
+async fn next(
+    reader: &mut FrameReader<OwnedReadHalf>,
+    connection: &Connection,
+) -> io::Result<Option<Bytes>> {
+    // One that has begun is finished: it holds what others wait for.
+    if !reader.is_within_frame() {
+        connection.requests.ready().await;
+        connection.out.share.ready().await;
+    }
+    reader.next().await
+}
+
 /// Answers requests until no more come, in this task: one for each request costs as much as what is done for it. Those
 /// under way go on while answers wait to be written, since they may hold what other connections wait for.
-async fn answer_all(mut reader: OwnedReadHalf, served: &Served) -> io::Result<()> {
+async fn answer_all(reader: OwnedReadHalf, served: &Served) -> io::Result<()> {
     let Served { connection, service } = served;
+    let out = &connection.out;
+    let requests = Arc::clone(&connection.requests);
+    let mut reader = FrameReader::new(reader, requests, Arc::clone(&connection.activity));
     let mut answering = Answering::default();
-    let mut buffer = BytesMut::new();
     loop {
+        connection.under_way.store(answering.under_way.len(), Ordering::Relaxed);
         tokio::select! {
             biased;
-            Some(answer) = answering.under_way.next() => answering.put(answer, &connection.out),
-            room = connection.out.reserve(), if !answering.done.is_empty() => {
+            Some(answer) = answering.under_way.next() => answering.put(answer, out),
+            room = out.queue.reserve(), if !answering.done.is_empty() => {
                 let room = room.map_err(|_| io::ErrorKind::BrokenPipe)?;
                 if let Some(chunks) = answering.done.pop_front() {
                     room.send(chunks);
                 }
             }
-            frame = read_frame(&mut reader, &mut buffer), if !answering.is_full() => {
+            frame = next(&mut reader, connection), if !answering.is_full() => {
                 let Some(frame) = frame? else { return Ok(()) };
                 let command = match Command::decode(frame.clone()) {
                     Err(FrameError::Header { problem, request })
                         if !Mutant::UnreadableHeaderEndsConnection.is_active() =>
                     {
-                        answering.put(refused(&request, &problem), &connection.out);
+                        answering.put(refused(&request, &problem), out);
                         continue;
                     }
                     decoded => decoded?,
@@ -178,14 +305,18 @@ async fn answer_all(mut reader: OwnedReadHalf, served: &Served) -> io::Result<()
                 if command.is_answer() {
                     continue;
                 }
+                connection.asked.store(true, Ordering::Relaxed);
                 let service = Arc::clone(service);
                 let mut answer = service.answer(Arc::clone(connection), frame, command);
                 // The first step is taken here, so that messages keep the order in which they came.
                 match tokio::task::unconstrained(&mut answer).now_or_never() {
-                    Some(answer) => answering.put(answer, &connection.out),
+                    Some(answer) => answering.put(answer, out),
                     None => answering.under_way.push(answer),
                 }
             }
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,8 @@ use super::failure::Failure;
 use super::listener::Service;
 use super::log_broker::{LogBroker, Part};
 use super::metrics;
-use super::relay::RelayError;
+use super::pull::wait_of;
+use super::relay::{Deadlines, RelayError};
 use super::send::Begun;
 use crate::broker::remoting::codes::{request, response};
 use crate::broker::remoting::{Command, Reply};
@@ -21,6 +22,10 @@ use crate::broker::remoting::{Command, Reply};
 const LEADER_TIMEOUT: Duration = Duration::from_millis(2500);
 /// How long a send does: its producer can try another broker in the time that is left.
 const LEADER_TIMEOUT_SEND: Duration = Duration::from_millis(1000);
+/// How often a follower looks whether the leader is still heard that has not answered.
+const HEARD_INTERVAL: Duration = Duration::from_millis(100);
+/// How often in a row it is not heard before it counts as lost.
+const UNHEARD_MAX: u32 = 5;
 /// Pause before the leader is asked again.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -32,6 +37,10 @@ impl Service for LogBroker {
         command: Command,
     ) -> BoxFuture<'static, Option<Vec<Bytes>>> {
         let since = Instant::now();
+        if let Err(failure) = self.check_named(&command) {
+            let answer = failure.into_reply().encode(&command);
+            return Box::pin(std::future::ready((!command.is_oneway()).then_some(answer)));
+        }
         // Apart, or every send would need the memory of what may become of a request.
         if is_plain_send(command.head.code)
             && *self.part.borrow() == Part::Leads
@@ -61,6 +70,11 @@ fn is_plain_send(code: i32) -> bool {
     matches!(code, request::SEND_MESSAGE | request::SEND_MESSAGE_V2 | request::SEND_BATCH_MESSAGE)
 }
 
+/// True for requests that wait until there is something.
+fn is_pull(code: i32) -> bool {
+    matches!(code, request::PULL_MESSAGE | request::LITE_PULL_MESSAGE)
+}
+
 /// True for requests that may store a message, so that it matters whether they were done.
 fn is_send(code: i32) -> bool {
     is_plain_send(code) || code == request::CONSUMER_SEND_MSG_BACK
@@ -77,6 +91,12 @@ impl LogBroker {
         let code = command.head.code;
         let patience = if is_send(code) { LEADER_TIMEOUT_SEND } else { LEADER_TIMEOUT };
         let deadline = since + patience;
+        // The leader gives a request as much time as this node would if it led.
+        let asked_wait = if is_pull(code) { wait_of(command) } else { Duration::ZERO };
+        let deadlines = Deadlines {
+            begun: deadline,
+            answered: deadline + asked_wait.max(self.config.send_timeout),
+        };
         let mut parts = self.part.subscribe();
         loop {
             let part = parts.borrow_and_update().clone();
@@ -92,16 +112,18 @@ impl LogBroker {
                     return Some(Reply::refused(response::NOT_LEADING, remark).encode(command));
                 }
                 Part::Follows(addr) => {
-                    let passed = connection.relay.pass(connection, &addr, frame, command);
+                    let relay = &connection.relay;
+                    let passed = relay.pass(connection, &addr, frame, command, deadlines);
                     let passed = if is_send(code) {
                         Box::pin(passed).await
                     } else {
-                        // What has no outcome to be unsure of is not left with a node that leads no more.
+                        // What has no outcome to be unsure of is not left with a node that leads no more, or hangs.
                         tokio::select! {
                             passed = Box::pin(passed) => passed,
                             _ = parts.wait_for(|part| *part != Part::Follows(addr.clone())) => {
                                 Err(RelayError::Lost)
                             }
+                            () = self.leader_is_lost(deadline) => Err(RelayError::Lost),
                         }
                     };
                     match passed {
@@ -120,6 +142,17 @@ impl LogBroker {
             }
             // A change is told; a leader that was not reached is asked again.
             let _ = tokio::time::timeout(PAUSE, parts.changed()).await;
+        }
+    }
+
+    /// Resolves once the leader is not heard any more, at `from` at the earliest.
+    async fn leader_is_lost(&self, from: Instant) {
+        tokio::time::sleep_until(from).await;
+        let mut unheard = 0;
+        while unheard < UNHEARD_MAX {
+            tokio::time::sleep(HEARD_INTERVAL).await;
+            let heard = self.opened().is_ok_and(|opened| opened.log.hears_leader());
+            unheard = if heard { 0 } else { unheard + 1 };
         }
     }
 
@@ -176,7 +209,7 @@ impl LogBroker {
             request::SEND_MESSAGE | request::SEND_MESSAGE_V2 | request::SEND_BATCH_MESSAGE => {
                 self.send(connection, command).await
             }
-            request::PULL_MESSAGE | request::LITE_PULL_MESSAGE => self.pull(command).await,
+            code if is_pull(code) => self.pull(connection, command).await,
             // Apart, or every send would allocate and move what the largest of these needs.
             _ => Box::pin(self.handle_other(connection, command)).await,
         }
@@ -189,7 +222,7 @@ impl LogBroker {
     ) -> Result<Reply, Failure> {
         match command.head.code {
             request::HEART_BEAT => self.heartbeat(connection, command).await,
-            request::UNREGISTER_CLIENT => self.unregister(command),
+            request::UNREGISTER_CLIENT => self.unregister(connection, command),
             request::GET_CONSUMER_LIST_BY_GROUP => self.consumer_list(command),
             request::QUERY_CONSUMER_OFFSET => self.query_consumer_offset(command).await,
             request::UPDATE_CONSUMER_OFFSET => self.update_consumer_offset(command).await,
@@ -200,8 +233,8 @@ impl LogBroker {
             request::UNLOCK_BATCH_MQ => self.unlock_queues(command).await,
             request::CHECK_CLIENT_CONFIG => Self::check_client_config(command),
             request::CONSUMER_SEND_MSG_BACK => self.send_back(command).await,
-            request::VIEW_MESSAGE_BY_ID => self.view_by_id(command).await,
-            request::QUERY_MESSAGE => self.query_messages(command).await,
+            request::VIEW_MESSAGE_BY_ID => self.view_by_id(connection, command).await,
+            request::QUERY_MESSAGE => self.query_messages(connection, command).await,
             request::GET_BROKER_RUNTIME_INFO => self.runtime_info().await,
             request::UPDATE_AND_CREATE_TOPIC => self.put_topic(command).await,
             request::GET_TOPIC_STATS_INFO => self.topic_stats(command).await,

@@ -12,6 +12,8 @@ pub(super) enum Failure {
     Refused { code: i32, remark: String },
     /// Definitely not: another node leads.
     Moved,
+    /// Definitely not: it was in the log of this node, and the next leader's has something else there.
+    Discarded,
     /// It may have been, or may yet be. Who sends a message is told by the end of its connection: any answer says more.
     Unknown(String),
 }
@@ -36,6 +38,10 @@ impl Failure {
             Self::Moved => Reply::refused(
                 response::SERVICE_NOT_AVAILABLE,
                 "no leader with a majority is known; try again",
+            ),
+            Self::Discarded => Reply::refused(
+                response::SERVICE_NOT_AVAILABLE,
+                "not stored: another node leads, and took over a log without it; try again",
             ),
             Self::Unknown(detail) => Reply::refused(response::SYSTEM_ERROR, detail),
         }

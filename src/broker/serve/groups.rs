@@ -66,12 +66,14 @@ impl LogBroker {
             let remark = format!("the consumer group[{name}] not online");
             return Err(Failure::refused(response::CONSUMER_NOT_ONLINE, remark));
         };
-        let connections = group.members.iter().map(|(id, member)| {
-            json!({
-                "clientAddr": member.connection.client().to_string(),
-                "clientId": id,
-                "language": member.speaker.language(),
-                "version": member.speaker.version,
+        let connections = group.members.iter().flat_map(|(id, member)| {
+            member.connections.values().map(move |connection| {
+                json!({
+                    "clientAddr": connection.client().to_string(),
+                    "clientId": id,
+                    "language": member.speaker.language(),
+                    "version": member.speaker.version,
+                })
             })
         });
         let subscriptions = group.subscriptions.iter().map(|(topic, subscription)| {

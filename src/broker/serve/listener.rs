@@ -8,10 +8,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::connection::{self, Connection};
+use super::connection::{self, Budgets, Connection};
+use super::places::Places;
 use crate::broker::remoting::Command;
 
 /// Pause after a connection could not be taken, as when there are too many open files.
@@ -32,15 +33,22 @@ pub(super) trait Service: Send + Sync + 'static {
     fn closed(&self, connection: &Connection);
 }
 
+/// What the connections of a listener may use.
+#[derive(Clone)]
+pub(super) struct Bounds {
+    pub(super) budgets: Arc<Budgets>,
+    pub(super) places: Arc<Places>,
+    pub(super) idle_timeout: Duration,
+}
+
 /// Serves connections until told to stop. Then they end.
 pub(super) async fn listen(
     listener: TcpListener,
     service: Arc<dyn Service>,
-    connections_max: usize,
+    bounds: Bounds,
     mut stopping: watch::Receiver<bool>,
 ) {
     static NUMBERS: AtomicU64 = AtomicU64::new(1);
-    let places = Arc::new(Semaphore::new(connections_max));
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -52,18 +60,20 @@ pub(super) async fn listen(
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "cannot take a connection");
+                bounds.places.make_room();
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            tracing::warn!(%remote, connections_max, "too many connections; refusing one");
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        let (connection, queue) = Connection::new(number, remote, &bounds.budgets);
+        let Some(place) = bounds.places.take(&connection) else {
+            tracing::warn!(%remote, "too many connections, none of them idle; refusing one");
             continue;
         };
-        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
-        let service = Arc::clone(&service);
+        let (service, idle_timeout) = (Arc::clone(&service), bounds.idle_timeout);
         connections.spawn(async move {
-            connection::serve(stream, remote, number, service).await;
+            connection::serve(stream, (connection, queue), service, idle_timeout).await;
             drop(place);
         });
     }

@@ -25,11 +25,15 @@ struct Body {
 #[serde(rename_all = "camelCase")]
 struct QueueName {
     topic: String,
+    broker_name: Option<String>,
     queue_id: u32,
 }
 
-fn read(command: &Command) -> Result<LockRequest, Failure> {
+fn read(broker: &LogBroker, command: &Command) -> Result<LockRequest, Failure> {
     let body: Body = command.json_body()?;
+    for name in body.mq_set.iter().filter_map(|queue| queue.broker_name.as_deref()) {
+        broker.check_name(name)?;
+    }
     check_group(&body.consumer_group)?;
     let queues: Vec<_> =
         body.mq_set.into_iter().map(|queue| (queue.topic, queue.queue_id)).collect();
@@ -42,7 +46,7 @@ fn read(command: &Command) -> Result<LockRequest, Failure> {
 
 impl LogBroker {
     pub(super) async fn lock_queues(&self, command: &Command) -> Result<Reply, Failure> {
-        let request = read(command)?;
+        let request = read(self, command)?;
         let answer = self.change(&Change::Lock { request, now_ms: now_ms() }).await?;
         let Answer::Locked(locked) = answer else { return Err(Failure::Moved) };
         let queue = |(topic, queue): &(String, u32)| json!({ "brokerName": self.name, "queueId": queue, "topic": topic });
@@ -51,7 +55,7 @@ impl LogBroker {
     }
 
     pub(super) async fn unlock_queues(&self, command: &Command) -> Result<Reply, Failure> {
-        let request = read(command)?;
+        let request = read(self, command)?;
         self.change(&Change::Unlock(request)).await?;
         Ok(Reply::done())
     }

@@ -8,10 +8,13 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::listener::listen;
+use super::connection::Budgets;
+use super::listener::{Bounds, listen};
 use super::log_broker::LogBroker;
+use super::places::Places;
 use super::routes::Brokers;
 use super::settings::BrokerConfig;
+use super::vip;
 use crate::broker::LOG_PREFIX;
 use crate::broker::state::Machines;
 use crate::node::Node;
@@ -22,6 +25,7 @@ use crate::record::LogName;
 pub struct Broker {
     name_server: Option<SocketAddr>,
     addrs: Vec<SocketAddr>,
+    vip_channels: Vec<SocketAddr>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
 }
@@ -31,10 +35,13 @@ impl Broker {
     /// not have yet are made as soon as it is founded.
     ///
     /// # Errors
-    /// An address cannot be listened on, or there are none.
+    /// An address cannot be listened on, or there are none, or one log's VIP channel is another log's address.
     pub async fn open(node: Node, machines: Machines, config: BrokerConfig) -> io::Result<Self> {
         if config.listen.is_empty() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "no address to listen on"));
+        }
+        if config.vip_channel {
+            vip::check(&config)?;
         }
         let config = Arc::new(config);
         let mut listeners = Vec::new();
@@ -48,8 +55,14 @@ impl Broker {
         let brokers = Arc::new(Brokers::new(Arc::clone(&config)));
         let (stop, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
+        let budgets = Arc::new(Budgets::new(&config));
+        let bounds = || Bounds {
+            budgets: Arc::clone(&budgets),
+            places: Places::new(config.connections_max),
+            idle_timeout: config.idle_timeout,
+        };
         let mut logs = Vec::new();
-        let mut addrs = Vec::new();
+        let (mut addrs, mut vip_channels) = (Vec::new(), Vec::new());
         for (number, listener) in (0_u32..).zip(listeners) {
             let name = format!("{LOG_PREFIX}{number}");
             let log_name = LogName::new(name.as_str());
@@ -62,8 +75,12 @@ impl Broker {
             tasks.spawn(Arc::clone(&broker).write_offsets());
             tasks.spawn(Arc::clone(&broker).follow_registry());
             tasks.spawn(Arc::clone(&broker).deliver_delayed());
-            let service = Arc::clone(&broker);
-            tasks.spawn(listen(listener, service, config.connections_max, stopping.clone()));
+            let (bounds, vip) = (bounds(), vip_listener(&listener, &config).await?);
+            vip_channels.extend(vip.iter().filter_map(|vip| vip.local_addr().ok()));
+            for listener in std::iter::once(listener).chain(vip) {
+                let service = Arc::clone(&broker);
+                tasks.spawn(listen(listener, service, bounds.clone(), stopping.clone()));
+            }
             addrs.push(addr);
             logs.push(broker);
         }
@@ -72,9 +89,9 @@ impl Broker {
         if let Some(listener) = name_server {
             name_server_addr = Some(listener.local_addr()?);
             let service = Arc::clone(&brokers);
-            tasks.spawn(listen(listener, service, config.connections_max, stopping));
+            tasks.spawn(listen(listener, service, bounds(), stopping));
         }
-        Ok(Self { name_server: name_server_addr, addrs, stop, tasks })
+        Ok(Self { name_server: name_server_addr, addrs, vip_channels, stop, tasks })
     }
 
     /// Where the name server listens.
@@ -87,10 +104,32 @@ impl Broker {
         &self.addrs
     }
 
+    /// Where logs are served for clients that use the VIP channel: for each log that has one.
+    pub fn vip_channels(&self) -> &[SocketAddr] {
+        &self.vip_channels
+    }
+
     /// Ends all connections. Shut the node down first: what is under way is finished then.
     pub async fn shutdown(mut self) {
         let _ = self.stop.send(true);
         self.tasks.shutdown().await;
+    }
+}
+
+/// A listener for a log's VIP channel, if it is to have one and the port is free.
+async fn vip_listener(
+    main: &TcpListener,
+    config: &BrokerConfig,
+) -> io::Result<Option<TcpListener>> {
+    let addr = main.local_addr()?;
+    let Some(vip) = vip::port(addr.port()).filter(|_| config.vip_channel) else { return Ok(None) };
+    let vip = SocketAddr::new(addr.ip(), vip);
+    match TcpListener::bind(vip).await {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) => {
+            tracing::warn!(%addr, %vip, %error, "no VIP channel: clients that use it do not reach this broker");
+            Ok(None)
+        }
     }
 }
 

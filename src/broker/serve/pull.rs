@@ -7,6 +7,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::clients::tags_of;
+use super::connection::Connection;
 use super::failure::Failure;
 use super::log_broker::{LogBroker, Part};
 use super::names::check_group;
@@ -37,6 +38,16 @@ struct Pull {
     count: usize,
     wait: Duration,
     tags: BTreeSet<i32>,
+}
+
+/// How long a pull waits for messages.
+pub(super) fn wait_of(command: &Command) -> Duration {
+    let fields = &command.head.fields;
+    if fields.int_or("sysFlag", 0).unwrap_or(0) & SUSPEND == 0 {
+        return Duration::ZERO;
+    }
+    let wait = fields.number_or("suspendTimeoutMillis", 0).unwrap_or(0);
+    Duration::from_millis(u64::try_from(wait).unwrap_or(0)).min(WAIT_MAX)
 }
 
 /// What a look at the queue found.
@@ -121,20 +132,23 @@ impl LogBroker {
         {
             self.note_pulled(group, topic, queue, offset);
         }
-        let wait = u64::try_from(fields.number_or("suspendTimeoutMillis", 0)?).unwrap_or(0);
-        let wait = if flags & SUSPEND != 0 { Duration::from_millis(wait) } else { Duration::ZERO };
+        fields.number_or("suspendTimeoutMillis", 0)?;
         Ok(Pull {
             group: group.to_owned(),
             topic: topic.to_owned(),
             queue,
             from,
             count: usize::try_from(fields.int("maxMsgNums")?.clamp(1, MESSAGES_MAX)).unwrap_or(1),
-            wait: wait.min(WAIT_MAX),
+            wait: wait_of(command),
             tags,
         })
     }
 
-    pub(super) async fn pull(&self, command: &Command) -> Result<Reply, Failure> {
+    pub(super) async fn pull(
+        &self,
+        connection: &Connection,
+        command: &Command,
+    ) -> Result<Reply, Failure> {
         let pull = self.read_pull(command)?;
         let shared = self.shared()?;
         let deadline = Instant::now() + pull.wait;
@@ -159,7 +173,7 @@ impl LogBroker {
                 return Ok(reply(response::PULL_OFFSET_MOVED, &found, found.max));
             }
             if !found.entries.is_empty() {
-                return self.found(&found).await;
+                return self.found(connection, &found).await;
             }
             from = found.next;
             if from < found.max {
@@ -181,7 +195,8 @@ impl LogBroker {
         }
     }
 
-    async fn found(&self, found: &Found) -> Result<Reply, Failure> {
+    async fn found(&self, connection: &Connection, found: &Found) -> Result<Reply, Failure> {
+        let _room = connection.out().share().reserve(BYTES_MAX).await;
         let (chunks, done): (Vec<Bytes>, usize) = self.chunks(&found.entries, BYTES_MAX).await?;
         let next = found.entries.get(done).map_or(found.next, |left| left.offset);
         if chunks.is_empty() {

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::connection::Connection;
 use super::failure::Failure;
 use super::log_broker::LogBroker;
 use crate::broker::record::{Message, Properties, names};
@@ -41,7 +42,12 @@ impl Query<'_> {
 }
 
 impl LogBroker {
-    pub(super) async fn view_by_id(&self, command: &Command) -> Result<Reply, Failure> {
+    pub(super) async fn view_by_id(
+        &self,
+        connection: &Connection,
+        command: &Command,
+    ) -> Result<Reply, Failure> {
+        let _room = connection.out().share().reserve(self.config.message_bytes_max).await;
         let offset = command.head.fields.number("offset")?;
         let not_found = || {
             let remark = format!("can not find message by the offset, {offset}");
@@ -62,7 +68,11 @@ impl LogBroker {
         Ok(reply)
     }
 
-    pub(super) async fn query_messages(&self, command: &Command) -> Result<Reply, Failure> {
+    pub(super) async fn query_messages(
+        &self,
+        connection: &Connection,
+        command: &Command,
+    ) -> Result<Reply, Failure> {
         let fields = &command.head.fields;
         let query = Query {
             topic: fields.text("topic")?,
@@ -79,6 +89,7 @@ impl LogBroker {
             );
             return Err(Failure::refused(response::SYSTEM_ERROR, remark));
         }
+        let _room = connection.out().share().reserve(BYTES_MAX).await;
         let (chunks, _): (Vec<Bytes>, usize) = self.chunks(&found, BYTES_MAX).await?;
         if chunks.is_empty() {
             let remark = "can not find message, maybe time range not correct";

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -10,10 +11,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 
-use super::connection::Connection;
+use super::connection::{Connection, Out};
 use crate::broker::remoting::codes::{request, response};
-use crate::broker::remoting::{Command, Fields, Waiting, read_frame, write_queued};
+use crate::broker::remoting::{
+    Account, Command, Fields, FrameReader, Queued, Waiting, write_queued,
+};
+use crate::mutant::Mutant;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const QUEUE_MAX: usize = 256;
@@ -29,10 +34,19 @@ pub(super) struct Relay {
 /// Why the leader did not answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RelayError {
-    /// It was not reached, or does not lead: nothing was done.
+    /// It was not reached in time, or does not lead: nothing was done.
     NotDone,
-    /// The connection broke before the answer came.
+    /// The connection broke before the answer came, or it did not come in time.
     Lost,
+}
+
+/// How long a request may take that is passed on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deadlines {
+    /// Until it is on its way to the leader. Later it is taken back.
+    pub(super) begun: Instant,
+    /// Until its answer is here.
+    pub(super) answered: Instant,
 }
 
 /// What the leader answered, framed; an error if it does not lead.
@@ -40,10 +54,36 @@ type Answer = Result<Vec<Bytes>, RelayError>;
 
 struct Link {
     addr: String,
-    out: mpsc::Sender<Vec<Bytes>>,
+    out: mpsc::Sender<Passed>,
     waiting: Arc<Waiting<Answer>>,
     /// Reader and writer; they end with the link.
     _tasks: JoinSet<()>,
+}
+
+/// A request in the queue to the leader.
+struct Passed {
+    chunks: Vec<Bytes>,
+    turn: Arc<Turn>,
+}
+
+/// Whether a request in the queue is still wanted. Either who queued it takes it back, or it is written.
+#[derive(Default)]
+struct Turn(AtomicU8);
+
+impl Turn {
+    const WRITTEN: u8 = 1;
+    const TAKEN_BACK: u8 = 2;
+
+    /// True if nothing was decided before.
+    fn decide(&self, what: u8) -> bool {
+        self.0.compare_exchange(0, what, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+}
+
+impl Queued for Passed {
+    fn begin(self) -> Option<Vec<Bytes>> {
+        self.turn.decide(Turn::WRITTEN).then_some(self.chunks)
+    }
 }
 
 /// A frame with its length word in front again.
@@ -64,8 +104,10 @@ impl Relay {
         addr: &str,
         frame: &Bytes,
         command: &Command,
+        deadlines: Deadlines,
     ) -> Result<Option<Vec<Bytes>>, RelayError> {
-        self.link(client, addr).await?.pass(frame, command).await
+        let link = timeout_at(deadlines.begun, self.link(client, addr)).await;
+        link.map_err(|_| RelayError::NotDone)??.pass(frame, command, deadlines).await
     }
 
     /// Ends the connection to the leader.
@@ -86,8 +128,8 @@ impl Relay {
         };
         // Only latency suffers without it.
         let _ = stream.set_nodelay(true);
-        let link = Arc::new(Link::start(stream.into_split(), addr, client.sender()));
-        let hello = hello(client.client());
+        let link = Arc::new(Link::start(stream.into_split(), addr, client.out().clone()));
+        let hello = Passed { chunks: hello(client.client()), turn: Arc::default() };
         link.out.send(hello).await.map_err(|_| RelayError::NotDone)?;
         *held = Some(Arc::clone(&link));
         Ok(link)
@@ -104,14 +146,28 @@ impl Link {
         &self,
         frame: &Bytes,
         command: &Command,
+        deadlines: Deadlines,
     ) -> Result<Option<Vec<Bytes>>, RelayError> {
+        let turn = Arc::<Turn>::default();
+        let passed = Passed { chunks: framed(frame.clone()), turn: Arc::clone(&turn) };
+        let queue = async {
+            let place = timeout_at(deadlines.begun, self.out.reserve()).await;
+            place.ok().and_then(Result::ok).ok_or(RelayError::NotDone)?.send(passed);
+            Ok(())
+        };
         if command.is_oneway() {
-            let sent = self.out.send(framed(frame.clone())).await;
-            return sent.map(|()| None).map_err(|_| RelayError::NotDone);
+            return queue.await.map(|()| None);
         }
         let mut waiter = self.waiting.begin(command.head.opaque).ok_or(RelayError::NotDone)?;
-        self.out.send(framed(frame.clone())).await.map_err(|_| RelayError::NotDone)?;
-        waiter.answer().await.unwrap_or(Err(RelayError::Lost)).map(Some)
+        queue.await?;
+        let mut answer = timeout_at(deadlines.begun, waiter.answer()).await;
+        if answer.is_err() {
+            if turn.decide(Turn::TAKEN_BACK) && !Mutant::RelayedWithoutLimit.is_active() {
+                return Err(RelayError::NotDone);
+            }
+            answer = timeout_at(deadlines.answered, waiter.answer()).await;
+        }
+        answer.ok().flatten().unwrap_or(Err(RelayError::Lost)).map(Some)
     }
 
     fn start(
@@ -120,7 +176,7 @@ impl Link {
             impl AsyncWrite + Unpin + Send + 'static,
         ),
         addr: &str,
-        to_client: mpsc::Sender<Vec<Bytes>>,
+        to_client: Out,
     ) -> Self {
         let (out, queue) = mpsc::channel(QUEUE_MAX);
         let waiting = Waiting::new(PENDING_MAX);
@@ -130,7 +186,7 @@ impl Link {
             // Either end closes the queue, so that the link is seen to be broken.
             tokio::select! {
                 () = read(reader, &shared, to_client) => {}
-                () = write_queued(writer, queue) => {}
+                () = write_queued(writer, queue, Account::default()) => {}
             }
             shared.end();
         });
@@ -138,20 +194,22 @@ impl Link {
     }
 }
 
-/// Hands answers to those who wait, and what else comes to the client, until the connection ends.
-async fn read(
-    mut from: impl AsyncRead + Unpin,
-    waiting: &Waiting<Answer>,
-    to_client: mpsc::Sender<Vec<Bytes>>,
-) {
-    let mut buffer = BytesMut::new();
-    while let Ok(Some(frame)) = read_frame(&mut from, &mut buffer).await {
+/// Hands answers to those who wait, and what else comes to the client, until the connection ends. It reads no more than the
+/// client may have waiting.
+async fn read(from: impl AsyncRead + Unpin, waiting: &Waiting<Answer>, to_client: Out) {
+    let share = to_client.share();
+    let mut reader = FrameReader::new(from, Arc::clone(share), Arc::default());
+    loop {
+        if !reader.is_within_frame() {
+            share.ready().await;
+        }
+        let Ok(Some(frame)) = reader.next().await else { break };
         let Ok(command) = Command::decode(frame.clone()) else { break };
         if command.is_answer() {
             let not_leading = command.head.code == response::NOT_LEADING;
             let answer = if not_leading { Err(RelayError::NotDone) } else { Ok(framed(frame)) };
             waiting.answered(command.head.opaque, answer);
-        } else if to_client.send(framed(frame)).await.is_err() {
+        } else if !to_client.send(framed(frame)).await {
             break;
         }
     }
@@ -160,11 +218,29 @@ async fn read(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::remoting::{Budget, Share};
+
+    /// A link that nobody reads from at the other end, and its request budget.
+    fn link(
+        ends: (impl AsyncRead + Unpin + Send + 'static, impl AsyncWrite + Unpin + Send + 'static),
+    ) -> Link {
+        let share = Share::new(&Budget::new(usize::MAX), usize::MAX);
+        Link::start(ends, "a node", Out::new(mpsc::channel(1).0, share))
+    }
+
+    fn request() -> (Bytes, Command) {
+        let command = Command::request(request::GET_MAX_OFFSET, 1, Fields::default());
+        (Bytes::from(command.clone().encode().concat()).slice(4..), command)
+    }
+
+    fn within(begun: u64, answered: u64) -> Deadlines {
+        let after = |seconds| Instant::now() + Duration::from_secs(seconds);
+        Deadlines { begun: after(begun), answered: after(answered) }
+    }
 
     async fn asked(link: &Link) -> RelayError {
-        let command = Command::request(request::GET_MAX_OFFSET, 1, Fields::default());
-        let frame = Bytes::from(command.clone().encode().concat()).slice(4..);
-        let passed = link.pass(&frame, &command);
+        let (frame, command) = request();
+        let passed = link.pass(&frame, &command, within(20, 20));
         let answered = tokio::time::timeout(Duration::from_secs(10), passed).await;
         answered.expect("it is told that no answer comes").expect_err("there is no answer")
     }
@@ -174,7 +250,7 @@ mod tests {
     async fn nobody_waits_for_an_answer_when_the_connection_cannot_be_written() {
         let (reader, _open) = tokio::io::duplex(64);
         let (writer, _) = tokio::io::duplex(64);
-        let link = Link::start((reader, writer), "a node", mpsc::channel(1).0);
+        let link = link((reader, writer));
         assert_eq!(asked(&link).await, RelayError::Lost);
         assert_eq!(asked(&link).await, RelayError::NotDone);
     }
@@ -183,8 +259,25 @@ mod tests {
     async fn nobody_waits_for_an_answer_when_the_connection_has_ended() {
         let (reader, _) = tokio::io::duplex(64);
         let (writer, _open) = tokio::io::duplex(64);
-        let link = Link::start((reader, writer), "a node", mpsc::channel(1).0);
+        let link = link((reader, writer));
         assert_eq!(asked(&link).await, RelayError::Lost);
         assert_eq!(asked(&link).await, RelayError::NotDone);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_that_hangs_costs_a_request_no_more_than_its_time_and_what_was_not_written_is_taken_back()
+     {
+        let (reader, _silent) = tokio::io::duplex(64);
+        // It takes a part of the first request and then nothing more.
+        let (writer, _full) = tokio::io::duplex(16);
+        let link = link((reader, writer));
+        let (frame, command) = request();
+        let since = Instant::now();
+        let first = link.pass(&frame, &command, within(1, 6)).await;
+        assert_eq!((first, since.elapsed().as_secs()), (Err(RelayError::Lost), 6));
+        let second = link.pass(&frame, &command, within(1, 6)).await;
+        assert_eq!((second, since.elapsed().as_secs()), (Err(RelayError::NotDone), 7));
+        let oneway = command.oneway();
+        assert_eq!(link.pass(&frame, &oneway, within(1, 6)).await, Ok(None), "it is queued");
     }
 }

@@ -120,7 +120,8 @@ impl LogBroker {
             let mut command = command.clone();
             let table = if member.speaker.is_cpp() { list.to_string() } else { table.clone() };
             command.body = format!(r#"{{"offsetTable":{table}}}"#).into();
-            member.connection.tell(command.encode());
+            let chunks = command.encode();
+            member.connections.values().for_each(|connection| connection.tell(chunks.clone()));
         }
     }
 }

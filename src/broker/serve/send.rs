@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::connection::Connection;
 use super::failure::Failure;
@@ -269,8 +270,11 @@ impl LogBroker {
     /// not known in time, says how far they have come.
     pub(super) async fn acknowledged(&self, begun: Begun) -> Result<Reply, Failure> {
         let Begun { ticket, status } = begun;
+        let deadline = Instant::now() + self.config.send_timeout;
         let answer = match self.applied(ticket).await {
-            Err(Failure::Unknown(detail)) => return self.unacknowledged(&status, &detail),
+            Err(Failure::Unknown(detail)) => {
+                return self.unacknowledged(&status, &detail, deadline).await;
+            }
             answer => answer?,
         };
         let Answer::Stored(placed) = answer else { return Err(Failure::Moved) };

@@ -1,5 +1,6 @@
 //! What a producer is told of a message that is not acknowledged in time. RocketMQ's words for it all mean that the message
-//! is stored, so they are used only where the leader has put it into its log:
+//! is stored, so they are used only where that is known: this node leads in the term in which it put the message into its
+//! log. No other node's leader has put another entry there then, as far as this one knows.
 //!
 //! ```text
 //! FLUSH_DISK_TIMEOUT   the leader's own disk does not hold it yet, as its flush setting asks
@@ -7,8 +8,11 @@
 //! FLUSH_SLAVE_TIMEOUT  its disk does, and the others have not said in time that theirs do
 //! ```
 //!
-//! It may be committed later, and then lies where the answer says. If it is not even known that it is in the log, the
-//! connection ends instead, which tells stock clients the same as a broker that dies: nobody knows.
+//! It may be committed later, and then lies where the answer says. A node that leads no more asks the next leader what was
+//! committed there: the message, or another one, and then it was not stored. If that is not known in time, the connection
+//! ends instead, which tells stock clients the same as a broker that dies: nobody knows.
+
+use tokio::time::{Instant, timeout_at};
 
 use super::failure::Failure;
 use super::log_broker::LogBroker;
@@ -16,7 +20,11 @@ use crate::broker::record::put_offset_id;
 use crate::broker::remoting::Reply;
 use crate::broker::remoting::codes::response;
 use crate::broker::state::physical;
+use crate::member::Role;
+use crate::mutant::Mutant;
+use crate::node::CommitLog;
 use crate::progress::Progress;
+use crate::record::{Index, Term};
 
 /// What an answer needs to know about messages that are on their way into the log.
 #[derive(Debug)]
@@ -82,22 +90,53 @@ impl LogBroker {
         ids
     }
 
-    /// What is known of messages that were not acknowledged. They have an id, which holds if they are ever committed, and
-    /// no queue offset.
+    /// What is known of messages that were not acknowledged; what is not known of those of an earlier term is asked for
+    /// until `deadline`. They have an id, which holds if they are ever committed, and no queue offset.
     ///
     /// # Errors
-    /// It is not known that they are in the log.
-    pub(super) fn unacknowledged(&self, status: &Status, detail: &str) -> Result<Reply, Failure> {
+    /// They are not in the log, or it is not known that they are.
+    pub(super) async fn unacknowledged(
+        &self,
+        status: &Status,
+        detail: &str,
+        deadline: Instant,
+    ) -> Result<Reply, Failure> {
         let Status { progress, queue, count } = status;
-        let Some((index, _)) = progress.appended() else {
+        let Some((index, term)) = progress.appended() else {
             return Err(Failure::Unknown(detail.to_owned()));
         };
         let log = &self.opened()?.log;
-        let known = Known { flushed: progress.is_flushed(), majority: log.hears_majority() };
+        let known = if leads_in(&log.status(), term) || Mutant::DiscardedCalledStored.is_active() {
+            Known { flushed: progress.is_flushed(), majority: log.hears_majority() }
+        } else {
+            let unknown = |_| Failure::Unknown(detail.to_owned());
+            let fate = timeout_at(deadline, fate(log, index, term)).await.map_err(unknown)?;
+            match fate {
+                Some(true) => Known { flushed: true, majority: true },
+                Some(false) => return Err(Failure::Discarded),
+                None => return Err(Failure::Unknown(detail.to_owned())),
+            }
+        };
         let reply = Reply::refused(known.code(), format!("{}: {detail}", known.remark()));
         let ids = self.ids((0..*count).map(|part| physical(index, part)));
         Ok(send_reply(reply, &ids, (*queue).into(), NO_QUEUE_OFFSET))
     }
+}
+
+/// True for a leader of this term: its log still has what it put there.
+fn leads_in(status: &crate::member::Status, term: Term) -> bool {
+    status.role == Role::Leader && status.term == term
+}
+
+/// Whether the entry that an earlier leader put at `index` is committed; none if that cannot be found out. What the next
+/// leader has committed when it answers is all that it took over: an entry that is not among it never will be.
+async fn fate(log: &CommitLog, index: Index, term: Term) -> Option<bool> {
+    let committed = log.read_barrier().await.ok()?;
+    if index >= committed {
+        return Some(false);
+    }
+    let records = log.read(index, 1).await.ok()?;
+    Some(records.first().is_some_and(|record| record.index == index && record.term == term))
 }
 
 #[cfg(test)]

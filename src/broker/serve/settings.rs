@@ -13,6 +13,9 @@ pub struct BrokerConfig {
     pub name_server_listen: String,
     /// `host:port` of each log's broker: as many logs as addresses.
     pub listen: Vec<String>,
+    /// Serve each log on the port two below its own as well: RocketMQ's VIP channel, which Java clients before 4.5 use unless
+    /// they are told not to. Ports that are given must leave room for it.
+    pub vip_channel: bool,
     /// The address that clients are told instead of the host that is listened on.
     pub advertise: Option<IpAddr>,
     /// Queues that a topic gets in each log unless told otherwise.
@@ -26,8 +29,17 @@ pub struct BrokerConfig {
     pub send_timeout: Duration,
     /// Largest body of a message, or of a batch.
     pub message_bytes_max: usize,
-    /// Connections to one listener at once.
+    /// Connections to the name server, and to each log's broker, at once. When there are so many, one that is idle ends
+    /// for a new one.
     pub connections_max: usize,
+    /// A connection ends when neither end has sent a byte for so long. Stock clients send something every 30 s.
+    pub idle_timeout: Duration,
+    /// Bytes of requests that the node works on or passes on. When there are so many, connections that have a request
+    /// under way wait before they bring another one.
+    pub request_bytes_max: usize,
+    /// Bytes of answers that wait for their clients to take them. When there are so many, connections that have answers
+    /// waiting get no more, and those that take too little end.
+    pub answer_bytes_max: usize,
 }
 
 impl Default for BrokerConfig {
@@ -36,6 +48,7 @@ impl Default for BrokerConfig {
             cluster: "DefaultCluster".to_owned(),
             name_server_listen: "127.0.0.1:9876".to_owned(),
             listen: vec!["127.0.0.1:10911".to_owned()],
+            vip_channel: true,
             advertise: None,
             default_queues: 4,
             auto_create_topics: true,
@@ -43,6 +56,10 @@ impl Default for BrokerConfig {
             send_timeout: Duration::from_secs(5),
             message_bytes_max: 4 << 20,
             connections_max: 1024,
+            // RocketMQ's serverChannelMaxIdleTimeSeconds.
+            idle_timeout: Duration::from_secs(120),
+            request_bytes_max: 64 << 20,
+            answer_bytes_max: 64 << 20,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The mutants as data: what each breaks, where, whose rule it is, and what is to find it.
 
+mod connections;
 mod limits;
 mod raft;
 mod storage;
@@ -28,7 +29,7 @@ pub(super) enum Expected {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Row {
     /// M1 to M25 are the reliability study's; R are rules of the consensus library, S of the storage, V of the
-    /// invariants, A of the API, P of the broker's topics.
+    /// invariants, A of the API, P of the broker's topics, N of its connections.
     pub(super) id: &'static str,
     /// The library's name for it; empty if there is no such mutant.
     pub(super) name: &'static str,
@@ -55,7 +56,8 @@ impl Row {
 
 /// All lines, in their order.
 pub(super) fn rows() -> impl Iterator<Item = &'static Row> {
-    let tables = [study::ROWS, raft::ROWS, storage::ROWS, limits::ROWS, topics::ROWS];
+    let tables =
+        [study::ROWS, raft::ROWS, storage::ROWS, limits::ROWS, topics::ROWS, connections::ROWS];
     tables.into_iter().flatten()
 }
 

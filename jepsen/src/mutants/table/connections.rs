@@ -1,0 +1,94 @@
+//! Mutants of the broker's connections: what they may cost, whom they are for, and what is remembered of them.
+
+use super::{Expected::Test, Row};
+
+pub(super) const ROWS: &[Row] = &[
+    Row {
+        id: "N1",
+        name: "ClientsRemembered",
+        breaks: "a node that leads again answers with the members that its groups had when it led before",
+        place: "src/broker/serve/announce.rs",
+        rule: "17, not in the log",
+        expected: Test(
+            "broker",
+            "connections::a_node_that_leads_again_knows_of_clients_what_they_said_since_and_no_more",
+        ),
+    },
+    Row {
+        id: "N2",
+        name: "ReportsRemembered",
+        breaks: "a node that leads again passes over offsets for a reset that it remembers from before",
+        place: "src/broker/serve/announce.rs",
+        rule: "17, not in the log",
+        expected: Test(
+            "broker",
+            "connections::a_node_that_leads_again_knows_of_clients_what_they_said_since_and_no_more",
+        ),
+    },
+    Row {
+        id: "N3",
+        name: "MemberLeavesWithAnyConnection",
+        breaks: "a client leaves its groups with the end of any of its connections",
+        place: "src/broker/serve/clients.rs",
+        rule: "17, not in the log",
+        expected: Test(
+            "broker",
+            "connections::a_member_stays_until_the_last_of_its_connections_ends_whichever_node_they_came_through",
+        ),
+    },
+    Row {
+        id: "N4",
+        name: "ConnectionsUnbounded",
+        breaks: "requests under way and answers that nobody takes hold any number of bytes",
+        place: "src/broker/remoting/budget.rs",
+        rule: "17, limits",
+        expected: Test(
+            "lib",
+            "broker::serve::connection::tests::clients_that_take_no_answers_are_given_few_and_others_do_not_notice",
+        ),
+    },
+    Row {
+        id: "N5",
+        name: "IdleKeepPlaces",
+        breaks: "idle connections keep their places, and lock everybody else out",
+        place: "src/broker/serve/places.rs",
+        rule: "17, limits",
+        expected: Test(
+            "lib",
+            "broker::serve::connection::tests::idle_connections_lock_nobody_out_and_end_in_time",
+        ),
+    },
+    Row {
+        id: "N6",
+        name: "RelayedWithoutLimit",
+        breaks: "what waits for a leader that hangs is not taken back when its time is over",
+        place: "src/broker/serve/relay.rs",
+        rule: "17, who leads",
+        expected: Test(
+            "lib",
+            "broker::serve::relay::tests::a_leader_that_hangs_costs_a_request_no_more_than_its_time_and_what_was_not_written_is_taken_back",
+        ),
+    },
+    Row {
+        id: "N7",
+        name: "OtherBrokersServed",
+        breaks: "a message for another log's broker is stored in this log",
+        place: "src/broker/serve/named.rs",
+        rule: "17, ports",
+        expected: Test(
+            "broker",
+            "connections::what_is_meant_for_another_broker_is_refused_by_each_node_and_stored_nowhere",
+        ),
+    },
+    Row {
+        id: "N8",
+        name: "DiscardedCalledStored",
+        breaks: "a message that the next leader overwrote is called stored",
+        place: "src/broker/serve/send_status.rs",
+        rule: "17, acknowledgements",
+        expected: Test(
+            "broker",
+            "send_status::a_message_that_another_leader_has_overwritten_is_not_said_to_be_stored",
+        ),
+    },
+];

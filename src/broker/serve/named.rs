@@ -1,0 +1,43 @@
+//! The broker that a request names. Clients from 4.9 on name it in each request that is about a queue; one that reached this
+//! broker by another's address is refused, so that nothing is stored or read in another log than it means.
+
+use super::failure::Failure;
+use super::log_broker::LogBroker;
+use crate::broker::remoting::Command;
+use crate::broker::remoting::codes::{request, response};
+use crate::mutant::Mutant;
+
+/// The names that `RpcRequestHeader` gives it, and `SendMessageRequestHeaderV2`.
+const FIELDS: [&str; 2] = ["bname", "brokerName"];
+const FIELD_OF_SENDS: &str = "n";
+
+impl LogBroker {
+    /// Checks the broker that a request's header names, if it names one.
+    ///
+    /// # Errors
+    /// It is another one. Producers try the next broker then.
+    pub(super) fn check_named(&self, command: &Command) -> Result<(), Failure> {
+        let short =
+            matches!(command.head.code, request::SEND_MESSAGE_V2 | request::SEND_BATCH_MESSAGE);
+        for (name, value) in command.head.fields.iter() {
+            if FIELDS.contains(&name) || short && name == FIELD_OF_SENDS {
+                self.check_name(value)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks the name of a broker that a client gives; none means this one.
+    ///
+    /// # Errors
+    /// It is another one.
+    pub(super) fn check_name(&self, name: &str) -> Result<(), Failure> {
+        if name.is_empty() || name == self.name || Mutant::OtherBrokersServed.is_active() {
+            return Ok(());
+        }
+        // Names of any length come from outside.
+        let named: String = name.chars().take(64).collect();
+        let remark = format!("this is broker {}, and the request is for {named}", self.name);
+        Err(Failure::refused(response::SYSTEM_ERROR, remark))
+    }
+}
