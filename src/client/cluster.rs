@@ -99,6 +99,7 @@ impl Cluster {
         let limits = WireLimits {
             frame_bytes_max: FRAME_BYTES_MAX,
             queue_bytes_max: inflight.saturating_add(QUEUE_BYTES),
+            queued: None,
             connections_max: 0,
             handshake_timeout: HANDSHAKE_TIMEOUT,
         };

@@ -100,6 +100,7 @@ async fn group(disk: &SimDisk, config: &Config) -> Arc<Group> {
     let limits = WireLimits {
         frame_bytes_max: 1 << 20,
         queue_bytes_max: 1 << 20,
+        queued: None,
         connections_max: 1,
         handshake_timeout: Duration::from_secs(1),
     };

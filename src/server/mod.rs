@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::node::Node;
 use crate::wire::client_protocol::RECORD_OVERHEAD;
-use crate::wire::{Acceptor, Transport, WireLimits, serve};
+use crate::wire::{Acceptor, Queued, Transport, WireLimits, serve};
 
 mod requests;
 mod session;
@@ -25,13 +25,21 @@ pub struct ServerConfig {
     pub connections_max: u32,
     /// Bytes queued to one client; a client that does not read is disconnected above it.
     pub queue_bytes_max: usize,
+    /// Bytes queued to all clients. When there are so many, a client to which anything is queued gets no more records, those
+    /// that it reads or subscribed to, until it has taken some.
+    pub queued_bytes_max: usize,
     /// Largest response to one read.
     pub read_bytes_max: usize,
 }
 
 impl Default for ServerConfig {
     fn default() -> Self {
-        Self { connections_max: 1024, queue_bytes_max: 16 << 20, read_bytes_max: 4 << 20 }
+        Self {
+            connections_max: 1024,
+            queue_bytes_max: 16 << 20,
+            queued_bytes_max: 128 << 20,
+            read_bytes_max: 4 << 20,
+        }
     }
 }
 
@@ -61,6 +69,7 @@ pub async fn run(
     let limits = WireLimits {
         frame_bytes_max: bytes.saturating_add(headers).saturating_add(HEAD_BYTES),
         queue_bytes_max: config.queue_bytes_max,
+        queued: Some(Queued::new(config.queued_bytes_max)),
         connections_max: config.connections_max as usize,
         handshake_timeout: HANDSHAKE_TIMEOUT,
     };

@@ -8,6 +8,7 @@
 //! Kinds from 0xF0 up belong to this module. No clock but tokio's and no randomness is used, so a
 //! simulation may run it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -43,7 +44,7 @@ pub(crate) use calls::StreamReceiver;
 pub(crate) use calls::credit_of;
 pub(crate) use hello::Hello;
 pub(crate) use link::{HelloCheck, Link, LinkError};
-pub(crate) use outbound::Outbound;
+pub(crate) use outbound::{Outbound, Queued};
 pub(crate) use patience::Patience;
 pub(crate) use serve::{Service, serve};
 pub use transport::{Acceptor, BoxFuture, Duplex, TcpTransport, Transport};
@@ -77,6 +78,8 @@ pub(crate) struct WireLimits {
     pub(crate) frame_bytes_max: usize,
     /// Bytes queued to one connection. A single frame may be larger if nothing else is queued.
     pub(crate) queue_bytes_max: usize,
+    /// Bytes queued to all connections that have this one, if there is a limit.
+    pub(crate) queued: Option<Arc<Queued>>,
     /// Connections accepted at once.
     pub(crate) connections_max: usize,
     /// For dialing and the exchange of hellos.

@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
@@ -26,6 +27,25 @@ const COPIED_ROOM_KEPT: usize = 64 << 10;
 /// A connection that takes no byte for this long is given up.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Bytes that are queued to several connections, and their limit. It is kept to by those who wait for room (`reserve`); a
+/// connection to which nothing is queued always has some.
+#[derive(Debug)]
+pub(crate) struct Queued {
+    limit: usize,
+    bytes: AtomicUsize,
+    freed: Notify,
+}
+
+impl Queued {
+    pub(crate) fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self { limit, bytes: AtomicUsize::new(0), freed: Notify::new() })
+    }
+
+    fn has_room(&self, bytes: usize) -> bool {
+        self.bytes.load(Ordering::Acquire).saturating_add(bytes) <= self.limit
+    }
+}
+
 /// Sends frames on one connection; cheap to clone. Frames of one handle keep their order.
 #[derive(Clone)]
 pub(crate) struct Outbound {
@@ -47,8 +67,38 @@ struct State {
     batch: Batch,
     /// Queued, handed to the writer and not yet written, or reserved.
     bytes: usize,
+    /// Of several connections.
+    queued: Option<Arc<Queued>>,
     writer_waits: bool,
     phase: Phase,
+}
+
+impl State {
+    /// Sets how many bytes are queued.
+    fn set_bytes(&mut self, bytes: usize) {
+        let before = std::mem::replace(&mut self.bytes, bytes);
+        let Some(queued) = &self.queued else { return };
+        if bytes >= before {
+            queued.bytes.fetch_add(bytes - before, Ordering::AcqRel);
+        } else {
+            queued.bytes.fetch_sub(before - bytes, Ordering::AcqRel);
+            queued.freed.notify_waiters();
+        }
+    }
+
+    /// What is queued to a connection that is closed counts no more.
+    fn uncount(&mut self) {
+        if let Some(queued) = self.queued.take() {
+            queued.bytes.fetch_sub(self.bytes, Ordering::AcqRel);
+            queued.freed.notify_waiters();
+        }
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        self.uncount();
+    }
 }
 
 #[derive(Clone)]
@@ -76,8 +126,13 @@ pub(crate) enum SendError {
 
 impl Outbound {
     pub(crate) fn new(protocol: Protocol, queue_bytes_max: usize, frame_bytes_max: usize) -> Self {
-        let state =
-            State { batch: Batch::default(), bytes: 0, writer_waits: false, phase: Phase::Open };
+        let state = State {
+            batch: Batch::default(),
+            bytes: 0,
+            queued: None,
+            writer_waits: false,
+            phase: Phase::Open,
+        };
         Self {
             queue: Arc::new(Queue {
                 protocol,
@@ -89,6 +144,12 @@ impl Outbound {
                 closed: Notify::new(),
             }),
         }
+    }
+
+    /// The same, counted among others.
+    pub(crate) fn counted(self, queued: Option<&Arc<Queued>>) -> Self {
+        self.state().queued = queued.cloned();
+        self
     }
 
     /// Queues a frame. False if the connection is gone, or its queue is over its byte limit (which
@@ -164,7 +225,7 @@ impl Outbound {
             return Err(SendError::Full { queued: others });
         }
         push(&mut state.batch);
-        state.bytes = others + size;
+        state.set_bytes(others + size);
         // One wake-up per batch: who comes after finds the writer awake.
         if std::mem::take(&mut state.writer_waits) {
             drop(state);
@@ -193,17 +254,34 @@ impl Outbound {
         loop {
             let mut room = pin!(self.queue.room.notified());
             room.as_mut().enable();
+            let queued = self.state().queued.clone();
+            let mut freed = pin!(queued.as_ref().map(|queued| queued.freed.notified()));
+            if let Some(freed) = freed.as_mut().as_pin_mut() {
+                freed.enable();
+            }
             {
                 let mut state = self.state();
                 if !matches!(state.phase, Phase::Open) {
                     return None;
                 }
-                if state.bytes == 0 || state.bytes + bytes <= self.queue.queue_bytes_max {
-                    state.bytes += bytes;
+                let all_have_room = queued.as_ref().is_none_or(|queued| queued.has_room(bytes));
+                let fits = state.bytes + bytes <= self.queue.queue_bytes_max && all_have_room;
+                if state.bytes == 0 || fits {
+                    let taken = state.bytes + bytes;
+                    state.set_bytes(taken);
                     return Some(Reservation { out: self.clone(), bytes });
                 }
             }
-            room.await;
+            let freed = async {
+                match freed.as_pin_mut() {
+                    Some(freed) => freed.await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = room => {}
+                () = freed => {}
+            }
         }
     }
 
@@ -218,6 +296,7 @@ impl Outbound {
         if !matches!(state.phase, Phase::Closed(_)) {
             state.phase = Phase::Closed(Arc::from(reason));
             state.batch = Batch::default();
+            state.uncount();
         }
         drop(state);
         self.wake_all();
@@ -313,7 +392,11 @@ impl Outbound {
     }
 
     fn release(&self, bytes: usize) {
-        self.state().bytes -= bytes;
+        {
+            let mut state = self.state();
+            let left = state.bytes - bytes;
+            state.set_bytes(left);
+        }
         self.queue.room.notify_waiters();
     }
 

@@ -196,3 +196,25 @@ async fn room_in_a_queue_can_be_waited_for() {
     assert!(second.await.expect("no panic"));
     writer.abort();
 }
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_leaves_room_for_those_that_do() {
+    let queued = Queued::new(1000);
+    let connection = || Outbound::new(Protocol::Client, 1 << 20, 1 << 20).counted(Some(&queued));
+    let (slow, other) = (connection(), connection());
+    let held = slow.reserve(900).await.expect("it is open");
+    let next = slow.reserve(200);
+    assert!(futures_util::FutureExt::now_or_never(next).is_none(), "1,000 may be queued");
+    let own = other.reserve(500).await.expect("nothing is queued to it");
+    let further = tokio::spawn({
+        let other = other.clone();
+        async move { other.reserve(100).await.is_some() }
+    });
+    tokio::task::yield_now().await;
+    assert!(!further.is_finished(), "1,400 are queued");
+    // The slow one ends: what was queued to it counts no more, though somebody holds on to it.
+    slow.close("it takes nothing");
+    assert!(further.await.expect("no panic"));
+    drop((held, own));
+    assert!(other.reserve(1000).await.is_some());
+}

@@ -29,6 +29,7 @@ const FLOOD: u8 = 5;
 const LIMITS: WireLimits = WireLimits {
     frame_bytes_max: 4 << 20,
     queue_bytes_max: 8 << 20,
+    queued: None,
     connections_max: 8,
     handshake_timeout: Duration::from_secs(2),
 };
