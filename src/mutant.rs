@@ -155,6 +155,8 @@ mutants! {
     ReserveUnbounded,
     /// A leader takes ordinary records that no majority has space for.
     OtherDisksIgnored,
+    /// A checkpoint that arrived damaged is installed.
+    ReceivedCrcIgnored,
     /// Records with priority count as ordinary ones.
     PriorityIgnored,
     /// Readers see a batch before its last entry is committed.

@@ -21,12 +21,12 @@ pub trait StateMachine: Send + 'static {
     /// [`CommitLog::propose`](crate::CommitLog::propose) on the leader, and nobody elsewhere.
     fn apply(&mut self, record: &Record) -> Bytes;
 
-    /// Writes the whole state. Called between two records, at segment boundaries and before
-    /// retention drops records that the state was built from. The log writes it to the disk meanwhile records are
-    /// applied, one checkpoint at a time.
+    /// Writes the whole state, of any size. Called between two records, at segment boundaries and before
+    /// retention drops records that the state was built from. The first 8 MiB are kept in memory and written to the disk while
+    /// records are applied; what goes beyond is written at once. One checkpoint is saved at a time.
     ///
     /// # Errors
-    /// The checkpoint is given up, and tried again at the next boundary.
+    /// The checkpoint is given up, and tried again at the next boundary. A full disk is one of them.
     fn checkpoint(&self, out: &mut dyn Write) -> io::Result<()>;
 
     /// How to make durable the files that the checkpoint names, for a state machine that keeps some. Asked for right after

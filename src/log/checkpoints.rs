@@ -3,13 +3,13 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
-
 use crate::error::StorageError;
 use crate::format::checkpoint::{CHECKPOINT_HEADER, CheckpointHeader};
 use crate::format::entry::EntryId;
 use crate::mutant::Mutant;
-use crate::segment::{Access, Disk, atomic_file};
+use crate::segment::{Access, Disk};
+
+use super::checkpoint_file::CheckpointFile;
 
 const SUFFIX: &str = ".ckpt";
 /// Checkpoints kept between the boundary's and the newest two.
@@ -46,8 +46,8 @@ impl Checkpoints {
         let mut held = Vec::new();
         for index in names.iter().filter_map(|entry| index_of(&entry.name)) {
             let needed = required.is_some_and(|id| id.index == index);
-            match head(disk, dir, log_id, index) {
-                Ok((header, bytes)) => held.push(Held { id: header.id, bytes }),
+            match open_at(disk, dir, log_id, index) {
+                Ok(file) => held.push(Held { id: file.id(), bytes: file.len() }),
                 Err(error) if needed => return Err(error),
                 Err(error) => tracing::warn!(%error, "passing over a checkpoint"),
             }
@@ -123,20 +123,6 @@ impl Checkpoints {
     }
 }
 
-/// Writes a checkpoint; durable on return. Gives the length of its file.
-pub(super) fn save(
-    disk: &dyn Disk,
-    dir: &Path,
-    log_id: u64,
-    id: EntryId,
-    state: &[u8],
-) -> Result<u64, StorageError> {
-    let header = CheckpointHeader::of(log_id, id, state);
-    let flush = !Mutant::CheckpointNotFlushed.is_active();
-    atomic_file::replace_with(disk, &path_of(dir, id.index), &[&header.encode(), state], flush)?;
-    Ok(CHECKPOINT_HEADER as u64 + header.state_len)
-}
-
 /// Removes checkpoints that were thinned.
 pub(super) fn remove(disk: &dyn Disk, dir: &Path, dropped: &[EntryId]) {
     for id in dropped {
@@ -147,29 +133,24 @@ pub(super) fn remove(disk: &dyn Disk, dir: &Path, dropped: &[EntryId]) {
     }
 }
 
-/// The state that a checkpoint holds, verified.
-pub(super) fn load(
+/// The checkpoint as of `id`. Its state is not verified.
+pub(super) fn open(
     disk: &dyn Disk,
     dir: &Path,
     log_id: u64,
     id: EntryId,
-) -> Result<Bytes, StorageError> {
+) -> Result<CheckpointFile, StorageError> {
     let path = path_of(dir, id.index);
-    let Some(file) = atomic_file::read(disk, &path, u64::MAX)? else {
-        let detail = "it was removed or never taken".to_owned();
-        return Err(StorageError::Missing { path, detail });
-    };
-    let header = CheckpointHeader::decode(&file, file.len() as u64);
-    let header = header.map_err(|error| error.at(&path, 0))?;
-    check_owner(&header, &path, log_id, id.index)?;
-    if header.id != id {
-        return Err(StorageError::corrupt(&path, 16, format!("it is as of {:?}", header.id)));
+    match open_at(disk, dir, log_id, id.index) {
+        Err(StorageError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+            let detail = "it was removed or never taken".to_owned();
+            Err(StorageError::Missing { path, detail })
+        }
+        Ok(file) if file.id() != id => {
+            Err(StorageError::corrupt(&path, 16, format!("it is as of {:?}", file.id())))
+        }
+        result => result,
     }
-    let state = Bytes::from(file).slice(CHECKPOINT_HEADER..);
-    if !Mutant::CheckpointCrcIgnored.is_active() {
-        header.check(&state).map_err(|error| error.at(&path, CHECKPOINT_HEADER as u64))?;
-    }
-    Ok(state)
 }
 
 /// The index that a file name gives, if it is a checkpoint's.
@@ -182,13 +163,13 @@ pub(super) fn path_of(dir: &Path, index: u64) -> PathBuf {
     dir.join(format!("{index:020}{SUFFIX}"))
 }
 
-/// Head of the checkpoint as of `index`, and the length of its file.
-pub(super) fn head(
+/// The checkpoint as of `index`. Its state is not verified.
+pub(super) fn open_at(
     disk: &dyn Disk,
     dir: &Path,
     log_id: u64,
     index: u64,
-) -> Result<(CheckpointHeader, u64), StorageError> {
+) -> Result<CheckpointFile, StorageError> {
     let path = path_of(dir, index);
     let failed = |error| StorageError::io("read", &path, error);
     let file = disk.open(&path, Access::Read).map_err(failed)?;
@@ -202,7 +183,7 @@ pub(super) fn head(
     }
     let header = CheckpointHeader::decode(&bytes, len).map_err(|error| error.at(&path, 0))?;
     check_owner(&header, &path, log_id, index)?;
-    Ok((header, len))
+    Ok(CheckpointFile::new(file, path, header))
 }
 
 fn check_owner(

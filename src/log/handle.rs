@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::error::StorageError;
@@ -13,12 +12,16 @@ use crate::segment::Disk;
 use crate::state_machine::FlushFiles;
 use crate::watermarks::Watermarks;
 
+use super::checkpoint_file::{CheckpointFile, Draft};
 use super::core::{Core, Waiter};
 use super::counters::LogCounts;
 use super::job::{Completion, Control};
 use super::memberships::StoredMembership;
 use super::pool::{WriterPool, WriterQueue};
 use super::{LogOptions, SegmentInfo, checkpoints, damage, open};
+
+/// A state of up to so many bytes is in memory until it is saved: who takes it does not wait for the disk.
+const TAKEN_BUFFER_MAX: usize = 8 << 20;
 
 /// Handle to one log on disk. Cheap to clone.
 ///
@@ -250,25 +253,40 @@ impl Log {
         self.core.shared.counts()
     }
 
-    /// Writes the checkpoint of the state machine as of `id`; durable on return. Old ones are
-    /// thinned. Blocks on the disk. A failure leaves the log as it was.
-    #[cfg(any(test, feature = "simulation"))]
-    pub(crate) fn save_checkpoint(&self, id: EntryId, state: &[u8]) -> Result<(), StorageError> {
-        self.core.shared.save_checkpoint(id, state, || Ok(()))
+    /// A checkpoint of the state machine as of `id`, to be written and saved.
+    pub(crate) fn take_checkpoint(&self, id: EntryId) -> Draft {
+        self.core.shared.draft(id, TAKEN_BUFFER_MAX)
     }
 
-    /// The same, with files that the checkpoint names: `files` makes them durable before.
-    pub(super) fn save_checkpoint_with_files(
+    /// A checkpoint as of `id` that another node has taken, to be written as it comes.
+    pub(crate) fn receive_checkpoint(&self, id: EntryId) -> Draft {
+        self.core.shared.draft(id, 0)
+    }
+
+    /// Saves a checkpoint, and before it makes durable the files that it names; durable on return. Old ones are
+    /// thinned. Blocks on the disk. A failure leaves the log as it was.
+    pub(super) fn save_checkpoint(
         &self,
-        id: EntryId,
-        state: &[u8],
+        draft: Draft,
         files: FlushFiles,
     ) -> Result<(), StorageError> {
-        self.core.shared.save_checkpoint(id, state, files)
+        self.core.shared.save_checkpoint(draft, files)
+    }
+
+    /// The same for one that was received and finished. May be done again if it fails.
+    pub(crate) fn keep_checkpoint(&self, file: &CheckpointFile) -> Result<(), StorageError> {
+        self.core.shared.keep_checkpoint(file)
+    }
+
+    /// What the file system has free.
+    pub(crate) fn free_space(&self) -> Result<u64, StorageError> {
+        let shared = &self.core.shared;
+        let free = shared.disk().free_space(shared.dir());
+        free.map_err(|error| StorageError::io("tell free space of", shared.dir(), error))
     }
 
     /// Where it lies.
-    pub(super) fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         self.core.shared.dir()
     }
 
@@ -282,10 +300,10 @@ impl Log {
         self.core.shared.checkpoints().pin(fits)
     }
 
-    /// The state that was saved as of `id`, verified. Blocks on the disk.
-    pub(crate) fn load_checkpoint(&self, id: EntryId) -> Result<Bytes, StorageError> {
+    /// The checkpoint as of `id`. Its state is not verified. Blocks on the disk.
+    pub(crate) fn open_checkpoint(&self, id: EntryId) -> Result<CheckpointFile, StorageError> {
         let shared = &self.core.shared;
-        checkpoints::load(shared.disk(), shared.dir(), shared.options().log_id.0, id)
+        checkpoints::open(shared.disk(), shared.dir(), shared.options().log_id.0, id)
     }
 
     /// Waits until everything submitted is durable, writes the last marker, and lets go of the
@@ -305,4 +323,42 @@ impl Log {
             Err(_) => Err(Arc::new(self.core.shared.closed_error())),
         }
     }
+}
+
+/// Checkpoints that are small, for tests.
+#[cfg(any(test, feature = "simulation"))]
+impl Log {
+    /// `state` as of `id`, to be saved.
+    pub(crate) fn drafted(&self, id: EntryId, state: &[u8]) -> Result<Draft, StorageError> {
+        written(self.take_checkpoint(id), state)
+    }
+
+    /// Saves `state` as of `id`; durable on return.
+    pub(crate) fn save_state(&self, id: EntryId, state: &[u8]) -> Result<(), StorageError> {
+        self.save_checkpoint(self.drafted(id, state)?, Box::new(|| Ok(())))
+    }
+
+    /// `state` as another node sends it, so many bytes at a time; not kept yet.
+    pub(crate) fn received(
+        &self,
+        id: EntryId,
+        state: &[u8],
+        piece: usize,
+    ) -> Result<CheckpointFile, StorageError> {
+        state.chunks(piece).try_fold(self.receive_checkpoint(id), written)?.finish()
+    }
+
+    /// The state that was saved as of `id`, verified.
+    pub(crate) fn load_state(&self, id: EntryId) -> Result<bytes::Bytes, StorageError> {
+        let file = self.open_checkpoint(id)?;
+        file.verify()?;
+        file.piece(0, usize::MAX)
+    }
+}
+
+#[cfg(any(test, feature = "simulation"))]
+fn written(mut draft: Draft, bytes: &[u8]) -> Result<Draft, StorageError> {
+    let result = std::io::Write::write_all(&mut draft, bytes);
+    result.map_err(|error| StorageError::io("write", "a checkpoint", error))?;
+    Ok(draft)
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::format::entry::EntryId;
 use crate::record::{Flush, LogId};
 
+mod checkpoint_file;
 mod checkpoints;
 mod core;
 mod counters;
@@ -39,6 +40,7 @@ mod writer_task;
 mod tests;
 
 pub(crate) use crate::format::vote::Vote;
+pub(crate) use checkpoint_file::{CheckpointFile, Draft};
 pub(crate) use counters::WriterObserver;
 pub(crate) use data_dir::DataDir;
 #[cfg(any(test, feature = "simulation"))]

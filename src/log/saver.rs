@@ -9,28 +9,29 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
-use bytes::Bytes;
 use tokio::sync::{Mutex, OwnedMutexGuard, mpsc, oneshot, watch};
 
 use crate::error::{StorageError, with_sources};
 use crate::format::entry::EntryId;
 use crate::state_machine::FlushFiles;
 
-use super::Log;
 use super::pool::WriterPool;
 #[cfg(feature = "simulation")]
 use super::writer_task::Pace;
+use super::{Draft, Log};
 
-/// What waits for the thread. Each log has one at most ([`Turn`]), which bounds the queue.
+/// What waits for the thread. Each log has one at most to save ([`Turn`]), and one for each connection from a leader, which
+/// bounds the queue.
 enum Job {
     Save(Save),
+    /// Something else about a log's checkpoints.
+    Run(Log, Box<dyn FnOnce(&Log) + Send>),
     Stop,
 }
 
 struct Save {
     log: Log,
-    id: EntryId,
-    state: Bytes,
+    draft: Draft,
     files: FlushFiles,
     turn: Turn,
     done: oneshot::Sender<Result<(), StorageError>>,
@@ -38,15 +39,16 @@ struct Save {
 
 impl Save {
     fn run(self) {
-        let Self { log, id, state, files, turn, done } = self;
-        let saving = || log.save_checkpoint_with_files(id, &state, files);
+        let Self { log, draft, files, turn, done } = self;
+        let index = draft.id().index;
+        let saving = || log.save_checkpoint(draft, files);
         let saved = catch_unwind(AssertUnwindSafe(saving)).unwrap_or_else(|_| {
             let error = io::Error::other("the state machine panicked");
             Err(StorageError::io("save a checkpoint in", log.dir(), error))
         });
         if let Err(error) = &saved {
             // Not fatal: the log still holds everything, and the next boundary tries again.
-            tracing::warn!(error = %with_sources(error), index = id.index, "checkpoint given up");
+            tracing::warn!(error = %with_sources(error), index, "checkpoint given up");
         }
         drop(turn);
         // Nobody need wait for it.
@@ -68,6 +70,7 @@ impl SaverQueue {
             while let Some(job) = jobs.blocking_recv() {
                 match job {
                     Job::Save(save) => save.run(),
+                    Job::Run(log, work) => work(&log),
                     // What was queued before is done, and nothing is taken any more.
                     Job::Stop => break,
                 }
@@ -86,9 +89,18 @@ impl SaverQueue {
         let (live, pace) = (Arc::clone(live), Arc::clone(pace));
         live.send_modify(|count| *count += 1);
         tokio::spawn(async move {
-            while let Some(Job::Save(save)) = jobs.recv().await {
-                pace(save.log.dir()).await;
-                save.run();
+            while let Some(job) = jobs.recv().await {
+                match job {
+                    Job::Save(save) => {
+                        pace(save.log.dir()).await;
+                        save.run();
+                    }
+                    Job::Run(log, work) => {
+                        pace(log.dir()).await;
+                        work(&log);
+                    }
+                    Job::Stop => break,
+                }
             }
             drop(jobs);
             live.send_modify(|count| *count -= 1);
@@ -124,6 +136,11 @@ impl Saver {
         &self.log
     }
 
+    /// Why nothing is saved any more.
+    pub(crate) fn closed(&self) -> StorageError {
+        closed(self.log.dir())
+    }
+
     /// None while a checkpoint is being saved.
     pub(crate) fn try_turn(&self) -> Option<Turn> {
         Arc::clone(&self.alone).try_lock_owned().ok().map(Turn)
@@ -134,13 +151,27 @@ impl Saver {
         Turn(Arc::clone(&self.alone).lock_owned().await)
     }
 
-    /// Saves the state as of `id`, and before it makes durable what it names.
-    pub(crate) fn save(&self, turn: Turn, id: EntryId, state: Bytes, files: FlushFiles) -> Saving {
+    /// Saves a checkpoint, and before it makes durable what it names.
+    pub(crate) fn save(&self, turn: Turn, draft: Draft, files: FlushFiles) -> Saving {
         let (done, saved) = oneshot::channel();
-        let log = self.log.clone();
+        let (log, id) = (self.log.clone(), draft.id());
         // If the thread has ended, `done` is dropped, which says so.
-        let _ = self.queue.0.send(Job::Save(Save { log, id, state, files, turn, done }));
+        let _ = self.queue.0.send(Job::Save(Save { log, draft, files, turn, done }));
         Saving { id, dir: self.log.dir().to_owned(), saved }
+    }
+
+    /// Does something else with the log's checkpoints where they are saved, since it blocks on the disk. None if the
+    /// node is stopping.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Log) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (done, result) = oneshot::channel();
+        // An error means that nobody waits any more.
+        let work = move |log: &Log| drop(done.send(work(log)));
+        // If the thread has ended, `done` is dropped, which says so.
+        let _ = self.queue.0.send(Job::Run(self.log.clone(), Box::new(work)));
+        result.await.ok()
     }
 }
 

@@ -11,9 +11,11 @@ use tokio::sync::watch;
 use crate::error::StorageError;
 use crate::format::entry::{Batch, Entry, EntryId};
 use crate::segment::Disk;
+use crate::segment::atomic_file::TMP_SUFFIX;
 use crate::watermarks::Watermarks;
 
 use super::LogOptions;
+use super::checkpoint_file::{CheckpointFile, Draft};
 use super::checkpoints::{self, Checkpoints};
 use super::counters::{LogCounters, LogCounts};
 use super::state::{SegmentSet, State};
@@ -27,6 +29,8 @@ pub(super) struct Shared {
     checkpoints: Mutex<Checkpoints>,
     /// Held while a checkpoint is written.
     checkpoint_io: Mutex<()>,
+    /// Checkpoints that were begun: each has a temporary name of its own.
+    drafts: AtomicU64,
     watermarks: watch::Sender<Watermarks>,
     /// Bytes in the tail.
     tail_bytes: AtomicU64,
@@ -50,6 +54,7 @@ impl Shared {
             state: Mutex::new(state),
             checkpoints: Mutex::new(checkpoints),
             checkpoint_io: Mutex::new(()),
+            drafts: AtomicU64::new(0),
             tail_bytes: AtomicU64::new(0),
             stalled: AtomicBool::new(false),
             counters: LogCounters::default(),
@@ -205,11 +210,17 @@ impl Shared {
         checkpoints::remove(self.disk(), &self.dir, &dropped);
     }
 
-    /// Makes durable what a checkpoint names, then writes it; durable on return. One at a time.
+    /// A checkpoint as of `id`, to be written. It is kept in memory up to `buffer_max`.
+    pub(super) fn draft(&self, id: EntryId, buffer_max: usize) -> Draft {
+        let number = self.drafts.fetch_add(1, Ordering::Relaxed);
+        let path = self.dir.join(format!("{:020}.{number}{TMP_SUFFIX}", id.index));
+        Draft::new(Arc::clone(&self.disk), path, (self.options.log_id.0, id), buffer_max)
+    }
+
+    /// Makes durable what a checkpoint names, then itself. One at a time.
     pub(super) fn save_checkpoint(
         &self,
-        id: EntryId,
-        state: &[u8],
+        draft: Draft,
         files: impl FnOnce() -> io::Result<()>,
     ) -> Result<(), StorageError> {
         let _alone = self.checkpoint_io.lock().unwrap_or_else(PoisonError::into_inner);
@@ -219,9 +230,21 @@ impl Shared {
         files().map_err(|error| {
             StorageError::io("flush what the state machine has in", &self.dir, error)
         })?;
-        let log_id = self.options.log_id.0;
-        let bytes = checkpoints::save(self.disk(), &self.dir, log_id, id, state)?;
-        self.checkpoints().insert(id, bytes);
+        self.keep(&draft.finish()?)
+    }
+
+    /// Takes a checkpoint in that was received; durable on return.
+    pub(super) fn keep_checkpoint(&self, file: &CheckpointFile) -> Result<(), StorageError> {
+        let _alone = self.checkpoint_io.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.state().closed {
+            return Err(self.closed_error());
+        }
+        self.keep(file)
+    }
+
+    fn keep(&self, file: &CheckpointFile) -> Result<(), StorageError> {
+        file.keep(&checkpoints::path_of(&self.dir, file.id().index))?;
+        self.checkpoints().insert(file.id(), file.len());
         self.thin_checkpoints();
         Ok(())
     }

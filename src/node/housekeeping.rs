@@ -24,6 +24,7 @@ pub(super) async fn keep_house(node: Arc<NodeInner>) {
             _ = stopping.wait_for(|stopping| *stopping) => return,
         }
         node.check_space();
+        node.each_group(|group| group.forget_silent());
         #[cfg(feature = "metrics")]
         super::metrics::record_gauges(&node);
     }

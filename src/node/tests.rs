@@ -3,6 +3,7 @@
 mod commit_pause;
 mod first_election;
 mod idle;
+mod large_checkpoint;
 mod members;
 mod progress;
 mod slow_link;

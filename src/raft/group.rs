@@ -18,6 +18,7 @@ use super::responder::{
     APPEND_BYTES_MIN, Ack, AckTarget, Admission, AppendResponder, AppendResult, Inflight,
     append_error, interrupted,
 };
+use super::snapshot::Receiving;
 use super::space::{DiskSpace, GroupSpace};
 use super::state_machine::{ApplyShared, LogStateMachine};
 use super::status::{RoleWatch, tell_leaders};
@@ -76,6 +77,7 @@ pub(crate) struct Group {
     pub(crate) inflight: Arc<Inflight>,
     pub(crate) has_machine: bool,
     pub(super) saver: Saver,
+    pub(super) receiving: Receiving,
     metrics: Arc<GroupMetrics>,
     pub(crate) peers: Arc<Peers>,
     pub(crate) space: Arc<GroupSpace>,
@@ -151,6 +153,7 @@ impl Group {
             inflight: Arc::new(Inflight::default()),
             has_machine,
             saver,
+            receiving: Receiving::default(),
             metrics,
             peers: setup.peers,
             space,
@@ -281,6 +284,11 @@ impl Group {
             }
         });
         outcome.await.unwrap_or_else(|_| Err(interrupted(self.log.failure())))
+    }
+
+    /// Drops what came of a checkpoint whose leader has fallen silent.
+    pub(crate) fn forget_silent(&self) {
+        self.receiving.forget_silent();
     }
 
     /// The error of a read from a group that has stopped.

@@ -109,6 +109,12 @@ pub(crate) struct SnapshotHead {
 }
 
 impl SnapshotHead {
+    /// True if `other` is of a piece of the same checkpoint.
+    pub(crate) fn is_of_same_checkpoint(&self, other: &Self) -> bool {
+        let of = |head: &Self| (head.last, head.has_state, head.state_len, head.state_crc);
+        of(self) == of(other)
+    }
+
     pub(crate) fn vote(&self) -> RaftVote {
         from_wire_vote(self.vote)
     }
@@ -285,13 +291,18 @@ pub(crate) fn decode_vote_reply(frame: &Frame) -> Result<VoteResponse<Types>, Ba
     Ok(VoteResponse::new(from_wire_vote(reply.vote), reply.last.map(from_wire_id), reply.granted))
 }
 
-/// A vote alone: the reply to a snapshot.
-pub(crate) fn vote_only(to: &Frame, vote: &RaftVote) -> OutFrame {
-    response(to, &wire_vote(vote))
+/// The answer to a piece of a checkpoint: the vote, and in the body how many bytes of the state are there.
+pub(crate) fn piece_reply(to: &Frame, vote: &RaftVote, so_far: u64) -> OutFrame {
+    let mut out = response(to, &wire_vote(vote));
+    out.body.push(Bytes::copy_from_slice(&so_far.to_le_bytes()));
+    out
 }
 
-pub(crate) fn decode_vote_only(frame: &Frame) -> Result<RaftVote, BadMessage> {
-    accepted::<WireVote>(frame).map(from_wire_vote)
+/// Older builds do not say how many bytes are there.
+pub(crate) fn decode_piece_reply(frame: &Frame) -> Result<(RaftVote, Option<u64>), BadMessage> {
+    let vote = accepted::<WireVote>(frame).map(from_wire_vote)?;
+    let so_far = frame.body.as_ref().try_into().ok().map(u64::from_le_bytes);
+    Ok((vote, so_far))
 }
 
 pub(crate) fn encode_transfer(

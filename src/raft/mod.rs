@@ -12,6 +12,7 @@ mod peers;
 mod pipeline;
 mod responder;
 mod retention;
+mod snapshot;
 mod space;
 mod state_machine;
 mod status;

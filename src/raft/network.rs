@@ -17,19 +17,16 @@ use openraft::raft::{
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 
-use super::messages::{self, BadMessage, SnapshotHead};
+use super::messages::{self, BadMessage};
 use super::peers::{Lane, Peers, RETRY_PAUSE};
 use super::pipeline::Pipeline;
 use super::space::{GroupSpace, PeerSpace, Space};
 use super::state_machine::{Checkpoint, RaftSnapshot};
-use super::types::{Address, RaftVote, Types, entry_id, stored_membership};
+use super::types::{Address, RaftVote, Types};
 use crate::member::ReplicaId;
 use crate::mutant::Mutant;
 use crate::record::LogId;
 use crate::wire::{Frame, Link, LinkError, OutFrame};
-
-/// Bytes of a checkpoint in one frame.
-pub(crate) const SNAPSHOT_CHUNK_BYTES: usize = 1 << 20;
 
 type BoxFuture<'a, T> = futures_util::future::BoxFuture<'a, T>;
 type BoxStream<'a, T> = stream::BoxStream<'a, T>;
@@ -122,7 +119,7 @@ impl PeerClient {
         messages::decode_append_reply(answer).map_err(|error| nonsense(&error))
     }
 
-    async fn request(
+    pub(super) async fn request(
         &self,
         action: RPCTypes,
         frame: OutFrame,
@@ -273,51 +270,6 @@ impl RaftNetworkV2<Types> for PeerClient {
             Either::Left((sent, _)) => sent.map(SnapshotResponse::new),
             Either::Right((closed, _)) => Err(StreamingError::Closed(closed)),
         }
-    }
-}
-
-impl PeerClient {
-    async fn send_snapshot(
-        &self,
-        vote: RaftVote,
-        snapshot: RaftSnapshot,
-        timeout: Duration,
-    ) -> Result<RaftVote, StreamingError<Types>> {
-        let Some(last) = &snapshot.meta.last_log_id else {
-            return Err(StreamingError::Network(NetworkError::from_string("an empty snapshot")));
-        };
-        let membership = stored_membership(&snapshot.meta.last_membership);
-        let mut head =
-            SnapshotHead::new(entry_id(last), membership.map(|stored| (stored.id, stored.payload)));
-        head.set_vote(&vote);
-        let state = snapshot.snapshot.state;
-        head.has_state = state.is_some();
-        let state = state.unwrap_or_default();
-        head.state_len = state.len() as u64;
-        head.state_crc = crc32fast::hash(&state);
-        loop {
-            let start = usize::try_from(head.offset).unwrap_or(usize::MAX).min(state.len());
-            let end = state.len().min(start + SNAPSHOT_CHUNK_BYTES);
-            let mut frame = messages::frame(messages::SNAPSHOT, self.log, &head);
-            frame.body.push(state.slice(start..end));
-            let response = self.request(RPCTypes::InstallSnapshot, frame, timeout).await;
-            let reply = response.map_err(streaming_error)?;
-            let vote_there = messages::decode_vote_only(&reply)
-                .map_err(|error| StreamingError::Unreachable(Unreachable::from_string(error)))?;
-            if end == state.len() || vote_there > vote {
-                return Ok(vote_there);
-            }
-            head.offset = end as u64;
-        }
-    }
-}
-
-fn streaming_error(error: RPCError<Types>) -> StreamingError<Types> {
-    match error {
-        RPCError::Timeout(timeout) => StreamingError::Timeout(timeout),
-        RPCError::Unreachable(unreachable) => StreamingError::Unreachable(unreachable),
-        RPCError::Network(network) => StreamingError::Network(network),
-        RPCError::RemoteError(remote) => match remote.source {},
     }
 }
 

@@ -1,30 +1,24 @@
 //! Serves requests of other nodes.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use openraft::EntryPayload;
 use openraft::raft::VoteRequest;
-use openraft::storage::Snapshot;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::group::Group;
-use super::messages::{self, BadMessage, SnapshotHead};
-use super::network::SNAPSHOT_CHUNK_BYTES;
+use super::messages::{self, BadMessage};
 use super::peers::Identity;
+use super::snapshot;
 use super::space::DiskSpace;
-use super::state_machine::Checkpoint;
-use super::types::{RaftMembership, RaftSnapshotMeta, Types, decode_membership, raft_log_id};
-use crate::format::entry::EntryId;
+use super::types::Types;
 use crate::record::LogId;
 use crate::wire::{BoxFuture, Frame, Hello, OutFrame, Outbound, Protocol, Service};
 
-/// Largest checkpoint that is taken from a peer.
-const CHECKPOINT_BYTES_MAX: u64 = 1 << 30;
 /// Requests of one connection that wait for their answer. A leader's window is far smaller.
 const REQUESTS_MAX: usize = 4096;
 
@@ -56,8 +50,6 @@ impl<H: Host> PeerService<H> {
 #[derive(Default)]
 pub(crate) struct PeerSession {
     answers: Option<mpsc::Sender<Answer>>,
-    /// Checkpoints being received.
-    incoming: BTreeMap<LogId, (SnapshotHead, BytesMut)>,
 }
 
 impl<H: Host> Service for PeerService<H> {
@@ -77,7 +69,7 @@ impl<H: Host> Service for PeerService<H> {
         frame: Frame,
         out: &Outbound,
     ) -> Result<(), String> {
-        let mut answer = match self.answer(session, frame) {
+        let mut answer = match self.answer(frame) {
             Ok(Served::Later(answer)) => answer,
             Ok(Served::Now(response)) => {
                 out.send(response);
@@ -124,7 +116,7 @@ enum Served {
 }
 
 impl<H: Host> PeerService<H> {
-    fn answer(&self, session: &mut PeerSession, frame: Frame) -> Result<Served, BadMessage> {
+    fn answer(&self, frame: Frame) -> Result<Served, BadMessage> {
         if frame.kind == messages::ADMIN {
             return Ok(Served::Later(self.host.clone().admin(frame)));
         }
@@ -141,7 +133,7 @@ impl<H: Host> PeerService<H> {
                 Served::Later(Box::pin(async move { vote(&group, request, &frame).await }))
             }
             messages::TRANSFER_LEADER => transfer(group, frame)?,
-            messages::SNAPSHOT => snapshot(group, session, frame)?,
+            messages::SNAPSHOT => Served::Later(snapshot::serve(group, frame)?),
             messages::READ_INDEX => Served::Later(Box::pin(async move {
                 match group.read_index(group_timeout(&group)).await {
                     Ok(index) => messages::response(&frame, &index),
@@ -216,54 +208,6 @@ fn transfer(group: Arc<Group>, frame: Frame) -> Result<Served, BadMessage> {
         match group.raft.handle_transfer_leader(request).await {
             Ok(Ok(())) => messages::response(&frame, &()),
             Ok(Err(error)) => messages::refused(&frame, error.to_string()),
-            Err(error) => messages::refused(&frame, error.to_string()),
-        }
-    })))
-}
-
-/// Collects a checkpoint piece by piece; the last piece installs it.
-fn snapshot(
-    group: Arc<Group>,
-    session: &mut PeerSession,
-    frame: Frame,
-) -> Result<Served, BadMessage> {
-    let head: SnapshotHead = messages::decode(&frame.head)?;
-    if head.state_len > CHECKPOINT_BYTES_MAX || frame.body.len() > SNAPSHOT_CHUNK_BYTES {
-        return Err(BadMessage::new("checkpoint too large"));
-    }
-    if head.offset == 0 {
-        session.incoming.insert(frame.log, (head.clone(), BytesMut::new()));
-    }
-    let goes_on = session.incoming.get_mut(&frame.log).filter(|(begun, received)| {
-        let same = begun.last == head.last && begun.state_crc == head.state_crc;
-        same && begun.state_len == head.state_len && received.len() as u64 == head.offset
-    });
-    let Some((_, received)) = goes_on else {
-        return Err(BadMessage::new("a piece of a checkpoint is out of order"));
-    };
-    received.extend_from_slice(&frame.body);
-    if (received.len() as u64) < head.state_len {
-        return Ok(Served::Now(messages::vote_only(&frame, &group.vote())));
-    }
-    let state = session.incoming.remove(&frame.log).map(|(_, state)| state.freeze());
-    let state = state.unwrap_or_default();
-    if state.len() as u64 != head.state_len || crc32fast::hash(&state) != head.state_crc {
-        return Err(BadMessage::new("a checkpoint arrived damaged"));
-    }
-    let id = |(term, index)| raft_log_id(EntryId { term, index });
-    let last_membership = match &head.membership {
-        Some((at, bytes)) => {
-            let membership = decode_membership(bytes).map_err(BadMessage::new)?;
-            RaftMembership::new(Some(id(*at)), membership)
-        }
-        None => RaftMembership::default(),
-    };
-    let meta = RaftSnapshotMeta { last_log_id: Some(id(head.last)), last_membership };
-    let snapshot =
-        Snapshot { meta, snapshot: Checkpoint { state: head.has_state.then_some(state) } };
-    Ok(Served::Later(Box::pin(async move {
-        match group.raft.install_full_snapshot(head.vote(), snapshot).await {
-            Ok(reply) => messages::vote_only(&frame, &reply.vote),
             Err(error) => messages::refused(&frame, error.to_string()),
         }
     })))

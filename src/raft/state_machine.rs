@@ -21,7 +21,7 @@ use super::types::{
 };
 use crate::error::{StorageError, with_sources};
 use crate::format::entry::{Batch, EntryId};
-use crate::log::{Log, Saver, Saving, Turn};
+use crate::log::{CheckpointFile, Log, Saver, Saving, Turn};
 use crate::mutant::Mutant;
 use crate::record::Record;
 use crate::state_machine::StateMachine;
@@ -30,9 +30,9 @@ use crate::state_machine::StateMachine;
 const SPACE_PAUSE: Duration = Duration::from_millis(250);
 
 /// What travels with a boundary: the state machine's checkpoint as of it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Checkpoint {
-    pub(crate) state: Option<Bytes>,
+    pub(crate) state: Option<CheckpointFile>,
 }
 
 pub(crate) type RaftSnapshot = openraft::alias::SnapshotOf<Types, Checkpoint>;
@@ -113,34 +113,42 @@ fn to_io(error: impl std::error::Error) -> io::Error {
     io::Error::other(with_sources(&error))
 }
 
-/// Saves a checkpoint that a leader sent. A full disk stops no log: it is tried again until there is space.
-async fn save_when_there_is_space(
+/// Takes a checkpoint in that a leader sent. A full disk stops no log: it is tried again until there is space.
+async fn keep_when_there_is_space(
     saver: &Saver,
-    id: EntryId,
-    state: &Bytes,
+    state: &CheckpointFile,
 ) -> Result<(), StorageError> {
     loop {
-        let turn = saver.turn().await;
-        match saver.save(turn, id, state.clone(), Box::new(|| Ok(()))).saved().await {
+        let _turn = saver.turn().await;
+        let file = state.clone();
+        let kept = saver.run(move |log| log.keep_checkpoint(&file)).await;
+        match kept.unwrap_or_else(|| Err(saver.closed())) {
             Err(StorageError::Full { path }) if saver.log().failure().is_none() => {
                 tracing::warn!(path = %path.display(), "no space for a checkpoint that was sent; waiting");
                 tokio::time::sleep(SPACE_PAUSE).await;
             }
-            saved => return saved,
+            kept => return kept,
         }
     }
 }
 
+/// A checkpoint, all of it read once and found to be the one that was saved.
+fn verified(log: &Log, id: EntryId) -> Result<CheckpointFile, StorageError> {
+    let file = log.open_checkpoint(id)?;
+    file.verify()?;
+    Ok(file)
+}
+
 /// The newest sound checkpoint to go on from; none if the log holds everything itself. A damaged one is
 /// passed over, and replaying from an older one takes longer.
-fn newest_checkpoint(log: &Log) -> Result<Option<(EntryId, Bytes)>, StorageError> {
+fn newest_checkpoint(log: &Log) -> Result<Option<CheckpointFile>, StorageError> {
     let (purged, committed) = (log.purged(), log.committed());
     let mut damaged = None;
     let held = log.checkpoints().into_iter();
     let applied = |id: EntryId| Some(id) <= committed || Mutant::AppliedNotClamped.is_active();
     for id in held.rev().filter(|id| applied(*id) && Some(*id) >= purged) {
-        match log.load_checkpoint(id) {
-            Ok(state) => return Ok(Some((id, state))),
+        match verified(log, id) {
+            Ok(file) => return Ok(Some(file)),
             Err(error) => {
                 tracing::warn!(error = %with_sources(&error), "passing over a checkpoint");
                 damaged.get_or_insert(error);
@@ -168,12 +176,12 @@ impl LogStateMachine {
         let mut user = None;
         if let Some(mut machine) = machine {
             let newest = newest_checkpoint(&log)?;
-            if let Some((_, state)) = &newest {
+            if let Some(file) = &newest {
                 machine
-                    .restore(&mut &state[..])
+                    .restore(&mut file.reader())
                     .map_err(|error| StorageError::io("restore the checkpoint in", "log", error))?;
             }
-            let newest = newest.map(|(id, _)| id);
+            let newest = newest.map(|file| file.id());
             applied = newest;
             user = Some(User {
                 machine: Mutex::new(machine),
@@ -240,12 +248,12 @@ impl LogStateMachine {
         if !user.batch.is_empty() {
             return Ok(None);
         }
-        let mut state = Vec::new();
-        user.machine().checkpoint(&mut state).map_err(|error| {
+        let mut draft = self.log.take_checkpoint(id);
+        user.machine().checkpoint(&mut draft).map_err(|error| {
             StorageError::io("take a checkpoint of", "the state machine", error)
         })?;
         let files = user.machine().flush_files();
-        Ok(Some(self.saver.save(turn, id, state.into(), files)))
+        Ok(Some(self.saver.save(turn, draft, files)))
     }
 
     fn boundary_meta(&self, id: EntryId) -> io::Result<RaftSnapshotMeta> {
@@ -260,7 +268,7 @@ impl LogStateMachine {
     fn checkpoint_at(&self, id: EntryId) -> io::Result<Checkpoint> {
         let state = match &self.user {
             Some(_) if self.log.checkpoints().contains(&id) => {
-                Some(self.log.load_checkpoint(id).map_err(to_io)?)
+                Some(verified(&self.log, id).map_err(to_io)?)
             }
             Some(_) => {
                 let detail = format!("no checkpoint as of the boundary {}", id.index);
@@ -351,8 +359,8 @@ impl RaftStateMachine<Types> for LogStateMachine {
         let id = entry_id(last);
         if let (Some(user), Some(state)) = (&mut self.user, &checkpoint.state) {
             // On disk before the log refers to it; a crash between leaves an unused file.
-            save_when_there_is_space(&self.saver, id, state).await.map_err(to_io)?;
-            user.machine().restore(&mut &state[..])?;
+            keep_when_there_is_space(&self.saver, state).await.map_err(to_io)?;
+            user.machine().restore(&mut state.reader())?;
             user.batch.clear();
             user.checkpoint_segment = id.index;
         } else if self.user.is_some() {

@@ -300,7 +300,21 @@ impl StoredLog {
     /// # Errors
     /// What the disk says.
     pub fn save_checkpoint(&mut self, id: StoredId, state: &[u8]) -> Result<(), StorageError> {
-        self.driven.log.save_checkpoint(id.into(), state)
+        self.driven.log.save_state(id.into(), state)
+    }
+
+    /// Takes a checkpoint in that another node sends, `piece` bytes at a time; durable on return.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn receive_checkpoint(
+        &mut self,
+        id: StoredId,
+        state: &[u8],
+        piece: usize,
+    ) -> Result<(), StorageError> {
+        let log = &self.driven.log;
+        log.keep_checkpoint(&log.received(id.into(), state, piece)?)
     }
 
     /// The checkpoints held, oldest first.
@@ -313,7 +327,7 @@ impl StoredLog {
     /// # Errors
     /// What is damaged, or what the disk says.
     pub fn load_checkpoint(&self, id: StoredId) -> Result<Bytes, StorageError> {
-        self.driven.log.load_checkpoint(id.into())
+        self.driven.log.load_state(id.into())
     }
 
     /// The failure that poisoned the log.

@@ -135,7 +135,10 @@ impl<'a> Host<'a> {
                 let told = &mut self.model(*number)?.told;
                 *told = (*told).max(Some(*id));
             }
-            Step::Checkpoint(number, id, len) => self.checkpoint(*number, *id, *len)?,
+            Step::Checkpoint(number, id, len) => self.checkpoint(*number, *id, *len, None)?,
+            Step::Received(number, id, len, piece) => {
+                self.checkpoint(*number, *id, *len, Some(*piece))?;
+            }
             Step::Idle(time) => self.pass(*time)?,
             Step::Restart => {
                 self.close()?;
@@ -231,11 +234,21 @@ impl<'a> Host<'a> {
         Ok(())
     }
 
-    fn checkpoint(&mut self, number: u64, id: StoredId, len: usize) -> Result<(), Stop> {
+    fn checkpoint(
+        &mut self,
+        number: u64,
+        id: StoredId,
+        len: usize,
+        piece: Option<usize>,
+    ) -> Result<(), Stop> {
         let bytes = state(id, len);
         let held = self.model(number)?.checkpoints.entry(id);
         held.or_insert((bytes.clone().into(), false));
-        self.log(number)?.log.save_checkpoint(id, &bytes)?;
+        let log = &mut self.log(number)?.log;
+        match piece {
+            Some(piece) => log.receive_checkpoint(id, &bytes, piece)?,
+            None => log.save_checkpoint(id, &bytes)?,
+        }
         if let Some((_, acknowledged)) = self.model(number)?.checkpoints.get_mut(&id) {
             *acknowledged = true;
         }

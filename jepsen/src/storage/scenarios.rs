@@ -22,6 +22,10 @@ fn commit(term: u64, index: u64) -> Step {
     Step::Commit(LOG, id(term, index))
 }
 
+fn received(term: u64, index: u64) -> Step {
+    Step::Received(LOG, id(term, index), 1500, 600)
+}
+
 fn checkpoint(term: u64, index: u64) -> Step {
     Step::Checkpoint(LOG, id(term, index), 1500)
 }
@@ -159,7 +163,7 @@ fn checkpoints() -> Script {
         checkpoint(1, 2),
         checkpoint(1, 5),
         apply(purge(1, 2)),
-        checkpoint(1, 8),
+        received(1, 8),
         apply(purge(1, 5)),
         apply(append(records(1, 10..40, 300))),
         commit(1, 39),
@@ -169,7 +173,7 @@ fn checkpoints() -> Script {
         apply(purge(1, 10)),
         Step::Submit(LOG, purge(1, 31)),
         checkpoint(1, 34),
-        checkpoint(1, 35),
+        received(1, 35),
         Step::Settle,
         apply(append(records(2, 40..42, 300))),
     ]);

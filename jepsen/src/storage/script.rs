@@ -23,6 +23,8 @@ pub(crate) enum Step {
     Commit(u64, StoredId),
     /// Saves a checkpoint with so many bytes.
     Checkpoint(u64, StoredId, usize),
+    /// The same, as a leader sends it: so many bytes at a time.
+    Received(u64, StoredId, usize, usize),
     /// Lets time pass, for markers and background flushes.
     Idle(Duration),
     /// Closes all and opens it again.

@@ -135,13 +135,10 @@ impl StateMachine for Machine {
     }
 
     fn checkpoint(&self, out: &mut dyn Write) -> io::Result<()> {
-        let body = {
-            let state = self.0.state();
-            codec::encode(&(&*state, self.0.index.names()))
-        };
         out.write_all(&MAGIC)?;
         out.write_all(&[VERSION])?;
-        out.write_all(&body)
+        let state = self.0.state();
+        codec::encode_to(out, &(&*state, self.0.index.names()))
     }
 
     fn flush_files(&self) -> FlushFiles {
@@ -150,23 +147,26 @@ impl StateMachine for Machine {
     }
 
     fn restore(&mut self, from: &mut dyn Read) -> io::Result<()> {
-        let mut bytes = Vec::new();
-        from.read_to_end(&mut bytes)?;
         let bad = |detail: String| io::Error::new(io::ErrorKind::InvalidData, detail);
-        let body = bytes.strip_prefix(&MAGIC).ok_or_else(|| bad("no broker's state".to_owned()))?;
-        let decoded = match body.split_first() {
-            Some((&VERSION, body)) => codec::decode_large(body),
-            Some((&VERSION_2, body)) => version2::decode(body),
+        let mut head = [0; 5];
+        from.read_exact(&mut head)?;
+        let [magic @ .., version] = head;
+        if magic != MAGIC {
+            return Err(bad("no broker's state".to_owned()));
+        }
+        let (restored, files): (State, Vec<FileName>) = match version {
+            VERSION => codec::decode_from(from)?,
+            VERSION_2 => {
+                let mut body = Vec::new();
+                from.read_to_end(&mut body)?;
+                version2::decode(&body).map_err(|error| bad(error.to_string()))?
+            }
             other => {
-                let version =
-                    other.map_or_else(|| "none".to_owned(), |(found, _)| found.to_string());
                 return Err(bad(format!(
-                    "the broker's state is of version {version}, and this program reads {VERSION_2} and {VERSION}"
+                    "the broker's state is of version {other}, and this program reads {VERSION_2} and {VERSION}"
                 )));
             }
         };
-        let (restored, files): (State, Vec<FileName>) =
-            decoded.map_err(|error| bad(error.to_string()))?;
         self.0.change(|state| {
             self.0.index.adopt(&files);
             *state = restored;

@@ -207,9 +207,9 @@ fn inspect_checkpoints(
     let names = disk.list(dir).map_err(|error| StorageError::io("list", dir, error))?;
     let indexes = names.iter().filter_map(|entry| checkpoints::index_of(&entry.name));
     let summary = |index| {
-        let (header, bytes) = checkpoints::head(disk, dir, id.0, index)?;
+        let file = checkpoints::open_at(disk, dir, id.0, index)?;
         let path = checkpoints::path_of(dir, index);
-        Ok(CheckpointSummary { path, last: header.id.into(), bytes })
+        Ok(CheckpointSummary { path, last: file.id().into(), bytes: file.len() })
     };
     indexes.map(summary).collect()
 }

@@ -303,11 +303,9 @@ impl Verifier<'_> {
             let path = dir.join(&name);
             if let Some(index) = checkpoints::index_of(&name) {
                 required = required.filter(|required| *required != index);
-                let head = checkpoints::head(self.disk, dir, id.0, index);
-                let loaded = head.and_then(|(head, len)| {
-                    checkpoints::load(self.disk, dir, id.0, head.id).map(|_| len)
-                });
-                match loaded {
+                let opened = checkpoints::open_at(self.disk, dir, id.0, index);
+                let verified = opened.and_then(|file| file.verify().map(|()| file.len()));
+                match verified {
                     Ok(len) => {
                         counts.checkpoints += 1;
                         self.advance(len);

@@ -279,10 +279,10 @@ async fn checkpoints_survive_and_the_boundary_needs_its_own() {
     append(&log, records(1, 0..100, 9)).await;
     log.set_committed(id(1, 99)).expect("readable");
     for index in [10, 20, 30, 40] {
-        log.save_checkpoint(id(1, index), format!("state {index}").as_bytes()).expect("save");
+        log.save_state(id(1, index), format!("state {index}").as_bytes()).expect("save");
     }
-    assert_eq!(log.load_checkpoint(id(1, 20)).expect("load"), "state 20");
-    assert!(log.load_checkpoint(id(1, 21)).is_err());
+    assert_eq!(log.load_state(id(1, 20)).expect("load"), "state 20");
+    assert!(log.load_state(id(1, 21)).is_err());
     log.purge(id(1, 20)).await.expect("purge");
     assert_eq!(log.checkpoints(), [id(1, 20), id(1, 30), id(1, 40)]);
     log.close().await.expect("close");

@@ -179,7 +179,8 @@ async fn a_log_is_removed_once_the_checkpoint_that_is_being_saved_is_done() {
         let _ = sender.send(());
         held.recv().map_err(std::io::Error::other)
     });
-    let saving = saver.save(saver.turn().await, id(1, 4), "state".into(), files);
+    let state = || log.drafted(id(1, 4), b"state").expect("memory takes it");
+    let saving = saver.save(saver.turn().await, state(), files);
     begun.await.expect("it flushes first what the checkpoint names");
     assert!(saver.try_turn().is_none(), "one at a time");
     assert_eq!(log.checkpoints(), [], "it counts once it is durable");
@@ -192,10 +193,10 @@ async fn a_log_is_removed_once_the_checkpoint_that_is_being_saved_is_done() {
     saving.saved().await.expect("its directory is there");
     removing.await.expect("no panic").expect("removed");
     assert!(!place.dir.exists());
-    let late = saver.save(saver.turn().await, id(1, 4), "state".into(), Box::new(|| Ok(())));
+    let late = saver.save(saver.turn().await, state(), Box::new(|| Ok(())));
     late.saved().await.expect_err("the log is gone");
     place.pool.shutdown().await;
-    let late = saver.save(saver.turn().await, id(1, 4), "state".into(), Box::new(|| Ok(())));
+    let late = saver.save(saver.turn().await, state(), Box::new(|| Ok(())));
     late.saved().await.expect_err("nobody is left to save it");
     assert!(!place.dir.exists());
 }

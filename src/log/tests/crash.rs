@@ -112,7 +112,7 @@ fn step(driven: &mut Driven, step: &Step) -> Option<Done> {
         Step::Purge(upto) => driven.run(async move { log.purge(upto).await }),
         Step::Install(upto) => driven.run(async move { log.install(upto, None).await }),
         Step::Vote(vote) => driven.run(async move { log.save_vote(vote).await }),
-        Step::Checkpoint(id) => Some(log.save_checkpoint(id, b"state").map_err(Arc::new)),
+        Step::Checkpoint(id) => Some(log.save_state(id, b"state").map_err(Arc::new)),
         Step::Commit(id) => {
             // A dead disk shows nobody anything.
             let _ = log.set_committed(id);
@@ -382,14 +382,14 @@ fn a_boundary_that_is_about_to_move_keeps_its_checkpoint_until_it_has() {
     driven.append(records(1, 0..9, 50)).expect("called").expect("appended");
     driven.log.set_committed(id(1, 8)).expect("readable");
     for index in [1, 3, 5] {
-        driven.log.save_checkpoint(id(1, index), b"state").expect("saved");
+        driven.log.save_state(id(1, index), b"state").expect("saved");
     }
     step(&mut driven, &Step::Purge(id(1, 1))).expect("done").expect("purged");
     // The writer has not come to it when the next checkpoint is saved.
     let log = driven.log.clone();
     let mut purged = Box::pin(async move { log.purge(id(1, 5)).await });
     assert!(now_or_never(&mut purged).is_none(), "queued");
-    driven.log.save_checkpoint(id(1, 7), b"state").expect("saved");
+    driven.log.save_state(id(1, 7), b"state").expect("saved");
     let crashed = disk.after_crash(&CrashPolicy::KeepAll);
     let other = Driven::open(&crashed, &options).expect("the manifest names the first checkpoint");
     assert_eq!(other.log.purged(), Some(id(1, 1)));

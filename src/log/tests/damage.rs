@@ -27,7 +27,7 @@ fn sample() -> (SimDisk, Vec<Entry>) {
         driven.append(group).expect("called").expect("appended");
     }
     driven.log.set_committed(id(2, 10)).expect("readable");
-    driven.log.save_checkpoint(id(1, 4), b"the state as of 4").expect("saved");
+    driven.log.save_state(id(1, 4), b"the state as of 4").expect("saved");
     let log = driven.log.clone();
     let vote = Vote { term: 2, voted_for: replica(2), committed: true };
     driven.run(async move { log.save_vote(vote).await }).expect("done").expect("saved");
@@ -50,7 +50,7 @@ fn recover(disk: &SimDisk) -> Result<(Vec<Entry>, Option<Vote>), StorageError> {
         assert_eq!(changed(&before, &disk.contents()), [""; 0], "changed by {error}");
     })?;
     for checkpoint in driven.log.checkpoints() {
-        assert_eq!(driven.log.load_checkpoint(checkpoint)?, "the state as of 4");
+        assert_eq!(driven.log.load_state(checkpoint)?, "the state as of 4");
     }
     Ok((driven.log.read(0, u64::MAX, usize::MAX, true)?, driven.log.vote()))
 }

@@ -28,7 +28,7 @@ fn sample(at: Option<u64>) -> SimDisk {
             let _ = driven.append(records(1, first..first + 4, 500));
         }
         driven.log.set_committed(id(1, 30)).expect("readable");
-        let _ = driven.log.save_checkpoint(id(1, 10), b"ten");
+        let _ = driven.log.save_state(id(1, 10), b"ten");
         let log = driven.log.clone();
         let _ = driven.run(async move { log.purge(id(1, 10)).await });
         let log = driven.log.clone();

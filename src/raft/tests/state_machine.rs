@@ -11,7 +11,7 @@ use super::super::state_machine::{ApplyShared, Checkpoint};
 use super::super::types::{RaftMembership, RaftSnapshotMeta, entry_from_raft};
 use super::*;
 use crate::record::Record;
-use crate::segment::sim_disk::FaultKind;
+use crate::segment::sim_disk::{Fault, FaultKind, OpKind, Ops, Rule, When};
 use crate::state_machine::StateMachine;
 
 /// Keeps the payloads that it was given.
@@ -103,8 +103,8 @@ async fn a_damaged_checkpoint_is_passed_over_if_an_older_one_will_do() {
         Log::open(Arc::new(disk.clone()), Path::new("/log"), options(), &writers).expect("new");
     append(&log, (0..9).map(|index| record(id(1, index), Batch::SINGLE)).collect()).await;
     log.set_committed(id(1, 8)).expect("readable");
-    log.save_checkpoint(id(1, 3), b"older").expect("a healthy disk");
-    log.save_checkpoint(id(1, 6), b"newer").expect("a healthy disk");
+    log.save_state(id(1, 3), b"older").expect("a healthy disk");
+    log.save_state(id(1, 6), b"newer").expect("a healthy disk");
     let opened = |log: &Log| {
         let kept = Kept::default();
         machine(log, &writers, &kept).map(|_| String::from_utf8(kept.seen()).expect("text"))
@@ -119,8 +119,8 @@ async fn a_damaged_checkpoint_is_passed_over_if_an_older_one_will_do() {
     damage(3);
     assert_eq!(opened(&log).expect("the log holds everything"), "");
     // The log does not reach back behind its boundary.
-    log.save_checkpoint(id(1, 3), b"older").expect("a healthy disk");
-    log.save_checkpoint(id(1, 6), b"newer").expect("a healthy disk");
+    log.save_state(id(1, 3), b"older").expect("a healthy disk");
+    log.save_state(id(1, 6), b"newer").expect("a healthy disk");
     log.purge(id(1, 6)).await.expect("a healthy disk");
     damage(6);
     let error = opened(&log).expect_err("nothing stands for what is gone");
@@ -138,16 +138,12 @@ async fn a_checkpoint_that_finds_no_space_is_installed_once_there_is_some() {
     let members = RaftMembership::new(Some(raft_log_id(id(1, 0))), voters);
     let last = Some(raft_log_id(id(1, 7)));
     let meta = RaftSnapshotMeta { last_log_id: last, last_membership: members };
-    disk.set_space(Some(0));
-    let installing = machine.install_snapshot(&meta, Checkpoint { state: Some("sent".into()) });
-    let freeing = async {
-        while disk.counts().faults(FaultKind::NoSpace) == 0 {
-            tokio::task::yield_now().await;
-        }
-        disk.set_space(None);
-    };
-    let (installed, ()) = tokio::join!(installing, freeing);
-    installed.expect("there is space");
+    let state = log.received(id(1, 7), b"sent", 3).expect("there is space");
+    let (ops, path) = (Ops::Kind(OpKind::Rename), String::new());
+    disk.inject(Rule { ops, path, when: When::Nth(0), fault: Fault::NoSpace });
+    let sent = Checkpoint { state: Some(state) };
+    machine.install_snapshot(&meta, sent).await.expect("there is space the second time");
+    assert_eq!(disk.counts().faults(FaultKind::NoSpace), 1);
     assert_eq!(kept.seen(), b"sent");
     assert_eq!(log.watermarks().begin, 8);
 }
@@ -190,6 +186,6 @@ async fn records_are_applied_while_a_checkpoint_waits_for_the_disk() {
         tokio::task::yield_now().await;
     }
     assert_eq!(log.checkpoints(), [last]);
-    assert_eq!(log.load_checkpoint(last).expect("it is sound").len() as u64, end);
+    assert_eq!(log.load_state(last).expect("it is sound").len() as u64, end);
     drop(applying.await.expect("no panic"));
 }

@@ -185,6 +185,17 @@ pub(super) const ROWS: &[Row] = &[
         ),
     },
     Row {
+        id: "D5",
+        name: "ReceivedCrcIgnored",
+        breaks: "a checkpoint that was damaged on its way is installed",
+        place: "src/raft/snapshot.rs",
+        rule: "4.1, 7 snapshot",
+        expected: Test(
+            "lib",
+            "raft::tests::snapshot::a_checkpoint_that_arrives_damaged_or_out_of_order_is_refused_and_leaves_nothing",
+        ),
+    },
+    Row {
         id: "A1",
         name: "UnknownOutcomeRetried",
         breaks: "an append that may have happened is done again",

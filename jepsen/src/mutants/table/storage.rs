@@ -104,7 +104,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "S13",
         name: "CheckpointCrcIgnored",
         breaks: "a damaged checkpoint is restored",
-        place: "src/log/checkpoints.rs",
+        place: "src/log/checkpoint_file.rs",
         rule: "4.1",
         expected: Storage,
     },

@@ -64,7 +64,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "M8",
         name: "CheckpointNotFlushed",
         breaks: "the log is purged up to a checkpoint that is not durable",
-        place: "src/log/checkpoints.rs",
+        place: "src/log/checkpoint_file.rs",
         rule: "4.6 rule 9",
         expected: Storage,
     },

@@ -1,0 +1,242 @@
+//! A boundary and its checkpoint on their way from a leader to a node that needs them: piece by piece, out of a file and into
+//! one, so that neither end holds the state in memory, whatever its size.
+//!
+//! A sender first asks how much of this very checkpoint is there, and goes on behind that: a connection that broke costs what
+//! was on its way, not what had arrived.
+
+use std::io::{self, Write as _};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use openraft::errors::{NetworkError, RPCError, StreamingError, Unreachable};
+use openraft::network::RPCTypes;
+use openraft::storage::Snapshot;
+use tokio::time::Instant;
+
+use super::group::Group;
+use super::messages::{self, BadMessage, SnapshotHead};
+use super::network::PeerClient;
+use super::state_machine::{Checkpoint, RaftSnapshot};
+use super::types::{
+    RaftMembership, RaftSnapshotMeta, RaftVote, Types, decode_membership, entry_id, raft_log_id,
+    stored_membership,
+};
+use crate::error::{StorageError, with_sources};
+use crate::format::entry::EntryId;
+use crate::log::{CheckpointFile, Draft, Log};
+use crate::mutant::Mutant;
+use crate::wire::{BoxFuture, Frame, OutFrame};
+
+/// Bytes of a checkpoint in one frame.
+const PIECE_BYTES: usize = 1 << 20;
+/// What was received of a checkpoint is dropped if nothing more comes for so long.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// A node that has everything needs time to restore the state: so many bytes a second at least.
+const RESTORED_A_SECOND: u64 = 8 << 20;
+
+/// A checkpoint that comes from a leader.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    head: SnapshotHead,
+    draft: Draft,
+    touched: Instant,
+}
+
+/// What has come of a checkpoint; one a log, and a leader that sends another one replaces it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Receiving(Arc<Mutex<Option<Incoming>>>);
+
+/// What came of a piece.
+#[derive(Debug)]
+pub(super) enum Received {
+    /// So many bytes are there.
+    SoFar(u64),
+    All(CheckpointFile),
+}
+
+impl Receiving {
+    /// Adds a piece; an empty one asks how much is there. Blocks on the disk.
+    pub(super) fn take(
+        &self,
+        log: &Log,
+        head: SnapshotHead,
+        piece: &[u8],
+    ) -> Result<Received, String> {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let asks = piece.is_empty() && head.state_len > 0;
+        let begun = held.take().filter(|begun| begun.head.is_of_same_checkpoint(&head));
+        let mut incoming = match begun.filter(|_| asks || head.offset > 0) {
+            Some(begun) => begun,
+            None if head.offset == 0 => Incoming::begin(log, head.clone())?,
+            None => return Err("what precedes this piece of a checkpoint is not here".to_owned()),
+        };
+        let so_far = incoming.draft.state_len();
+        if !asks {
+            if head.offset != so_far || head.state_len - so_far < piece.len() as u64 {
+                return Err(format!("piece {} of a checkpoint does not follow", head.offset));
+            }
+            incoming.draft.write_all(piece).map_err(|error| no_checkpoint(log, error))?;
+        }
+        let so_far = incoming.draft.state_len();
+        if so_far < head.state_len {
+            incoming.touched = Instant::now();
+            *held = Some(incoming);
+            return Ok(Received::SoFar(so_far));
+        }
+        let file = incoming.draft.finish().map_err(|error| with_sources(&error))?;
+        if file.state_crc() != head.state_crc && !Mutant::ReceivedCrcIgnored.is_active() {
+            return Err("a checkpoint arrived damaged".to_owned());
+        }
+        Ok(Received::All(file))
+    }
+
+    /// Drops what has not gone on for long. A piece that is being written is let be.
+    pub(super) fn forget_silent(&self) {
+        if let Ok(mut held) = self.0.try_lock() {
+            held.take_if(|incoming| incoming.touched.elapsed() > PATIENCE);
+        }
+    }
+}
+
+impl Incoming {
+    fn begin(log: &Log, head: SnapshotHead) -> Result<Self, String> {
+        let free = log.free_space().map_err(|error| with_sources(&error))?;
+        if free < head.state_len {
+            let len = head.state_len;
+            return Err(format!("no space for a checkpoint of {len} bytes: {free} are free"));
+        }
+        let (term, index) = head.last;
+        let draft = log.receive_checkpoint(EntryId { term, index });
+        Ok(Self { head, draft, touched: Instant::now() })
+    }
+}
+
+fn no_checkpoint(log: &Log, error: io::Error) -> String {
+    with_sources(&StorageError::io("write a checkpoint in", log.dir(), error))
+}
+
+/// Takes a piece of a checkpoint from a leader; the last one installs it.
+///
+/// # Errors
+/// The frame breaks the protocol.
+pub(super) fn serve(group: Arc<Group>, frame: Frame) -> Result<BoxFuture<OutFrame>, BadMessage> {
+    let head: SnapshotHead = messages::decode(&frame.head)?;
+    if frame.body.len() > PIECE_BYTES || head.offset > head.state_len {
+        return Err(BadMessage::new("a piece of a checkpoint is too large"));
+    }
+    let meta = boundary(&head)?;
+    Ok(Box::pin(async move {
+        match group.take_piece(head, meta, frame.body.clone()).await {
+            Ok((vote, so_far)) => messages::piece_reply(&frame, &vote, so_far),
+            Err(reason) => messages::refused(&frame, reason),
+        }
+    }))
+}
+
+fn boundary(head: &SnapshotHead) -> Result<RaftSnapshotMeta, BadMessage> {
+    let id = |(term, index)| raft_log_id(EntryId { term, index });
+    let last_membership = match &head.membership {
+        Some((at, bytes)) => {
+            let membership = decode_membership(bytes).map_err(BadMessage::new)?;
+            RaftMembership::new(Some(id(*at)), membership)
+        }
+        None => RaftMembership::default(),
+    };
+    Ok(RaftSnapshotMeta { last_log_id: Some(id(head.last)), last_membership })
+}
+
+impl Group {
+    /// This node's vote, and how much of the checkpoint is here.
+    async fn take_piece(
+        &self,
+        head: SnapshotHead,
+        meta: RaftSnapshotMeta,
+        piece: Bytes,
+    ) -> Result<(RaftVote, u64), String> {
+        let (vote, len) = (head.vote(), head.state_len);
+        let state = if head.has_state {
+            let receiving = self.receiving.clone();
+            let taking = self.saver.run(move |log| receiving.take(log, head, &piece));
+            match taking.await.ok_or("the node is stopping")?? {
+                Received::SoFar(so_far) => return Ok((self.vote(), so_far)),
+                Received::All(file) => Some(file),
+            }
+        } else {
+            None
+        };
+        let snapshot = Snapshot { meta, snapshot: Checkpoint { state } };
+        let installed = self.raft.install_full_snapshot(vote, snapshot).await;
+        installed.map(|reply| (reply.vote, len)).map_err(|error| error.to_string())
+    }
+}
+
+impl PeerClient {
+    /// Sends a boundary and its checkpoint; gives the vote of whoever took it.
+    pub(super) async fn send_snapshot(
+        &self,
+        vote: RaftVote,
+        snapshot: RaftSnapshot,
+        timeout: Duration,
+    ) -> Result<RaftVote, StreamingError<Types>> {
+        let Some(last) = &snapshot.meta.last_log_id else {
+            return Err(StreamingError::Network(NetworkError::from_string("an empty snapshot")));
+        };
+        let membership = stored_membership(&snapshot.meta.last_membership);
+        let mut head =
+            SnapshotHead::new(entry_id(last), membership.map(|stored| (stored.id, stored.payload)));
+        head.set_vote(&vote);
+        let state = snapshot.snapshot.state;
+        head.has_state = state.is_some();
+        head.state_len = state.as_ref().map_or(0, CheckpointFile::state_len);
+        head.state_crc = state.as_ref().map_or(0, CheckpointFile::state_crc);
+        if head.state_len > PIECE_BYTES as u64 {
+            let (there, so_far) = self.send_piece(&head, Bytes::new(), timeout).await?;
+            if there > vote {
+                return Ok(there);
+            }
+            // A node of an older build does not say, and begins.
+            head.offset = so_far.unwrap_or(0).min(head.state_len);
+        }
+        loop {
+            let piece = match &state {
+                Some(state) => state.piece(head.offset, PIECE_BYTES).map_err(|error| {
+                    StreamingError::Unreachable(Unreachable::from_string(with_sources(&error)))
+                })?,
+                None => Bytes::new(),
+            };
+            let end = head.offset + piece.len() as u64;
+            let restoring = Duration::from_secs(head.state_len / RESTORED_A_SECOND);
+            let patience = if end == head.state_len { timeout + restoring } else { timeout };
+            let (there, _) = self.send_piece(&head, piece, patience).await?;
+            if end == head.state_len || there > vote {
+                return Ok(there);
+            }
+            head.offset = end;
+        }
+    }
+
+    /// Gives the vote there, and how much is there if it says.
+    async fn send_piece(
+        &self,
+        head: &SnapshotHead,
+        piece: Bytes,
+        timeout: Duration,
+    ) -> Result<(RaftVote, Option<u64>), StreamingError<Types>> {
+        let mut frame = messages::frame(messages::SNAPSHOT, self.log, head);
+        frame.body.extend((!piece.is_empty()).then_some(piece));
+        let response = self.request(RPCTypes::InstallSnapshot, frame, timeout).await;
+        let reply = response.map_err(streaming_error)?;
+        messages::decode_piece_reply(&reply)
+            .map_err(|error| StreamingError::Unreachable(Unreachable::from_string(error)))
+    }
+}
+
+fn streaming_error(error: RPCError<Types>) -> StreamingError<Types> {
+    match error {
+        RPCError::Timeout(timeout) => StreamingError::Timeout(timeout),
+        RPCError::Unreachable(unreachable) => StreamingError::Unreachable(unreachable),
+        RPCError::Network(network) => StreamingError::Network(network),
+        RPCError::RemoteError(remote) => match remote.source {},
+    }
+}
