@@ -225,6 +225,7 @@ mod tests {
         let error = loop {
             busy.write_all(b"x").await.expect("write");
             busy.flush().await.expect("flush");
+            // paced: a client that sends now and then, for longer than a quiet one may.
             tokio::time::sleep(QUIET_MAX / 2).await;
             if let Err(error) = accepted.read_u8().await {
                 break error;

@@ -284,6 +284,7 @@ async fn a_frame_has_thirty_seconds_to_come_and_a_large_one_less_while_others_wa
         tokio::io::AsyncWriteExt::write_all(&mut near, &bytes[..sent]).await.expect("room");
         let since = tokio::time::Instant::now();
         let used_up = async {
+            // paced: time is simulated, and passes while nothing else happens.
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
             if used_up {
                 other.take(4 << 20);
@@ -309,6 +310,7 @@ async fn a_connection_is_idle_once_neither_end_sent_a_byte_for_long_enough() {
         async move { activity.idle(limit).await }
     });
     for _ in 0..3 {
+        // paced: a client that says something now and then.
         tokio::time::sleep(limit / 2).await;
         let command = Command::request(34, 1, Fields::default()).encode().concat();
         let share = Share::new(&Budget::new(1 << 20), 1 << 20);

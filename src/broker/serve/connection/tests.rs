@@ -1,3 +1,5 @@
+//! One client's connection: what is read of it, and what it is told.
+
 use std::sync::Mutex;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
