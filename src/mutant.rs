@@ -216,6 +216,18 @@ mutants! {
     OtherBrokersServed,
     /// A message is called stored though the next leader may have put another one in its place.
     DiscardedCalledStored,
+    /// A delayed message whose topic is gone is marked as delivered, and dropped.
+    DeliveryDropped,
+    /// A delayed message is due by its time of storing, which one wrong clock puts ahead for good.
+    DueByStoredTime,
+    /// A delayed message is due by the wall clock, whatever was seen of it.
+    SightingsIgnored,
+    /// A leader with a slower clock than the last gives earlier times of storing.
+    StoredTimeGoesBack,
+    /// Locks of queues are released by the wall clock.
+    LeasesByWallClock,
+    /// Each delayed message that is due takes a record of its own.
+    DeliveredOneByOne,
 }
 
 #[cfg(feature = "mutants")]

@@ -19,6 +19,8 @@ mod subscribe;
 #[cfg(test)]
 mod tests;
 mod ticket;
+#[cfg(feature = "broker")]
+mod wall_clock;
 
 use std::sync::Arc;
 
@@ -34,6 +36,8 @@ pub use subscribe::Subscription;
 #[cfg(feature = "broker")]
 pub(crate) use ticket::AppliedTicket;
 pub use ticket::Ticket;
+#[cfg(feature = "broker")]
+pub(crate) use wall_clock::WallClock;
 
 use crate::config::Config;
 use crate::error::{AdminError, OpenError, StorageError};

@@ -311,3 +311,16 @@ pub(crate) fn messages(mut bytes: &[u8]) -> Vec<Message> {
 pub(crate) fn bodies(frame: &Frame) -> Vec<String> {
     messages(&frame.body).into_iter().map(|message| message.body).collect()
 }
+
+/// When they were stored.
+#[cfg(feature = "simulation")]
+pub(crate) fn stored_times(frame: &Frame) -> Vec<i64> {
+    let mut bytes = &frame.body[..];
+    let mut times = Vec::new();
+    while !bytes.is_empty() {
+        let size = (&bytes[..]).get_u32() as usize;
+        times.push((&bytes[56..]).get_i64());
+        bytes = &bytes[size..];
+    }
+    times
+}

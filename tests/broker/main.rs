@@ -5,8 +5,11 @@ mod cluster;
 
 mod bad_input;
 mod client;
+#[cfg(feature = "simulation")]
+mod clocks;
 mod connections;
 mod consumers;
+mod delayed;
 mod failover;
 #[cfg(feature = "simulation")]
 mod full_disk;

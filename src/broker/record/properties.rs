@@ -5,6 +5,8 @@ pub(crate) mod names {
     pub(crate) const TAGS: &str = "TAGS";
     pub(crate) const KEYS: &str = "KEYS";
     pub(crate) const DELAY: &str = "DELAY";
+    /// Ours, while a message waits for its delay: the wall clock at which it came to the leader.
+    pub(crate) const ARRIVED_MS: &str = "__ARRIVED_MS";
     pub(crate) const RETRY_TOPIC: &str = "RETRY_TOPIC";
     pub(crate) const REAL_TOPIC: &str = "REAL_TOPIC";
     pub(crate) const REAL_QUEUE: &str = "REAL_QID";
@@ -25,7 +27,12 @@ pub(crate) struct Properties(Vec<(String, String)>);
 impl Properties {
     /// Reads them; what has no name is passed over.
     pub(crate) fn parse(text: &str) -> Self {
-        Self(pairs(text).map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+        Self(Self::pairs(text).map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+    }
+
+    /// Names and values in the order in which they come; what has no name is passed over.
+    pub(crate) fn pairs(text: &str) -> impl Iterator<Item = (&str, &str)> {
+        text.split(VALUE_END).filter_map(|pair| pair.split_once(NAME_END))
     }
 
     /// One value out of the text, without reading it into memory. The last one of a name counts, as in Java's map.
@@ -73,8 +80,4 @@ impl Properties {
         }
         text
     }
-}
-
-fn pairs(text: &str) -> impl Iterator<Item = (&str, &str)> {
-    text.split(VALUE_END).filter_map(|pair| pair.split_once(NAME_END))
 }

@@ -63,7 +63,11 @@ impl LogBroker {
     async fn announce(&self, node: &Node) -> bool {
         let lead = Change::Lead { node: node.member().id, addr: self.addr.to_string() };
         match self.change(&lead).await {
-            Ok(_) => true,
+            Ok(_) => {
+                let newest_ms = self.shared().map_or(0, |shared| shared.state().newest_lock_ms());
+                self.leases.begin(newest_ms);
+                true
+            }
             Err(failure) => {
                 tracing::debug!(log = self.name, ?failure, "cannot lead yet");
                 false

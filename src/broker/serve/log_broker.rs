@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::watch;
@@ -12,6 +11,7 @@ use super::clients::Clients;
 use super::consume_offsets::ConsumeOffsets;
 use super::failure::Failure;
 use super::home::Home;
+use super::locks::LeaseClock;
 use super::metrics::Requests;
 use super::routes::Brokers;
 use super::settings::BrokerConfig;
@@ -19,7 +19,8 @@ use super::throughput::Throughput;
 use crate::broker::record::Message;
 use crate::broker::state::{Answer, Change, Shared, change, messages};
 use crate::error::AppendError;
-use crate::node::{AppliedTicket, CommitLog};
+use crate::mutant::Mutant;
+use crate::node::{AppliedTicket, CommitLog, WallClock};
 use crate::progress::Progress;
 use crate::record::{AppendOptions, Priority};
 
@@ -54,6 +55,8 @@ pub(super) struct LogBroker {
     pub(super) part: watch::Sender<Part>,
     /// True for good once the log was led where it is to be, or this node has waited long enough for that.
     pub(super) settled: watch::Sender<bool>,
+    pub(super) clock: WallClock,
+    pub(super) leases: LeaseClock,
     pub(super) clients: Clients,
     pub(super) requests: Requests,
     pub(super) throughput: Throughput,
@@ -67,12 +70,6 @@ pub(super) struct LogBroker {
     /// Where records are made, one behind another.
     records: Mutex<BytesMut>,
     last_stored_ms: AtomicI64,
-}
-
-/// Milliseconds since 1970.
-pub(super) fn now_ms() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// What the state machine answered.
@@ -89,6 +86,7 @@ impl LogBroker {
         addr: SocketAddr,
         config: Arc<BrokerConfig>,
         brokers: Weak<Brokers>,
+        clock: WallClock,
     ) -> Self {
         Self {
             name,
@@ -102,7 +100,9 @@ impl LogBroker {
             clients: Clients::default(),
             requests: Requests::default(),
             throughput: Throughput::default(),
-            started_ms: now_ms(),
+            started_ms: clock.now_ms(),
+            clock,
+            leases: LeaseClock::default(),
             consumed: ConsumeOffsets::default(),
             decisions: Home::default(),
             rebuilding: tokio::sync::Mutex::default(),
@@ -180,10 +180,15 @@ impl LogBroker {
         self.propose_with(change(what), Priority::Reserved).await
     }
 
-    /// A time of storing: never before one that was given earlier, by this leader or the last.
+    /// A time of storing: never before one that was given earlier, by this leader or the last. So it can be ahead of the
+    /// wall clock for as long as that was ahead: nothing is due by it.
     pub(super) fn stored_ms(&self) -> i64 {
+        let now = self.clock.now_ms();
+        if Mutant::StoredTimeGoesBack.is_active() {
+            return now;
+        }
         let applied = self.shared().map_or(0, |shared| shared.state().stored_ms());
-        let now = now_ms().max(applied);
+        let now = now.max(applied);
         self.last_stored_ms.fetch_max(now, Ordering::AcqRel).max(now)
     }
 }

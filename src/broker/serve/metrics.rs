@@ -47,3 +47,38 @@ pub(super) fn not_served(log: &str, code: i32) {
         counter.increment(1);
     }
 }
+
+/// Why a delayed message does not come where it was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Undelivered {
+    /// Its topic is gone: it is a dead letter.
+    NoTopic,
+    /// Its topic has fewer queues now: it is where nobody reads until the topic has as many again.
+    NoQueue,
+    /// Its topic does not have its queue any more, and there is no room for another queue: it is a dead letter.
+    NoRoom,
+    /// It does not say where it was sent: it is a dead letter.
+    Unreadable,
+}
+
+impl Undelivered {
+    fn reason(self) -> &'static str {
+        match self {
+            Self::NoTopic => "no_topic",
+            Self::NoQueue => "no_queue",
+            Self::NoRoom => "no_room",
+            Self::Unreadable => "unreadable",
+        }
+    }
+}
+
+/// A delayed message did not come where it was sent.
+pub(super) fn undelivered(log: &str, why: Undelivered) {
+    let reason = why.reason();
+    tracing::info!(log, reason, "a delayed message does not come where it was sent");
+    #[cfg(feature = "metrics")]
+    {
+        let labels = [("log", log.to_owned()), ("reason", reason.to_owned())];
+        metrics::counter!("quorumlog_broker_undelivered_total", &labels).increment(1);
+    }
+}

@@ -32,6 +32,7 @@ mod send;
 mod send_back;
 mod send_status;
 mod settings;
+mod sightings;
 mod throughput;
 mod topics;
 mod vip;

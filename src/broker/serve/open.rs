@@ -69,7 +69,10 @@ impl Broker {
             let log_name = log_name.map_err(|error| io::Error::other(error.to_string()))?;
             let addr = advertised(listener.local_addr()?, config.advertise);
             let weak = Arc::downgrade(&brokers);
-            let broker = Arc::new(LogBroker::new((number, name), addr, Arc::clone(&config), weak));
+            let clock = node.wall_clock();
+            let config_of_log = Arc::clone(&config);
+            let broker = LogBroker::new((number, name), addr, config_of_log, weak, clock);
+            let broker = Arc::new(broker);
             tasks.spawn(Arc::clone(&broker).follow(node.clone(), machines.clone(), log_name));
             tasks.spawn(Arc::clone(&broker).keep_house());
             tasks.spawn(Arc::clone(&broker).write_offsets());

@@ -139,7 +139,7 @@ impl LogBroker {
             let (body, properties) = (command.body.clone(), header.properties);
             let mut message =
                 self.fill(header, topic, queue, header.flag, body, properties, client);
-            delay(&mut message);
+            delay(&mut message, self.clock.now_ms());
             return self.begin(&[message], once);
         }
         let mut batch = Vec::new();
@@ -299,14 +299,15 @@ fn level(properties: &str) -> Option<u8> {
     (level > 0).then_some(u8::try_from(level.min(LEVELS.into())).unwrap_or(LEVELS))
 }
 
-/// A message with a delay level goes to that level's queue first, and says where it is meant to go.
-pub(super) fn delay(message: &mut Message) {
+/// A message with a delay level goes to that level's queue first, and says where it is meant to go and when it came.
+pub(super) fn delay(message: &mut Message, now_ms: i64) {
     let Some(level) = level(&message.properties) else { return };
     let mut properties = Properties::parse(&message.properties);
     properties
         .set(names::REAL_TOPIC, std::mem::replace(&mut message.topic, DELAY_TOPIC.to_owned()));
     properties.set(names::REAL_QUEUE, message.queue.to_string());
     properties.set(names::DELAY, level.to_string());
+    properties.set(names::ARRIVED_MS, now_ms.to_string());
     message.queue = i32::from(level) - 1;
     message.properties = properties.to_text();
 }

@@ -71,7 +71,7 @@ impl LogBroker {
             properties: properties.to_text(),
             ..message
         };
-        delay(&mut again);
+        delay(&mut again, self.clock.now_ms());
         again
     }
 }

@@ -2,14 +2,14 @@
 
 use bytes::Bytes;
 
-use super::command::{Answer, Change, Deliver, OffsetChange, Payload, Placed, Refusal};
+use super::command::{Answer, Change, Deliver, DeliverAll, OffsetChange, Payload, Placed, Refusal};
 use super::index_files::IndexFiles;
 use super::keys::{Key, hash_of};
 use super::offsets::check_name;
 use super::queue::{index_of, physical};
 use super::recent::Digest;
 use super::registry::is_made_on_demand;
-use super::topics::{DELAY_TOPIC, LEVELS, State, TopicConfig};
+use super::topics::{DEAD_DELAYED_TOPIC, DELAY_TOPIC, LEVELS, State, TopicConfig};
 use crate::broker::limits::{ADDR_BYTES_MAX, NODES_MAX, STORED_TOPIC_BYTES_MAX};
 use crate::broker::record::{Message, Outline, Properties, java_hash, names};
 use crate::mutant::Mutant;
@@ -80,6 +80,7 @@ impl State {
                 self.store(index, once, &records, files, arrived)
             }
             Ok(Payload::Delivery(delivery)) => self.deliver(index, delivery, files, arrived),
+            Ok(Payload::Deliveries(all)) => self.deliver_all(index, &all, files, arrived),
             // Not when places are made again either.
             Err(error) => return Answer::Refused(Refusal::NotUnderstood(error.to_string())),
         };
@@ -141,6 +142,10 @@ impl State {
             let config = TopicConfig::with_queues(LEVELS.into());
             self.topics.put(index_of(physical), DELAY_TOPIC.to_owned(), config)?;
         }
+        if message.topic == DEAD_DELAYED_TOPIC && self.topics.get(DEAD_DELAYED_TOPIC).is_none() {
+            let config = TopicConfig::with_queues(1);
+            self.topics.put_anyway(index_of(physical), DEAD_DELAYED_TOPIC, config);
+        }
         let Some(queue) = self.topics.queue_or_new(message.topic, message.queue) else {
             return Err(Refusal::NoTopic(message.topic.to_owned()));
         };
@@ -151,8 +156,43 @@ impl State {
         Ok(Placed { queue: message.queue, offset, physical })
     }
 
-    /// A delayed message becomes a message, once: deliveries of a level are in order, and one that was done
-    /// before, by this leader or another, does nothing. Those that retention has removed are passed over.
+    /// Delayed messages become messages, once: deliveries of a level are in order, and those that were done before, by
+    /// this leader or another, do nothing. Messages that retention has removed are passed over.
+    ///
+    /// All are stored and counted as delivered, or none: what cannot be stored stays where it is, and the leader finds
+    /// another place for it. A queue that its topic does not have any more takes its messages as in RocketMQ, and shows
+    /// them when the topic has it again.
+    fn deliver_all(
+        &mut self,
+        index: u64,
+        all: &DeliverAll,
+        files: &IndexFiles,
+        arrived: &mut Arrived<'_>,
+    ) -> Result<Answer, Refusal> {
+        if all.offset < self.delivered(all.level) {
+            return Err(Refusal::Delivered);
+        }
+        let incoming = all.records.iter().map(|record| Incoming::read(record));
+        let incoming = incoming.collect::<Result<Vec<_>, _>>()?;
+        for message in &incoming {
+            let (topic, queue) = (message.topic, message.queue);
+            let is_there = self.topics.get(topic).is_some();
+            if !is_there && topic != DEAD_DELAYED_TOPIC && !Mutant::DeliveryDropped.is_active() {
+                return Err(Refusal::NoTopic(topic.to_owned()));
+            }
+            if is_there && !self.topics.make_room(topic, queue) {
+                return Err(Refusal::NoQueue(topic.to_owned(), queue as i32));
+            }
+        }
+        self.delivered.insert(all.level, all.offset + incoming.len() as u64);
+        let mut placed = Vec::with_capacity(incoming.len());
+        for (part, message) in incoming.iter().enumerate() {
+            placed.push(self.push(physical(index, part), message, files, arrived)?);
+        }
+        Ok(Answer::Stored(placed))
+    }
+
+    /// A delivery of an older build. What cannot be stored is dropped, as it was then: every node has to come to the same.
     fn deliver(
         &mut self,
         index: u64,

@@ -5,6 +5,9 @@
 //!               flag 1: not if a message of this topic and unique key was stored lately
 //! 2  a change:  u8 2 | `Change` by `format::codec`
 //! 3  delivery:  u8 3 | u8 level | u64 offset in the level's queue, big-endian | record
+//!               Older builds wrote these. A message whose topic or queue is gone is dropped.
+//! 4  deliveries: u8 4 | u8 level | u64 offset of the first, big-endian | u16 count, big-endian | records
+//!               Messages of a level's queue that follow one another: all of them or none.
 //! ```
 //!
 //! A record is a message in RocketMQ's stored layout (`record/layout.rs`) with both offsets zero.
@@ -29,6 +32,9 @@ const ROOM_BYTES: usize = 64 << 10;
 const ROOM_RECORD_BYTES: usize = ROOM_BYTES / 4;
 const CHANGE: u8 = 2;
 const DELIVERY: u8 = 3;
+const DELIVERIES: u8 = 4;
+/// Bytes of deliveries before the first record.
+const DELIVERIES_HEAD: usize = 12;
 
 /// A consumer group has consumed a queue up to here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,7 +66,7 @@ pub(crate) enum Change {
     DeleteTopic { name: String },
     /// Notes consumed offsets.
     Offsets(Vec<OffsetChange>),
-    /// Takes or renews locks of queues, as of the leader's clock.
+    /// Takes or renews locks of queues, as of the leaders' lease clock; in records of older builds, of a wall clock.
     Lock { request: LockRequest, now_ms: i64 },
     /// Gives locks back.
     Unlock(LockRequest),
@@ -158,7 +164,24 @@ pub(crate) fn change(change: &Change) -> Bytes {
     Bytes::from(out)
 }
 
-/// A delayed message that is due: the one at `offset` of its level's queue.
+/// Delayed messages that are due: those of a level's queue from `offset` on.
+///
+/// # Panics
+/// More than 4096 messages: the caller limits its batches.
+pub(crate) fn deliveries(level: u8, offset: u64, messages: &[Message]) -> Bytes {
+    assert!(messages.len() <= PARTS_MAX, "more deliveries than a record can have parts");
+    let bytes = messages.iter().map(Message::stored_bytes).sum::<usize>();
+    let mut out = BytesMut::with_capacity(DELIVERIES_HEAD + bytes);
+    out.put_u8(DELIVERIES);
+    out.put_u8(level);
+    out.put_u64(offset);
+    out.put_u16(messages.len() as u16);
+    messages.iter().for_each(|message| message.encode(&mut out));
+    out.freeze()
+}
+
+/// A delivery as older builds wrote it.
+#[cfg(test)]
 pub(crate) fn delivery(level: u8, offset: u64, message: &Message) -> Bytes {
     let mut out = BytesMut::with_capacity(10 + message.stored_bytes());
     out.put_u8(DELIVERY);
@@ -176,12 +199,22 @@ pub(crate) struct Deliver {
     pub(crate) record: Bytes,
 }
 
+/// Deliveries as they are read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DeliverAll {
+    pub(crate) level: u8,
+    /// Of the first in the level's queue.
+    pub(crate) offset: u64,
+    pub(crate) records: Vec<Bytes>,
+}
+
 /// A record of the log, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Payload {
     Messages { once: bool, records: Vec<Bytes> },
     Change(Change),
     Delivery(Deliver),
+    Deliveries(DeliverAll),
 }
 
 impl Payload {
@@ -206,6 +239,16 @@ impl Payload {
                 let (level, offset) = (bytes.get_u8(), bytes.get_u64());
                 Ok(Self::Delivery(Deliver { level, offset, record: bytes }))
             }
+            DELIVERIES if bytes.len() >= DELIVERIES_HEAD - 1 => {
+                let (level, offset) = (bytes.get_u8(), bytes.get_u64());
+                let count = usize::from(bytes.get_u16());
+                if count > PARTS_MAX {
+                    return Err(RecordError(format!("a record of {count} deliveries")));
+                }
+                let records = (0..count).map(|_| Message::take_bytes(&mut bytes));
+                let records = records.collect::<Result<_, _>>()?;
+                Ok(Self::Deliveries(DeliverAll { level, offset, records }))
+            }
             _ => Err(RecordError(format!("a record of kind {kind}"))),
         }
     }
@@ -218,15 +261,18 @@ impl Payload {
 pub(crate) fn message_at(payload: &Bytes, part: usize) -> Result<Bytes, RecordError> {
     let mut bytes = payload.clone();
     let kind = bytes.try_get_u8().map_err(|_| RecordError::cut("kind"))?;
-    match kind {
-        MESSAGES if bytes.len() >= 3 => {
-            bytes.advance(3);
-            for _ in 0..part {
-                Message::take_bytes(&mut bytes)?;
-            }
-        }
-        DELIVERY if bytes.len() > 9 && part == 0 => bytes.advance(9),
+    let head = match kind {
+        MESSAGES => 3,
+        DELIVERY if part == 0 => 9,
+        DELIVERIES => DELIVERIES_HEAD - 1,
         _ => return Err(RecordError("no message at this offset".to_owned())),
+    };
+    if bytes.len() < head {
+        return Err(RecordError::cut("head"));
+    }
+    bytes.advance(head);
+    for _ in 0..part {
+        Message::take_bytes(&mut bytes)?;
     }
     Message::take_bytes(&mut bytes)
 }

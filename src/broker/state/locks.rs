@@ -27,7 +27,7 @@ const CLIENT_COST: usize = 64;
 const TOPIC_COST: usize = 512;
 const QUEUE_COST: usize = 48;
 
-/// Who holds a queue, and when the lock was last renewed.
+/// Who holds a queue, and when the lock was last renewed, by the leaders' lease clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Holder {
     /// Its place among the group's clients.
@@ -37,7 +37,7 @@ struct Holder {
 
 impl Holder {
     fn is_valid(&self, now_ms: i64) -> bool {
-        now_ms - self.since_ms < LOCK_LEASE_MS
+        now_ms.saturating_sub(self.since_ms) < LOCK_LEASE_MS
     }
 }
 
@@ -67,6 +67,10 @@ pub(super) struct Locks {
 }
 
 impl OfGroup {
+    fn holders(&self) -> impl Iterator<Item = &Holder> {
+        self.topics.values().flat_map(BTreeMap::values)
+    }
+
     fn count(&self) -> usize {
         self.clients.iter().map(|client| client.held as usize).sum()
     }
@@ -194,6 +198,18 @@ impl LockRequest {
 }
 
 impl Locks {
+    /// When the newest lock was taken or renewed; 0 if nothing is locked.
+    pub(super) fn newest_ms(&self) -> i64 {
+        let holders = self.groups.values().flat_map(OfGroup::holders);
+        holders.map(|holder| holder.since_ms).max().unwrap_or(0)
+    }
+
+    /// True if a consumer of the group holds a queue that was locked or renewed within the lease.
+    pub(super) fn are_held(&self, group: &str, now_ms: i64) -> bool {
+        let group = self.groups.get(group);
+        group.is_some_and(|group| group.holders().any(|holder| holder.is_valid(now_ms)))
+    }
+
     /// Gives the client what nobody else holds; returns what it holds of what it asked for.
     ///
     /// # Errors

@@ -23,7 +23,7 @@ mod version2;
 mod voids;
 
 pub(super) use command::{
-    Answer, Change, LockRequest, OffsetChange, Placed, Refusal, change, delivery, message_at,
+    Answer, Change, LockRequest, OffsetChange, Placed, Refusal, change, deliveries, message_at,
     messages,
 };
 pub(super) use keys::Sought;
@@ -34,4 +34,6 @@ pub(super) use queue::{Entry, PARTS_MAX, Queue, physical};
 pub(super) use registry::{
     DEAD_PREFIX, Decision, HOME_LOG, RETRY_PREFIX, TRACE_TOPIC, is_made_on_demand, is_registered,
 };
-pub(super) use topics::{DELAY_TOPIC, LEVELS, State, TopicConfig, level_delay_ms};
+pub(super) use topics::{
+    DEAD_DELAYED_TOPIC, DELAY_TOPIC, LEVELS, State, TopicConfig, level_delay_ms,
+};

@@ -150,6 +150,7 @@ impl Rebuild {
         let messages = match Payload::decode(record.payload.clone()) {
             Ok(Payload::Messages { records, .. }) => records,
             Ok(Payload::Delivery(delivery)) => vec![delivery.record],
+            Ok(Payload::Deliveries(all)) => all.records,
             Ok(Payload::Change(_)) | Err(_) => return,
         };
         for (part, message) in messages.iter().enumerate() {

@@ -16,6 +16,9 @@ use crate::broker::limits::{ALL_QUEUES_MAX, QUEUES_MAX, STORED_TOPIC_BYTES_MAX, 
 
 /// Where messages wait that are to be delivered later, a queue for each level.
 pub(crate) const DELAY_TOPIC: &str = "SCHEDULE_TOPIC_XXXX";
+/// Where delayed messages end whose topic is gone when they are due: the dead letters of RocketMQ's name for whoever
+/// consumes delayed messages.
+pub(crate) const DEAD_DELAYED_TOPIC: &str = "%DLQ%SCHEDULE_CONSUMER";
 /// Seconds of each delay level, from 1.
 const LEVEL_SECONDS: [i64; 18] =
     [1, 5, 10, 30, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600, 1200, 1800, 3600, 7200];
@@ -168,6 +171,32 @@ impl Topics {
         self.queues += topic.room();
     }
 
+    /// Makes a topic whatever the number of topics: for one that cannot be done without.
+    pub(super) fn put_anyway(&mut self, index: u64, name: &str, config: TopicConfig) {
+        self.set(name.to_owned(), config, 0, index);
+    }
+
+    /// True if a queue of a topic can have messages, one that the topic has no more included.
+    fn can_hold(&self, topic: &str, queue: u32) -> bool {
+        let Some(topic) = self.by_name.get(topic) else { return false };
+        let more = (queue as usize + 1).saturating_sub(topic.room());
+        queue < QUEUES_MAX && (more == 0 || self.queues + more <= ALL_QUEUES_MAX)
+    }
+
+    /// Makes room for messages of a queue that the topic has no more. False if there is none.
+    pub(super) fn make_room(&mut self, topic: &str, queue: u32) -> bool {
+        if !self.can_hold(topic, queue) {
+            return false;
+        }
+        let Some(topic) = self.by_name.get_mut(topic) else { return false };
+        let (before, wanted) = (topic.room(), queue as usize + 1);
+        if wanted > before {
+            topic.queues.resize_with(wanted, Queue::default);
+            self.queues += wanted - before;
+        }
+        true
+    }
+
     /// Forgets a topic.
     pub(super) fn remove(&mut self, name: &str) -> Option<Topic> {
         let removed = self.by_name.remove(name);
@@ -234,6 +263,11 @@ impl State {
         self.topics.iter()
     }
 
+    /// True if a queue of a topic can have messages, one that the topic has no more included.
+    pub(crate) fn can_hold(&self, topic: &str, queue: u32) -> bool {
+        self.topics.can_hold(topic, queue)
+    }
+
     /// A queue that has had messages.
     pub(crate) fn queue(&self, topic: &str, queue: u32) -> Option<&Queue> {
         self.topics.get(topic)?.queue(queue)
@@ -247,6 +281,16 @@ impl State {
     /// The last node that said that it leads; 0 before the first.
     pub(crate) fn leader(&self) -> u64 {
         self.leader
+    }
+
+    /// When the newest lock was taken or renewed, by the leaders' lease clock; 0 if nothing is locked.
+    pub(crate) fn newest_lock_ms(&self) -> i64 {
+        self.locks.newest_ms()
+    }
+
+    /// True if a consumer of the group holds a queue that was locked or renewed within the lease.
+    pub(crate) fn holds_locks(&self, group: &str, now_ms: i64) -> bool {
+        self.locks.are_held(group, now_ms)
     }
 
     /// How many messages of a level's queue were delivered.

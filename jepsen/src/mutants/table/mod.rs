@@ -5,6 +5,7 @@ mod limits;
 mod raft;
 mod storage;
 mod study;
+mod time;
 mod topics;
 
 /// What is to find a mutant, or why nothing does.
@@ -29,7 +30,7 @@ pub(super) enum Expected {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Row {
     /// M1 to M25 are the reliability study's; R are rules of the consensus library, S of the storage, V of the
-    /// invariants, A of the API, P of the broker's topics, N of its connections.
+    /// invariants, A of the API, P of the broker's topics, N of its connections, T of time.
     pub(super) id: &'static str,
     /// The library's name for it; empty if there is no such mutant.
     pub(super) name: &'static str,
@@ -56,8 +57,15 @@ impl Row {
 
 /// All lines, in their order.
 pub(super) fn rows() -> impl Iterator<Item = &'static Row> {
-    let tables =
-        [study::ROWS, raft::ROWS, storage::ROWS, limits::ROWS, topics::ROWS, connections::ROWS];
+    let tables = [
+        study::ROWS,
+        raft::ROWS,
+        storage::ROWS,
+        limits::ROWS,
+        topics::ROWS,
+        connections::ROWS,
+        time::ROWS,
+    ];
     tables.into_iter().flatten()
 }
 

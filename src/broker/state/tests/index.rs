@@ -334,8 +334,14 @@ fn messages_that_were_not_stored_are_not_found_when_places_are_made_again() {
         log.apply(record(&keyed(n / 2), true));
         log.apply(messages(&[message("T", 0), message("gone", 0)]));
         stored.push(physical(log.index, 0));
-        log.apply(delivery(1, n, &message("T", 0)));
-        log.apply(delivery(1, n, &message("T", 0)));
+        let at = log.index;
+        stored.push(physical(at, 1));
+        log.apply(deliveries(1, 3 * n, &[message("T", 0), message("T", 0)]));
+        log.apply(deliveries(1, 3 * n + 1, &[message("T", 0), message("T", 0)]));
+        log.apply(deliveries(1, 3 * n + 2, &[message("T", 0), message("gone", 0)]));
+        stored.push(physical(log.index, 0));
+        log.apply(delivery(1, 3 * n + 2, &message("T", 0)));
+        log.apply(delivery(1, 3 * n + 2, &message("T", 0)));
     }
     let disk = log.disk.clone();
     disk.tamper(&log.index_files()[0], |bytes| bytes.fill(0xff));

@@ -1,5 +1,6 @@
 //! What records do to the state, and that a checkpoint is all of it.
 
+mod delayed;
 mod index;
 mod limits;
 mod places;
@@ -9,14 +10,14 @@ mod version2;
 use bytes::{Bytes, BytesMut};
 
 use super::command::{
-    self, Answer, Change, LockRequest, OffsetChange, Placed, Refusal, change, delivery,
+    self, Answer, Change, LockRequest, OffsetChange, Placed, Refusal, change, deliveries, delivery,
 };
 use super::locks::LOCK_LEASE_MS;
 use super::machine::{Shared, machine_with_state};
 use super::message_at;
 use super::queue::physical;
 use super::recent::{Digest, KEYS_MAX, Recent};
-use super::topics::{DELAY_TOPIC, TopicConfig};
+use super::topics::{DEAD_DELAYED_TOPIC, DELAY_TOPIC, TopicConfig};
 use crate::broker::record::Message;
 use crate::node::StateDir;
 use crate::record::Record;
@@ -191,7 +192,16 @@ fn the_oldest_key_is_forgotten_for_the_newest() {
 #[test]
 fn records_that_are_not_understood_change_nothing() {
     let mut log = Log::new();
-    for bad in [&b""[..], b"\x09", b"\x01", b"\x01\0\0\x01junk", b"\x02junk", b"\x03\x01"] {
+    for bad in [
+        &b""[..],
+        b"\x09",
+        b"\x01",
+        b"\x01\0\0\x01junk",
+        b"\x02junk",
+        b"\x03\x01",
+        b"\x04",
+        b"\x04\x01",
+    ] {
         let answer = log.apply(Bytes::from_static(bad));
         assert!(
             matches!(answer, Answer::Refused(Refusal::NotUnderstood(_))),
@@ -210,35 +220,17 @@ fn each_message_of_a_record_is_found_again() {
         assert_eq!(Message::decode(found).as_ref(), Ok(message));
     }
     assert!(message_at(&payload, 2).is_err());
+    let payload = deliveries(3, 9, &batch);
+    for (part, message) in batch.iter().enumerate() {
+        let found = message_at(&payload, part).expect("a message");
+        assert_eq!(Message::decode(found).as_ref(), Ok(message));
+    }
+    assert!(message_at(&payload, 2).is_err());
     let payload = delivery(3, 9, &batch[1]);
     let found = message_at(&payload, 0).expect("a message");
     assert_eq!(Message::decode(found).as_ref(), Ok(&batch[1]));
     assert!(message_at(&payload, 1).is_err());
     assert!(message_at(&change(&Change::Offsets(Vec::new())), 0).is_err());
-}
-
-#[test]
-fn a_delayed_message_is_delivered_once_whoever_says_so() {
-    let mut log = Log::new();
-    log.topic("T", 1);
-    assert_eq!(log.offsets(messages(&[message(DELAY_TOPIC, 2)])), [0]);
-    assert_eq!(log.offsets(messages(&[message(DELAY_TOPIC, 2)])), [1]);
-    assert_eq!(log.offsets(delivery(3, 0, &message("T", 0))), [0]);
-    // The last leader's record comes late, or the new one repeats it.
-    let again = log.apply(delivery(3, 0, &message("T", 0)));
-    assert_eq!(again, Answer::Refused(Refusal::Delivered));
-    assert_eq!(log.offsets(delivery(3, 1, &message("T", 0))), [1]);
-    assert_eq!(log.shared.state().delivered(3), 2);
-    assert_eq!(log.shared.state().delivered(2), 0);
-}
-
-#[test]
-fn a_delayed_message_whose_topic_is_gone_does_not_hold_up_the_next() {
-    let mut log = Log::new();
-    log.topic("T", 1);
-    let answer = log.apply(delivery(1, 0, &message("gone", 0)));
-    assert_eq!(answer, Answer::Refused(Refusal::NoTopic("gone".to_owned())));
-    assert_eq!(log.offsets(delivery(1, 1, &message("T", 0))), [0]);
 }
 
 #[test]

@@ -1,0 +1,64 @@
+//! Time: clocks that jump, what is delayed, and what asks for a time.
+
+use super::Expected::Test;
+use super::Row;
+
+pub(super) const ROWS: &[Row] = &[
+    Row {
+        id: "T1",
+        name: "DueByStoredTime",
+        breaks: "a delayed message is due by its time of storing, which one wrong clock puts ahead for good",
+        place: "src/broker/serve/delay.rs",
+        rule: "17, clocks",
+        expected: Test(
+            "broker",
+            "clocks::what_comes_after_a_wrong_time_is_due_by_its_own_even_after_a_restart",
+        ),
+    },
+    Row {
+        id: "T2",
+        name: "SightingsIgnored",
+        breaks: "a delayed message is due by the wall clock, whatever was seen of it",
+        place: "src/broker/serve/sightings.rs",
+        rule: "17, clocks",
+        expected: Test("broker", "clocks::a_clock_that_jumps_ahead_delivers_nothing_early"),
+    },
+    Row {
+        id: "T3",
+        name: "StoredTimeGoesBack",
+        breaks: "a leader with a slower clock than the last gives earlier times of storing",
+        place: "src/broker/serve/log_broker.rs",
+        rule: "17, clocks",
+        expected: Test(
+            "broker",
+            "clocks::times_of_storing_never_go_back_however_slow_the_leaders_clock_is",
+        ),
+    },
+    Row {
+        id: "T4",
+        name: "LeasesByWallClock",
+        breaks: "locks of queues are released by the wall clock",
+        place: "src/broker/serve/locks.rs",
+        rule: "17, clocks",
+        expected: Test("broker", "clocks::a_lock_is_neither_lost_nor_kept_by_a_jump_of_the_clock"),
+    },
+    Row {
+        id: "T5",
+        name: "DeliveryDropped",
+        breaks: "a delayed message whose topic is gone is marked as delivered, and dropped",
+        place: "src/broker/state/apply.rs",
+        rule: "17, delay levels",
+        expected: Test(
+            "lib",
+            "broker::state::tests::delayed::deliveries_are_all_stored_or_none_and_what_is_not_stored_is_not_delivered",
+        ),
+    },
+    Row {
+        id: "T6",
+        name: "DeliveredOneByOne",
+        breaks: "each delayed message that is due takes a record of its own",
+        place: "src/broker/serve/delay.rs",
+        rule: "17, delay levels",
+        expected: Test("broker", "clocks::delayed_messages_that_are_due_at_once_take_few_records"),
+    },
+];

@@ -1,0 +1,25 @@
+//! The node's wall clock.
+
+use std::sync::Arc;
+
+use super::Node;
+use crate::segment::Disk;
+
+/// What the machine takes for the time of day. It may be wrong, and it may jump in either direction: whatever waits or
+/// expires goes by elapsed time, and by this only as a hint.
+#[derive(Debug, Clone)]
+pub(crate) struct WallClock(Arc<dyn Disk>);
+
+impl WallClock {
+    /// Milliseconds since 1970.
+    pub(crate) fn now_ms(&self) -> i64 {
+        i64::try_from(self.0.now_ms()).unwrap_or(i64::MAX)
+    }
+}
+
+impl Node {
+    /// The clock of the disk that the node runs on, which a simulation controls.
+    pub(crate) fn wall_clock(&self) -> WallClock {
+        WallClock(Arc::clone(&self.inner.disk))
+    }
+}
