@@ -228,6 +228,10 @@ mutants! {
     LeasesByWallClock,
     /// Each delayed message that is due takes a record of its own.
     DeliveredOneByOne,
+    /// What a consumer that takes messages in order gives up is retried as what any other one hands back.
+    OrderlyRetried,
+    /// A message with a timer is stored at once, without its timer.
+    TimerIgnored,
 }
 
 #[cfg(feature = "mutants")]

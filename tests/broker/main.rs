@@ -11,6 +11,7 @@ mod connections;
 mod consumers;
 mod delayed;
 mod failover;
+mod features;
 #[cfg(feature = "simulation")]
 mod full_disk;
 mod groups;

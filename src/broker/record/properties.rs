@@ -11,6 +11,8 @@ pub(crate) mod names {
     pub(crate) const REAL_TOPIC: &str = "REAL_TOPIC";
     pub(crate) const REAL_QUEUE: &str = "REAL_QID";
     pub(crate) const TRANSACTION: &str = "TRAN_MSG";
+    /// What a consumer acknowledges that popped the message.
+    pub(crate) const POP_CHECKPOINT: &str = "POP_CK";
     pub(crate) const UNIQUE_KEY: &str = "UNIQ_KEY";
     pub(crate) const ORIGIN_MESSAGE_ID: &str = "ORIGIN_MESSAGE_ID";
     pub(crate) const DLQ_ORIGIN_TOPIC: &str = "DLQ_ORIGIN_TOPIC";

@@ -7,6 +7,7 @@ mod consume_offsets;
 mod delay;
 mod dispatch;
 mod failure;
+mod features;
 mod groups;
 mod home;
 mod housekeeping;

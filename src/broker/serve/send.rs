@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::connection::Connection;
 use super::failure::Failure;
+use super::features::{self, TIMER_PROPERTIES, TRANSACTION_BITS};
 use super::log_broker::LogBroker;
 use super::names::{AUTO_CREATE_TOPIC, check_topic, dead_topic, group_of_retry, is_reserved};
 use super::send_status::{Status, send_reply};
@@ -16,6 +17,7 @@ use crate::broker::record::{Message, Properties, names, split_batch, unique_id};
 use crate::broker::remoting::codes::{request, response};
 use crate::broker::remoting::{Command, Field, Reply};
 use crate::broker::state::{Answer, DELAY_TOPIC, LEVELS, PARTS_MAX, Placed, TopicConfig};
+use crate::mutant::Mutant;
 use crate::node::AppliedTicket;
 use crate::progress::Progress;
 
@@ -23,8 +25,6 @@ use crate::progress::Progress;
 const PROPERTIES_BYTES_MAX: usize = i16::MAX as usize;
 /// Attempts that a group's consumers make with one message unless they say otherwise.
 pub(super) const RECONSUME_MAX: i32 = 16;
-/// Bits of the system flag that say prepared, committed or rolled back.
-const TRANSACTION_BITS: i32 = 0xC;
 
 /// Messages that are on their way into the log.
 pub(super) struct Begun {
@@ -80,14 +80,6 @@ impl<'a> Header<'a> {
             batch: head.code == request::SEND_BATCH_MESSAGE || field("m", "batch").flag(),
         })
     }
-
-    /// Where the message goes: a consumer that could not hand one back sends it to the retry topic itself.
-    fn stored_topic(&self) -> Cow<'a, str> {
-        match group_of_retry(self.topic) {
-            Some(group) if self.reconsumed > self.reconsume_max => dead_topic(group).into(),
-            _ => self.topic.into(),
-        }
-    }
 }
 
 fn illegal(remark: impl Into<String>) -> Failure {
@@ -102,7 +94,7 @@ impl LogBroker {
     ) -> Result<Reply, Failure> {
         let header = Header::read(command)?;
         self.check(&header, &command.body)?;
-        let topic = header.stored_topic();
+        let topic = self.stored_topic(&header)?;
         let config = match self.known_topic(&topic)? {
             Some(config) => config,
             None => self.make_topic(&topic, &header).await?,
@@ -115,7 +107,7 @@ impl LogBroker {
     pub(super) fn begin_send(&self, connection: &Connection, command: &Command) -> Option<Begun> {
         let header = Header::read(command).ok()?;
         self.check(&header, &command.body).ok()?;
-        let topic = header.stored_topic();
+        let topic = self.stored_topic(&header).ok()?;
         let config = self.known_topic(&topic).ok()??;
         self.put(connection, command, &header, &topic, config).ok()
     }
@@ -139,12 +131,18 @@ impl LogBroker {
             let (body, properties) = (command.body.clone(), header.properties);
             let mut message =
                 self.fill(header, topic, queue, header.flag, body, properties, client);
-            delay(&mut message, self.clock.now_ms());
+            if topic == header.topic {
+                delay(&mut message, self.clock.now_ms());
+            } else {
+                // A dead letter is there at once.
+                message.properties = without(&message.properties, names::DELAY);
+            }
             return self.begin(&[message], once);
         }
         let mut batch = Vec::new();
         for part in split_batch(command.body.clone(), PARTS_MAX)? {
             check_properties(&part.properties)?;
+            features::check(&part.properties, 0, 0)?;
             if level(&part.properties).is_some() {
                 return Err(illegal("a batch cannot hold delayed messages"));
             }
@@ -173,12 +171,20 @@ impl LogBroker {
         if header.batch && header.topic.starts_with("%RETRY%") {
             return Err(illegal("batch request does not support retry group"));
         }
-        let transaction = Properties::find(header.properties, names::TRANSACTION);
-        if transaction.is_some_and(|value| value.eq_ignore_ascii_case("true")) {
-            let remark = "the broker does not serve transaction messages yet";
-            return Err(Failure::refused(response::NO_PERMISSION, remark));
-        }
-        Ok(())
+        features::check(header.properties, header.system_flag, header.reconsumed)
+    }
+
+    /// Where the message goes. A consumer sends one to its retry topic itself if it could not hand it back, or takes
+    /// messages in order and has tried this one as often as it wants to: such a group holds locks, and gets a dead letter
+    /// at once, as one that was tried too often (RocketMQ: `SendMessageProcessor.handleRetryAndDLQ`).
+    fn stored_topic<'a>(&self, header: &Header<'a>) -> Result<Cow<'a, str>, Failure> {
+        let Some(group) = group_of_retry(header.topic) else { return Ok(header.topic.into()) };
+        let in_order = !Mutant::OrderlyRetried.is_active()
+            && self.shared()?.state().holds_locks(group, self.leases.now_ms());
+        Ok(match in_order || header.reconsumed > header.reconsume_max {
+            true => dead_topic(group).into(),
+            false => header.topic.into(),
+        })
     }
 
     /// The topic's settings, if this log has it.
@@ -229,6 +235,9 @@ impl LogBroker {
         client: SocketAddr,
     ) -> Message {
         let mut properties = properties.to_owned();
+        if Properties::find(&properties, names::POP_CHECKPOINT).is_some() {
+            properties = without(&properties, names::POP_CHECKPOINT);
+        }
         if Properties::find(&properties, names::UNIQUE_KEY).is_none() {
             let mut all = Properties::parse(&properties);
             all.set(names::UNIQUE_KEY, unique_id(self.addr));
@@ -299,6 +308,13 @@ fn level(properties: &str) -> Option<u8> {
     (level > 0).then_some(u8::try_from(level.min(LEVELS.into())).unwrap_or(LEVELS))
 }
 
+/// Properties without one of them.
+fn without(properties: &str, name: &str) -> String {
+    let mut properties = Properties::parse(properties);
+    properties.remove(name);
+    properties.to_text()
+}
+
 /// A message with a delay level goes to that level's queue first, and says where it is meant to go and when it came.
 pub(super) fn delay(message: &mut Message, now_ms: i64) {
     let Some(level) = level(&message.properties) else { return };
@@ -308,6 +324,7 @@ pub(super) fn delay(message: &mut Message, now_ms: i64) {
     properties.set(names::REAL_QUEUE, message.queue.to_string());
     properties.set(names::DELAY, level.to_string());
     properties.set(names::ARRIVED_MS, now_ms.to_string());
+    TIMER_PROPERTIES.into_iter().for_each(|name| properties.remove(name));
     message.queue = i32::from(level) - 1;
     message.properties = properties.to_text();
 }

@@ -61,4 +61,26 @@ pub(super) const ROWS: &[Row] = &[
         rule: "17, delay levels",
         expected: Test("broker", "clocks::delayed_messages_that_are_due_at_once_take_few_records"),
     },
+    Row {
+        id: "T7",
+        name: "OrderlyRetried",
+        breaks: "what a consumer that takes messages in order gives up is retried as what any other one hands back",
+        place: "src/broker/serve/send.rs",
+        rule: "17, delay levels",
+        expected: Test(
+            "broker",
+            "delayed::what_a_consumer_in_order_gives_up_is_a_dead_letter_at_once",
+        ),
+    },
+    Row {
+        id: "T8",
+        name: "TimerIgnored",
+        breaks: "a message with a timer is stored at once, without its timer",
+        place: "src/broker/serve/features.rs",
+        rule: "17, features",
+        expected: Test(
+            "broker",
+            "features::what_is_not_served_is_refused_with_rocketmqs_code_and_nothing_is_stored",
+        ),
+    },
 ];
