@@ -226,10 +226,9 @@ async fn a_topic_that_is_made_again_by_a_send_begins_empty_in_every_log() {
     let brokers = Brokers::start_with(logs(true)).await;
     spread(&brokers).await;
     let offset_of = [("consumerGroup", "g"), ("topic", "T"), ("queueId", "0")];
-    let lock = |client: &str| {
-        format!(
-            r#"{{"clientId":"{client}","consumerGroup":"g","mqSet":[{{"brokerName":"b","queueId":0,"topic":"T"}}]}}"#
-        )
+    let lock = |client: &str, log: usize| {
+        let queue = format!(r#"{{"brokerName":"broker-{log}","queueId":0,"topic":"T"}}"#);
+        format!(r#"{{"clientId":"{client}","consumerGroup":"g","mqSet":[{queue}]}}"#)
     };
     for log in 0..LOGS {
         let mut client = Client::connect(brokers.broker_addr_of(3, log)).await;
@@ -238,7 +237,7 @@ async fn a_topic_that_is_made_again_by_a_send_begins_empty_in_every_log() {
         }
         let fields = [&offset_of[..], &[("commitOffset", "2")]].concat();
         client.call(UPDATE_OFFSET, &fields, b"").await.done();
-        let locked = client.call(LOCK, &[], lock("a").as_bytes()).await.done().json();
+        let locked = client.call(LOCK, &[], lock("a", log).as_bytes()).await.done().json();
         assert_eq!(locked["lockOKMQSet"].as_array().map(Vec::len), Some(1), "{locked}");
     }
     let mut waiting = Client::connect(brokers.broker_addr_of(2, 1)).await;
@@ -253,7 +252,7 @@ async fn a_topic_that_is_made_again_by_a_send_begins_empty_in_every_log() {
         assert_eq!(sent.number("queueOffset"), 0, "log {log}");
         let fields = [&offset_of[..], &[("setZeroIfNotFound", "false")]].concat();
         assert_eq!(client.call(QUERY_OFFSET, &fields, b"").await.code, 22, "log {log}");
-        let locked = client.call(LOCK, &[], lock("b").as_bytes()).await.done().json();
+        let locked = client.call(LOCK, &[], lock("b", log).as_bytes()).await.done().json();
         assert_eq!(locked["lockOKMQSet"].as_array().map(Vec::len), Some(1), "{locked}");
     }
 }
