@@ -1,7 +1,7 @@
 //! Consumed offsets on their way into the log: those that wait for a record, those in the record that is being written,
 //! and who waits to hear of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use tokio::sync::oneshot;
@@ -88,9 +88,13 @@ impl PendingOffsets {
 
     /// Forgets the offsets of topics that were deleted, and tells those who wait for them.
     pub(super) fn forget_topics(&mut self, topics: &[String]) {
-        for (key, noted) in self.noted.extract_if(.., |key, _| topics.contains(&key.1)) {
-            self.bytes -= MEMORY_COST + names(&key);
-            noted.answer(&Err(Failure::no_topic(&key.1)));
+        let topics: BTreeSet<&String> = topics.iter().collect();
+        let gone = self.noted.keys().filter(|key| topics.contains(&key.1));
+        for key in gone.cloned().collect::<Vec<_>>() {
+            if let Some(noted) = self.noted.remove(&key) {
+                self.bytes -= MEMORY_COST + names(&key);
+                noted.answer(&Err(Failure::no_topic(&key.1)));
+            }
         }
     }
 
