@@ -175,6 +175,10 @@ mutants! {
     OffsetRecordUnbounded,
     /// Who asks for a consumed offset is told of the last one, though the next is on its way.
     OffsetQueryDoesNotWait,
+    /// The body of a request may be as large as a frame, whatever is asked.
+    BodyLimitIgnored,
+    /// An answer lists all names, however many there are.
+    LongListsAnswered,
     /// Applying a record believes names of any length.
     RecordLimitsIgnored,
     /// An offset that is refused ends the work on its record.

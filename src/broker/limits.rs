@@ -17,6 +17,8 @@ pub(super) const ADDR_BYTES_MAX: usize = 255;
 
 /// Most topics of a log.
 pub(super) const TOPICS_MAX: usize = 65_536;
+/// Most topics of the registry, with those that it took over from logs: each log had a limit to itself.
+pub(super) const ADOPTED_TOPICS_MAX: usize = 4 * TOPICS_MAX;
 /// Most queues of a topic.
 pub(super) const QUEUES_MAX: u32 = 1024;
 /// Most queues of all topics of a log.
@@ -50,3 +52,30 @@ pub(super) const OFFSETS_OF_RECORD_MAX: usize = 4096;
 pub(super) const OFFSETS_RECORD_BYTES_MAX: usize = 256 << 10;
 /// Offsets that were reset lately.
 pub(super) const RESETS_MAX: usize = 65_536;
+
+/// Most bytes of a request's fields, unless it is a message's.
+pub(super) const FIELDS_BYTES_MAX: usize = 64 << 10;
+/// Most bytes of the body of a heartbeat, or of a request for locks.
+pub(super) const LARGE_BODY_BYTES_MAX: usize = 1 << 20;
+/// Most bytes of the body of any other request that is no message.
+pub(super) const BODY_BYTES_MAX: usize = 64 << 10;
+/// Most bytes of the body of an answer that lists something: stock clients take no frame above 16 MiB.
+pub(super) const LIST_BYTES_MAX: usize = 15 << 20;
+/// Most queues that one answer describes.
+pub(super) const LISTED_QUEUES_MAX: usize = 16_384;
+/// Questions that may read or list a lot, and are answered at the same time.
+pub(super) const LONG_ANSWERS_MAX: usize = 4;
+
+/// Clients that one broker knows at once.
+pub(super) const CLIENTS_MAX: usize = 65_536;
+/// Groups of one client.
+pub(super) const GROUPS_OF_CLIENT_MAX: usize = 1024;
+/// Clients of one group.
+pub(super) const MEMBERS_OF_GROUP_MAX: usize = 8192;
+/// Topics that a group has subscribed to.
+pub(super) const SUBSCRIPTIONS_OF_GROUP_MAX: usize = 1024;
+/// Longest expression of a subscription, and most tags.
+pub(super) const EXPRESSION_BYTES_MAX: usize = 32 << 10;
+pub(super) const TAGS_MAX: usize = 1024;
+/// Most memory that clients, groups and subscriptions take.
+pub(super) const CLIENTS_BYTES_MAX: usize = 96 << 20;

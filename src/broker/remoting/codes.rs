@@ -48,6 +48,7 @@ pub(crate) mod request {
 pub(crate) mod response {
     pub(crate) const SUCCESS: i32 = 0;
     pub(crate) const SYSTEM_ERROR: i32 = 1;
+    pub(crate) const SYSTEM_BUSY: i32 = 2;
     pub(crate) const REQUEST_CODE_NOT_SUPPORTED: i32 = 3;
     pub(crate) const FLUSH_DISK_TIMEOUT: i32 = 10;
     pub(crate) const SLAVE_NOT_AVAILABLE: i32 = 11;

@@ -116,6 +116,11 @@ impl Fields {
         self.spans.len()
     }
 
+    /// Bytes of their names and values.
+    pub(crate) fn bytes(&self) -> usize {
+        self.text.len()
+    }
+
     /// True if there is none.
     pub(super) fn is_empty(&self) -> bool {
         self.spans.is_empty()

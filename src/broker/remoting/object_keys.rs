@@ -1,5 +1,7 @@
 //! Maps whose keys are objects, as RocketMQ's JSON has them: `{{"queueId":1}:7}`. Other JSON readers know no such thing.
 
+use std::fmt::Write as _;
+
 use serde_json::Value;
 
 /// Deeper than any body is nested.
@@ -7,8 +9,17 @@ const DEPTH_MAX: usize = 32;
 
 /// Writes such a map.
 pub(crate) fn write(entries: impl IntoIterator<Item = (Value, Value)>) -> String {
-    let entries = entries.into_iter().map(|(key, value)| format!("{key}:{value}"));
-    format!("{{{}}}", entries.collect::<Vec<_>>().join(","))
+    let mut text = String::from("{");
+    entries.into_iter().for_each(|(key, value)| push(&mut text, &key, &value));
+    text.push('}');
+    text
+}
+
+/// Puts another entry behind those of such a map, which has no end yet.
+pub(crate) fn push(text: &mut String, key: &Value, value: &Value) {
+    let comma = if text.ends_with('{') { "" } else { "," };
+    // Text takes all that is written.
+    let _ = write!(text, "{comma}{key}:{value}");
 }
 
 /// Reads JSON in which keys may be objects or numbers: each such key is the text that stood there. None if it is no JSON.

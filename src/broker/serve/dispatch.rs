@@ -1,10 +1,12 @@
 //! Who does what is asked: this node if it leads, else the leader.
 
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
 
 use super::connection::Connection;
@@ -14,6 +16,7 @@ use super::log_broker::{LogBroker, Part};
 use super::metrics;
 use super::pull::wait_of;
 use super::relay::{Deadlines, RelayError};
+use super::request_limits::check_size;
 use super::send::Begun;
 use crate::broker::remoting::codes::{request, response};
 use crate::broker::remoting::{Command, Reply};
@@ -37,9 +40,9 @@ impl Service for LogBroker {
         command: Command,
     ) -> BoxFuture<'static, Option<Vec<Bytes>>> {
         let since = Instant::now();
-        if let Err(failure) = self.check_named(&command) {
-            let answer = failure.into_reply().encode(&command);
-            return Box::pin(std::future::ready((!command.is_oneway()).then_some(answer)));
+        if let Err(failure) = check_size(&command).and_then(|()| self.check_named(&command)) {
+            let answer = (!command.is_oneway()).then(|| failure.into_reply().encode(&command));
+            return Box::pin(ready(answer));
         }
         // Apart, or every send would need the memory of what may become of a request.
         if is_plain_send(command.head.code)
@@ -53,7 +56,7 @@ impl Service for LogBroker {
             if command.head.code == request::RELAY {
                 let client = command.head.fields.get("client").and_then(|addr| addr.parse().ok());
                 client.into_iter().for_each(|client| connection.set_relayed(client));
-                return None;
+                return (!command.is_oneway()).then(|| Reply::done().encode(&command));
             }
             let answer = self.route(&connection, &frame, &command, since).await;
             answer.filter(|_| !command.is_oneway())
@@ -80,7 +83,37 @@ fn is_send(code: i32) -> bool {
     is_plain_send(code) || code == request::CONSUMER_SEND_MSG_BACK
 }
 
+/// True for questions whose answers may list a lot, or need a lot of reading.
+fn is_long_question(code: i32) -> bool {
+    matches!(
+        code,
+        request::QUERY_MESSAGE
+            | request::GET_BROKER_RUNTIME_INFO
+            | request::GET_CONSUMER_LIST_BY_GROUP
+            | request::GET_ALL_SUBSCRIPTIONGROUP_CONFIG
+            | request::GET_TOPIC_STATS_INFO
+            | request::GET_CONSUMER_CONNECTION_LIST
+            | request::GET_CONSUME_STATS
+            | request::QUERY_TOPIC_CONSUME_BY_WHO
+            | request::QUERY_TOPICS_BY_CONSUMER
+    )
+}
+
 impl LogBroker {
+    /// A place among the few long questions that are answered at once, so that their memory has a limit.
+    ///
+    /// # Errors
+    /// There was none for as long as the client waits.
+    async fn turn(&self, code: i32) -> Result<Option<SemaphorePermit<'_>>, Failure> {
+        if !is_long_question(code) {
+            return Ok(None);
+        }
+        match tokio::time::timeout(LEADER_TIMEOUT, self.long_answers.acquire()).await {
+            Ok(Ok(turn)) => Ok(Some(turn)),
+            _ => Err(Failure::refused(response::SYSTEM_BUSY, "too many long answers at once")),
+        }
+    }
+
     async fn route(
         self: &Arc<Self>,
         connection: &Arc<Connection>,
@@ -220,6 +253,7 @@ impl LogBroker {
         connection: &Arc<Connection>,
         command: &Command,
     ) -> Result<Reply, Failure> {
+        let _turn = self.turn(command.head.code).await?;
         match command.head.code {
             request::HEART_BEAT => self.heartbeat(connection, command).await,
             request::UNREGISTER_CLIENT => self.unregister(connection, command),
@@ -241,7 +275,7 @@ impl LogBroker {
             request::GET_TOPIC_CONFIG => self.topic_settings(command),
             request::DECIDE_TOPIC => self.decide_topic(command).await,
             request::DELETE_TOPIC_IN_BROKER => self.delete_topic(command).await,
-            request::GET_ALL_SUBSCRIPTIONGROUP_CONFIG => Ok(self.all_groups()),
+            request::GET_ALL_SUBSCRIPTIONGROUP_CONFIG => self.all_groups(),
             request::GET_CONSUMER_CONNECTION_LIST => self.consumer_connections(command),
             request::GET_CONSUME_STATS => self.consume_stats(command).await,
             request::INVOKE_BROKER_TO_RESET_OFFSET => self.reset_group(command).await,

@@ -1,28 +1,41 @@
 //! What is known of consumer groups, for tools: who is in them, what they have consumed and how far they are behind.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
 use super::failure::Failure;
+use super::listing::{Names, QueueTable};
 use super::log_broker::LogBroker;
 use super::names::check_group;
 use crate::broker::remoting::codes::response;
-use crate::broker::remoting::{Command, Reply, object_keys};
+use crate::broker::remoting::{Command, Reply};
 use crate::broker::state::State;
 
+/// Bytes of a group's settings in a list, beside its name.
+const GROUP_SETTINGS_BYTES: usize = 256;
+
 impl LogBroker {
-    /// What `read` finds in the state of any log that this node has: a group of one log is one of all.
-    fn of_all_logs<T>(&self, read: impl Fn(&State) -> T) -> Vec<T> {
-        let Some(brokers) = self.brokers.upgrade() else { return Vec::new() };
-        let opened = brokers.logs().iter().filter_map(|broker| broker.shared().ok());
-        opened.map(|shared| read(&shared.state())).collect()
+    /// Has `read` look at the state of each log that this node has: a group of one log is one of all.
+    fn in_all_logs(
+        &self,
+        mut read: impl FnMut(&State) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let Some(brokers) = self.brokers.upgrade() else { return Ok(()) };
+        let mut opened = brokers.logs().iter().filter_map(|broker| broker.shared().ok());
+        opened.try_for_each(|shared| read(&shared.state()))
     }
 
     /// True for a group that has members, or that has consumed something.
     pub(super) fn knows_group(&self, group: &str) -> bool {
-        self.clients.group(group).is_some()
-            || self.of_all_logs(|state| state.has_group(group)).contains(&true)
+        let mut known = self.clients.has_group(group);
+        // It does not fail.
+        let _ = self.in_all_logs(|state| {
+            known |= state.has_group(group);
+            Ok(())
+        });
+        known
     }
 
     /// A queue of a topic, as clients name it.
@@ -31,14 +44,20 @@ impl LogBroker {
     }
 
     /// All groups, with settings that are the same for all.
-    pub(super) fn all_groups(&self) -> Reply {
-        let mut names = self.clients.groups(None);
-        names.extend(
-            self.of_all_logs(|state| state.groups().map(str::to_owned).collect::<Vec<_>>())
-                .into_iter()
-                .flatten(),
+    ///
+    /// # Errors
+    /// They are too many for one answer.
+    pub(super) fn all_groups(&self) -> Result<Reply, Failure> {
+        // A group's name is in its settings, too.
+        let mut names = Names::with_each(GROUP_SETTINGS_BYTES, 2);
+        names.extend(self.clients.groups(None).iter().map(String::as_str))?;
+        self.in_all_logs(|state| names.extend(state.groups()))?;
+        let mut body = String::with_capacity(names.bytes());
+        let names = names.into_set();
+        body.push_str(
+            r#"{"dataVersion":{"counter":0,"stateVersion":0,"timestamp":0},"subscriptionGroupTable":{"#,
         );
-        let settings = |name: &String| {
+        for (at, name) in names.iter().enumerate() {
             let settings = json!({
                 "brokerId": 0,
                 "consumeBroadcastEnable": true,
@@ -50,14 +69,12 @@ impl LogBroker {
                 "retryQueueNums": 1,
                 "whichBrokerWhenConsumeSlowly": 1,
             });
-            (name.clone(), settings)
-        };
-        let table: serde_json::Map<_, _> = names.iter().map(settings).collect();
-        let body = json!({
-            "dataVersion": { "counter": 0, "stateVersion": 0, "timestamp": 0 },
-            "subscriptionGroupTable": table,
-        });
-        Reply::done().with_body(body.to_string())
+            let comma = if at == 0 { "" } else { "," };
+            // Text takes all that is written.
+            let _ = write!(body, "{comma}{}:{settings}", Value::from(name.as_str()));
+        }
+        body.push_str("}}");
+        Ok(Reply::done().with_body(body))
     }
 
     pub(super) fn consumer_connections(&self, command: &Command) -> Result<Reply, Failure> {
@@ -99,22 +116,24 @@ impl LogBroker {
 
     pub(super) fn groups_of_topic(&self, command: &Command) -> Result<Reply, Failure> {
         let topic = command.head.fields.text("topic")?;
-        let mut groups = self.clients.groups(Some(topic));
-        let consumed = self.of_all_logs(|state| state.groups_of_topic(topic));
-        groups.extend(consumed.into_iter().flatten());
-        Ok(Reply::done().with_body(json!({ "groupList": groups }).to_string()))
+        let mut groups = Names::default();
+        groups.extend(self.clients.groups(Some(topic)).iter().map(String::as_str))?;
+        self.in_all_logs(|state| groups.extend(state.groups_of_topic(topic)))?;
+        Ok(Reply::done().with_body(groups.into_body("groupList")))
     }
 
     pub(super) fn topics_of_group(&self, command: &Command) -> Result<Reply, Failure> {
         let fields = &command.head.fields;
-        let topics = self.topics_consumed(fields.text("group")?);
+        let topics = self.topics_consumed(fields.text("group")?)?;
         let body = json!({ "brokerAddr": self.addr.to_string(), "topicList": topics });
         Ok(Reply::done().with_body(body.to_string()))
     }
 
     /// Topics that a group has consumed, in whichever log.
-    fn topics_consumed(&self, group: &str) -> BTreeSet<String> {
-        self.of_all_logs(|state| state.topics_of_group(group)).into_iter().flatten().collect()
+    fn topics_consumed(&self, group: &str) -> Result<BTreeSet<String>, Failure> {
+        let mut topics = Names::default();
+        self.in_all_logs(|state| topics.extend(state.topics_of_group(group)))?;
+        Ok(topics.into_set())
     }
 
     /// For each queue that a group consumes: how far it is, and how far it could be. Topics that its members do not want
@@ -124,13 +143,13 @@ impl LogBroker {
         let group = fields.text("consumerGroup")?;
         check_group(group)?;
         let given = |name: &str| fields.get(name).filter(|text| !text.trim().is_empty());
-        let subscribed = self.clients.group(group).map(|group| group.subscriptions);
+        let subscribed = self.clients.subscriptions(group);
         let topics: BTreeSet<String> = match (given("topicList"), given("topic")) {
             (Some(list), _) => list.split(';').map(str::to_owned).collect(),
             (None, topic) => {
                 let mut topics = match topic {
                     Some(topic) => BTreeSet::from([topic.to_owned()]),
-                    None => self.topics_consumed(group),
+                    None => self.topics_consumed(group)?,
                 };
                 if let Some(subscribed) = subscribed.filter(|subscribed| !subscribed.is_empty()) {
                     if topic.is_none() {
@@ -141,17 +160,15 @@ impl LogBroker {
                 topics
             }
         };
-        let mut table = Vec::new();
+        let mut table = QueueTable::after(r#"{"consumeTps":0.0,"offsetTable":"#);
         for topic in topics {
             let Some(config) = self.topic_config(&topic) else { continue };
             for queue in 0..config.read_queues {
                 let stats = self.queue_stats(group, &topic, queue).await?;
-                table.push((self.queue_name(&topic, queue), stats));
+                table.push(&self.queue_name(&topic, queue), &stats)?;
             }
         }
-        let table = object_keys::write(table);
-        let body = format!(r#"{{"consumeTps":0.0,"offsetTable":{table}}}"#);
-        Ok(Reply::done().with_body(body))
+        Ok(Reply::done().with_body(table.into_body("}")))
     }
 
     async fn queue_stats(&self, group: &str, topic: &str, queue: u32) -> Result<Value, Failure> {

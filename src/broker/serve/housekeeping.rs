@@ -41,7 +41,7 @@ impl LogBroker {
             let held_from = opened.log.watermarks().begin;
             if held_from != begin {
                 begin = held_from;
-                opened.shared.prune(begin);
+                opened.shared.prune_once(begin);
             }
             if Instant::now() >= mend_at && !self.mend_index().await {
                 mend_at = Instant::now() + MEND_PAUSE;

@@ -8,6 +8,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::failure::Failure;
+use super::heartbeat::check_client;
 use super::log_broker::LogBroker;
 use super::names::check_group;
 use crate::broker::limits::QUEUES_MAX;
@@ -46,7 +47,7 @@ struct Body {
     consumer_group: String,
     client_id: String,
     #[serde(default)]
-    mq_set: Vec<QueueName>,
+    mq_set: Option<Vec<QueueName>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -59,17 +60,20 @@ struct QueueName {
 
 fn read(broker: &LogBroker, command: &Command) -> Result<LockRequest, Failure> {
     let body: Body = command.json_body()?;
-    for name in body.mq_set.iter().filter_map(|queue| queue.broker_name.as_deref()) {
+    for name in body.mq_set.iter().flatten().filter_map(|queue| queue.broker_name.as_deref()) {
         broker.check_name(name)?;
     }
     check_group(&body.consumer_group)?;
+    check_client(&body.client_id)?;
     let queues: Vec<_> =
-        body.mq_set.into_iter().map(|queue| (queue.topic, queue.queue_id)).collect();
+        body.mq_set.into_iter().flatten().map(|queue| (queue.topic, queue.queue_id)).collect();
     if queues.iter().any(|(_, queue)| *queue >= QUEUES_MAX) {
         let remark = format!("a queueId above {QUEUES_MAX}");
         return Err(Failure::refused(response::INVALID_PARAMETER, remark));
     }
-    Ok(LockRequest { group: body.consumer_group, client: body.client_id, queues })
+    let request = LockRequest { group: body.consumer_group, client: body.client_id, queues };
+    request.check()?;
+    Ok(request)
 }
 
 impl LogBroker {

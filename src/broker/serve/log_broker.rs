@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use bytes::{Bytes, BytesMut};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::clients::Clients;
 use super::consume_offsets::ConsumeOffsets;
@@ -16,6 +16,7 @@ use super::metrics::Requests;
 use super::routes::Brokers;
 use super::settings::BrokerConfig;
 use super::throughput::Throughput;
+use crate::broker::limits::LONG_ANSWERS_MAX;
 use crate::broker::record::Message;
 use crate::broker::state::{Answer, Change, Shared, change, messages};
 use crate::error::AppendError;
@@ -65,6 +66,8 @@ pub(super) struct LogBroker {
     pub(super) consumed: ConsumeOffsets,
     /// The way to those who decide on topics; used of the home log's broker only.
     pub(super) decisions: Home,
+    /// Places of those whose answers may be long.
+    pub(super) long_answers: Semaphore,
     /// Held by whoever makes parts of the index again.
     pub(super) rebuilding: tokio::sync::Mutex<()>,
     /// Where records are made, one behind another.
@@ -105,6 +108,7 @@ impl LogBroker {
             leases: LeaseClock::default(),
             consumed: ConsumeOffsets::default(),
             decisions: Home::default(),
+            long_answers: Semaphore::new(LONG_ANSWERS_MAX),
             rebuilding: tokio::sync::Mutex::default(),
             records: Mutex::default(),
             last_stored_ms: AtomicI64::new(0),

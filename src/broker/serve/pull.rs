@@ -6,9 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::clients::tags_of;
 use super::connection::Connection;
 use super::failure::Failure;
+use super::heartbeat::{check_expression, tags_of};
 use super::log_broker::{LogBroker, Part};
 use super::names::check_group;
 use crate::broker::remoting::codes::response;
@@ -112,6 +112,7 @@ impl LogBroker {
         let carried = fields.get("subscription").filter(|_| flags & SUBSCRIPTION != 0);
         let tags = match carried {
             Some(expression) if fields.get("expressionType").is_none_or(|kind| kind == "TAG") => {
+                check_expression(expression)?;
                 tags_of(expression)
             }
             Some(_) => {

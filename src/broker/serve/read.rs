@@ -26,7 +26,7 @@ impl LogBroker {
         let opened = self.opened()?;
         let records = match opened.log.read(entry.index(), 1).await {
             Err(ReadError::Trimmed { begin, .. }) => {
-                opened.shared.prune(begin);
+                opened.shared.prune_once(begin);
                 return Ok(None);
             }
             records => records?,

@@ -1,5 +1,6 @@
 //! The name server: which brokers have a topic, and where they are.
 
+use std::future::ready;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -9,8 +10,10 @@ use serde_json::{Value, json};
 
 use super::connection::Connection;
 use super::listener::Service;
+use super::listing::Names;
 use super::log_broker::{LogBroker, Part};
 use super::names::{AUTO_CREATE_TOPIC, check_topic};
+use super::request_limits::check_size;
 use super::settings::BrokerConfig;
 use crate::broker::remoting::codes::{request, response};
 use crate::broker::remoting::{Command, Reply};
@@ -32,6 +35,10 @@ impl Service for Brokers {
         _frame: Bytes,
         command: Command,
     ) -> BoxFuture<'static, Option<Vec<Bytes>>> {
+        if let Err(failure) = check_size(&command) {
+            let answer = (!command.is_oneway()).then(|| failure.into_reply().encode(&command));
+            return Box::pin(ready(answer));
+        }
         Box::pin(async move {
             if command.head.code == request::GET_ROUTEINFO_BY_TOPIC {
                 self.settled().await;
@@ -149,17 +156,21 @@ impl Brokers {
     }
 
     fn topic_list(&self) -> Reply {
-        let mut topics = std::collections::BTreeSet::new();
+        let mut topics = Names::default();
         for (number, broker) in (0_u32..).zip(self.logs()) {
             let Ok(shared) = broker.shared() else { continue };
             let state = shared.state();
             let names = state.topics().map(|(name, _)| name);
-            topics.extend(names.filter(|name| !is_registered(name)).map(str::to_owned));
-            if number == HOME_LOG {
-                topics.extend(state.registry().topics().map(|(name, _)| name.clone()));
+            let mut listed = topics.extend(names.filter(|name| !is_registered(name)));
+            if number == HOME_LOG && listed.is_ok() {
+                let registered = state.registry().topics();
+                listed = topics.extend(registered.map(|(name, _)| name.as_str()));
+            }
+            if let Err(failure) = listed {
+                return failure.into_reply();
             }
         }
-        Reply::done().with_body(json!({ "topicList": topics }).to_string())
+        Reply::done().with_body(topics.into_body("topicList"))
     }
 }
 

@@ -8,11 +8,12 @@ use tokio::time::Instant;
 
 use super::failure::Failure;
 use super::home::{DECIDE_TIMEOUT, FOLLOW_TIMEOUT};
+use super::listing::QueueTable;
 use super::log_broker::LogBroker;
 use super::names::{check_topic, is_reserved};
 use crate::broker::limits::QUEUES_MAX;
 use crate::broker::remoting::codes::response;
-use crate::broker::remoting::{Command, Reply, object_keys};
+use crate::broker::remoting::{Command, Reply};
 use crate::broker::state::{Change, Decision, TopicConfig, is_made_on_demand};
 use crate::mutant::Mutant;
 
@@ -113,7 +114,10 @@ impl LogBroker {
     pub(super) fn check_readable(&self, topic: &str, queue: u32) -> Result<(), Failure> {
         let config = match self.topic_config(topic) {
             Some(config) => config,
-            None if is_made_on_demand(topic) => TopicConfig::with_queues(1),
+            None if is_made_on_demand(topic) => {
+                check_topic(topic)?;
+                TopicConfig::with_queues(1)
+            }
             None => return Err(Failure::no_topic(topic)),
         };
         if config.perm & 4 == 0 {
@@ -222,15 +226,14 @@ impl LogBroker {
     pub(super) async fn topic_stats(&self, command: &Command) -> Result<Reply, Failure> {
         let topic = command.head.fields.text("topic")?;
         let config = self.topic_config(topic).ok_or_else(|| Failure::no_topic(topic))?;
-        let mut table = Vec::new();
+        let mut table = QueueTable::after(r#"{"offsetTable":"#);
         for queue in 0..config.queues() {
             let (min, max) = (self.begin_of(topic, queue)?, self.end_of(topic, queue)?);
             let stored_ms = self.stored_before(topic, queue, max).await?;
             let stats =
                 json!({ "lastUpdateTimestamp": stored_ms, "maxOffset": max, "minOffset": min });
-            table.push((self.queue_name(topic, queue), stats));
+            table.push(&self.queue_name(topic, queue), &stats)?;
         }
-        let table = object_keys::write(table);
-        Ok(Reply::done().with_body(format!(r#"{{"offsetTable":{table},"topicPutTps":0.0}}"#)))
+        Ok(Reply::done().with_body(table.into_body(r#","topicPutTps":0.0}"#)))
     }
 }

@@ -1,7 +1,5 @@
 //! Consumer groups, as far as the log knows them: by what they have consumed.
 
-use std::collections::BTreeSet;
-
 use super::topics::State;
 
 impl State {
@@ -20,13 +18,13 @@ impl State {
         self.offsets.has_group(group)
     }
 
-    /// Topics that a group has consumed.
-    pub(crate) fn topics_of_group(&self, group: &str) -> BTreeSet<String> {
-        self.offsets.topics_of_group(group).map(str::to_owned).collect()
+    /// Topics that a group has consumed, by name.
+    pub(crate) fn topics_of_group(&self, group: &str) -> impl Iterator<Item = &str> {
+        self.offsets.topics_of_group(group)
     }
 
-    /// Groups that have consumed a topic.
-    pub(crate) fn groups_of_topic(&self, topic: &str) -> BTreeSet<String> {
-        self.offsets.groups_of_topic(topic).map(|group| group.to_string()).collect()
+    /// Groups that have consumed a topic, by name.
+    pub(crate) fn groups_of_topic(&self, topic: &str) -> impl Iterator<Item = &str> {
+        self.offsets.groups_of_topic(topic).map(|group| &**group)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use bytes::Bytes;
@@ -36,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) changed: watch::Sender<u64>,
     /// The version of the registry of topics that the log has followed; in the home log the registry's.
     pub(crate) followed: watch::Sender<u64>,
+    /// Up to where messages were forgotten.
+    pruned: AtomicU64,
 }
 
 impl Shared {
@@ -46,6 +49,7 @@ impl Shared {
             arrivals: Arrivals::default(),
             changed: watch::Sender::new(0),
             followed: watch::Sender::new(0),
+            pruned: AtomicU64::new(0),
         }
     }
 
@@ -58,7 +62,14 @@ impl Shared {
         change(&mut self.state.write().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Forgets messages that the log does not hold any more.
+    /// Forgets messages that the log does not hold any more, unless that was done. Who finds one gone may say so each time.
+    pub(crate) fn prune_once(&self, begin: u64) {
+        if self.pruned.fetch_max(begin, Ordering::AcqRel) < begin {
+            self.prune(begin);
+        }
+    }
+
+    /// Forgets messages that the log does not hold any more. It looks at all queues.
     pub(crate) fn prune(&self, begin: u64) {
         let straddling: Vec<_> = {
             let state = self.state();
@@ -174,6 +185,7 @@ impl StateMachine for Machine {
         self.0.index.note_lost();
         let followed = self.0.state().followed();
         self.0.followed.send_replace(followed);
+        self.0.pruned.store(0, Ordering::Release);
         self.0.changed.send_modify(|count| *count += 1);
         Ok(())
     }

@@ -11,7 +11,9 @@ use super::apply::Arrived;
 use super::command::{Answer, Refusal};
 use super::offsets::check_name;
 use super::topics::{DELAY_TOPIC, State, TopicConfig};
-use crate::broker::limits::{ALL_QUEUES_MAX, STORED_TOPIC_BYTES_MAX, TOPICS_MAX};
+use crate::broker::limits::{
+    ADOPTED_TOPICS_MAX, ALL_QUEUES_MAX, STORED_TOPIC_BYTES_MAX, TOPICS_MAX,
+};
 use crate::mutant::Mutant;
 
 /// The log that decides on topics, by its number.
@@ -217,12 +219,13 @@ impl Registry {
     }
 
     /// Takes over a topic, unless it was deleted before the log came to report it. There may be more of them than
-    /// topics that can be made: none is lost.
+    /// topics that can be made, though anybody can ask for it: so there is a limit to these, too.
     fn adopt(&mut self, version: u64, name: String, log: u32, config: TopicConfig) {
         if !is_registered(&name) {
             return;
         }
-        if !self.was_deleted_since(&name, 0) {
+        let full = self.topics.len() >= ADOPTED_TOPICS_MAX && !self.topics.contains_key(&name);
+        if !full && !self.was_deleted_since(&name, 0) {
             let held = self.topics.remove(&name);
             let before = held.as_ref().map_or(0, Registered::room);
             let mut topic = held.unwrap_or_else(|| Registered::new(version, config));

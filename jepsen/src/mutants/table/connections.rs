@@ -29,7 +29,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "N3",
         name: "MemberLeavesWithAnyConnection",
         breaks: "a client leaves its groups with the end of any of its connections",
-        place: "src/broker/serve/clients.rs",
+        place: "src/broker/serve/known_clients.rs",
         rule: "17, not in the log",
         expected: Test(
             "broker",

@@ -78,4 +78,20 @@ pub(super) const ROWS: &[Row] = &[
             "bad_input::any_header_and_any_json_body_is_answered_under_its_number_and_the_connection_stays",
         ),
     },
+    Row {
+        id: "L8",
+        name: "BodyLimitIgnored",
+        breaks: "the body of a request may be as large as a frame, whatever is asked",
+        place: "src/broker/serve/request_limits.rs",
+        rule: "17, limits",
+        expected: Test("broker_costs", "every_request_costs_no_more_than_its_bound"),
+    },
+    Row {
+        id: "L9",
+        name: "LongListsAnswered",
+        breaks: "an answer lists all names, however many there are",
+        place: "src/broker/serve/listing.rs",
+        rule: "17, limits",
+        expected: Test("broker_costs", "every_request_costs_no_more_than_its_bound"),
+    },
 ];

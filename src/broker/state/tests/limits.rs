@@ -170,7 +170,7 @@ fn a_record_of_new_offsets_takes_as_long_with_200_000_groups_as_with_none() {
     assert!(last < first * 8, "{first:?}, then {last:?}");
     let since = Instant::now();
     log.change(Change::DeleteTopic { name: "other".to_owned() });
-    assert!(log.shared.state().groups_of_topic("other").is_empty());
+    assert!(log.shared.state().groups_of_topic("other").next().is_none());
     let other = since.elapsed();
     eprintln!("a topic that none of them consumes is looked up and deleted in {other:?}");
     assert!(other < last * 8, "{other:?} beside {last:?}");

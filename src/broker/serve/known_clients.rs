@@ -1,0 +1,267 @@
+//! The clients that a broker has heard of, and the groups that they are in. All of it has limits, together and for each
+//! client and group: a heartbeat that is over one is refused.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::connection::Connection;
+use super::failure::Failure;
+use super::heartbeat::{ConsumerData, Heartbeat, Kind, Subscription, cost_of};
+use crate::broker::limits::{
+    CLIENTS_BYTES_MAX, CLIENTS_MAX, GROUPS_OF_CLIENT_MAX, MEMBERS_OF_GROUP_MAX,
+    SUBSCRIPTIONS_OF_GROUP_MAX,
+};
+use crate::broker::remoting::Speaker;
+use crate::broker::remoting::codes::response;
+use crate::mutant::Mutant;
+
+/// About the memory that each of these takes, beside its names.
+const CLIENT_COST: usize = 256;
+const MEMBER_COST: usize = 384;
+const GROUP_COST: usize = 768;
+
+/// A consumer group's members and subscriptions.
+#[derive(Clone, Default)]
+pub(super) struct Group {
+    pub(super) kind: Kind,
+    /// By the client's id.
+    pub(super) members: BTreeMap<String, GroupMember>,
+    /// By topic.
+    pub(super) subscriptions: BTreeMap<String, Subscription>,
+    /// The connections of all members by their numbers, each with how many members it speaks for.
+    connections: BTreeMap<u64, (Arc<Connection>, usize)>,
+}
+
+/// A client in a group.
+#[derive(Clone)]
+pub(super) struct GroupMember {
+    /// Those that said so, by their numbers: at least one.
+    pub(super) connections: BTreeMap<u64, Arc<Connection>>,
+    pub(super) speaker: Speaker,
+}
+
+impl Group {
+    /// The connections of all members, each once.
+    pub(super) fn connections(&self) -> Vec<Arc<Connection>> {
+        self.connections.values().map(|(connection, _)| Arc::clone(connection)).collect()
+    }
+
+    /// Takes a connection of a client in; true if the client is new.
+    fn enter(&mut self, id: &str, connection: &Arc<Connection>, speaker: Speaker) -> bool {
+        let is_new = !self.members.contains_key(id);
+        let member = GroupMember { connections: BTreeMap::new(), speaker };
+        let member = self.members.entry(id.to_owned()).or_insert(member);
+        member.speaker = speaker;
+        let number = connection.number;
+        if member.connections.insert(number, Arc::clone(connection)).is_none() {
+            let held = self.connections.entry(number);
+            held.or_insert_with(|| (Arc::clone(connection), 0)).1 += 1;
+        }
+        is_new
+    }
+
+    /// Takes a connection of a client out, and the client with its last one; true if the client has left.
+    fn leave(&mut self, id: &str, connection: u64) -> bool {
+        let Some(member) = self.members.get_mut(id) else { return false };
+        let mut gone = vec![connection];
+        if Mutant::MemberLeavesWithAnyConnection.is_active() {
+            gone = member.connections.keys().copied().collect();
+        }
+        for number in gone {
+            if member.connections.remove(&number).is_some()
+                && let Some((_, members)) = self.connections.get_mut(&number)
+            {
+                *members -= 1;
+                if *members == 0 {
+                    self.connections.remove(&number);
+                }
+            }
+        }
+        let left = member.connections.is_empty();
+        if left {
+            self.members.remove(id);
+        }
+        left
+    }
+
+    /// Takes over what a group subscribes to; true if that is more than before. `room` is less what it takes.
+    fn subscribe(&mut self, consumer: &ConsumerData, room: &mut usize) -> Result<bool, Failure> {
+        let mut differs = false;
+        for data in consumer.subscriptions() {
+            let held = self.subscriptions.get(&data.topic);
+            if held.is_some_and(|held| held.version >= data.version()) {
+                continue;
+            }
+            if held.is_none() && self.subscriptions.len() >= SUBSCRIPTIONS_OF_GROUP_MAX {
+                return Err(full("subscriptions of a group", SUBSCRIPTIONS_OF_GROUP_MAX));
+            }
+            let subscription = data.read();
+            let freed = held.map_or(0, |held| cost_of(&data.topic, held));
+            *room += freed;
+            if let Err(failure) = take(room, cost_of(&data.topic, &subscription)) {
+                *room -= freed;
+                return Err(failure);
+            }
+            differs |= held.is_none_or(|held| held.tags != subscription.tags);
+            self.subscriptions.insert(data.topic.clone(), subscription);
+        }
+        Ok(differs)
+    }
+
+    fn subscription_bytes(&self) -> usize {
+        self.subscriptions.iter().map(|(topic, held)| cost_of(topic, held)).sum()
+    }
+}
+
+/// What one connection of a client has said. A client may have several, as when it has begun another one before the end of
+/// the last is noticed, or when two have the same id.
+pub(super) struct Heard {
+    pub(super) seen: Instant,
+    groups: BTreeSet<String>,
+}
+
+/// A client's connections, by their numbers.
+type Client = BTreeMap<u64, Heard>;
+
+/// Clients and groups.
+pub(super) struct Known {
+    clients: BTreeMap<String, Client>,
+    pub(super) groups: BTreeMap<String, Group>,
+    /// Connections of clients.
+    heard: usize,
+    /// Bytes that are left for all of it.
+    room: usize,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        let (clients, groups) = (BTreeMap::new(), BTreeMap::new());
+        Self { clients, groups, heard: 0, room: CLIENTS_BYTES_MAX }
+    }
+}
+
+fn full(what: &str, limit: usize) -> Failure {
+    Failure::refused(response::SYSTEM_ERROR, format!("{limit} {what}, which is the most"))
+}
+
+/// Takes so many bytes.
+fn take(room: &mut usize, bytes: usize) -> Result<(), Failure> {
+    let left = room.checked_sub(bytes);
+    *room = left.ok_or_else(|| full("bytes of what clients have said", CLIENTS_BYTES_MAX))?;
+    Ok(())
+}
+
+impl Known {
+    /// Takes over what a connection says. Groups that are not the same as before go to `changed`.
+    ///
+    /// # Errors
+    /// There is no room for the client, or for one of its groups. Those before it are taken over.
+    pub(super) fn hear(
+        &mut self,
+        connection: &Arc<Connection>,
+        speaker: Speaker,
+        beat: Heartbeat,
+        changed: &mut BTreeSet<String>,
+    ) -> Result<(), Failure> {
+        let (id, number) = (beat.client_id.clone(), connection.number);
+        let is_new = self.clients.get(&id).is_none_or(|client| !client.contains_key(&number));
+        if is_new && self.heard >= CLIENTS_MAX {
+            return Err(full("clients are connected", CLIENTS_MAX));
+        }
+        if is_new {
+            take(&mut self.room, CLIENT_COST + id.len())?;
+            self.heard += 1;
+        }
+        let new = Heard { seen: Instant::now(), groups: BTreeSet::new() };
+        let heard = self.clients.entry(id.clone()).or_default().entry(number).or_insert(new);
+        heard.seen = Instant::now();
+        for consumer in beat.groups() {
+            self.join(connection, speaker, &id, &consumer, changed)?;
+        }
+        Ok(())
+    }
+
+    /// Takes a client into a group.
+    fn join(
+        &mut self,
+        connection: &Arc<Connection>,
+        speaker: Speaker,
+        id: &str,
+        consumer: &ConsumerData,
+        changed: &mut BTreeSet<String>,
+    ) -> Result<(), Failure> {
+        let (number, name) = (connection.number, consumer.group_name.as_str());
+        let client = self.clients.get_mut(id).and_then(|client| client.get_mut(&number));
+        let Some(heard) = client else { return Ok(()) };
+        let is_new = !heard.groups.contains(name);
+        if is_new && heard.groups.len() >= GROUPS_OF_CLIENT_MAX {
+            return Err(full("groups of one client", GROUPS_OF_CLIENT_MAX));
+        }
+        let group = self.groups.get(name);
+        let is_member = group.is_some_and(|group| group.members.contains_key(id));
+        if !is_member && group.is_some_and(|group| group.members.len() >= MEMBERS_OF_GROUP_MAX) {
+            return Err(full("clients of a group", MEMBERS_OF_GROUP_MAX));
+        }
+        let mut cost = if is_new { MEMBER_COST + id.len() + name.len() } else { 0 };
+        cost += if group.is_none() { GROUP_COST + name.len() } else { 0 };
+        take(&mut self.room, cost)?;
+        heard.groups.insert(name.to_owned());
+        let group = self.groups.entry(name.to_owned()).or_default();
+        group.kind = consumer.kind();
+        if group.enter(id, connection, speaker) {
+            changed.insert(name.to_owned());
+        }
+        if group.subscribe(consumer, &mut self.room)? {
+            changed.insert(name.to_owned());
+        }
+        Ok(())
+    }
+
+    /// Takes a client's connection out of a group, and the client with its last one; true if the client has left.
+    fn leave(&mut self, client: &str, connection: u64, group: &str) -> bool {
+        let Some(found) = self.groups.get_mut(group) else { return false };
+        let left = found.leave(client, connection);
+        if found.members.is_empty() {
+            self.room += GROUP_COST + group.len() + found.subscription_bytes();
+            self.groups.remove(group);
+        }
+        left
+    }
+
+    /// A client's connection says that it leaves a group; true if the client has left.
+    pub(super) fn unregister(&mut self, client: &str, connection: u64, group: &str) -> bool {
+        let heard = self.clients.get_mut(client).and_then(|it| it.get_mut(&connection));
+        if heard.is_some_and(|heard| heard.groups.remove(group)) {
+            self.room += MEMBER_COST + client.len() + group.len();
+        }
+        self.leave(client, connection, group)
+    }
+
+    /// Forgets the connections of clients that are as `wanted` says; returns the groups that are to be told.
+    pub(super) fn forget(&mut self, wanted: impl Fn(u64, &Heard) -> bool) -> BTreeSet<String> {
+        let all = self.clients.iter().flat_map(|(id, client)| {
+            client.iter().map(move |(connection, heard)| (id, *connection, heard))
+        });
+        let gone = all.filter(|(_, connection, heard)| wanted(*connection, heard));
+        let gone: Vec<_> = gone.map(|(id, connection, _)| (id.clone(), connection)).collect();
+        let mut told = BTreeSet::new();
+        for (id, connection) in gone {
+            let Some(client) = self.clients.get_mut(&id) else { continue };
+            let Some(heard) = client.remove(&connection) else { continue };
+            if client.is_empty() {
+                self.clients.remove(&id);
+            }
+            self.heard -= 1;
+            self.room += CLIENT_COST + id.len();
+            for group in heard.groups {
+                self.room += MEMBER_COST + id.len() + group.len();
+                if self.leave(&id, connection, &group) {
+                    told.insert(group);
+                }
+            }
+        }
+        told
+    }
+}
