@@ -187,6 +187,10 @@ mutants! {
     KeysOfDeletedTopicRemembered,
     /// A header that cannot be read ends its connection.
     UnreadableHeaderEndsConnection,
+    /// A delayed message for a deleted topic is delivered to the next topic of that name.
+    DelayedForAnotherTopic,
+    /// A leader that comes upon a damaged record goes on leading.
+    DamagedLeaderStays,
     /// The keys of delayed messages for a deleted topic still suppress duplicates.
     DelayedKeysOutliveTopic,
     /// What groups have consumed of a deleted topic is where they begin with the next topic of that name.

@@ -13,13 +13,24 @@ use crate::segment::{Disk, atomic_file};
 /// Name of the note in a log's directory.
 pub(super) const DAMAGE_NAME: &str = "DAMAGE";
 
-/// Notes the damage that an error tells of. Other errors say nothing about what the disk holds.
-pub(super) fn note(disk: &dyn Disk, dir: &Path, error: &StorageError) {
-    let StorageError::Corrupt { path, offset, detail } = error else { return };
-    let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let bytes = DamageNote { file, offset: *offset, detail: detail.clone() }.encode();
+/// Damage that was found.
+#[derive(Debug, Clone)]
+pub(crate) struct DamageFound(DamageNote);
+
+impl DamageFound {
+    /// The damage that an error tells of. Other errors say nothing about what the disk holds.
+    pub(crate) fn of(error: &StorageError) -> Option<Self> {
+        let StorageError::Corrupt { path, offset, detail } = error else { return None };
+        let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Some(Self(DamageNote { file, offset: *offset, detail: detail.clone() }))
+    }
+}
+
+/// Notes damage.
+pub(super) fn note(disk: &dyn Disk, dir: &Path, found: &DamageFound) {
+    let bytes = found.0.encode();
     if let Err(error) = atomic_file::replace(disk, &dir.join(DAMAGE_NAME), &[&bytes]) {
-        // The log has stopped in any case; it comes upon the damage anew.
+        // It is found again.
         let error = StorageError::from(error);
         tracing::warn!(error = %crate::error::with_sources(&error), "cannot note that a log is damaged");
     }

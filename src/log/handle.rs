@@ -15,6 +15,7 @@ use crate::watermarks::Watermarks;
 use super::checkpoint_file::{CheckpointFile, Draft};
 use super::core::{Core, Waiter};
 use super::counters::LogCounts;
+use super::damage::DamageFound;
 use super::job::{Completion, Control};
 use super::memberships::StoredMembership;
 use super::pool::{WriterPool, WriterQueue};
@@ -179,7 +180,14 @@ impl Log {
 
     /// Notes what an error says of damage beside the log, durably: it is not opened again then. Blocks on the disk.
     pub(crate) fn note_damage(&self, error: &StorageError) {
-        damage::note(self.core.shared.disk(), self.core.shared.dir(), error);
+        if let Some(found) = DamageFound::of(error) {
+            self.note_found(&found);
+        }
+    }
+
+    /// The same, of damage that was found before.
+    pub(crate) fn note_found(&self, found: &DamageFound) {
+        damage::note(self.core.shared.disk(), self.core.shared.dir(), found);
     }
 
     /// Where the log begins and ends, and how far readers may go.

@@ -42,6 +42,7 @@ mod tests;
 pub(crate) use crate::format::vote::Vote;
 pub(crate) use checkpoint_file::{CheckpointFile, Draft};
 pub(crate) use counters::WriterObserver;
+pub(crate) use damage::DamageFound;
 pub(crate) use data_dir::DataDir;
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) use driven::{Done, DrivenLog};

@@ -364,6 +364,18 @@ impl CommitLog {
         self.group.has_ample_space(node)
     }
 
+    /// True if a node's copy is known to be damaged, this one's included.
+    #[cfg(feature = "broker")]
+    pub(crate) fn is_damaged(&self, node: NodeId) -> bool {
+        self.group.is_damaged(node)
+    }
+
+    /// True while this node leads with a damaged copy, and hands over to a node that holds the same records whole.
+    #[cfg(feature = "broker")]
+    pub(crate) fn leaves_for_damage(&self) -> bool {
+        self.group.damage.leaves()
+    }
+
     /// True while appends go into the reserve of disks, if they are taken at all.
     #[cfg(feature = "broker")]
     pub(crate) fn uses_reserve(&self) -> bool {
@@ -442,7 +454,7 @@ impl CommitLog {
 /// Visible records from `from` on, and the index to go on from: past entries that are not records.
 /// `from` lies below `committed`.
 pub(super) fn read_visible(
-    group: &Group,
+    group: &Arc<Group>,
     from: u64,
     max_bytes: usize,
 ) -> Result<(Vec<Record>, u64), ReadError> {
@@ -450,7 +462,10 @@ pub(super) fn read_visible(
     if from < watermarks.begin {
         return Err(ReadError::Trimmed { requested: from, begin: watermarks.begin });
     }
-    let storage = |error| ReadError::Storage(Arc::new(error));
+    let storage = |error| {
+        group.reader_failed(&error);
+        ReadError::Storage(Arc::new(error))
+    };
     let read = group.log.read(from, watermarks.committed, max_bytes, true);
     let entries = match read {
         Ok(entries) => entries,

@@ -20,6 +20,7 @@ pub(super) fn record_gauges(node: &NodeInner) {
         gauge("quorumlog_is_leader", u64::from(status.role == Role::Leader));
         gauge("quorumlog_has_leader", u64::from(status.leader.is_some()));
         gauge("quorumlog_stopped", u64::from(status.role == Role::Stopped));
+        gauge("quorumlog_damaged", u64::from(group.is_damaged(group.node())));
         gauge("quorumlog_begin_index", status.begin);
         gauge("quorumlog_committed_index", status.committed);
         gauge("quorumlog_end_index", status.end);

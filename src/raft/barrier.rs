@@ -133,6 +133,8 @@ impl Group {
         };
         let link = self.peers.link(to, &address.peer, Lane::Control);
         let answer = link.request(messages::encode_append(self.id, heartbeat, false), limit).await;
-        messages::decode_append_reply(&answer.ok()?).ok()
+        let answer = answer.ok()?;
+        self.damage.note_peer(to.node, messages::damage_told(&answer));
+        messages::decode_append_reply(&answer).ok()
     }
 }

@@ -10,6 +10,7 @@ use futures_util::FutureExt as _;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::{Raft, SnapshotPolicy};
 
+use super::damage::Damage;
 use super::log_store::LogStore;
 use super::metrics::GroupMetrics;
 use super::network::NetworkFactory;
@@ -87,6 +88,7 @@ pub(crate) struct Group {
     inflight_max: u64,
     tail_max: u64,
     closed: AtomicBool,
+    pub(crate) damage: Arc<Damage>,
     /// The node that leadership is being handed to; 0 if none.
     successor: AtomicU64,
 }
@@ -123,9 +125,11 @@ impl Group {
             metrics.clone(),
         );
         let space = Arc::new(GroupSpace::new(setup.space));
+        let damage = Arc::new(Damage::default());
         let network = NetworkFactory {
             peers: setup.peers.clone(),
             space: space.clone(),
+            damage: damage.clone(),
             log: setup.id,
             replica: setup.replica,
             window: config.raft.replication_window as usize,
@@ -163,6 +167,7 @@ impl Group {
             tail_max: config.limits.tail_cache_max.bytes()
                 + config.limits.append_inflight_max.bytes(),
             closed: AtomicBool::new(false),
+            damage,
             successor: AtomicU64::new(0),
         }))
     }

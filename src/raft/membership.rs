@@ -139,6 +139,11 @@ impl Group {
                 self.still_leads(term)?;
                 tokio::time::sleep(RETRY_PAUSE).await;
             }
+            if self.damage.is_of(to.node) {
+                let reason =
+                    format!("the copy of node {} is damaged, so it does not lead", to.node);
+                return Err(AdminError::Invalid { reason });
+            }
             let sent_on = self.send_appends_to(to.node);
             let attempt = tokio::time::timeout(pause, self.hand_over_all(to, term)).await;
             drop(sent_on);

@@ -227,17 +227,28 @@ pub(crate) fn decode_append(frame: Frame) -> Result<AppendEntriesRequest<Types>,
     })
 }
 
-/// Adds to an answer to an append what this node's disk has. Ample space is told by saying nothing, as older builds do.
-pub(crate) fn with_space(mut answer: OutFrame, space: Space) -> OutFrame {
-    if space < Space::Ample {
-        answer.body.push(Bytes::copy_from_slice(&[space as u8]));
+/// Bit of the byte that says what a disk has: the answering node's copy of the log is damaged. Older builds take such a
+/// byte for ample space.
+const DAMAGED: u8 = 0x80;
+
+/// Adds to an answer to an append what this node's disk has, and whether its copy of the log is damaged. Ample space and
+/// a sound copy are told by saying nothing, as older builds do.
+pub(crate) fn with_space(mut answer: OutFrame, space: Space, damaged: bool) -> OutFrame {
+    if space < Space::Ample || damaged {
+        let damaged = if damaged { DAMAGED } else { 0 };
+        answer.body.push(Bytes::copy_from_slice(&[space as u8 | damaged]));
     }
     answer
 }
 
 /// What an answer to an append says of the other's disk.
 pub(crate) fn space_told(answer: &Frame) -> Space {
-    answer.body.first().map_or(Space::Ample, |number| Space::from_number(*number))
+    answer.body.first().map_or(Space::Ample, |told| Space::from_number(*told & !DAMAGED))
+}
+
+/// True if an answer to an append says that the other's copy of the log is damaged.
+pub(crate) fn damage_told(answer: &Frame) -> bool {
+    answer.body.first().is_some_and(|told| told & DAMAGED != 0)
 }
 
 pub(crate) fn append_reply(to: &Frame, reply: AppendEntriesResponse<Types>) -> OutFrame {

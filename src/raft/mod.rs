@@ -1,6 +1,7 @@
 //! Consensus: the only place that names openraft.
 
 mod barrier;
+mod damage;
 mod group;
 mod log_store;
 mod membership;

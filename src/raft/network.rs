@@ -17,6 +17,7 @@ use openraft::raft::{
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 
+use super::damage::Damage;
 use super::messages::{self, BadMessage};
 use super::peers::{Lane, Peers, RETRY_PAUSE};
 use super::pipeline::Pipeline;
@@ -38,6 +39,7 @@ const APPEND_PATIENCE_MAX: u32 = 8;
 pub(crate) struct NetworkFactory {
     pub(crate) peers: Arc<Peers>,
     pub(crate) space: Arc<GroupSpace>,
+    pub(crate) damage: Arc<Damage>,
     pub(crate) log: LogId,
     pub(crate) replica: ReplicaId,
     /// Append requests on their way to one follower.
@@ -56,6 +58,7 @@ impl RaftNetworkFactory<Types> for NetworkFactory {
             control: self.peers.link(target, &node.peer, Lane::Control),
             bulk: self.peers.link(target, &node.peer, Lane::Bulk),
             space: self.space.clone(),
+            damage: self.damage.clone(),
             peer_space: self.peers.space(target),
             log: self.log,
             replica: self.replica,
@@ -78,6 +81,7 @@ pub(crate) struct PeerClient {
     control: Link,
     pub(super) bulk: Link,
     space: Arc<GroupSpace>,
+    damage: Arc<Damage>,
     peer_space: Arc<PeerSpace>,
     pub(super) log: LogId,
     replica: ReplicaId,
@@ -110,12 +114,13 @@ impl PeerClient {
         messages::encode_append(self.log, request, self.space.level() < Space::Ample)
     }
 
-    /// The answer to an append request; notes what it says of the peer's disk.
+    /// The answer to an append request; notes what it says of the peer's disk and copy.
     pub(super) fn append_answer(
         &self,
         answer: &Frame,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
         self.peer_space.note(messages::space_told(answer));
+        self.damage.note_peer(self.target.node, messages::damage_told(answer));
         messages::decode_append_reply(answer).map_err(|error| nonsense(&error))
     }
 

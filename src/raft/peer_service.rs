@@ -163,19 +163,20 @@ impl<H: Host> PeerService<H> {
         let body = std::mem::take(&mut frame.body);
         let request = messages::decode_append(Frame { body, ..frame.clone() })?;
         let space = self.host.space().level();
+        let damaged = group.damage.reason().is_some();
         let has_records =
             request.entries.iter().any(|entry| matches!(entry.payload, EntryPayload::Normal(_)));
         let needed = frame.kind == messages::APPEND_TO_RESERVE;
         if has_records && !self.host.space().takes_entries(needed) {
             let refused = messages::refused(&frame, "the disk is full");
-            return Ok(Served::Now(messages::with_space(refused, space)));
+            return Ok(Served::Now(messages::with_space(refused, space, damaged)));
         }
         Ok(Served::Later(Box::pin(async move {
             let received = Instant::now();
             match group.raft.append_entries(request).await {
                 Ok(reply) => {
                     group.ticks.answered(received, &reply);
-                    messages::with_space(messages::append_reply(&frame, reply), space)
+                    messages::with_space(messages::append_reply(&frame, reply), space, damaged)
                 }
                 Err(error) => messages::refused(&frame, error.to_string()),
             }
@@ -204,6 +205,10 @@ async fn vote(group: &Group, request: VoteRequest<Types>, frame: &Frame) -> OutF
 
 fn transfer(group: Arc<Group>, frame: Frame) -> Result<Served, BadMessage> {
     let request = messages::decode_transfer(&frame)?;
+    if group.damage.reason().is_some() {
+        // A leader that has heard of it does not ask.
+        return Ok(Served::Now(messages::refused(&frame, "this node's copy is damaged")));
+    }
     Ok(Served::Later(Box::pin(async move {
         match group.raft.handle_transfer_leader(request).await {
             Ok(Ok(())) => messages::response(&frame, &()),

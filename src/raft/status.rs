@@ -96,7 +96,8 @@ impl Group {
             members: members.collect(),
             disk_bytes: self.log.disk_bytes(),
             failure: failure
-                .or_else(|| metrics.running_state.as_ref().err().map(ToString::to_string)),
+                .or_else(|| metrics.running_state.as_ref().err().map(ToString::to_string))
+                .or_else(|| self.damage.reason().map(ToOwned::to_owned)),
         }
     }
 }

@@ -9,6 +9,7 @@ mod client;
 mod clocks;
 mod connections;
 mod consumers;
+mod damage;
 mod delayed;
 mod failover;
 mod features;

@@ -29,6 +29,8 @@ pub(crate) struct Setup {
     pub(crate) segment_size: u64,
     /// Anything else about the brokers.
     pub(crate) tune: fn(&mut BrokerConfig),
+    /// Bytes of the newest records that each log keeps in memory; none: as by default.
+    pub(crate) tail_cache: Option<u64>,
 }
 
 impl Default for Setup {
@@ -47,6 +49,7 @@ impl Default for Setup {
             disk_reserve: 0,
             segment_size: 64 << 10,
             tune: |_| {},
+            tail_cache: None,
         }
     }
 }
@@ -114,6 +117,9 @@ impl Brokers {
         config.storage.disk_reserve = ByteCount::new(self.setup.disk_reserve);
         config.storage.flush = self.setup.flush;
         config.storage.segment_size = ByteCount::new(self.setup.segment_size);
+        if let Some(bytes) = self.setup.tail_cache {
+            config.limits.tail_cache_max = ByteCount::new(bytes);
+        }
         let mut broker = BrokerConfig::default();
         broker.name_server_listen = "127.0.0.1:0".to_owned();
         broker.listen = vec!["127.0.0.1:0".to_owned(); self.setup.logs];

@@ -204,7 +204,7 @@ impl LogBroker {
             return Ok(());
         };
         let queue = due.queue as u32;
-        let due = match (self.topic_of(&due.topic).await?, group_of_retry(&due.topic)) {
+        let due = match (self.topic_of(&due.topic, entry).await?, group_of_retry(&due.topic)) {
             (Some(config), _) if self.shared()?.state().can_hold(&due.topic, queue) => {
                 if queue >= config.queues() {
                     batch.astray.push(Undelivered::NoQueue);
@@ -234,15 +234,23 @@ impl LogBroker {
         Ok(())
     }
 
-    /// The settings of a topic, once this log has it; none if there is none, or if it is made on demand and was deleted.
-    async fn topic_of(&self, topic: &str) -> Result<Option<TopicConfig>, Failure> {
-        let own = self.shared()?.state().topic(topic).map(|topic| topic.config);
+    /// The settings of the topic that a message was sent to, once this log has it. None if there is none, if it is made on
+    /// demand and was deleted, or if it is another one of that name, made after the message came.
+    async fn topic_of(&self, topic: &str, entry: Entry) -> Result<Option<TopicConfig>, Failure> {
+        let (own, since) = {
+            let state = self.shared()?.state();
+            (state.topic(topic).map(|topic| topic.config), state.topic_since(topic))
+        };
+        let is_another = since.is_some_and(|since| since > entry.index());
+        if is_another && !Mutant::DelayedForAnotherTopic.is_active() {
+            return Ok(None);
+        }
         if own.is_some() || is_made_on_demand(topic) {
             return Ok(own);
         }
-        // It was deleted, and may have been made again since: this log follows when it needs it.
+        // It was deleted. If it was made again since, it is another one, which this log has not followed yet.
         match self.ensure_topic(topic, None).await {
-            Ok(config) => Ok(Some(config)),
+            Ok(_) => Ok(None),
             Err(Failure::Refused { code: response::TOPIC_NOT_EXIST, .. }) => Ok(None),
             Err(failure) => Err(failure),
         }

@@ -72,10 +72,10 @@ impl LogBroker {
     }
 
     /// Log n is led by the n-th voter, if that is there and has everything: so the logs' leaders are spread. One whose
-    /// disk is full leads only where all are.
+    /// disk is full, or whose copy is damaged, leads only where all are.
     async fn spread(&self, opened: &Opened, number: usize, settled: bool) {
         let status = opened.log.status();
-        let has_space = |node| opened.log.has_ample_space(node);
+        let has_space = |node| opened.log.has_ample_space(node) && !opened.log.is_damaged(node);
         let is_full = !has_space(status.node_id);
         let Some(wanted) = wanted_with_space(&status, number, has_space) else { return };
         let holds = wanted.matched.is_some_and(|matched| matched + BEHIND_MAX >= status.end);

@@ -29,6 +29,10 @@ impl LogBroker {
                 opened.shared.prune_once(begin);
                 return Ok(None);
             }
+            // The next leader holds it whole.
+            Err(ReadError::Storage(_)) if opened.log.leaves_for_damage() => {
+                return Err(Failure::Moved);
+            }
             records => records?,
         };
         match records.first() {

@@ -196,6 +196,17 @@ pub(super) const ROWS: &[Row] = &[
         ),
     },
     Row {
+        id: "P9",
+        name: "DamagedLeaderStays",
+        breaks: "a leader whose copy of a record is damaged leads on, and nobody gets the record",
+        place: "src/raft/damage.rs",
+        rule: "4.7",
+        expected: Test(
+            "broker",
+            "damage::consumers_go_on_at_once_where_the_leaders_copy_of_a_message_is_damaged",
+        ),
+    },
+    Row {
         id: "A1",
         name: "UnknownOutcomeRetried",
         breaks: "an append that may have happened is done again",

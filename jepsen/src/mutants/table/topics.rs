@@ -92,4 +92,15 @@ pub(super) const ROWS: &[Row] = &[
             "topics::a_deletion_is_not_answered_before_a_log_without_a_leader_has_followed",
         ),
     },
+    Row {
+        id: "P10",
+        name: "DelayedForAnotherTopic",
+        breaks: "a delayed message for a deleted topic is delivered to the next topic of that name",
+        place: "src/broker/serve/delay.rs",
+        rule: "17, topics",
+        expected: Test(
+            "broker",
+            "topics::a_delayed_message_for_a_deleted_topic_does_not_come_to_the_next_of_that_name",
+        ),
+    },
 ];
