@@ -226,6 +226,8 @@ mutants! {
     DiscardedCalledStored,
     /// A delayed message whose topic is gone is marked as delivered, and dropped.
     DeliveryDropped,
+    /// Ages of segments go by the wall clock, so that a jump makes all of them old.
+    AgesByWallClock,
     /// A delayed message is due by its time of storing, which one wrong clock puts ahead for good.
     DueByStoredTime,
     /// A delayed message is due by the wall clock, whatever was seen of it.

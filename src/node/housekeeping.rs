@@ -4,12 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::inner::NodeInner;
+use super::log_clock::{ClockFile, Jump};
 use crate::error::with_sources;
 use crate::raft::Group;
 use crate::record::LogId;
 
 /// How often free space and retention are looked at.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// Ticks after which the logs' clock is saved.
+const SAVED_TICKS: u64 = 60;
 /// How long one step of retention may take.
 const RETENTION_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -41,9 +44,12 @@ pub(super) async fn keep_retention(node: Arc<NodeInner>) {
         let _ = stopping.wait_for(|stopping| *stopping).await;
     };
     let retaining = async {
-        loop {
+        for tick in 1_u64.. {
             ticks.tick().await;
             node.retain().await;
+            if tick.is_multiple_of(SAVED_TICKS) {
+                node.save_log_clock();
+            }
         }
     };
     tokio::select! {
@@ -78,8 +84,47 @@ impl NodeInner {
         self.catalog.state().logs.values().any(|log| !founded(log.id))
     }
 
+    /// After a start, once all logs are open: the clock of the logs has shown what their segments are stamped with. Not more
+    /// than the wall clock shows, though: an older build stamped by a wall clock that may have been wrong.
+    pub(super) fn begin_log_clock(&self) {
+        if self.config.retention.age_max.is_none() {
+            return;
+        }
+        for group in self.groups() {
+            let segments = group.log.segments();
+            let sealed = segments.iter().filter(|segment| segment.sealed);
+            let newest_ms = sealed.map(|segment| segment.newest_ms).max().unwrap_or(0);
+            self.log_clock.raise(newest_ms.min(self.disk.now_ms()));
+        }
+        self.save_log_clock();
+    }
+
+    /// Saves the clock of the logs, so that a restart with a wrong wall clock makes nothing old. Only ages need it.
+    pub(super) fn save_log_clock(&self) {
+        if self.config.retention.age_max.is_none() {
+            return;
+        }
+        let now_ms = self.log_clock.now_ms(self.disk.now_ms());
+        if let Err(error) = ClockFile::new(&self.config.data_dir).save(&*self.disk, now_ms) {
+            tracing::warn!(error = %with_sources(&error), "the clock of the logs is not saved");
+        }
+    }
+
+    fn tell_jump(&self, now_ms: u64) {
+        let Some(Jump { seconds }) = self.log_clock.take_jump() else { return };
+        let behind = self.disk.now_ms().saturating_sub(now_ms) / 1_000;
+        tracing::warn!(
+            seconds,
+            behind,
+            "the wall clock has jumped: ages of segments follow it at twice the pace of time at most"
+        );
+        #[cfg(feature = "metrics")]
+        metrics::counter!("quorumlog_clock_jumps_total").increment(1);
+    }
+
     async fn retain(&self) {
-        let now_ms = self.disk.now_ms();
+        let now_ms = self.log_clock.now_ms(self.disk.now_ms());
+        self.tell_jump(now_ms);
         let mut groups = self.groups();
         if self.has_unfounded() {
             // Who may found a log is read from the system log, as of the log's record there.

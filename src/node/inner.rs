@@ -11,6 +11,7 @@ use super::catalog::Catalog;
 use super::commit_log::Groups;
 use super::forward;
 use super::identity::NodeIdentity;
+use super::log_clock::{ClockedDisk, LogClock};
 use super::state_dir::StateDir;
 use crate::config::Config;
 use crate::error::{OpenError, ReadError, StorageError};
@@ -38,6 +39,8 @@ pub(crate) struct NodeInner {
     pub(super) config: Config,
     pub(super) member: Member,
     pub(super) disk: Arc<dyn Disk>,
+    /// What segments are stamped with, and their ages are measured by.
+    pub(super) log_clock: Arc<LogClock>,
     pub(super) dir: Arc<DataDir>,
     pub(super) identity: Arc<NodeIdentity>,
     pub(super) peers: Arc<Peers>,
@@ -137,7 +140,7 @@ impl NodeInner {
             name,
             id,
             config: &self.config,
-            disk: self.disk.clone(),
+            disk: Arc::new(ClockedDisk { disk: self.disk.clone(), clock: self.log_clock.clone() }),
             dir: &self.dir.log_dir(id),
             replica: self.identity.replica(),
             founding,

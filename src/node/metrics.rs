@@ -10,6 +10,8 @@ pub(super) fn record_gauges(node: &NodeInner) {
     metrics::gauge!("quorumlog_disk_full")
         .set(f64::from(u8::from(node.space.level() < Space::Ample)));
     metrics::gauge!("quorumlog_disk_free_bytes").set(node.space.free() as f64);
+    let behind = node.disk.now_ms().saturating_sub(node.log_clock.now_ms(node.disk.now_ms()));
+    metrics::gauge!("quorumlog_log_clock_behind_seconds").set(behind as f64 / 1_000.0);
     for group in node.groups() {
         let status = group.status();
         let log = status.log.clone();

@@ -10,6 +10,7 @@ mod housekeeping;
 mod identity;
 mod inner;
 mod log_admin;
+mod log_clock;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod open;

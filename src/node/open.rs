@@ -15,6 +15,7 @@ use super::follow_catalog::follow_catalog;
 use super::housekeeping::{keep_house, keep_retention};
 use super::identity::NodeIdentity;
 use super::inner::{NodeInner, StateMachineFactory};
+use super::log_clock::LogClock;
 use super::state_dir::StateDir;
 use crate::config::Config;
 use crate::error::OpenError;
@@ -126,6 +127,7 @@ impl NodeBuilder {
         let writers = self.start_writers()?;
         let disk = self.disk;
         let config = self.config;
+        let log_clock = Arc::new(LogClock::open(&*disk, &config));
         let identity = Arc::new(NodeIdentity::new(config.node_id, dir.clone()));
         let listen_error = |source| OpenError::Listen { addr: config.listen.clone(), source };
         let acceptor = self.transport.bind(&config.listen).await.map_err(listen_error)?;
@@ -138,6 +140,7 @@ impl NodeBuilder {
             config,
             member,
             disk,
+            log_clock,
             dir,
             identity,
             peers: Arc::new(peers),
@@ -174,6 +177,7 @@ async fn open_logs(inner: &Arc<NodeInner>) -> Result<Arc<Group>, OpenError> {
     for (name, entry) in inner.catalog.state().logs {
         inner.open_listed(&name, &entry).await?;
     }
+    inner.begin_log_clock();
     Ok(system)
 }
 

@@ -36,6 +36,7 @@ impl NodeInner {
         let groups = self.groups();
         let stopped = futures_util::future::join_all(groups.iter().map(|group| group.stop())).await;
         self.writers.shutdown().await;
+        self.save_log_clock();
         self.groups.write().unwrap_or_else(PoisonError::into_inner).clear();
         self.dir.unlock();
         stopped.into_iter().collect()

@@ -98,6 +98,8 @@ pub(crate) struct Cluster {
     /// Started nodes, the first time included.
     pub(crate) starts: u64,
     begins: BTreeMap<LogId, u64>,
+    /// Where some node's log ended, and when that was seen first.
+    ends: BTreeMap<LogId, Vec<(u64, u64)>>,
 }
 
 impl Cluster {
@@ -125,6 +127,7 @@ impl Cluster {
             lives: 0,
             starts: 0,
             begins: BTreeMap::new(),
+            ends: BTreeMap::new(),
         };
         let nodes: Vec<u64> = cluster.shared.profile.nodes().collect();
         for id in nodes {
@@ -336,6 +339,7 @@ impl Cluster {
             let (incarnation, restarts) = (machine.incarnation, machine.restarts);
             for status in node.statuses() {
                 let Some(log) = logs.iter().find(|log| log.id.0 == status.log_id) else { continue };
+                self.note_end(log.id, status.end);
                 self.note_begin(log, id, status.begin);
                 let vote = self.shared.auditor().vote(id, log.id);
                 log.recorder.observe(Observation {
@@ -362,21 +366,48 @@ impl Cluster {
         }
     }
 
+    fn note_end(&mut self, log: LogId, end: u64) {
+        let now_ms = self.shared.now_ms();
+        let ends = self.ends.entry(log).or_default();
+        if ends.last().is_none_or(|(seen, _)| *seen < end) {
+            ends.push((end, now_ms));
+        }
+    }
+
+    /// Retention by age let go what is below `begin`. Whatever the wall clocks do, its clock goes at twice the pace of the
+    /// node's monotonic clock at most, which is fast by a tenth at most.
+    fn check_age(&mut self, log: &LogState, id: u64, begin: u64, age: u64) {
+        let ends = self.ends.get(&log.id).map_or(&[][..], Vec::as_slice);
+        let at = ends.partition_point(|(end, _)| *end < begin);
+        let Some((_, written)) = ends.get(at) else { return };
+        let passed = self.shared.now_ms() - written + OBSERVE_MS;
+        if passed * 22 < age * 10 {
+            let detail = format!(
+                "node {id} begins {} at {begin}, and the record before that was written {passed} ms ago, of {age}",
+                log.name
+            );
+            self.shared.breach("deleted-early", detail);
+        }
+        let what = format!("retention by age: {} begins at {begin}", log.name);
+        self.shared.event(&host_of(id), what);
+    }
+
     /// A node begins a log here: retention moved it there, or somebody asked for it.
     pub(crate) fn note_begin(&mut self, log: &LogState, id: u64, begin: u64) {
-        let known = self.begins.entry(log.id).or_default();
-        if begin <= *known {
+        if begin <= self.begins.get(&log.id).copied().unwrap_or(0) {
             return;
         }
         let trimmed = log.trimmed.load(Ordering::Relaxed);
-        if self.shared.profile.retained_segments.is_none() && begin > trimmed {
+        if let Some(age) = self.shared.profile.retained_ms.filter(|_| begin > trimmed) {
+            self.check_age(log, id, begin, age);
+        } else if self.shared.profile.retained_segments.is_none() && begin > trimmed {
             let detail = format!(
                 "node {id} begins {} at {begin}, and it was trimmed to {trimmed} at most",
                 log.name
             );
             self.shared.breach("begin-moved", detail);
         }
-        *known = begin;
+        self.begins.insert(log.id, begin);
         log.recorder.trim(begin);
     }
 }

@@ -168,5 +168,6 @@ fn config(id: u64, profile: &Profile) -> Config {
     config.retention.size_max = profile
         .retained_segments
         .map(|segments| ByteCount::new(segments * profile.segment_bytes.max(4 << 10)));
+    config.retention.age_max = profile.retained_ms.map(millis);
     config
 }

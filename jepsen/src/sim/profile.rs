@@ -56,6 +56,8 @@ pub(crate) struct Profile {
     pub(crate) segment_bytes: u64,
     /// Segments that retention keeps; none if nothing is trimmed by itself.
     pub(crate) retained_segments: Option<u64>,
+    /// Age from which retention lets segments go.
+    pub(crate) retained_ms: Option<u64>,
     pub(crate) tail_cache_bytes: u64,
     pub(crate) request_bytes: u64,
     pub(crate) replication_window: u32,
@@ -112,6 +114,7 @@ impl Profile {
             flush,
             segment_bytes,
             retained_segments: random.percent(50).then(|| random.within(1..5)),
+            retained_ms: None,
             tail_cache_bytes: random.pick(&[0, 2 << 10, 64 << 10]),
             request_bytes: random.pick(&[1, 1 << 10, 64 << 10]),
             replication_window: random.pick(&[1, 2, 4, 8]) as u32,
@@ -132,6 +135,14 @@ impl Profile {
         profile.append_think_ms = profile.think_ms.clone();
         profile.local_append_think_ms = profile.think_ms.clone();
         profile.classes = profile.draw_classes(&mut random);
+        // From a stream of its own, as above.
+        let mut ages = Random::of(seed, "retention by age");
+        if profile.retained_segments.is_none() && ages.percent(40) {
+            profile.retained_ms = Some(ages.within(1_500..3_000));
+            if !profile.classes.contains(&Class::Clock) {
+                profile.classes.push(Class::Clock);
+            }
+        }
         if kind == ProfileKind::Leaders {
             profile.focus_on_leaders(&mut random);
         }

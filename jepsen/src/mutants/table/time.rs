@@ -5,6 +5,17 @@ use super::Row;
 
 pub(super) const ROWS: &[Row] = &[
     Row {
+        id: "T9",
+        name: "AgesByWallClock",
+        breaks: "ages of segments go by the wall clock, so that a jump makes all of them old",
+        place: "src/node/log_clock.rs",
+        rule: "7, retention",
+        expected: Test(
+            "lib",
+            "node::log_clock::tests::a_jump_ahead_makes_it_go_twice_as_fast_until_the_clock_is_right_again",
+        ),
+    },
+    Row {
         id: "T1",
         name: "DueByStoredTime",
         breaks: "a delayed message is due by its time of storing, which one wrong clock puts ahead for good",
