@@ -161,13 +161,14 @@ impl<H: Host> PeerService<H> {
 
     fn append(&self, group: Arc<Group>, mut frame: Frame) -> Result<Served, BadMessage> {
         let body = std::mem::take(&mut frame.body);
+        let bytes = body.len() as u64;
         let request = messages::decode_append(Frame { body, ..frame.clone() })?;
         let space = self.host.space().level();
         let damaged = group.damage.reason().is_some();
         let has_records =
             request.entries.iter().any(|entry| matches!(entry.payload, EntryPayload::Normal(_)));
         let needed = frame.kind == messages::APPEND_TO_RESERVE;
-        if has_records && !self.host.space().takes_entries(needed) {
+        if has_records && !group.space.takes_entries(needed, bytes) {
             let refused = messages::refused(&frame, "the disk is full");
             return Ok(Served::Now(messages::with_space(refused, space, damaged)));
         }

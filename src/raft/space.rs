@@ -2,8 +2,8 @@
 //!
 //! A disk has ample space, or is down to its reserve, or that is used up too. A leader goes by what its own disk and those
 //! of a majority have: records that no majority can hold would keep back all that follow. Followers say how much
-//! they have with their answers. Below the reserve they take what they are sent only if the leader says that it is
-//! needed: while a majority has ample space, a full disk stays behind and keeps its reserve.
+//! they have with their answers. Below the reserve they take all that they are sent only if the leader says that it is
+//! needed: while a majority has ample space, a full disk takes a little, stays behind and keeps its reserve.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,6 +27,10 @@ const RATE_PART: u64 = 4096;
 const RATE_MIN: u64 = 4 << 10;
 const BURST_PART: u64 = 64;
 const BURST_MIN: u64 = 64 << 10;
+/// What a follower uses of it in a second, and at once, for a log that could do without: enough to hear who leads, and to
+/// keep up where little is sent.
+const FOLLOWED_RATE: u64 = 4 << 10;
+const FOLLOWED_BURST: u64 = 64 << 10;
 
 /// How much space a disk has; more is greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -76,14 +80,37 @@ pub(crate) struct DiskSpace {
     reserve: u64,
     free: AtomicU64,
     level: Level,
-    budget: Mutex<Budget>,
+    budget: Budget,
 }
 
-/// Bytes of the reserve that may be used now, and when they were counted.
+/// How much of the reserve may be used in a second, and at once.
 #[derive(Debug)]
 struct Budget {
-    left: u64,
-    at: Instant,
+    rate: u64,
+    burst: u64,
+    /// Bytes that may be used now, and when they were counted.
+    left: Mutex<(u64, Instant)>,
+}
+
+impl Budget {
+    fn new(rate: u64, burst: u64) -> Self {
+        Self { rate, burst, left: Mutex::new((burst, Instant::now())) }
+    }
+
+    /// Takes `bytes`, if there are so many.
+    fn spend(&self, bytes: u64) -> bool {
+        let mut held = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        let (left, at) = *held;
+        let now = Instant::now();
+        let millis = u64::try_from((now - at).as_millis()).unwrap_or(u64::MAX);
+        let gained = self.rate.saturating_mul(millis) / 1000;
+        if gained > 0 {
+            *held = (left.saturating_add(gained).min(self.burst), now);
+        }
+        let fits = held.0 >= bytes;
+        held.0 -= if fits { bytes } else { 0 };
+        fits
+    }
 }
 
 impl DiskSpace {
@@ -93,7 +120,10 @@ impl DiskSpace {
             reserve,
             free: AtomicU64::new(u64::MAX),
             level: Level::default(),
-            budget: Mutex::new(Budget { left: burst(reserve), at: Instant::now() }),
+            budget: Budget::new(
+                (reserve / RATE_PART).max(RATE_MIN),
+                (reserve / BURST_PART).max(BURST_MIN),
+            ),
         }
     }
 
@@ -123,35 +153,6 @@ impl DiskSpace {
         self.level.set(level);
         level != before
     }
-
-    /// Whether a follower takes entries; `needed` if its leader's majority has no space but the reserve.
-    pub(crate) fn takes_entries(&self, needed: bool) -> bool {
-        let least = match needed && !Mutant::ReserveKept.is_active() {
-            true => Space::Reserve,
-            false => Space::Ample,
-        };
-        self.level() >= least
-    }
-
-    /// Takes `bytes` out of what may be used of the reserve now, if there is so much.
-    fn spend(&self, bytes: u64) -> bool {
-        let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        let rate = (self.reserve / RATE_PART).max(RATE_MIN);
-        let millis = u64::try_from((now - budget.at).as_millis()).unwrap_or(u64::MAX);
-        let gained = rate.saturating_mul(millis) / 1000;
-        if gained > 0 {
-            budget.left = budget.left.saturating_add(gained).min(burst(self.reserve));
-            budget.at = now;
-        }
-        let fits = budget.left >= bytes || Mutant::ReserveUnbounded.is_active();
-        budget.left = if fits { budget.left.saturating_sub(bytes) } else { budget.left };
-        fits
-    }
-}
-
-fn burst(reserve: u64) -> u64 {
-    (reserve / BURST_PART).max(BURST_MIN)
 }
 
 /// The space that one log's appends go by.
@@ -160,11 +161,13 @@ pub(crate) struct GroupSpace {
     disk: Arc<DiskSpace>,
     /// Of the other disks that are needed for a majority; ample on a node that does not lead.
     others: Level,
+    followed: Budget,
 }
 
 impl GroupSpace {
     pub(crate) fn new(disk: Arc<DiskSpace>) -> Self {
-        Self { disk, others: Level::default() }
+        let followed = Budget::new(FOLLOWED_RATE, FOLLOWED_BURST);
+        Self { disk, others: Level::default(), followed }
     }
 
     pub(crate) fn level(&self) -> Space {
@@ -176,9 +179,20 @@ impl GroupSpace {
         match (self.level(), priority) {
             (Space::Ample, _) => true,
             (Space::Reserve, Priority::Reserved) if !Mutant::PriorityIgnored.is_active() => {
-                self.disk.spend(bytes + (ENTRY_HEADER + GROUP_HEADER) as u64)
+                let stored = bytes + (ENTRY_HEADER + GROUP_HEADER) as u64;
+                self.disk.budget.spend(stored) || Mutant::ReserveUnbounded.is_active()
             }
             (Space::Reserve | Space::Exhausted, _) => false,
+        }
+    }
+
+    /// Whether a follower takes entries of so many bytes; `needed` if its leader's majority has no space but the reserve.
+    pub(super) fn takes_entries(&self, needed: bool, bytes: u64) -> bool {
+        match self.disk.level() {
+            Space::Ample => true,
+            Space::Reserve if Mutant::ReserveKept.is_active() => false,
+            Space::Reserve => needed || self.followed.spend(bytes),
+            Space::Exhausted => false,
         }
     }
 }
@@ -318,14 +332,19 @@ mod tests {
         assert!(!space.admits(Priority::Reserved, 1), "the last of it is for no record");
     }
 
-    #[test]
-    fn a_follower_uses_its_reserve_only_where_it_is_needed() {
-        let disk = DiskSpace::new(64 * MIB);
-        assert!(disk.takes_entries(false));
+    #[tokio::test(start_paused = true)]
+    async fn a_follower_uses_its_reserve_where_it_is_needed_and_a_little_of_it_to_keep_up() {
+        let disk = Arc::new(DiskSpace::new(64 * MIB));
+        let space = GroupSpace::new(Arc::clone(&disk));
+        assert!(space.takes_entries(false, MIB));
         disk.note(20 * MIB, false);
-        assert!(!disk.takes_entries(false));
-        assert!(disk.takes_entries(true));
+        assert!(space.takes_entries(false, 60 << 10), "it hears who leads");
+        assert!(!space.takes_entries(false, 60 << 10));
+        assert!(space.takes_entries(true, MIB));
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert!(space.takes_entries(false, 20 << 10));
+        assert!(!space.takes_entries(false, 20 << 10));
         disk.note(0, false);
-        assert!(!disk.takes_entries(true));
+        assert!(!space.takes_entries(true, 1));
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use quorumlog::NodeId;
 use quorumlog::simulation::SimDisk;
 
-use crate::client::{QUERY_OFFSET, UPDATE_OFFSET, bodies};
+use crate::client::{QUERY_OFFSET, ROUTE, UPDATE_OFFSET, bodies};
 use crate::cluster::{eventually, meanwhile};
 use crate::nodes::{Brokers, Setup};
 
@@ -139,6 +139,13 @@ async fn a_leader_whose_disk_is_full_hands_over_to_a_node_with_space() {
     cluster.set_space(&[full], Some(LEFT));
     eventually("another leader", async || (cluster.brokers.leader().await != full).then_some(()))
         .await;
+    eventually("the full node to know who serves", async || {
+        let mut names = cluster.brokers.name_server(full).await;
+        let route = names.call(ROUTE, &[("topic", "T")], b"").await.json();
+        let told = &route["brokerDatas"][0]["brokerAddrs"]["0"];
+        (cluster.brokers.node_at(told.as_str()?) != Some(full)).then_some(())
+    })
+    .await;
     cluster.sends_get(0).await;
     cluster.consume().await;
     assert_ne!(cluster.brokers.leader().await, full, "the lead went back to a full disk");
