@@ -13,6 +13,8 @@ mod member;
 #[cfg_attr(not(feature = "mutants"), allow(unreachable_pub, reason = "public with the feature"))]
 mod mutant;
 mod node;
+mod panics;
+mod problem;
 mod progress;
 mod raft;
 mod record;
@@ -35,6 +37,8 @@ pub use node::{
     Applied, ClusterAdmin, CommitLog, LogAdmin, LogInfo, Node, NodeBuilder, StateDir,
     StateMachineFactory, StatusWatch, Subscription, Ticket,
 };
+pub use panics::log_panics;
+pub use problem::{NodeStatus, Problem, ProblemKind};
 pub use progress::Progress;
 pub use record::{
     AppendOptions, Appended, Flush, Index, LOG_NAME_BYTES_MAX, LogId, LogName, Priority, Record,

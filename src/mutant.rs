@@ -107,6 +107,8 @@ mutants! {
     AdmissionUnbounded,
     /// Readers see a commit some time after its caller was told.
     CommittedShownLate,
+    /// A panic in one of openraft's tasks goes unnoticed.
+    CrashNotNoticed,
 
     /// A new segment's file is not flushed.
     SegmentNotFlushed,

@@ -2,10 +2,10 @@
 //!
 //! | path | 200 means | else |
 //! |---|---|---|
-//! | `/livez` | storage works | 503 and the failure: restart the node after checking the disk |
-//! | `/readyz` | leaders are known, and what is committed is applied | 503 and the reason |
+//! | `/livez` | a restart would not help | 503 and what it would help with: storage that failed, a task that panicked |
+//! | `/readyz` | all logs run, leaders are known, and what is committed is applied | 503 and the reasons |
 //! | `/metrics` | Prometheus text | |
-//! | `/v1/status` | JSON: the node and every log on it | |
+//! | `/v1/status` | JSON: the node, every log on it, and what is wrong | |
 
 mod limited;
 
@@ -18,12 +18,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use metrics_exporter_prometheus::PrometheusHandle;
-use quorumlog::{Member, Node, Role, Status};
+use quorumlog::{Node, NodeStatus, Problem, Role};
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::failure::chain;
 use limited::Limited;
 
 /// How long requests that run may still run once the node stops.
@@ -39,11 +38,10 @@ pub(crate) struct Health {
 
 /// Body of `/v1/status`.
 #[derive(Debug, Serialize)]
-struct NodeStatus {
+struct Report {
     version: &'static str,
-    node: Member,
-    /// The system log first.
-    logs: Vec<Status>,
+    #[serde(flatten)]
+    status: NodeStatus,
 }
 
 /// Serves until `stop` becomes true.
@@ -77,14 +75,14 @@ pub(crate) async fn serve(
 }
 
 async fn livez(State(health): State<Arc<Health>>) -> Response {
-    match health.node.failure() {
-        None => (StatusCode::OK, "ok\n").into_response(),
-        Some(failure) => unavailable(&chain(&*failure)),
+    match liveness(&health.node.problems()) {
+        Ok(()) => (StatusCode::OK, "ok\n").into_response(),
+        Err(reasons) => unavailable(&reasons),
     }
 }
 
 async fn readyz(State(health): State<Arc<Health>>) -> Response {
-    match readiness(&statuses(&health.node), health.ready_lag_max) {
+    match readiness(&health.node.node_status(), health.ready_lag_max) {
         Ok(()) => (StatusCode::OK, "ok\n").into_response(),
         Err(reason) => unavailable(&reason),
     }
@@ -96,36 +94,31 @@ async fn metrics(State(health): State<Arc<Health>>) -> Response {
 }
 
 async fn status(State(health): State<Arc<Health>>) -> Response {
-    Json(NodeStatus {
-        version: env!("CARGO_PKG_VERSION"),
-        node: health.node.member(),
-        logs: statuses(&health.node),
-    })
-    .into_response()
+    let report = Report { version: env!("CARGO_PKG_VERSION"), status: health.node.node_status() };
+    Json(report).into_response()
 }
 
 fn unavailable(reason: &str) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response()
 }
 
-/// Status of the system log, then of every other log.
-fn statuses(node: &Node) -> Vec<Status> {
-    let system = node.status();
-    let logs = node.logs().into_iter().filter(|info| info.id.0 != system.log_id);
-    let others: Vec<Status> =
-        logs.filter_map(|info| Some(node.log(info.name.as_str())?.status())).collect();
-    std::iter::once(system).chain(others).collect()
+fn listed<'a>(problems: impl Iterator<Item = &'a Problem>) -> Result<(), String> {
+    let lines: Vec<String> = problems.map(ToString::to_string).collect();
+    if lines.is_empty() { Ok(()) } else { Err(lines.join("\n")) }
 }
 
-/// Whether a node with these logs should get requests, or why not.
-fn readiness(logs: &[Status], lag_max: u64) -> Result<(), String> {
-    for (at, log) in logs.iter().enumerate() {
+/// Whether the node is as well as a restart could make it, or what one would help with.
+fn liveness(problems: &[Problem]) -> Result<(), String> {
+    listed(problems.iter().filter(|problem| problem.needs_restart))
+}
+
+/// Whether a node should get requests, or why not. What is wrong with other nodes is no reason.
+fn readiness(node: &NodeStatus, lag_max: u64) -> Result<(), String> {
+    listed(node.problems.iter().filter(|problem| problem.kind.is_own()))?;
+    for (at, log) in node.logs.iter().enumerate() {
         let name = &log.log;
-        if let Some(failure) = &log.failure {
-            return Err(format!("{name}: {failure}"));
-        }
         if log.role == Role::Stopped {
-            return Err(format!("{name}: stopped"));
+            return Err(format!("{name}: {}", log.failure.as_deref().unwrap_or("stopped")));
         }
         if at == 0 && log.leader.is_none() {
             return Err(format!("{name}: no leader is known"));
@@ -140,6 +133,8 @@ fn readiness(logs: &[Status], lag_max: u64) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use quorumlog::{Member, Status};
+
     use super::*;
 
     fn healthy(log: &str) -> Status {
@@ -160,17 +155,41 @@ mod tests {
         }
     }
 
+    fn node<const N: usize>(logs: [Status; N], problems: &[Problem]) -> NodeStatus {
+        NodeStatus { node: Member::new(1, "a:1"), logs: logs.into(), problems: problems.to_vec() }
+    }
+
+    fn problem(kind: &str, needs_restart: bool) -> Problem {
+        let json = serde_json::json!({
+            "kind": kind, "log": "orders", "peer": null, "for_ms": 5, "needs_restart": needs_restart,
+            "reason": "why",
+        });
+        serde_json::from_value(json).expect("a problem")
+    }
+
     #[test]
     fn a_node_is_ready_when_a_leader_is_known_and_the_lag_is_bounded() {
         let logs = [healthy("_system"), Status { leader: None, ..healthy("orders") }];
-        assert_eq!(readiness(&logs, 0), Ok(()), "only the system log needs a leader");
-        let why = |log: Status| readiness(&[healthy("_system"), log], 9).expect_err("not ready");
+        assert_eq!(readiness(&node(logs, &[]), 0), Ok(()), "only the system log needs a leader");
+        let why = |log: Status| {
+            readiness(&node([healthy("_system"), log], &[]), 9).expect_err("not ready")
+        };
         let lagging = why(Status { applied: 90, ..healthy("orders") });
         assert!(lagging.contains("orders: 10 "), "{lagging}");
-        let failed = why(Status { failure: Some("disk".to_owned()), ..healthy("orders") });
-        assert!(failed.contains("disk"), "{failed}");
         assert!(why(Status { role: Role::Stopped, ..healthy("x") }).contains("stopped"));
-        let alone = readiness(&[Status { leader: None, ..healthy("_system") }], 9);
+        let alone = readiness(&node([Status { leader: None, ..healthy("_system") }], &[]), 9);
         assert!(alone.expect_err("no leader").contains("no leader"));
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_node_keeps_it_from_being_ready_and_what_a_restart_helps_with_from_being_alive()
+     {
+        let ready = |problem: Problem| readiness(&node([healthy("_system")], &[problem]), 0);
+        assert_eq!(ready(problem("log-not-open", false)), Err("orders: why".to_owned()));
+        assert_eq!(ready(problem("data-lost", false)), Err("orders: why".to_owned()));
+        assert_eq!(ready(problem("peer-unreachable", false)), Ok(()));
+        assert_eq!(liveness(&[problem("log-not-open", false)]), Ok(()));
+        let both = [problem("log-stopped", true), problem("task-panicked", true)];
+        assert_eq!(liveness(&both), Err("orders: why\norders: why".to_owned()));
     }
 }

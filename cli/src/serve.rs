@@ -97,6 +97,17 @@ impl Served {
         Some(addrs.map(|addr| addr.to_string()).collect::<Vec<_>>().join(" "))
     }
 
+    /// Resolves once a task of the process has panicked: without it the node cannot be looked after.
+    pub(crate) async fn task_panicked(&mut self) {
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a task of the process failed");
+                return;
+            }
+        }
+        std::future::pending().await
+    }
+
     /// Hands leadership over, waits for what is in flight, flushes, then closes the listeners.
     ///
     /// # Errors
@@ -107,7 +118,11 @@ impl Served {
             broker.shutdown().await;
         }
         let _ = self.stop.send(true);
-        while self.tasks.join_next().await.is_some() {}
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a task of the process failed");
+            }
+        }
         result.map_err(|error| Failure::from(&*error).while_doing("the node stopped uncleanly"))
     }
 }

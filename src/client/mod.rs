@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::error::{AdminError, ReadError};
 use crate::member::{Member, NodeId, Status};
 use crate::node::LogInfo;
+use crate::problem::NodeStatus;
 use crate::record::{LogId, LogName};
 use crate::wire::client_protocol::{Request, Response};
 use crate::wire::{TcpTransport, Transport};
@@ -150,14 +151,20 @@ impl Client {
 
     /// Status of every log (the system log first) on each node that answers, and why the others did not.
     pub async fn statuses(&self) -> Vec<(Member, Result<Vec<Status>, AdminError>)> {
-        // If nobody knows the members, those known before are asked.
-        let _ = self.members().await;
-        let deadline = self.deadline();
-        let ask = |member: Member| async move {
-            let statuses = self.statuses_of(&member, deadline).await;
-            (member, statuses)
-        };
-        futures_util::future::join_all(self.cluster.members().into_iter().map(ask)).await
+        let asked = self.each_node(&Request::Statuses, |response| match response {
+            Response::Statuses(statuses) => Ok(statuses),
+            other => Err(AdminError::from_response(other)),
+        });
+        asked.await
+    }
+
+    /// What each node says about itself, its logs and what is wrong, and why those that did not answer did not.
+    pub async fn node_statuses(&self) -> Vec<(Member, Result<NodeStatus, AdminError>)> {
+        let asked = self.each_node(&Request::NodeStatus, |response| match response {
+            Response::NodeStatus(status) => Ok(*status),
+            other => Err(AdminError::from_response(other)),
+        });
+        asked.await
     }
 
     /// See [`ClusterAdmin::add_learner`](crate::ClusterAdmin::add_learner).
@@ -207,23 +214,25 @@ impl Client {
         })
     }
 
-    async fn statuses_of(
+    /// Asks each member.
+    async fn each_node<T>(
         &self,
-        member: &Member,
-        deadline: Instant,
-    ) -> Result<Vec<Status>, AdminError> {
-        if member.client_addr.is_empty() {
-            return Err(AdminError::Unreachable { detail: format!("{member} serves no clients") });
-        }
-        let target = Target::Node(self.cluster.node(&member.client_addr));
-        let statuses =
-            self.cluster.route(target, LogId::SYSTEM, &Request::Statuses, deadline, |response| {
-                match response {
-                    Response::Statuses(statuses) => Ok(statuses),
-                    other => Err(AdminError::from_response(other)),
-                }
-            });
-        statuses.await
+        request: &Request,
+        read: impl Fn(Response) -> Result<T, AdminError> + Copy,
+    ) -> Vec<(Member, Result<T, AdminError>)> {
+        // If nobody knows the members, those known before are asked.
+        let _ = self.members().await;
+        let deadline = self.deadline();
+        let ask = |member: Member| async move {
+            if member.client_addr.is_empty() {
+                let detail = format!("{member} serves no clients");
+                return (member, Err(AdminError::Unreachable { detail }));
+            }
+            let target = Target::Node(self.cluster.node(&member.client_addr));
+            let answer = self.cluster.route(target, LogId::SYSTEM, request, deadline, read).await;
+            (member, answer)
+        };
+        futures_util::future::join_all(self.cluster.members().into_iter().map(ask)).await
     }
 
     async fn fetch_members<E: Failure>(&self) -> Result<Vec<crate::MemberStatus>, E> {

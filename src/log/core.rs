@@ -1,6 +1,5 @@
 //! A log, its writer, and the queue in between.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,6 +7,7 @@ use tokio::sync::oneshot;
 
 use crate::error::StorageError;
 use crate::mutant::Mutant;
+use crate::panics;
 use crate::record::Flush;
 
 use super::job::Job;
@@ -131,15 +131,14 @@ impl Core {
             }
             std::mem::swap(&mut state.inbox, jobs);
         }
-        let written =
-            catch_unwind(AssertUnwindSafe(|| writer.write_at_once(&self.shared, jobs, now)));
+        let written = panics::catch(|| writer.write_at_once(&self.shared, jobs, now));
         let ended = self.queue.now();
         *left_until = (ended.duration_since(now) > AT_ONCE_MAX).then(|| ended + LEFT_ALONE);
         match written {
             Ok(_) if Mutant::BackgroundFlushForgotten.is_active() => true,
             Ok(next) => next.is_none_or(|next| due.is_some_and(|due| due <= next)),
-            Err(_) => {
-                writer.poison(&self.shared, writer_panicked(self.shared.dir()));
+            Err(panic) => {
+                writer.poison(&self.shared, writer_panicked(self.shared.dir(), &panic));
                 false
             }
         }

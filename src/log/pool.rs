@@ -4,7 +4,6 @@
 //! on a timer only when a marker, a background flush or a retry is due; never for an append.
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -16,6 +15,7 @@ use std::time::Instant;
 use tokio::sync::watch;
 
 use crate::error::StorageError;
+use crate::panics;
 
 use super::core::Core;
 use super::saver::SaverQueue;
@@ -48,8 +48,9 @@ impl WriterPool {
             let (driven, live) = (Arc::clone(&queue), Arc::clone(&live));
             live.send_modify(|count| *count += 1);
             let begin = move || {
+                // However the thread ends, those who wait for its end hear of it.
+                let _running = Running { queue: Arc::clone(&driven), live };
                 WriterThread { queue: driven, timers: Timers::default() }.run();
-                live.send_modify(|count| *count -= 1);
             };
             // A thread that cannot start fails the call; `inner` then stops the others.
             thread::Builder::new().name(format!("quorumlog-writer-{number}")).spawn(begin)?;
@@ -271,6 +272,27 @@ impl WriterQueue {
     }
 }
 
+/// Says that a thread runs, until it is dropped. What is still queued then, after a panic, fails.
+struct Running {
+    queue: Arc<WriterQueue>,
+    live: Arc<watch::Sender<usize>>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let left = {
+            let mut queued = self.queue.queued();
+            queued.stopped = true;
+            std::mem::take(&mut queued.ready)
+        };
+        for core in left {
+            // The thread panicked, and this may too: the others are still to be told.
+            let _ = panics::catch(|| core.abandon());
+        }
+        self.live.send_modify(|count| *count -= 1);
+    }
+}
+
 struct WriterThread {
     queue: Arc<WriterQueue>,
     timers: Timers,
@@ -309,16 +331,23 @@ impl Timers {
 
     /// The end: what was to be done later is done or fails now.
     pub(super) fn abandon(&mut self) {
-        self.0.drain(..).for_each(|(_, core)| core.abandon());
+        self.0.drain(..).for_each(|(_, core)| drop(panics::catch(|| core.abandon())));
     }
 
     /// Drives a log through up to `jobs_max` jobs, and notes when it wants to be driven again.
     pub(super) fn drive(&mut self, core: Arc<Core>, now: Instant, jobs_max: usize) {
-        let next = catch_unwind(AssertUnwindSafe(|| core.drive(now, jobs_max)));
-        let next = next.unwrap_or_else(|_| {
+        let next = panics::catch(|| core.drive(now, jobs_max)).unwrap_or_else(|panic| {
             // The log cannot go on, but the others of this thread can.
-            core.poison(writer_panicked(core.shared.dir()));
-            core.drive(now, jobs_max)
+            let failing = || {
+                core.poison(writer_panicked(core.shared.dir(), &panic));
+                core.drive(now, jobs_max)
+            };
+            panics::catch(failing).unwrap_or_else(|again| {
+                let dir = core.shared.dir().display();
+                tracing::error!(%dir, panic, again, "a log's writer panicked, and again while it was stopped");
+                let _ = panics::catch(|| core.abandon());
+                None
+            })
         });
         self.0.retain(|(_, other)| !Arc::ptr_eq(other, &core));
         if let Some(at) = next {
@@ -328,6 +357,6 @@ impl Timers {
 }
 
 /// What a log whose writer panicked is poisoned by.
-pub(super) fn writer_panicked(dir: &Path) -> StorageError {
-    StorageError::io("write", dir, io::Error::other("the writer panicked"))
+pub(super) fn writer_panicked(dir: &Path, panic: &str) -> StorageError {
+    StorageError::io("write", dir, io::Error::other(format!("the writer panicked: {panic}")))
 }

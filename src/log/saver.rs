@@ -4,7 +4,6 @@
 //! simulation it is a task.
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -13,6 +12,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard, mpsc, oneshot, watch};
 
 use crate::error::{StorageError, with_sources};
 use crate::format::entry::EntryId;
+use crate::panics;
 use crate::state_machine::FlushFiles;
 
 use super::pool::WriterPool;
@@ -42,8 +42,8 @@ impl Save {
         let Self { log, draft, files, turn, done } = self;
         let index = draft.id().index;
         let saving = || log.save_checkpoint(draft, files);
-        let saved = catch_unwind(AssertUnwindSafe(saving)).unwrap_or_else(|_| {
-            let error = io::Error::other("the state machine panicked");
+        let saved = panics::catch(saving).unwrap_or_else(|panic| {
+            let error = io::Error::other(format!("it panicked: {panic}"));
             Err(StorageError::io("save a checkpoint in", log.dir(), error))
         });
         if let Err(error) = &saved {
@@ -70,7 +70,8 @@ impl SaverQueue {
             while let Some(job) = jobs.blocking_recv() {
                 match job {
                     Job::Save(save) => save.run(),
-                    Job::Run(log, work) => work(&log),
+                    // Whoever waits for it is told that nothing came of it.
+                    Job::Run(log, work) => drop(panics::catch(|| work(&log))),
                     // What was queued before is done, and nothing is taken any more.
                     Job::Stop => break,
                 }

@@ -19,6 +19,8 @@ use crate::error::{AppendError, Outcome, ReadError};
 use crate::member::NodeId;
 use crate::member::Status;
 use crate::mutant::Mutant;
+#[cfg(feature = "server")]
+use crate::panics;
 use crate::progress::Progress;
 #[cfg(feature = "broker")]
 use crate::raft::Space;
@@ -287,7 +289,10 @@ impl CommitLog {
         // The first poll hands it over, so that batches keep the order in which they came.
         match tokio::task::unconstrained(&mut proposing).now_or_never() {
             Some(result) => sink.acked(token, result),
-            None => drop(tokio::spawn(async move { sink.acked(token, proposing.await) })),
+            None => drop(tokio::spawn(async move {
+                let lost = |panic| Err(AppendError::Interrupted { detail: panic });
+                sink.acked(token, panics::catching(proposing).await.unwrap_or_else(lost));
+            })),
         }
         Ok(())
     }

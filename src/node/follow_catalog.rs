@@ -1,11 +1,15 @@
 //! Keeps the node's logs as the list of logs says.
 
 use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::catalog::{CatalogState, LogEntry};
 use super::inner::NodeInner;
+use super::problems::NotOpen;
 use crate::error::{OpenError, StorageError, with_sources};
 use crate::member::Replica;
 use crate::raft::Founding;
@@ -38,12 +42,9 @@ impl NodeInner {
             if self.is_stopping() || self.group(entry.id).is_some() {
                 continue;
             }
-            // The other logs go on; the operator sees the log missing in the status.
-            if let Err(error) = self.open_listed(name, entry).await {
-                tracing::error!(log = %name, error = %with_sources(&error), "cannot open the log");
-                done = false;
-            }
+            done &= self.try_open_listed(name, entry).await;
         }
+        self.not_open().retain(|id, _| list.logs.values().any(|entry| entry.id == *id));
         let mut here: BTreeSet<LogId> = self.groups().iter().map(|group| group.id).collect();
         match self.dir.logs_on_disk() {
             Ok(found) => here.extend(found),
@@ -74,6 +75,30 @@ impl NodeInner {
         }
         tracing::info!(log = %id, "deleted the log");
         Ok(())
+    }
+
+    /// Opens a log of the list, unless it failed a short while ago. False if it is not open: the other logs go on, and
+    /// the node's status says why.
+    pub(super) async fn try_open_listed(
+        self: &Arc<Self>,
+        name: &LogName,
+        entry: &LogEntry,
+    ) -> bool {
+        let waits = |not_open: &NotOpen| Instant::now() < not_open.next;
+        if self.not_open().get(&entry.id).is_some_and(waits) {
+            return false;
+        }
+        let Err(error) = self.open_listed(name, entry).await else {
+            self.not_open().remove(&entry.id);
+            return true;
+        };
+        tracing::error!(log = %name, error = %with_sources(&error), "cannot open the log; the others go on");
+        let mut all = self.not_open();
+        match all.entry(entry.id) {
+            Entry::Occupied(held) => held.into_mut().failed_again(error),
+            Entry::Vacant(new) => drop(new.insert(NotOpen::new(name.clone(), error))),
+        }
+        false
     }
 
     /// Opens a log of the list. On its first voters it begins with the entry that names them, if it is empty. The

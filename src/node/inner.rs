@@ -1,6 +1,7 @@
 //! What the handles of a node share.
 
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -12,12 +13,15 @@ use super::commit_log::Groups;
 use super::forward;
 use super::identity::NodeIdentity;
 use super::log_clock::{ClockedDisk, LogClock};
+use super::problems::NotOpen;
 use super::state_dir::StateDir;
+use super::supervise::Panics;
 use crate::config::Config;
 use crate::error::{OpenError, ReadError, StorageError};
 use crate::log::{DataDir, WriterPool};
 use crate::member::{Member, NodeId};
 use crate::mutant::Mutant;
+use crate::panics;
 use crate::raft::{DiskSpace, Founding, Group, GroupSetup, Host, Identity, Lane, Peers, messages};
 use crate::record::{LogId, LogName};
 use crate::segment::Disk;
@@ -51,6 +55,9 @@ pub(crate) struct NodeInner {
     pub(super) catalog: Arc<Catalog>,
     pub(super) machines: Option<StateMachineFactory>,
     pub(super) space: Arc<DiskSpace>,
+    /// Logs of the list that could not be opened.
+    pub(super) not_open: Mutex<BTreeMap<LogId, NotOpen>>,
+    pub(super) panics: Panics,
     /// Held while the node shuts down.
     pub(super) shutting_down: tokio::sync::Mutex<()>,
     /// True once the node shuts down.
@@ -114,6 +121,10 @@ impl NodeInner {
         self.groups().into_iter().find(|group| group.name.as_str() == name)
     }
 
+    pub(super) fn not_open(&self) -> MutexGuard<'_, BTreeMap<LogId, NotOpen>> {
+        self.not_open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn is_stopping(&self) -> bool {
         *self.stopping.borrow()
     }
@@ -136,6 +147,7 @@ impl NodeInner {
         machine: Option<Box<dyn StateMachine>>,
         founding: Option<Founding>,
     ) -> Result<Arc<Group>, OpenError> {
+        let log_name = name.to_string();
         let setup = GroupSetup {
             name,
             id,
@@ -149,7 +161,10 @@ impl NodeInner {
             space: self.space.clone(),
             machine,
         };
-        let group = Group::open(setup).await?;
+        let opened = panics::catching(Group::open(setup)).await;
+        let group = opened.unwrap_or_else(|panic| {
+            Err(OpenError::Start { log: log_name, detail: format!("it panicked: {panic}") })
+        })?;
         self.dir.add_log(id)?;
         self.groups.write().unwrap_or_else(PoisonError::into_inner).insert(id, group.clone());
         self.groups_changed.send_modify(|count| *count += 1);
@@ -209,7 +224,8 @@ impl NodeInner {
 
     /// The failure that stopped a log of this node.
     pub(super) fn failure(&self) -> Option<Arc<StorageError>> {
-        self.groups().iter().find_map(|group| group.log.failure())
+        let stopped = self.groups().iter().find_map(|group| group.log.failure());
+        stopped.or_else(|| self.not_open_failure())
     }
 }
 

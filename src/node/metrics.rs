@@ -2,6 +2,7 @@
 
 use super::inner::NodeInner;
 use crate::member::Role;
+use crate::problem::ProblemKind;
 use crate::raft::Space;
 
 /// Sets the gauges of every log that the node holds.
@@ -12,6 +13,14 @@ pub(super) fn record_gauges(node: &NodeInner) {
     metrics::gauge!("quorumlog_disk_free_bytes").set(node.space.free() as f64);
     let behind = node.disk.now_ms().saturating_sub(node.log_clock.now_ms(node.disk.now_ms()));
     metrics::gauge!("quorumlog_log_clock_behind_seconds").set(behind as f64 / 1_000.0);
+    let problems = node.problems();
+    for kind in ProblemKind::ALL {
+        let count = problems.iter().filter(|problem| problem.kind == kind).count();
+        metrics::gauge!("quorumlog_problems", "kind" => kind.name()).set(count as f64);
+    }
+    for not_open in node.not_open().values() {
+        metrics::gauge!("quorumlog_stopped", "log" => not_open.name.to_string()).set(1.0);
+    }
     for group in node.groups() {
         let status = group.status();
         let log = status.log.clone();

@@ -14,9 +14,11 @@ mod log_clock;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod open;
+mod problems;
 mod shutdown;
 mod state_dir;
 mod subscribe;
+mod supervise;
 #[cfg(test)]
 mod tests;
 mod ticket;
@@ -43,6 +45,7 @@ pub(crate) use wall_clock::WallClock;
 use crate::config::Config;
 use crate::error::{AdminError, OpenError, StorageError};
 use crate::member::{Member, Status};
+use crate::problem::{NodeStatus, Problem};
 #[cfg(feature = "server")]
 pub(crate) use crate::raft::AckSink;
 use crate::raft::Group;
@@ -195,9 +198,20 @@ impl Node {
         Some(CommitLog { node: self.inner.clone(), group })
     }
 
-    /// Status of every log that this node holds, the system log first.
+    /// Status of every log that this node is to hold, the system log first. One that could not be opened is there as
+    /// stopped, with the failure.
     pub fn statuses(&self) -> Vec<Status> {
-        self.inner.groups().iter().map(|group| group.status()).collect()
+        self.inner.statuses()
+    }
+
+    /// Status of every log, and all that is wrong.
+    pub fn node_status(&self) -> NodeStatus {
+        self.inner.status()
+    }
+
+    /// What is wrong with this node, or with other members as it sees them.
+    pub fn problems(&self) -> Vec<Problem> {
+        self.inner.problems()
     }
 
     /// Changes of the cluster as a whole.
@@ -210,7 +224,7 @@ impl Node {
         self.system.status()
     }
 
-    /// The failure that stopped a log of this node, if one did.
+    /// The storage failure that stopped a log of this node, or keeps one from being opened, if there is one.
     pub fn failure(&self) -> Option<Arc<StorageError>> {
         self.inner.failure()
     }

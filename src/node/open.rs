@@ -17,6 +17,7 @@ use super::identity::NodeIdentity;
 use super::inner::{NodeInner, StateMachineFactory};
 use super::log_clock::LogClock;
 use super::state_dir::StateDir;
+use super::supervise::Panics;
 use crate::config::Config;
 use crate::error::OpenError;
 use crate::log::{DataDir, WriterPool};
@@ -150,6 +151,8 @@ impl NodeBuilder {
             catalog: Catalog::new(),
             machines: self.machines,
             space,
+            not_open: Mutex::default(),
+            panics: Panics::default(),
             shutting_down: tokio::sync::Mutex::new(()),
             stopping: watch::Sender::new(false),
             tasks: Mutex::new(JoinSet::new()),
@@ -172,10 +175,10 @@ async fn open_logs(inner: &Arc<NodeInner>) -> Result<Arc<Group>, OpenError> {
     inner.check_space();
     let machine = Box::new(CatalogMachine(inner.catalog.clone()));
     let system = inner.open_group(LogName::system(), LogId::SYSTEM, Some(machine), None).await?;
-    // The list as far as it is known here. A damaged log stops the node: what it acknowledged is not to be
-    // forgotten in silence.
+    // The list as far as it is known here. A log that cannot be opened keeps none of the others from being: it is told
+    // of in the node's status, and the node is not ready.
     for (name, entry) in inner.catalog.state().logs {
-        inner.open_listed(&name, &entry).await?;
+        inner.try_open_listed(&name, &entry).await;
     }
     inner.begin_log_clock();
     Ok(system)
@@ -184,17 +187,21 @@ async fn open_logs(inner: &Arc<NodeInner>) -> Result<Arc<Group>, OpenError> {
 fn start_tasks(inner: &Arc<NodeInner>, acceptor: Box<dyn Acceptor>, limits: WireLimits) {
     let service = Arc::new(PeerService::new(inner.clone()));
     let mut stopping = inner.stopping.subscribe();
-    inner.spawn(async move {
+    inner.spawn(inner.clone().run_once("peer listener", async move {
         let stopped = async move {
             // An error means that the node is gone, which is the same.
             let _ = stopping.wait_for(|stopping| *stopping).await;
         };
         serve(acceptor, service, limits, stopped).await;
-    });
-    inner.spawn(follow_catalog(inner.clone()));
-    inner.spawn(keep_time(inner.clone()));
-    inner.spawn(keep_house(inner.clone()));
-    inner.spawn(keep_retention(inner.clone()));
+    }));
+    let node = inner.clone();
+    inner.spawn(inner.clone().keep("list of logs", move || follow_catalog(node.clone())));
+    let node = inner.clone();
+    inner.spawn(inner.clone().keep("clock", move || keep_time(node.clone())));
+    let node = inner.clone();
+    inner.spawn(inner.clone().keep("housekeeping", move || keep_house(node.clone())));
+    let node = inner.clone();
+    inner.spawn(inner.clone().keep("retention", move || keep_retention(node.clone())));
 }
 
 /// The address for others: as configured, with the port that the system chose where it was to.

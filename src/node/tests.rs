@@ -7,6 +7,7 @@ mod large_checkpoint;
 mod members;
 mod progress;
 mod slow_link;
+mod stopped_logs;
 mod transfer;
 
 use std::collections::BTreeMap;

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use openraft::async_runtime::watch::WatchReceiver as _;
+use openraft::errors::Fatal;
 use openraft::{Raft, SnapshotPolicy};
 
 use super::damage::Damage;
@@ -19,15 +20,16 @@ use super::responder::{
     APPEND_BYTES_MIN, Ack, AckTarget, Admission, AppendResponder, AppendResult, Inflight,
     append_error, interrupted,
 };
+use super::runtime::{Crash, start_for};
 use super::snapshot::Receiving;
 use super::space::{DiskSpace, GroupSpace};
 use super::state_machine::{ApplyShared, LogStateMachine};
-use super::status::{RoleWatch, tell_leaders};
+use super::status::watch_over;
 use super::ticks::Ticks;
 use super::timing::{Timers, millis, rest_after_append};
 use super::types::{Proposal, RaftVote, Types, addresses, entry_id, first_entry};
 use crate::config::{Config, RaftConfig};
-use crate::error::{AppendError, OpenError, ReadError, StorageError};
+use crate::error::{AppendError, OpenError, ReadError, StorageError, with_sources};
 use crate::format::entry::{Batch, EntryId};
 use crate::log::{Log, LogOptions, Saver, WriterPool};
 use crate::member::{Member, NodeId, Replica, ReplicaId};
@@ -89,6 +91,8 @@ pub(crate) struct Group {
     tail_max: u64,
     closed: AtomicBool,
     pub(crate) damage: Arc<Damage>,
+    /// Set once a task of the group, or its state machine, has panicked.
+    crash: Arc<Crash>,
     /// The node that leadership is being handed to; 0 if none.
     successor: AtomicU64,
 }
@@ -106,7 +110,24 @@ impl Group {
         let config = setup.config;
         let metrics = Arc::new(GroupMetrics::new(&setup.name));
         let options = log_options(config, setup.id, metrics.clone());
-        let log = Log::open(setup.disk, setup.dir, options, setup.writers)?;
+        let log = Log::open(setup.disk.clone(), setup.dir, options, setup.writers)?;
+        match Self::start(setup, log.clone(), metrics).await {
+            Ok(group) => Ok(group),
+            Err(error) => {
+                // Its files are let go of, or whoever opens the log again would share them. The first error counts.
+                let _ = log.close().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Starts consensus on a log that is open.
+    async fn start(
+        setup: GroupSetup<'_>,
+        log: Log,
+        metrics: Arc<GroupMetrics>,
+    ) -> Result<Arc<Self>, OpenError> {
+        let config = setup.config;
         let founding = setup.founding.filter(|_| log.last_id().is_none());
         if let Some(founding) = &founding {
             // Not waited for: a vote is saved after it, and makes it durable.
@@ -115,8 +136,14 @@ impl Group {
         let apply = Arc::new(ApplyShared::default());
         let has_machine = setup.machine.is_some();
         let saver = Saver::new(log.clone(), setup.writers);
-        let machine =
-            LogStateMachine::open(saver.clone(), setup.machine, apply.clone(), metrics.clone())?;
+        let crash = Arc::new(Crash::default());
+        let machine = LogStateMachine::open(
+            saver.clone(),
+            setup.machine,
+            apply.clone(),
+            crash.clone(),
+            metrics.clone(),
+        )?;
         let request_bytes = usize::try_from(config.limits.replication_request_max.bytes());
         let store = LogStore::new(
             log.clone(),
@@ -139,14 +166,16 @@ impl Group {
         let mut raft_config = raft_config(config, &setup.name).map_err(start_error)?;
         let ticks = Ticks::new(&raft_config);
         raft_config.enable_elect = founding.as_ref().is_none_or(|founding| founding.stands);
-        let raft = Raft::new(setup.replica, Arc::new(raft_config), network, store, machine).await;
-        let raft = raft.map_err(|error| start_error(error.to_string()))?;
+        let raft = Raft::build(setup.replica, Arc::new(raft_config), network, store, machine).await;
+        let raft = raft.map_err(|error| {
+            start_error(crash.reason().map_or_else(|| error.to_string(), ToOwned::to_owned))
+        })?;
+        start_for(&crash, || raft.run());
         if founding.is_some_and(|founding| founding.stands) {
             // Not after an election timeout. An error means that the core has stopped already.
             let _ = raft.trigger().elect(false).await;
         }
-        let watch = RoleWatch::new(&raft);
-        tokio::spawn(tell_leaders(setup.name.clone(), watch));
+        tokio::spawn(watch_over(setup.name.clone(), raft.clone(), crash.clone()));
         Ok(Arc::new(Self {
             name: setup.name,
             id: setup.id,
@@ -168,6 +197,7 @@ impl Group {
                 + config.limits.append_inflight_max.bytes(),
             closed: AtomicBool::new(false),
             damage,
+            crash,
             successor: AtomicU64::new(0),
         }))
     }
@@ -302,7 +332,7 @@ impl Group {
     }
 
     fn takes_appends(&self) -> Result<(), AppendError> {
-        if self.is_closed() {
+        if self.is_closed() || self.crash.reason().is_some() {
             return Err(AppendError::Closed);
         }
         match self.successor.load(Ordering::Acquire) {
@@ -335,8 +365,32 @@ impl Group {
         self.replica.node
     }
 
-    /// The leader that this node knows of.
+    /// Why consensus has stopped here without being told to, if it has.
+    pub(crate) fn stop_reason(&self) -> Option<String> {
+        if let Some(failure) = self.log.failure() {
+            return Some(with_sources(&*failure));
+        }
+        if let Some(reason) = self.crash.reason() {
+            return Some(reason.to_owned());
+        }
+        match &self.raft.metrics().borrow_watched().running_state {
+            Ok(()) | Err(Fatal::Stopped) => None,
+            Err(fatal) => Some(fatal.to_string()),
+        }
+    }
+
+    /// True if the group has stopped and may go on after a restart. Not if its state machine panicked or data is damaged:
+    /// it would come upon the same again.
+    pub(crate) fn restart_helps(&self) -> bool {
+        self.log.failure().is_some() || self.crash.reason().is_some() && !self.crash.is_lasting()
+    }
+
+    /// The leader that this node knows of. None once the group has stopped: what it knew is out of date.
     pub(crate) fn leading(&self) -> Option<Replica> {
+        let stopped = self.raft.metrics().borrow_watched().running_state.is_err();
+        if stopped || self.crash.reason().is_some() {
+            return None;
+        }
         let metrics = self.raft.server_metrics().borrow_watched().clone();
         let id = metrics.current_leader?;
         metrics.membership_config.membership().get_node(&id).map(|node| node.replica(id))

@@ -13,6 +13,7 @@ mod peers;
 mod pipeline;
 mod responder;
 mod retention;
+mod runtime;
 mod snapshot;
 mod space;
 mod state_machine;

@@ -16,6 +16,7 @@ use super::peers::Identity;
 use super::snapshot;
 use super::space::DiskSpace;
 use super::types::Types;
+use crate::panics;
 use crate::record::LogId;
 use crate::wire::{BoxFuture, Frame, Hello, OutFrame, Outbound, Protocol, Service};
 
@@ -85,7 +86,11 @@ impl<H: Host> Service for PeerService<H> {
         }
         let answers = session.answers.get_or_insert_with(|| {
             let (sender, receiver) = mpsc::channel(REQUESTS_MAX);
-            tokio::spawn(send_answers(receiver, out.clone()));
+            let closed = out.clone();
+            tokio::spawn(panics::or_else(send_answers(receiver, out.clone()), move |panic| {
+                // Those who wait for other answers of this connection hear of it.
+                closed.close(&format!("answering a request panicked: {panic}"));
+            }));
             sender
         });
         answers.try_send(answer).map_err(|_| format!("more than {REQUESTS_MAX} requests wait"))

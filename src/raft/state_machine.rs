@@ -15,6 +15,7 @@ use openraft::storage::{EntryResponder, RaftStateMachine, Snapshot};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 
 use super::metrics::{GroupMetrics, Started};
+use super::runtime::Crash;
 use super::types::{
     RaftLogId, RaftMembership, RaftSnapshotMeta, Response, Types, entry_id, raft_log_id,
     raft_membership, stored_membership,
@@ -23,6 +24,7 @@ use crate::error::{StorageError, with_sources};
 use crate::format::entry::{Batch, EntryId};
 use crate::log::{CheckpointFile, Log, Saver, Saving, Turn};
 use crate::mutant::Mutant;
+use crate::panics;
 use crate::record::Record;
 use crate::state_machine::StateMachine;
 
@@ -84,6 +86,8 @@ impl ApplyShared {
 struct User {
     /// Never locked: it only makes the machine shareable, which openraft asks for and never does.
     machine: Mutex<Box<dyn StateMachine>>,
+    /// Told if it panics.
+    crash: Arc<Crash>,
     /// Records of a batch whose last record has not come yet (I11).
     batch: Vec<Record>,
     /// Base index of the segment that the last checkpoint was taken in.
@@ -91,8 +95,28 @@ struct User {
 }
 
 impl User {
-    fn machine(&mut self) -> &mut dyn StateMachine {
-        self.machine.get_mut().unwrap_or_else(PoisonError::into_inner).as_mut()
+    /// Runs `call` on the machine. One that panics stops its log on this node: what state it is in is not known.
+    fn call<T>(
+        &mut self,
+        what: impl FnOnce() -> String,
+        call: impl FnOnce(&mut dyn StateMachine) -> T,
+    ) -> io::Result<T> {
+        let machine = self.machine.get_mut().unwrap_or_else(PoisonError::into_inner).as_mut();
+        panics::catch(|| call(machine)).map_err(|panic| {
+            let reason = format!("the state machine panicked {}: {panic}", what());
+            self.crash.machine_panicked(reason.clone());
+            io::Error::other(reason)
+        })
+    }
+
+    fn apply(&mut self, record: &Record) -> io::Result<Bytes> {
+        self.call(|| format!("at record {}", record.index), |machine| machine.apply(record))
+    }
+
+    fn restore(&mut self, from: &mut dyn io::Read) -> io::Result<()> {
+        let restored =
+            self.call(|| "restoring a checkpoint".to_owned(), |machine| machine.restore(from));
+        restored.flatten()
     }
 }
 
@@ -168,26 +192,28 @@ impl LogStateMachine {
         saver: Saver,
         machine: Option<Box<dyn StateMachine>>,
         shared: Arc<ApplyShared>,
+        crash: Arc<Crash>,
         metrics: Arc<GroupMetrics>,
     ) -> Result<Self, StorageError> {
         let log = saver.log().clone();
         let committed = log.committed();
         let mut applied = committed;
         let mut user = None;
-        if let Some(mut machine) = machine {
+        if let Some(machine) = machine {
             let newest = newest_checkpoint(&log)?;
-            if let Some(file) = &newest {
-                machine
-                    .restore(&mut file.reader())
-                    .map_err(|error| StorageError::io("restore the checkpoint in", "log", error))?;
-            }
-            let newest = newest.map(|file| file.id());
-            applied = newest;
-            user = Some(User {
+            let mut held = User {
                 machine: Mutex::new(machine),
+                crash,
                 batch: Vec::new(),
-                checkpoint_segment: newest.map_or(0, |id| id.index),
-            });
+                checkpoint_segment: newest.as_ref().map_or(0, |file| file.id().index),
+            };
+            if let Some(file) = &newest {
+                held.restore(&mut file.reader()).map_err(|error| {
+                    StorageError::io("restore the checkpoint in", log.dir(), error)
+                })?;
+            }
+            applied = newest.map(|file| file.id());
+            user = Some(held);
         }
         let membership = match applied.and_then(|id| log.membership_at(id.index)) {
             Some(stored) => raft_membership(&stored)
@@ -200,11 +226,11 @@ impl LogStateMachine {
         Ok(Self { log, shared, applied, membership, user, saver, snapshot: None, metrics })
     }
 
-    fn apply_record(&mut self, record: Record, batch: Batch) -> Bytes {
-        let Some(user) = &mut self.user else { return Bytes::new() };
+    fn apply_record(&mut self, record: Record, batch: Batch) -> io::Result<Bytes> {
+        let Some(user) = &mut self.user else { return Ok(Bytes::new()) };
         if batch.count <= 1 || Mutant::BrokenBatchApplied.is_active() {
             user.batch.clear();
-            return user.machine().apply(&record);
+            return user.apply(&record);
         }
         // A batch that its leader could not finish is followed by an entry of a later term.
         let broken = user.batch.last().is_some_and(|last| last.term != record.term);
@@ -215,14 +241,14 @@ impl LogStateMachine {
             user.batch.push(record);
         }
         if batch.position + 1 < batch.count || user.batch.len() < batch.count as usize {
-            return Bytes::new();
+            return Ok(Bytes::new());
         }
         assert!(user.batch.len() == batch.count as usize, "I11: a part of a batch is visible");
         let mut response = Bytes::new();
         for record in std::mem::take(&mut user.batch) {
-            response = user.machine().apply(&record);
+            response = user.apply(&record)?;
         }
-        response
+        Ok(response)
     }
 
     /// Takes a checkpoint when the entries applied have reached a new segment, and does not wait for the disk. While
@@ -249,10 +275,13 @@ impl LogStateMachine {
             return Ok(None);
         }
         let mut draft = self.log.take_checkpoint(id);
-        user.machine().checkpoint(&mut draft).map_err(|error| {
+        let taken = user.call(
+            || "taking a checkpoint".to_owned(),
+            |machine| machine.checkpoint(&mut draft).map(|()| machine.flush_files()),
+        );
+        let files = taken.flatten().map_err(|error| {
             StorageError::io("take a checkpoint of", "the state machine", error)
         })?;
-        let files = user.machine().flush_files();
         Ok(Some(self.saver.save(turn, draft, files)))
     }
 
@@ -298,7 +327,7 @@ impl RaftStateMachine<Types> for LogStateMachine {
             let response = match entry.payload {
                 EntryPayload::Normal(proposal) => {
                     let record = Record::new(id.index, id.term, proposal.payload);
-                    self.apply_record(record, proposal.batch)
+                    self.apply_record(record, proposal.batch)?
                 }
                 EntryPayload::Membership(membership) => {
                     self.membership = RaftMembership::new(Some(entry.log_id), membership);
@@ -360,7 +389,7 @@ impl RaftStateMachine<Types> for LogStateMachine {
         if let (Some(user), Some(state)) = (&mut self.user, &checkpoint.state) {
             // On disk before the log refers to it; a crash between leaves an unused file.
             keep_when_there_is_space(&self.saver, state).await.map_err(to_io)?;
-            user.machine().restore(&mut state.reader())?;
+            user.restore(&mut state.reader())?;
             user.batch.clear();
             user.checkpoint_segment = id.index;
         } else if self.user.is_some() {

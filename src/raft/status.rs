@@ -1,13 +1,15 @@
 //! What a group says about itself.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver as _;
+use openraft::errors::Fatal;
 use openraft::{Instant as _, ServerState};
 
 use super::group::{Group, RaftHandle};
+use super::runtime::Crash;
 use super::types::Types;
-use crate::error::with_sources;
 use crate::member::{MemberStatus, Role, Status};
 use crate::record::LogName;
 
@@ -27,8 +29,9 @@ impl RoleWatch {
     }
 }
 
-/// Tells in the node's log who leads, at each change, until the group stops.
-pub(super) async fn tell_leaders(log: LogName, mut watch: RoleWatch) {
+/// Tells in the node's log who leads, at each change, until the group stops; stops it if one of its tasks has panicked.
+pub(super) async fn watch_over(log: LogName, raft: RaftHandle, crash: Arc<Crash>) {
+    let mut watch = RoleWatch::new(&raft);
     let mut known = None;
     loop {
         let (leader, term) = {
@@ -44,9 +47,22 @@ pub(super) async fn tell_leaders(log: LogName, mut watch: RoleWatch) {
             _ => {}
         }
         known = now;
-        if !watch.changed().await {
-            return;
+        tokio::select! {
+            biased;
+            () = crash.noted() => {
+                let reason = crash.reason().unwrap_or_default();
+                tracing::error!(%log, reason, "the log has stopped on this node");
+                // An error means that the core has stopped already.
+                let _ = raft.shutdown().await;
+                return;
+            }
+            goes_on = watch.changed() => if !goes_on { break },
         }
+    }
+    if let Err(fatal) = &raft.metrics().borrow_watched().running_state
+        && !matches!(fatal, Fatal::Stopped)
+    {
+        tracing::error!(%log, reason = %fatal, "the log has stopped on this node");
     }
 }
 
@@ -57,6 +73,9 @@ impl Group {
 
     /// True on a leader that a majority of voters, itself among them, has answered within its lease.
     pub(crate) fn hears_majority(&self) -> bool {
+        if self.stop_reason().is_some() {
+            return false;
+        }
         let acked = self.raft.metrics().borrow_watched().last_quorum_acked;
         let lease = Duration::from_millis(self.raft.config().election_timeout_max);
         acked.is_some_and(|acked| acked.elapsed() < lease)
@@ -80,13 +99,15 @@ impl Group {
                 held.map(|id| id.as_ref().map_or(0, |id| id.index + 1))
             },
         });
-        let leader = server.current_leader;
-        let failure = self.log.failure().map(|error| with_sources(&*error));
+        let failure = self.stop_reason();
+        let runs = failure.is_none() && metrics.running_state.is_ok();
+        // What a group that has stopped knew of a leader is out of date.
+        let leader = server.current_leader.filter(|_| runs);
         Status {
             log: self.name.to_string(),
             log_id: self.id.0,
             node_id: self.node(),
-            role: role(server.state, metrics.running_state.is_ok() && failure.is_none()),
+            role: role(server.state, runs),
             term: server.vote.leader_id.term,
             leader: leader.and_then(|id| membership.get_node(&id).map(|node| node.member(id))),
             begin: watermarks.begin,

@@ -45,7 +45,7 @@ impl StoreBuilder<Types, LogStore, LogStateMachine, (tempfile::TempDir, WriterPo
         let metrics = Arc::new(GroupMetrics::new(&LogName::system()));
         let store = LogStore::new(log.clone(), 1 << 20, false, metrics.clone());
         let saver = Saver::new(log, &writers);
-        let machine = LogStateMachine::open(saver, None, Arc::default(), metrics)
+        let machine = LogStateMachine::open(saver, None, Arc::default(), Arc::default(), metrics)
             .expect("a new state machine");
         Ok(((dir, writers), store, machine))
     }

@@ -12,6 +12,7 @@ use openraft::{EntryPayload, Membership, OptionalSend};
 use serde::{Deserialize, Serialize};
 
 use super::responder::AppendResponder;
+use super::runtime::WatchedRuntime;
 use crate::error::StorageError;
 use crate::format::codec;
 use crate::format::entry::{Batch, Entry, EntryId, EntryKind};
@@ -93,7 +94,7 @@ impl openraft::RaftTypeConfig for Types {
         = openraft::impls::InlineBatch<T>
     where
         T: OptionalSend + 'static;
-    type AsyncRuntime = openraft::impls::TokioRuntime;
+    type AsyncRuntime = WatchedRuntime;
     type ErrorSource = openraft::impls::BoxedErrorSource;
 }
 

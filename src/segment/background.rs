@@ -4,6 +4,8 @@ use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
+use crate::panics;
+
 /// Items that wait for one thread.
 const QUEUE_MAX: usize = 64;
 
@@ -29,7 +31,8 @@ impl<T: Send> Background<T> {
     fn start(&self) -> Option<SyncSender<T>> {
         let (sender, items): (_, Receiver<T>) = sync_channel(QUEUE_MAX);
         let work = self.work;
-        let drain = move || items.into_iter().for_each(work);
+        // An item whose work panics is dropped; the next ones are not.
+        let drain = move || items.into_iter().for_each(|item| drop(panics::catch(|| work(item))));
         thread::Builder::new().name(self.name.to_owned()).spawn(drain).ok()?;
         Some(sender)
     }

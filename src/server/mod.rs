@@ -73,6 +73,7 @@ pub async fn run(
         connections_max: config.connections_max as usize,
         handshake_timeout: HANDSHAKE_TIMEOUT,
     };
+    let keeper = node.inner.clone();
     let service = Arc::new(session::ClientService::new(node, config));
-    serve(acceptor, service, limits, shutdown).await;
+    keeper.run_once("client listener", serve(acceptor, service, limits, shutdown)).await;
 }

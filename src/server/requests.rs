@@ -1,7 +1,6 @@
 //! Requests that are answered once, each by a task of its own.
 
 use crate::error::{AdminError, ReadError};
-use crate::member::Status;
 use crate::node::{CommitLog, Node};
 use crate::record::{LogId, LogName};
 use crate::wire::Outbound;
@@ -35,7 +34,8 @@ impl Requests {
                 },
                 Err(error) => Response::ReadFailed(error),
             },
-            Request::Statuses => Response::Statuses(self.statuses()),
+            Request::Statuses => Response::Statuses(self.node.statuses()),
+            Request::NodeStatus => Response::NodeStatus(Box::new(self.node.node_status())),
             Request::Logs => {
                 let logs = self.node.logs().into_iter().map(|info| (info.name, info.id));
                 Response::Logs(logs.filter(|(_, id)| *id != LogId::SYSTEM).collect())
@@ -71,12 +71,6 @@ impl Requests {
             Err(error) => Response::ReadFailed(error),
         };
         room.send(response.into_frame(self.id, self.correlation));
-    }
-
-    fn statuses(&self) -> Vec<Status> {
-        let logs = self.node.logs().into_iter().filter(|info| info.id != LogId::SYSTEM);
-        let logs = logs.filter_map(|info| self.node.log(info.name.as_str()));
-        std::iter::once(self.node.status()).chain(logs.map(|log| log.status())).collect()
     }
 
     async fn change(&self, request: Request) -> Result<Response, AdminError> {

@@ -10,6 +10,7 @@ use super::requests::{Requests, unknown_log};
 use super::subscriptions::Subscriptions;
 use crate::error::{AdminError, AppendError, ReadError};
 use crate::node::{AckSink, CommitLog, Node};
+use crate::panics;
 use crate::record::{Appended, LogId};
 use crate::wire::client_protocol::{Request, Response, acknowledgement};
 use crate::wire::{Frame, Hello, Outbound, Protocol, Service, kind};
@@ -147,7 +148,11 @@ impl ClientService {
             out: out.clone(),
             read_bytes_max: self.config.read_bytes_max,
         };
-        session.tasks.spawn(requests.answer(request));
+        let closed = out.clone();
+        session.tasks.spawn(panics::or_else(requests.answer(request), move |panic| {
+            // The client waits for an answer that does not come.
+            closed.close(&format!("answering a request panicked: {panic}"));
+        }));
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use crate::error::ReadError;
 use crate::node::{CommitLog, Subscription};
+use crate::panics;
 use crate::record::{LogId, Record, Start};
 use crate::wire::client_protocol::{RECORD_OVERHEAD, Response};
 use crate::wire::{Frame, Outbound, credit_of};
@@ -55,8 +56,15 @@ impl Subscriptions {
         let credit = Arc::new(Semaphore::new(0));
         let sender = Sender { out: out.clone(), credit: Arc::clone(&credit), id, correlation };
         let task = self.tasks.spawn(async move {
+            let out = sender.out.clone();
             // None: the client is gone.
-            let _ = sender.run(log, start).await;
+            let running = async {
+                let _ = sender.run(log, start).await;
+            };
+            panics::or_else(running, |panic| {
+                out.close(&format!("a subscription panicked: {panic}"));
+            })
+            .await;
             correlation
         });
         self.streams.insert(correlation, Stream { credit, task });

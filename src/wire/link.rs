@@ -12,6 +12,7 @@ use super::calls::{Calls, Pending, StreamReceiver};
 use super::connection::{Connection, Side};
 use super::hello::{self, HandshakeError};
 use super::{Frame, Hello, OutFrame, Transport, WireLimits};
+use crate::panics;
 
 /// Why a request got no response.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -185,7 +186,12 @@ impl Shared {
             due
         });
         if due {
-            tokio::spawn(Arc::clone(self).dial());
+            let (link, failed) = (Arc::clone(self), Arc::clone(self));
+            tokio::spawn(panics::or_else(link.dial(), move |panic| {
+                // Else it would be dialing for ever.
+                let error = failed.unreachable(&format!("dialing panicked: {panic}"));
+                failed.end_dialing(failed.after_failure(error));
+            }));
         }
     }
 
@@ -244,6 +250,7 @@ impl Shared {
 }
 
 async fn run(link: std::sync::Weak<Shared>, connection: Connection, calls: Arc<Calls>) {
+    // However this task ends, nobody waits for it for ever.
     let _guard = FailOnDrop(Arc::clone(&calls));
     let begun = Instant::now();
     let never = std::future::pending();
@@ -256,7 +263,7 @@ async fn run(link: std::sync::Weak<Shared>, connection: Connection, calls: Arc<C
     calls.fail_all(&detail);
 }
 
-/// However the connection's task ends, nobody waits for it for ever.
+/// Fails what waits when it is dropped.
 struct FailOnDrop(Arc<Calls>);
 
 impl Drop for FailOnDrop {

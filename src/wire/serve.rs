@@ -13,6 +13,7 @@ use tokio::time::{sleep, timeout};
 use super::connection::{End, Side};
 use super::hello::{self, HandshakeError};
 use super::{Acceptor, Duplex, Frame, Hello, Outbound, WireLimits};
+use crate::panics;
 
 /// Connections over the limit that are being told so; any more are closed without a word.
 const REFUSALS_MAX: usize = 64;
@@ -50,12 +51,7 @@ pub(crate) async fn serve<S: Service>(
     loop {
         let accepted = tokio::select! {
             () = &mut shutdown => break,
-            Some(ended) = tasks.join_next() => {
-                if let Err(error) = ended {
-                    tracing::error!(%error, "a connection's task failed");
-                }
-                continue;
-            }
+            Some(_) = tasks.join_next() => continue,
             accepted = acceptor.accept() => accepted,
         };
         let (io, remote) = match accepted {
@@ -71,10 +67,15 @@ pub(crate) async fn serve<S: Service>(
             }
         };
         if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
+            let told = remote.clone();
             let connection =
                 connection(io, remote, Arc::clone(&service), limits.clone(), stopped.clone());
             tasks.spawn(async move {
-                connection.await;
+                // A panic ends this connection and no other: what it held is dropped.
+                panics::or_else(connection, |panic| {
+                    tracing::error!(remote = told, panic, "a connection's task panicked; it ends");
+                })
+                .await;
                 drop(place);
             });
         } else {

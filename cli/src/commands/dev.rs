@@ -50,6 +50,7 @@ pub(crate) fn run(
         return Err(Failure::failed("no nodes are planned"));
     };
     logging::init(&first.log.level, first.log.format)?;
+    quorumlog::log_panics();
     let result =
         block_on(first.runtime.threads(cores()), serve_all(&plan, nodes, data.is_some(), broker));
     drop(workspace);

@@ -136,8 +136,11 @@ pub(crate) fn run_with(args: NodeArgs, verbose: u8, broker: Option<BrokerPlan>) 
     }
     let settings = layers.settings()?;
     logging::init(&settings.log.level, settings.log.format)?;
+    quorumlog::log_panics();
     block_on(settings.runtime.threads(cores()), serve(settings, broker, args.stop_at_eof))
 }
+
+const TASK_PANICKED: &str = "a task of the process panicked";
 
 /// A setting given by a flag: the flag, the key, the value as text.
 pub(crate) type Flag = (String, String, String);
@@ -209,7 +212,7 @@ fn key_value(text: &str) -> std::result::Result<(String, String), String> {
 async fn serve(settings: Settings, broker: Option<BrokerConfig>, stop_at_eof: bool) -> Result {
     let mut signals = StopSignals::new().map_err(|error| Failure::io("signals", &error))?;
     let metrics = recorder::install()?;
-    let served = tokio::select! {
+    let mut served = tokio::select! {
         served = serve::open(&settings, broker, metrics.clone()) => served?,
         signal = signals.next() => {
             return Err(Failure::failed(format!("{signal} before the node had opened")));
@@ -230,6 +233,7 @@ async fn serve(settings: Settings, broker: Option<BrokerConfig>, stop_at_eof: bo
         signal = signals.next() => (signal, 0),
         () = parent_gone(stop_at_eof) => ("end of standard input", 1),
         () = recorder::upkeep(metrics) => ("upkeep ended", 0),
+        () = served.task_panicked() => (TASK_PANICKED, 0),
     };
     tracing::info!(reason, "stopping: handing leadership over and flushing");
     let mut shutdown = std::pin::pin!(served.shutdown());
@@ -246,6 +250,9 @@ async fn serve(settings: Settings, broker: Option<BrokerConfig>, stop_at_eof: bo
         }
     }
     tracing::info!("stopped");
+    if reason == TASK_PANICKED {
+        return Err(Failure::failed("a task of the process panicked; the log says where"));
+    }
     Ok(())
 }
 

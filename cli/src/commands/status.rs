@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use quorumlog::{AdminError, Member, NodeId, Role, Status};
+use quorumlog::{AdminError, Member, NodeId, NodeStatus, Problem, Role, Status};
 use serde::Serialize;
 
 use crate::client::ClientArgs;
@@ -17,6 +17,7 @@ Examples:
   quorumlog status --output json | jq '.nodes[].logs[] | select(.role == \"leader\")'
 
 LAG is how many entries the leader knows a node to miss; `?` if the leader does not answer.
+What is wrong is listed below the logs, by the node that reports it.
 Exit code 1: no node answers.";
 
 /// Show role, term, leader, watermarks and lag, for each log on each node.
@@ -45,6 +46,8 @@ struct NodeReport {
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     logs: Vec<LogReport>,
+    /// What is wrong with it, or with others as it sees them.
+    problems: Vec<Problem>,
 }
 
 #[derive(Debug, Serialize)]
@@ -55,14 +58,14 @@ struct LogReport {
     lag: Option<u64>,
 }
 
-type Answer = (Member, std::result::Result<Vec<Status>, AdminError>);
+type Answer = (Member, std::result::Result<NodeStatus, AdminError>);
 
 /// Runs the command.
 ///
 /// # Errors
 /// No node answers, or none knows the log.
 pub(crate) async fn run(args: Args, out: &mut Output) -> Result {
-    let answers = args.cluster.connect().await?.statuses().await;
+    let answers = args.cluster.connect().await?.node_statuses().await;
     let report = Report::of(answers, args.log.as_deref());
     for node in &report.nodes {
         if let Some(error) = &node.error {
@@ -82,7 +85,10 @@ pub(crate) async fn run(args: Args, out: &mut Output) -> Result {
         OutputKind::Json => out.json(&report),
         OutputKind::Table => {
             out.line(report.table())?;
-            report.failures().into_iter().for_each(note);
+            if report.nodes.iter().any(|node| !node.problems.is_empty()) {
+                out.line("")?;
+                out.line(report.problems())?;
+            }
             Ok(())
         }
     }
@@ -92,9 +98,12 @@ impl Report {
     fn of(answers: Vec<Answer>, only: Option<&str>) -> Self {
         let leaders = leaders(&answers);
         let node = |(member, answer): Answer| match answer {
-            Err(error) => NodeReport { node: member, error: Some(chain(&error)), logs: vec![] },
-            Ok(statuses) => {
-                let wanted = statuses.into_iter().filter(|log| only.is_none_or(|n| n == log.log));
+            Err(error) => {
+                let error = Some(chain(&error));
+                NodeReport { node: member, error, logs: vec![], problems: vec![] }
+            }
+            Ok(NodeStatus { logs, problems, .. }) => {
+                let wanted = logs.into_iter().filter(|log| only.is_none_or(|n| n == log.log));
                 let logs = wanted
                     .map(|status| {
                         let leader = leaders.get(&status.log_id);
@@ -102,7 +111,11 @@ impl Report {
                         LogReport { status, lag }
                     })
                     .collect();
-                NodeReport { node: member, error: None, logs }
+                let about = |log: &str| only.is_none_or(|only| only == log);
+                let problems = problems.into_iter();
+                let problems =
+                    problems.filter(|problem| problem.log.as_deref().is_none_or(about)).collect();
+                NodeReport { node: member, error: None, logs, problems }
             }
         };
         let mut nodes: Vec<NodeReport> = answers.into_iter().map(node).collect();
@@ -145,20 +158,37 @@ impl Report {
         table
     }
 
-    fn failures(&self) -> Vec<String> {
-        let logs = self.nodes.iter().flat_map(|node| &node.logs);
-        logs.filter_map(|LogReport { status, .. }| {
-            let failure = status.failure.as_ref()?;
-            Some(format!("{} has stopped on node {}: {failure}", status.log, status.node_id))
-        })
-        .collect()
+    fn problems(&self) -> Table {
+        let mut table = Table::new(&["problem", "node", "about", "for", "what"]);
+        for node in &self.nodes {
+            for problem in &node.problems {
+                let about = match (&problem.log, problem.peer) {
+                    (Some(log), _) => log.clone(),
+                    (None, Some(peer)) => format!("node {peer}"),
+                    (None, None) => String::new(),
+                };
+                let lasting = match problem.for_ms {
+                    0 => String::new(),
+                    ms => format!("{} s", ms / 1000),
+                };
+                table.row(vec![
+                    problem.kind.to_string(),
+                    node.node.id.to_string(),
+                    about,
+                    lasting,
+                    problem.reason.clone(),
+                ]);
+            }
+        }
+        table
     }
 }
 
 /// Of each log, the newest leader that answered.
 fn leaders(answers: &[Answer]) -> BTreeMap<u64, Status> {
     let mut leaders: BTreeMap<u64, Status> = BTreeMap::new();
-    let statuses = answers.iter().filter_map(|(_, answer)| answer.as_ref().ok()).flatten();
+    let answered = answers.iter().filter_map(|(_, answer)| answer.as_ref().ok());
+    let statuses = answered.flat_map(|node| &node.logs);
     for status in statuses.filter(|status| status.role == Role::Leader) {
         let newer = leaders.get(&status.log_id).is_none_or(|known| known.term < status.term);
         if newer {
@@ -206,8 +236,18 @@ mod tests {
         }
     }
 
+    fn problem() -> Problem {
+        let json = serde_json::json!({
+            "kind": "peer-unreachable", "log": null, "peer": 3, "for_ms": 12_345, "needs_restart": false,
+            "reason": "n3:1: connection refused",
+        });
+        serde_json::from_value(json).expect("a problem")
+    }
+
     fn node(id: NodeId, role: Role, term: u64) -> Answer {
-        (Member::new(id, format!("n{id}:1")), Ok(vec![status(id, role, term)]))
+        let member = Member::new(id, format!("n{id}:1"));
+        let (logs, problems) = (vec![status(id, role, term)], vec![problem()]);
+        (member.clone(), Ok(NodeStatus { node: member, logs, problems }))
     }
 
     #[test]
@@ -244,5 +284,15 @@ mod tests {
         assert_eq!(log["role"], "leader");
         assert_eq!(log["lag"], 0);
         assert_eq!(log["members"][1]["matched"], 90);
+        assert_eq!(json["nodes"][0]["problems"][0]["kind"], "peer-unreachable");
+    }
+
+    #[test]
+    fn what_is_wrong_has_rows_that_name_the_node_the_time_and_the_reason() {
+        let table = Report::of(vec![node(1, Role::Leader, 5)], None).problems().to_string();
+        let row = table.lines().nth(1).expect("row");
+        let cells: Vec<&str> = row.split_whitespace().collect();
+        let wanted = "peer-unreachable 1 node 3 12 s n3:1: connection refused";
+        assert_eq!(cells, wanted.split(' ').collect::<Vec<_>>());
     }
 }

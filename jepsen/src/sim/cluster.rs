@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use quorumlog::simulation::{CrashPolicy, FaultKind, SimDisk};
-use quorumlog::{LogId, Node, Role, Status};
+use quorumlog::{LogId, Node, ProblemKind, Role, Status};
 
 use super::machine::States;
 use super::node::{self, NodeSetup, Pace, host_of};
@@ -290,8 +290,8 @@ impl Cluster {
                 Some(at) if at <= now_ms && !running => self.start(id),
                 None if !running => self.ended(id),
                 None => {
-                    if let Some(reason) = self.stopped(id) {
-                        self.stopped_itself(id, true, &reason);
+                    if let Some((runs, reason)) = self.stopped(id) {
+                        self.stopped_itself(id, runs, &reason);
                     }
                 }
                 Some(_) => {}
@@ -299,15 +299,14 @@ impl Cluster {
         }
     }
 
-    /// Why a node that runs does not go on, if it does not.
-    fn stopped(&self, id: u64) -> Option<String> {
-        let node = self.shared.node(id)?;
-        if let Some(failure) = node.failure() {
-            return Some(failure.to_string());
-        }
-        let mut statuses = node.statuses().into_iter();
-        let stopped = statuses.find(|status| status.role == Role::Stopped)?;
-        Some(format!("log {} has stopped: {:?}", stopped.log, stopped.failure))
+    /// Why a node does not go on with a log, if it does not, and whether it had begun to.
+    fn stopped(&self, id: u64) -> Option<(bool, String)> {
+        let problems = self.shared.node(id)?.problems();
+        let stopped = problems.iter().find(|problem| {
+            use ProblemKind::{LogNotOpen, LogStopped, TaskPanicked};
+            matches!(problem.kind, LogNotOpen | LogStopped | TaskPanicked)
+        })?;
+        Some((stopped.kind != ProblemKind::LogNotOpen, stopped.to_string()))
     }
 
     /// The process ended without being killed.
@@ -337,7 +336,9 @@ impl Cluster {
         for (id, node) in nodes {
             let machine = &self.machines[&id];
             let (incarnation, restarts) = (machine.incarnation, machine.restarts);
-            for status in node.statuses() {
+            // What has stopped, or could not be opened, is for `care`.
+            let statuses = node.statuses().into_iter().filter(|s| s.role != Role::Stopped);
+            for status in statuses {
                 let Some(log) = logs.iter().find(|log| log.id.0 == status.log_id) else { continue };
                 self.note_end(log.id, status.end);
                 self.note_begin(log, id, status.begin);

@@ -35,13 +35,14 @@ impl Link {
         let waiting = Waiting::new(usize::MAX);
         let mut tasks = JoinSet::new();
         let shared = Arc::clone(&waiting);
+        let ends = waiting.ends_with();
         tasks.spawn(async move {
+            let _ends = ends;
             // With either end the other is of no use.
             tokio::select! {
                 () = read(reader, &shared) => {}
                 () = write_queued(writer, queue, Account::default()) => {}
             }
-            shared.end();
         });
         Ok(Self { out, waiting, last_number: AtomicI32::new(0), _tasks: tasks })
     }

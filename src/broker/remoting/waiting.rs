@@ -55,6 +55,20 @@ impl<T> Waiting<T> {
     pub(crate) fn end(&self) {
         self.lock().take();
     }
+
+    /// Ends the connection for all who wait once it is dropped, as by a panic of the task that holds it.
+    pub(crate) fn ends_with(self: &Arc<Self>) -> EndOnDrop<T> {
+        EndOnDrop(Arc::clone(self))
+    }
+}
+
+/// See [`Waiting::ends_with`].
+pub(crate) struct EndOnDrop<T>(Arc<Waiting<T>>);
+
+impl<T> Drop for EndOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.end();
+    }
 }
 
 impl<T> Waiter<T> {

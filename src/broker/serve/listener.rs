@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use super::connection::{self, Budgets, Connection};
 use super::places::Places;
 use crate::broker::remoting::Command;
+use crate::panics;
 
 /// Pause after a connection could not be taken, as when there are too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -73,7 +74,11 @@ pub(super) async fn listen(
         };
         let (service, idle_timeout) = (Arc::clone(&service), bounds.idle_timeout);
         connections.spawn(async move {
-            connection::serve(stream, (connection, queue), service, idle_timeout).await;
+            let serving = connection::serve(stream, (connection, queue), service, idle_timeout);
+            panics::or_else(serving, |panic| {
+                tracing::error!(%remote, panic, "a connection's task panicked; it ends");
+            })
+            .await;
             drop(place);
         });
     }

@@ -73,16 +73,13 @@ impl Broker {
             let config_of_log = Arc::clone(&config);
             let broker = LogBroker::new((number, name), addr, config_of_log, weak, clock);
             let broker = Arc::new(broker);
-            tasks.spawn(Arc::clone(&broker).follow(node.clone(), machines.clone(), log_name));
-            tasks.spawn(Arc::clone(&broker).keep_house());
-            tasks.spawn(Arc::clone(&broker).write_offsets());
-            tasks.spawn(Arc::clone(&broker).follow_registry());
-            tasks.spawn(Arc::clone(&broker).deliver_delayed());
+            keep_up(&mut tasks, &node, &machines, &broker, &log_name);
             let (bounds, vip) = (bounds(), vip_listener(&listener, &config).await?);
             vip_channels.extend(vip.iter().filter_map(|vip| vip.local_addr().ok()));
             for listener in std::iter::once(listener).chain(vip) {
                 let service = Arc::clone(&broker);
-                tasks.spawn(listen(listener, service, bounds.clone(), stopping.clone()));
+                let serving = listen(listener, service, bounds.clone(), stopping.clone());
+                tasks.spawn(node.inner.clone().run_once("broker listener", serving));
             }
             addrs.push(addr);
             logs.push(broker);
@@ -92,7 +89,8 @@ impl Broker {
         if let Some(listener) = name_server {
             name_server_addr = Some(listener.local_addr()?);
             let service = Arc::clone(&brokers);
-            tasks.spawn(listen(listener, service, bounds(), stopping));
+            let serving = listen(listener, service, bounds(), stopping);
+            tasks.spawn(node.inner.clone().run_once("name server", serving));
         }
         Ok(Self { name_server: name_server_addr, addrs, vip_channels, stop, tasks })
     }
@@ -134,6 +132,30 @@ async fn vip_listener(
             Ok(None)
         }
     }
+}
+
+/// Starts what a log's broker does by itself.
+fn keep_up(
+    tasks: &mut JoinSet<()>,
+    node: &Node,
+    machines: &Machines,
+    broker: &Arc<LogBroker>,
+    name: &LogName,
+) {
+    let keeper = || node.inner.clone();
+    let (log, node, machines, name) =
+        (broker.clone(), node.clone(), machines.clone(), name.clone());
+    tasks.spawn(keeper().keep("broker leadership", move || {
+        log.clone().follow(node.clone(), machines.clone(), name.clone())
+    }));
+    let log = broker.clone();
+    tasks.spawn(keeper().keep("broker housekeeping", move || log.clone().keep_house()));
+    let log = broker.clone();
+    tasks.spawn(keeper().keep("broker offsets", move || log.clone().write_offsets()));
+    let log = broker.clone();
+    tasks.spawn(keeper().keep("broker registry", move || log.clone().follow_registry()));
+    let log = broker.clone();
+    tasks.spawn(keeper().keep("delayed delivery", move || log.clone().deliver_delayed()));
 }
 
 /// What clients are told. A listener on all addresses is told as loopback unless the configuration says otherwise.

@@ -182,13 +182,14 @@ impl Link {
         let waiting = Waiting::new(PENDING_MAX);
         let mut tasks = JoinSet::new();
         let shared = Arc::clone(&waiting);
+        let ends = waiting.ends_with();
         tasks.spawn(async move {
+            let _ends = ends;
             // Either end closes the queue, so that the link is seen to be broken.
             tokio::select! {
                 () = read(reader, &shared, to_client) => {}
                 () = write_queued(writer, queue, Account::default()) => {}
             }
-            shared.end();
         });
         Self { addr: addr.to_owned(), out, waiting, _tasks: tasks }
     }

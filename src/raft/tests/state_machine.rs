@@ -49,7 +49,7 @@ fn machine(
     let metrics = Arc::new(GroupMetrics::new(&LogName::system()));
     let shared = Arc::new(ApplyShared::default());
     let saver = Saver::new(log.clone(), writers);
-    LogStateMachine::open(saver, Some(Box::new(kept.clone())), shared, metrics)
+    LogStateMachine::open(saver, Some(Box::new(kept.clone())), shared, Arc::default(), metrics)
 }
 
 async fn append(log: &Log, entries: Vec<LogEntry>) {

@@ -13,6 +13,7 @@ use super::{Frame, OutFrame};
 use crate::error::{AdminError, AppendError, ReadError};
 use crate::format::codec::{self, CodecError};
 use crate::member::{Member, MemberStatus, NodeId, Status};
+use crate::problem::NodeStatus;
 use crate::record::{AppendOptions, Appended, Flush, LogId, LogName, Record, Start};
 
 mod errors;
@@ -39,6 +40,7 @@ mod request {
     pub(super) const REMOVE: u8 = 13;
     pub(super) const TRANSFER_LOG: u8 = 14;
     pub(super) const TRANSFER_ALL: u8 = 15;
+    pub(super) const NODE_STATUS: u8 = 16;
 }
 
 mod response {
@@ -49,6 +51,7 @@ mod response {
     pub(super) const LOGS: u8 = 68;
     pub(super) const MEMBERS: u8 = 69;
     pub(super) const DONE: u8 = 70;
+    pub(super) const NODE_STATUS: u8 = 71;
     pub(super) const APPEND_FAILED: u8 = 96;
     pub(super) const READ_FAILED: u8 = 97;
     pub(super) const ADMIN_FAILED: u8 = 98;
@@ -115,6 +118,8 @@ pub(crate) enum Request {
     TransferAll {
         to: NodeId,
     },
+    /// Of that node: its logs, and what is wrong.
+    NodeStatus,
 }
 
 /// What a node answers.
@@ -128,6 +133,7 @@ pub(crate) enum Response {
     },
     Barrier(u64),
     Statuses(Vec<Status>),
+    NodeStatus(Box<NodeStatus>),
     Logs(Vec<(LogName, LogId)>),
     Members(Vec<MemberStatus>),
     Done,
@@ -152,6 +158,7 @@ impl Request {
                 | Self::Statuses
                 | Self::Logs
                 | Self::Members
+                | Self::NodeStatus
         )
     }
 
@@ -185,6 +192,7 @@ impl Request {
             Self::Remove { node } => (request::REMOVE, head(&node)),
             Self::TransferLog { to } => (request::TRANSFER_LOG, head(&to)),
             Self::TransferAll { to } => (request::TRANSFER_ALL, head(&to)),
+            Self::NodeStatus => (request::NODE_STATUS, Bytes::new()),
         };
         OutFrame { kind, log, correlation: 0, head, body }
     }
@@ -221,6 +229,7 @@ impl Request {
             request::REMOVE => Self::Remove { node: read(frame)? },
             request::TRANSFER_LOG => Self::TransferLog { to: read(frame)? },
             request::TRANSFER_ALL => Self::TransferAll { to: read(frame)? },
+            request::NODE_STATUS => Self::NodeStatus,
             kind => return Err(ProtocolError::Kind(kind)),
         })
     }
@@ -241,6 +250,7 @@ impl Response {
             }
             Self::Barrier(index) => (response::BARRIER, head(&index)),
             Self::Statuses(statuses) => (response::STATUSES, head(&statuses)),
+            Self::NodeStatus(status) => (response::NODE_STATUS, head(&status)),
             Self::Logs(logs) => (response::LOGS, head(&logs)),
             Self::Members(members) => (response::MEMBERS, head(&members)),
             Self::Done => (response::DONE, Bytes::new()),
@@ -270,6 +280,7 @@ impl Response {
             }
             response::BARRIER => Self::Barrier(read(frame)?),
             response::STATUSES => Self::Statuses(read(frame)?),
+            response::NODE_STATUS => Self::NodeStatus(Box::new(read(frame)?)),
             response::LOGS => Self::Logs(read(frame)?),
             response::MEMBERS => Self::Members(read(frame)?),
             response::DONE => Self::Done,

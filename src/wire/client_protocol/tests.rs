@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::error::{Outcome, StorageError};
 use crate::member::Role;
+use crate::problem::{Problem, ProblemKind};
 
 /// As the other end would receive it.
 fn received(frame: OutFrame) -> Frame {
@@ -50,6 +51,7 @@ fn requests_round_trip() {
         Request::Remove { node: 2 },
         Request::TransferLog { to: 3 },
         Request::TransferAll { to: 4 },
+        Request::NodeStatus,
     ];
     let mut kinds = std::collections::BTreeSet::new();
     for request in requests {
@@ -57,7 +59,7 @@ fn requests_round_trip() {
         kinds.insert(frame.kind);
         assert_eq!(Request::from_frame(&frame), Ok(request));
     }
-    assert_eq!(kinds.len(), 15, "a kind was given twice, or left out of the test");
+    assert_eq!(kinds.len(), 16, "a kind was given twice, or left out of the test");
 }
 
 #[test]
@@ -89,6 +91,14 @@ fn responses_round_trip() {
     let statuses = vec![status.clone(), Status { failure: Some("disk".to_owned()), ..status }];
     assert!(matches!(there_and_back(Response::Statuses(statuses.clone())),
         Response::Statuses(back) if back == statuses));
+    let problem = Problem {
+        peer: Some(2),
+        for_ms: 12_000,
+        ..Problem::new(ProblemKind::PeerUnreachable, "connection refused")
+    };
+    let node = NodeStatus { node: member(), logs: statuses, problems: vec![problem] };
+    assert!(matches!(there_and_back(Response::NodeStatus(Box::new(node.clone()))),
+        Response::NodeStatus(back) if *back == node));
     let logs =
         vec![(LogName::system(), LogId(0)), (LogName::new("orders").expect("a name"), LogId(5))];
     assert!(matches!(there_and_back(Response::Logs(logs.clone())),

@@ -207,6 +207,17 @@ pub(super) const ROWS: &[Row] = &[
         ),
     },
     Row {
+        id: "O1",
+        name: "CrashNotNoticed",
+        breaks: "a log whose consensus panicked looks well",
+        place: "src/raft/runtime.rs",
+        rule: "7, panics",
+        expected: Test(
+            "lib",
+            "node::tests::stopped_logs::a_panic_in_any_task_of_consensus_stops_its_log",
+        ),
+    },
+    Row {
         id: "A1",
         name: "UnknownOutcomeRetried",
         breaks: "an append that may have happened is done again",

@@ -1,0 +1,119 @@
+//! What is wrong with a node, put together from those who know.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::inner::NodeInner;
+use crate::error::{OpenError, StorageError, with_sources};
+use crate::member::{Role, Status};
+use crate::problem::{NodeStatus, Problem, ProblemKind};
+use crate::raft::Group;
+use crate::record::{LogId, LogName};
+
+/// Pause before a log that could not be opened is tried again; it doubles each time. To find out that it still cannot be
+/// may take reading all of it.
+const PAUSE_MIN: Duration = Duration::from_secs(2);
+const PAUSE_MAX: Duration = Duration::from_secs(256);
+
+/// A log of the list that could not be opened.
+#[derive(Debug)]
+pub(super) struct NotOpen {
+    pub(super) name: LogName,
+    error: OpenError,
+    since: Instant,
+    pause: Duration,
+    /// It is not tried again before.
+    pub(super) next: Instant,
+}
+
+impl NotOpen {
+    pub(super) fn new(name: LogName, error: OpenError) -> Self {
+        let now = Instant::now();
+        Self { name, error, since: now, pause: PAUSE_MIN, next: now + PAUSE_MIN }
+    }
+
+    /// Notes another failure.
+    pub(super) fn failed_again(&mut self, error: OpenError) {
+        self.error = error;
+        self.pause = (self.pause * 2).min(PAUSE_MAX);
+        self.next = Instant::now() + self.pause;
+    }
+
+    fn reason(&self) -> String {
+        with_sources(&self.error)
+    }
+
+    /// Its row among the logs, so that it is not missed there.
+    fn status(&self, id: LogId, node: &NodeInner) -> Status {
+        Status {
+            log: self.name.to_string(),
+            log_id: id.0,
+            node_id: node.config.node_id,
+            role: Role::Stopped,
+            term: 0,
+            leader: None,
+            begin: 0,
+            committed: 0,
+            end: 0,
+            applied: 0,
+            members: Vec::new(),
+            disk_bytes: 0,
+            failure: Some(format!("it could not be opened: {}", self.reason())),
+        }
+    }
+}
+
+impl NodeInner {
+    /// Status of every log that the node is to hold, by number.
+    pub(super) fn statuses(&self) -> Vec<Status> {
+        let mut all: Vec<Status> = self.groups().iter().map(|group| group.status()).collect();
+        {
+            let not_open = self.not_open();
+            all.extend(not_open.iter().map(|(id, not_open)| not_open.status(*id, self)));
+        }
+        all.sort_by_key(|status| status.log_id);
+        all
+    }
+
+    pub(super) fn status(&self) -> NodeStatus {
+        NodeStatus { node: self.member.clone(), logs: self.statuses(), problems: self.problems() }
+    }
+
+    /// What is wrong with this node, its own problems first.
+    pub(super) fn problems(&self) -> Vec<Problem> {
+        let mut all: Vec<Problem> =
+            self.groups().iter().filter_map(|group| stopped(group)).collect();
+        {
+            let not_open = self.not_open();
+            all.extend(not_open.values().map(|not_open| Problem {
+                log: Some(not_open.name.to_string()),
+                for_ms: super::supervise::millis(not_open.since.elapsed()),
+                ..Problem::new(ProblemKind::LogNotOpen, not_open.reason())
+            }));
+        }
+        all.extend(self.panics.problems());
+        all.sort_by_key(|problem| problem.kind);
+        all
+    }
+
+    /// The storage failure that keeps a log of this node from being open.
+    pub(super) fn not_open_failure(&self) -> Option<Arc<StorageError>> {
+        self.not_open().values().find_map(|not_open| match &not_open.error {
+            OpenError::Storage(error) => Some(Arc::new(error.poisoned_by())),
+            _ => None,
+        })
+    }
+}
+
+/// A restart is what helps where the disk may hold other than what memory says, and where consensus came upon a bug. It
+/// would not help a state machine: it is given the same records again.
+fn stopped(group: &Group) -> Option<Problem> {
+    let reason = group.stop_reason()?;
+    Some(Problem {
+        log: Some(group.name.to_string()),
+        needs_restart: group.restart_helps(),
+        ..Problem::new(ProblemKind::LogStopped, reason)
+    })
+}

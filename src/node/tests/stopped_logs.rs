@@ -1,0 +1,172 @@
+//! A bug, or damage, in one log: the others go on, and the node says what is wrong.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use bytes::Bytes;
+
+use super::*;
+use crate::problem::{Problem, ProblemKind};
+use crate::record::Record;
+use crate::segment::sim_disk::Damage;
+use crate::state_machine::StateMachine;
+
+/// Panics at a record that says so.
+struct Fragile;
+
+impl StateMachine for Fragile {
+    fn apply(&mut self, record: &Record) -> Bytes {
+        assert_ne!(record.payload, "poison", "a bug in the state machine");
+        Bytes::from_static(b"fine")
+    }
+
+    fn checkpoint(&self, _: &mut dyn std::io::Write) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn restore(&mut self, _: &mut dyn std::io::Read) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A node of its own whose log `orders` has the state machine, with a log `other` beside it.
+fn fragile(disk: &SimDisk) -> Running {
+    let machines = |log: &LogName| {
+        (log.as_str() == "orders").then(|| Box::new(Fragile) as Box<dyn StateMachine>)
+    };
+    let transport = MemoryTransport::default();
+    let build = |builder: NodeBuilder| builder.state_machines(machines);
+    Running::try_build(&transport, disk, 1, |_| {}, build).expect("it opens")
+}
+
+fn with_two_logs(disk: &SimDisk) -> Running {
+    let running = fragile(disk);
+    running.bootstrap(vec![running.node.member()]);
+    for log in ["orders", "other"] {
+        running.run(running.node.create_log(&name(log))).expect("one node");
+        assert_works(&running, log);
+    }
+    running
+}
+
+fn problem(running: &Running, kind: ProblemKind) -> Problem {
+    running.until("the problem", || {
+        running.node.problems().into_iter().find(|problem| problem.kind == kind)
+    })
+}
+
+/// `orders` is a row that says it has stopped and why, and `other` works.
+fn assert_only_orders_has_stopped(running: &Running, reason: &str) {
+    let status = running.until("the log to be stopped", || {
+        let orders = running.node.statuses().into_iter().find(|status| status.log == "orders");
+        orders.filter(|status| status.role == Role::Stopped)
+    });
+    assert_eq!(status.leader, None, "what it knew is out of date");
+    let failure = status.failure.expect("a reason");
+    assert!(failure.contains(reason), "{failure}");
+    assert_works(running, "other");
+}
+
+#[test]
+fn a_state_machine_that_panics_stops_its_log_and_no_other() {
+    let disk = SimDisk::new();
+    let running = with_two_logs(&disk);
+    let log = running.node.log("orders").expect("it is open");
+    running.run(log.propose("poison")).expect_err("nothing is answered");
+    assert_only_orders_has_stopped(&running, "the state machine panicked at record");
+    let stopped = problem(&running, ProblemKind::LogStopped);
+    assert!(!stopped.needs_restart, "it would come upon the record again");
+    assert!(stopped.reason.contains("a bug in the state machine"), "{stopped}");
+    let error = running.run(log.append("more")).expect_err("it has stopped");
+    assert_eq!(error.outcome(), crate::Outcome::NotAppended, "{error}");
+    running.kill();
+
+    // At the next start it comes upon the record again.
+    let running = fragile(&disk.crash(&CrashPolicy::KeepAll));
+    assert_only_orders_has_stopped(&running, "the state machine panicked at record");
+    // While the log is opened if the record is known to be committed by then, or after the election.
+    let problems = running.node.problems();
+    let kinds = [ProblemKind::LogNotOpen, ProblemKind::LogStopped];
+    assert!(problems.iter().all(|problem| kinds.contains(&problem.kind)), "{problems:?}");
+    assert!(problems.iter().all(|problem| !problem.needs_restart), "{problems:?}");
+    running.run(running.node.shutdown()).expect("the other logs are healthy");
+}
+
+#[test]
+fn a_panic_of_consensus_stops_its_log_and_no_other_and_a_restart_helps() {
+    let disk = SimDisk::new();
+    let running = with_two_logs(&disk);
+    let group = running.node.inner.group_named("orders").expect("it is open");
+    let core = group.raft.with_raft_state(|_| panic!("a bug in consensus"));
+    running.run(core).expect_err("the core is gone");
+    assert_only_orders_has_stopped(&running, "a bug in consensus");
+    assert!(!group.is_leader() && !group.hears_majority(), "it still claims to lead");
+    assert!(problem(&running, ProblemKind::LogStopped).needs_restart);
+    drop(group);
+    running.kill();
+
+    let running = fragile(&disk.crash(&CrashPolicy::KeepAll));
+    assert_works(&running, "orders");
+    assert_eq!(running.node.problems(), []);
+    running.kill();
+}
+
+/// A leader whose replication to one follower has ended looks well, and that follower gets nothing any more.
+#[test]
+fn a_panic_in_any_task_of_consensus_stops_its_log() {
+    let disk = SimDisk::new();
+    let running = with_two_logs(&disk);
+    let group = running.node.inner.group_named("orders").expect("it is open");
+    let worker = group.raft.with_state_machine(|_| panic!("a bug in a task"));
+    let worker: Result<(), _> = running.run(worker);
+    worker.expect_err("the task is gone");
+    assert_only_orders_has_stopped(&running, "a bug in a task");
+    running.kill();
+}
+
+#[test]
+fn a_damaged_log_is_listed_with_the_reason_and_keeps_no_other_from_being_opened() {
+    let disk = SimDisk::new();
+    let running = with_two_logs(&disk);
+    let id = running.node.log("orders").expect("it is open").id();
+    running.run(running.node.shutdown()).expect("a healthy node");
+    running.kill();
+    let manifest = format!("/data/logs/{:016x}/MANIFEST", id.0);
+    assert!(disk.damage(Path::new(&manifest), &Damage::ZeroSector(0)), "nothing to damage");
+    let before = disk.contents();
+
+    let running = fragile(&disk);
+    assert_only_orders_has_stopped(&running, "MANIFEST");
+    let logs: Vec<_> = running.node.logs().into_iter().map(|log| log.name.to_string()).collect();
+    assert_eq!(logs, ["orders", "other"]);
+    let not_open = problem(&running, ProblemKind::LogNotOpen);
+    assert_eq!(not_open.log.as_deref(), Some("orders"));
+    assert!(!not_open.needs_restart, "a restart mends no disk");
+    assert!(running.node.failure().is_some());
+    let of_orders = |path: &&std::path::PathBuf| path.to_string_lossy().contains(&manifest[..27]);
+    let after = disk.contents();
+    assert!(before.keys().filter(of_orders).all(|path| before[path] == after[path]), "changed");
+    // It can be deleted, as on the other nodes.
+    running.run(running.node.delete_log(&name("orders"))).expect("one node");
+    running.until("no problem", || running.node.problems().is_empty().then_some(()));
+    running.kill();
+}
+
+#[test]
+fn a_task_of_the_node_that_panics_begins_again_and_is_told_of() {
+    let running = alone(&SimDisk::new());
+    let inner = running.node.inner.clone();
+    let runs = Arc::new(AtomicU32::new(0));
+    let counted = runs.clone();
+    let task = move || {
+        let first = counted.fetch_add(1, Ordering::Relaxed) == 0;
+        async move { assert!(!first, "a bug in a task") }
+    };
+    running.run(inner.clone().keep("a task", task));
+    assert_eq!(runs.load(Ordering::Relaxed), 2);
+    let problem = problem(&running, ProblemKind::TaskPanicked);
+    assert!(!problem.needs_restart && problem.reason.contains("a bug in a task"), "{problem}");
+    running.run(inner.run_once("a listener", async { panic!("a bug at its end") }));
+    let ended = running.node.problems().into_iter().find(|problem| problem.needs_restart);
+    assert!(ended.is_some_and(|ended| ended.reason.contains("a bug at its end")));
+    running.kill();
+}

@@ -1,0 +1,120 @@
+//! What is wrong with a node, or with how it gets on with the others, as it knows itself.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::member::{Member, NodeId, Status};
+
+/// Kinds of problems.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum ProblemKind {
+    /// A log has stopped on this node. The others go on.
+    LogStopped,
+    /// A log of the list could not be opened on this node. It is tried again.
+    LogNotOpen,
+    /// A task of the node panicked.
+    TaskPanicked,
+    /// The cluster knows this node with other data, which is gone: it takes no part until it is removed and added again.
+    DataLost,
+    /// Another process with a copy of this node's data takes its part in the cluster.
+    Duplicate,
+    /// The other nodes cannot reach this one.
+    NotReachedBack,
+    /// Another member cannot be reached.
+    PeerUnreachable,
+    /// The node at a member's address has other data than the member was added with: it does not count.
+    PeerLostData,
+    /// Two processes have one member's data.
+    PeerDuplicate,
+}
+
+impl ProblemKind {
+    /// All kinds.
+    pub const ALL: [Self; 9] = [
+        Self::LogStopped,
+        Self::LogNotOpen,
+        Self::TaskPanicked,
+        Self::DataLost,
+        Self::Duplicate,
+        Self::NotReachedBack,
+        Self::PeerUnreachable,
+        Self::PeerLostData,
+        Self::PeerDuplicate,
+    ];
+
+    /// Its name, as in JSON and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::LogStopped => "log-stopped",
+            Self::LogNotOpen => "log-not-open",
+            Self::TaskPanicked => "task-panicked",
+            Self::DataLost => "data-lost",
+            Self::Duplicate => "duplicate",
+            Self::NotReachedBack => "not-reached-back",
+            Self::PeerUnreachable => "peer-unreachable",
+            Self::PeerLostData => "peer-lost-data",
+            Self::PeerDuplicate => "peer-duplicate",
+        }
+    }
+
+    /// True if it keeps the node that reports it from doing its part; false if another node has the problem.
+    pub const fn is_own(self) -> bool {
+        !matches!(self, Self::PeerUnreachable | Self::PeerLostData | Self::PeerDuplicate)
+    }
+}
+
+impl fmt::Display for ProblemKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// Something that is wrong, as of one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// What kind of problem it is.
+    pub kind: ProblemKind,
+    /// The log that it is about, if it is about one.
+    pub log: Option<String>,
+    /// The member that it is about, if it is about another one.
+    pub peer: Option<NodeId>,
+    /// What is wrong, and what to do about it where that is known.
+    pub reason: String,
+    /// For how long, in milliseconds.
+    pub for_ms: u64,
+    /// True if restarting the node's process is what helps.
+    pub needs_restart: bool,
+}
+
+impl Problem {
+    pub(crate) fn new(kind: ProblemKind, reason: impl Into<String>) -> Self {
+        let reason = reason.into();
+        Self { kind, log: None, peer: None, reason, for_ms: 0, needs_restart: false }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(log) = &self.log {
+            write!(f, "{log}: ")?;
+        }
+        if let Some(peer) = self.peer {
+            write!(f, "node {peer}: ")?;
+        }
+        f.write_str(&self.reason)
+    }
+}
+
+/// Everything that a node says about itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// The node and its addresses, as it tells others.
+    pub node: Member,
+    /// Every log that it is to hold, the system log first. One that could not be opened is there with its failure.
+    pub logs: Vec<Status>,
+    /// What is wrong.
+    pub problems: Vec<Problem>,
+}
