@@ -221,6 +221,14 @@ pub enum AdminError {
         /// What was tried.
         detail: String,
     },
+    /// Not done so far, for a reason that is known; it may still take effect.
+    #[error("not done within {after:?}; it may still take effect; {reason}")]
+    Blocked {
+        /// How long it waited.
+        after: Duration,
+        /// What is missing.
+        reason: String,
+    },
     /// An append to the system log failed.
     #[error(transparent)]
     Append(#[from] AppendError),

@@ -109,6 +109,12 @@ mutants! {
     CommittedShownLate,
     /// A panic in one of openraft's tasks goes unnoticed.
     CrashNotNoticed,
+    /// Where a member says that it is does not matter.
+    MoveIgnored,
+    /// A copy of a member that runs is let in.
+    TwinAdmitted,
+    /// A candidate gets votes of those that cannot reach it.
+    UnreachedElected,
 
     /// A new segment's file is not flushed.
     SegmentNotFlushed,

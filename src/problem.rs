@@ -13,6 +13,8 @@ use crate::member::{Member, NodeId, Status};
 pub enum ProblemKind {
     /// A log has stopped on this node. The others go on.
     LogStopped,
+    /// This node's copy of a log is damaged. It follows with what it has, and does not lead.
+    LogDamaged,
     /// A log of the list could not be opened on this node. It is tried again.
     LogNotOpen,
     /// A task of the node panicked.
@@ -33,8 +35,9 @@ pub enum ProblemKind {
 
 impl ProblemKind {
     /// All kinds.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::LogStopped,
+        Self::LogDamaged,
         Self::LogNotOpen,
         Self::TaskPanicked,
         Self::DataLost,
@@ -49,6 +52,7 @@ impl ProblemKind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::LogStopped => "log-stopped",
+            Self::LogDamaged => "log-damaged",
             Self::LogNotOpen => "log-not-open",
             Self::TaskPanicked => "task-panicked",
             Self::DataLost => "data-lost",

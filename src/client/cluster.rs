@@ -93,8 +93,14 @@ impl Cluster {
     }
 
     fn link(&self, addr: &str) -> Link {
-        let hello =
-            Hello { protocol: Protocol::Client, cluster: 0, node_id: 0, incarnation: 0, target: 0 };
+        let hello = Hello {
+            protocol: Protocol::Client,
+            cluster: 0,
+            node_id: 0,
+            incarnation: 0,
+            target: 0,
+            intro: None,
+        };
         let inflight = usize::try_from(self.config.inflight_max).unwrap_or(usize::MAX);
         let limits = WireLimits {
             frame_bytes_max: FRAME_BYTES_MAX,
@@ -105,7 +111,7 @@ impl Cluster {
         };
         let transport = Arc::clone(&self.transport);
         let hello = Arc::new(move || hello.clone());
-        Link::new(transport, addr.to_owned(), hello, Arc::new(|_| Ok(())), limits)
+        Link::new(transport, Arc::new(addr.to_owned()), hello, Arc::new(|_| Ok(())), limits)
     }
 
     /// All nodes, beginning with another one each time.

@@ -28,7 +28,7 @@ impl std::fmt::Debug for ClusterAdmin {
 impl ClusterAdmin {
     /// Adds a node that holds copies of all logs and does not vote. It is added with the data that it has now, so it
     /// must be running, and reached from this node. Returns when every log's leader has taken it in; it catches up
-    /// after.
+    /// after. A member with the same data stays what it is, and its addresses are changed, durably, in all logs.
     ///
     /// # Errors
     /// The node is not reached, or is a member still with the data that it had before; no leader or no quorum in time,
@@ -45,7 +45,8 @@ impl ClusterAdmin {
     /// Makes a learner a voter of all logs, as each copy has caught up.
     ///
     /// # Errors
-    /// As `add_learner`; a node that was not added; a copy that does not catch up in time.
+    /// As `add_learner`; a node that was not added; a copy that does not catch up in time; a voter that is not reached, or
+    /// that lost the data that it was added with.
     pub async fn promote(&self, node: NodeId) -> Result<(), AdminError> {
         let promote = AdminRequest::Promote(node);
         // The system log first: logs that are made from then on have the node among their founders.

@@ -19,6 +19,9 @@ use crate::wire::{Frame, LinkError, OutFrame};
 /// Pause before a request is tried again on another leader.
 pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
+/// How long a leader is looked for while it is known what is missing.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// A request about one log, for its leader.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum AdminRequest {
@@ -49,6 +52,8 @@ enum WireError {
     UnknownLog(String),
     /// It may still take effect.
     Unknown(String),
+    /// As above, for a reason that is known.
+    Blocked(Duration, String),
 }
 
 impl WireError {
@@ -59,6 +64,7 @@ impl WireError {
             AdminError::Invalid { reason } => Self::Invalid(reason),
             AdminError::LogExists { name } => Self::LogExists(name),
             AdminError::UnknownLog { name } => Self::UnknownLog(name),
+            AdminError::Blocked { after, reason } => Self::Blocked(after, reason),
             other => Self::Unknown(with_sources(&other)),
         }
     }
@@ -71,6 +77,7 @@ impl WireError {
             Self::LogExists(name) => AdminError::LogExists { name },
             Self::UnknownLog(name) => AdminError::UnknownLog { name },
             Self::Unknown(detail) => AdminError::Unreachable { detail },
+            Self::Blocked(after, reason) => AdminError::Blocked { after, reason },
         }
     }
 }
@@ -108,6 +115,13 @@ impl NodeInner {
             if retry && knows_nobody && begun.elapsed() > self.config.raft.election_timeout_max * 2
             {
                 return Err(AdminError::NotBootstrapped);
+            }
+            if retry
+                && begun.elapsed() > PATIENCE
+                && let Some(why) = self.why_no_leader(log)
+            {
+                let detail = format!("nothing was changed: {why}");
+                return Err(AdminError::Unreachable { detail });
             }
             if !retry || Instant::now() + RETRY_PAUSE >= deadline {
                 return result;

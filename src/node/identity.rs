@@ -4,25 +4,27 @@ use std::sync::Arc;
 
 use crate::error::{StorageError, with_sources};
 use crate::log::DataDir;
-use crate::member::{NodeId, ReplicaId};
+use crate::member::{Member, NodeId, ReplicaId};
 use crate::raft::Identity;
-use crate::wire::{Hello, Protocol};
+use crate::wire::{Hello, Intro, Protocol};
 
 /// What the node's superblock says. Whether another node has the data that it had when it was added is for those who
 /// ask something of it: see `Peers`.
 pub(crate) struct NodeIdentity {
-    node_id: NodeId,
+    member: Member,
     dir: Arc<DataDir>,
+    /// Random number of this process: two with the same data differ in it.
+    session: u128,
 }
 
 impl NodeIdentity {
-    pub(crate) fn new(node_id: NodeId, dir: Arc<DataDir>) -> Self {
-        Self { node_id, dir }
+    pub(crate) fn new(member: Member, dir: Arc<DataDir>, session: u128) -> Self {
+        Self { member, dir, session }
     }
 
     /// This node, with the data that it has.
     pub(crate) fn replica(&self) -> ReplicaId {
-        ReplicaId { node: self.node_id, incarnation: self.dir.incarnation() }
+        ReplicaId { node: self.member.id, incarnation: self.dir.incarnation() }
     }
 
     pub(crate) fn cluster(&self) -> u128 {
@@ -39,23 +41,25 @@ impl NodeIdentity {
 }
 
 impl Identity for NodeIdentity {
-    fn hello(&self, target: NodeId) -> Hello {
+    fn hello(&self, target: NodeId, expects: u128) -> Hello {
+        let Member { id, peer_addr, client_addr } = self.member.clone();
         Hello {
             protocol: Protocol::Peer,
             cluster: self.dir.cluster(),
-            node_id: self.node_id,
+            node_id: id,
             incarnation: self.dir.incarnation(),
             target,
+            intro: Some(Intro { session: self.session, peer_addr, client_addr, expects }),
         }
     }
 
     fn check(&self, hello: &Hello) -> Result<(), String> {
         let ours = self.dir.cluster();
-        if hello.node_id == self.node_id || hello.node_id == 0 {
+        if hello.node_id == self.member.id || hello.node_id == 0 {
             return Err(format!("node id {} is taken", hello.node_id));
         }
-        if hello.target != 0 && hello.target != self.node_id {
-            return Err(format!("this is node {}, not node {}", self.node_id, hello.target));
+        if hello.target != 0 && hello.target != self.member.id {
+            return Err(format!("this is node {}, not node {}", self.member.id, hello.target));
         }
         if ours != 0 && hello.cluster != 0 && ours != hello.cluster {
             return Err(format!(
@@ -79,7 +83,7 @@ mod tests {
     use crate::segment::sim_disk::SimDisk;
 
     fn hello(node_id: NodeId, cluster: u128, target: NodeId) -> Hello {
-        Hello { protocol: Protocol::Peer, cluster, node_id, incarnation: 33, target }
+        Hello { protocol: Protocol::Peer, cluster, node_id, incarnation: 33, target, intro: None }
     }
 
     #[test]
@@ -87,7 +91,7 @@ mod tests {
         let disk = SimDisk::new();
         let open = || {
             let dir = DataDir::open(disk.shared(), Path::new("/data"), 1).expect("it opens");
-            NodeIdentity::new(1, Arc::new(dir))
+            NodeIdentity::new(Member::new(1, "node1:1"), Arc::new(dir), 7)
         };
         let node = open();
         node.check(&hello(2, 0, 1)).expect("it belongs to none, either");

@@ -58,6 +58,8 @@ pub(crate) struct NodeInner {
     /// Logs of the list that could not be opened.
     pub(super) not_open: Mutex<BTreeMap<LogId, NotOpen>>,
     pub(super) panics: Panics,
+    /// Why this process must not go on, once that is known.
+    pub(super) retired: watch::Sender<Option<String>>,
     /// Held while the node shuts down.
     pub(super) shutting_down: tokio::sync::Mutex<()>,
     /// True once the node shuts down.
@@ -230,8 +232,8 @@ impl NodeInner {
 }
 
 impl Identity for NodeInner {
-    fn hello(&self, target: NodeId) -> Hello {
-        self.identity.hello(target)
+    fn hello(&self, target: NodeId, expects: u128) -> Hello {
+        self.identity.hello(target, expects)
     }
 
     fn check(&self, hello: &Hello) -> Result<(), String> {
@@ -243,6 +245,16 @@ impl Identity for NodeInner {
 }
 
 impl Host for NodeInner {
+    fn peers(&self) -> &Peers {
+        &self.peers
+    }
+
+    fn list_members(&self) {
+        for member in self.other_members() {
+            self.peers.contacts.list(member.id, &member.member.peer_addr);
+        }
+    }
+
     fn group(&self, log: LogId) -> Option<Arc<Group>> {
         Self::group(self, log)
     }

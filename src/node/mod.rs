@@ -8,6 +8,7 @@ mod follow_catalog;
 mod forward;
 mod housekeeping;
 mod identity;
+mod in_touch;
 mod inner;
 mod log_admin;
 mod log_clock;
@@ -227,6 +228,16 @@ impl Node {
     /// The storage failure that stopped a log of this node, or keeps one from being opened, if there is one.
     pub fn failure(&self) -> Option<Arc<StorageError>> {
         self.inner.failure()
+    }
+
+    /// Resolves once this process must not go on, with the reason: another one with the same data takes its part in the
+    /// cluster, and no member has ever talked to this one. Its logs are stopped. Never resolves else.
+    pub async fn retired(&self) -> String {
+        let mut retired = self.inner.retired.subscribe();
+        match retired.wait_for(|reason| reason.is_some()).await {
+            Ok(reason) => reason.clone().unwrap_or_default(),
+            Err(_) => std::future::pending().await,
+        }
     }
 
     /// Stops the node: refuses new appends, waits for those in flight (at most 5 s), hands leadership over,

@@ -14,12 +14,13 @@ use super::commit_log::Groups;
 use super::follow_catalog::follow_catalog;
 use super::housekeeping::{keep_house, keep_retention};
 use super::identity::NodeIdentity;
+use super::in_touch::keep_in_touch;
 use super::inner::{NodeInner, StateMachineFactory};
 use super::log_clock::LogClock;
 use super::state_dir::StateDir;
 use super::supervise::Panics;
 use crate::config::Config;
-use crate::error::OpenError;
+use crate::error::{OpenError, StorageError};
 use crate::log::{DataDir, WriterPool};
 use crate::member::Member;
 use crate::raft::{DiskSpace, Group, PeerService, Peers};
@@ -111,7 +112,7 @@ impl NodeBuilder {
             return Ok(WriterPool::start_tasks(threads, pace));
         }
         let failed = |source| {
-            crate::StorageError::io("start the writer threads for", &self.config.data_dir, source)
+            StorageError::io("start the writer threads for", &self.config.data_dir, source)
         };
         Ok(WriterPool::start(threads).map_err(failed)?)
     }
@@ -129,11 +130,15 @@ impl NodeBuilder {
         let disk = self.disk;
         let config = self.config;
         let log_clock = Arc::new(LogClock::open(&*disk, &config));
-        let identity = Arc::new(NodeIdentity::new(config.node_id, dir.clone()));
         let listen_error = |source| OpenError::Listen { addr: config.listen.clone(), source };
         let acceptor = self.transport.bind(&config.listen).await.map_err(listen_error)?;
         let member = Member::new(config.node_id, advertised(&config, acceptor.as_ref()))
             .with_client_addr(config.client_advertise.clone());
+        let session = disk.random();
+        let session = session.map_err(|error| {
+            StorageError::io("get a random number for", &config.data_dir, error)
+        })?;
+        let identity = Arc::new(NodeIdentity::new(member.clone(), dir.clone(), session));
         let limits = wire_limits(&config);
         let peers = Peers::new(self.transport, identity.clone(), limits.clone());
         let space = Arc::new(DiskSpace::new(config.storage.disk_reserve.bytes()));
@@ -153,6 +158,7 @@ impl NodeBuilder {
             space,
             not_open: Mutex::default(),
             panics: Panics::default(),
+            retired: watch::Sender::new(None),
             shutting_down: tokio::sync::Mutex::new(()),
             stopping: watch::Sender::new(false),
             tasks: Mutex::new(JoinSet::new()),
@@ -200,6 +206,8 @@ fn start_tasks(inner: &Arc<NodeInner>, acceptor: Box<dyn Acceptor>, limits: Wire
     inner.spawn(inner.clone().keep("clock", move || keep_time(node.clone())));
     let node = inner.clone();
     inner.spawn(inner.clone().keep("housekeeping", move || keep_house(node.clone())));
+    let node = inner.clone();
+    inner.spawn(inner.clone().keep("members", move || keep_in_touch(node.clone())));
     let node = inner.clone();
     inner.spawn(inner.clone().keep("retention", move || keep_retention(node.clone())));
 }

@@ -84,7 +84,7 @@ impl NodeInner {
     /// What is wrong with this node, its own problems first.
     pub(super) fn problems(&self) -> Vec<Problem> {
         let mut all: Vec<Problem> =
-            self.groups().iter().filter_map(|group| stopped(group)).collect();
+            self.groups().iter().filter_map(|group| of_group(group)).collect();
         {
             let not_open = self.not_open();
             all.extend(not_open.values().map(|not_open| Problem {
@@ -94,6 +94,8 @@ impl NodeInner {
             }));
         }
         all.extend(self.panics.problems());
+        all.extend(self.peers.standing.problems());
+        all.extend(self.peer_problems());
         all.sort_by_key(|problem| problem.kind);
         all
     }
@@ -109,10 +111,14 @@ impl NodeInner {
 
 /// A restart is what helps where the disk may hold other than what memory says, and where consensus came upon a bug. It
 /// would not help a state machine: it is given the same records again.
-fn stopped(group: &Group) -> Option<Problem> {
-    let reason = group.stop_reason()?;
+fn of_group(group: &Group) -> Option<Problem> {
+    let log = Some(group.name.to_string());
+    let Some(reason) = group.stop_reason() else {
+        let reason = group.damage.reason()?;
+        return Some(Problem { log, ..Problem::new(ProblemKind::LogDamaged, reason) });
+    };
     Some(Problem {
-        log: Some(group.name.to_string()),
+        log,
         needs_restart: group.restart_helps(),
         ..Problem::new(ProblemKind::LogStopped, reason)
     })

@@ -5,6 +5,7 @@ mod first_election;
 mod idle;
 mod large_checkpoint;
 mod members;
+mod moved;
 mod progress;
 mod slow_link;
 mod stopped_logs;

@@ -379,6 +379,11 @@ impl Group {
         }
     }
 
+    /// Stops the group for good.
+    pub(crate) fn retire(&self, reason: &str) {
+        self.crash.retired(reason);
+    }
+
     /// True if the group has stopped and may go on after a restart. Not if its state machine panicked or data is damaged:
     /// it would come upon the same again.
     pub(crate) fn restart_helps(&self) -> bool {

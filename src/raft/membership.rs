@@ -1,22 +1,31 @@
 //! Changes of one log's members. All are for its leader.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::raft::{AppendEntriesResponse, ClientWriteResponse};
 use openraft::{ChangeMembers, Membership};
+use tokio::time::Instant;
 
 use super::group::Group;
-use super::peers::RETRY_PAUSE;
+use super::peers::{Lane, RETRY_PAUSE};
 use super::responder::leader_of;
 use super::types::{Address, Types, decode_membership, raft_log_id};
 use crate::error::AdminError;
-use crate::member::{NodeId, Replica, ReplicaId};
+use crate::member::{Member, NodeId, Replica, ReplicaId};
+use crate::mutant::Mutant;
 
 /// Entries that a learner may be behind when it is made a voter.
 const PROMOTE_LAG_MAX: u64 = 1000;
+
+/// How long a change waits that is known not to come to an end as things are.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Pause between two looks at what is missing.
+const LOOK_PAUSE: Duration = Duration::from_millis(250);
+/// How long it may take to write down where members have moved.
+const MOVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 type Written = Result<ClientWriteResponse<Types>, RaftError<Types, ClientWriteError<Types>>>;
 
@@ -36,19 +45,167 @@ impl Group {
             );
             return Err(AdminError::Invalid { reason });
         }
-        let adding = self.raft.add_learner(replica.id, Address::from(&replica.member), false);
-        self.changed(tokio::time::timeout(timeout, adding).await, timeout)
+        let addr = Address::from(&replica.member);
+        let settled = self.settled(timeout).await?;
+        match settled.get_node(&replica.id) {
+            Some(held) if *held == addr => Ok(()),
+            Some(_) => self.set_addresses([(replica.id, addr)].into(), timeout).await,
+            None => {
+                let adding = self.raft.add_learner(replica.id, addr, false);
+                self.changed(self.attempted(adding, timeout).await)
+            }
+        }
+    }
+
+    /// Changes where members are reached. openraft warns of it, since a node behind an address could be another than the
+    /// one that was meant: a link finds out who answers (`ReplicaId`).
+    async fn set_addresses(
+        &self,
+        addresses: BTreeMap<ReplicaId, Address>,
+        timeout: Duration,
+    ) -> Result<(), AdminError> {
+        self.change(ChangeMembers::SetNodes(addresses), true, timeout).await
+    }
+
+    /// On the leader: writes down where members have moved, so that it is known after a restart, to those that they have
+    /// not told, and to clients. `own` is this node's member if others reach it there. What fails now is done later.
+    pub(crate) async fn write_moves(&self, own: Option<&Member>) {
+        let mut moves = {
+            let server = self.raft.server_metrics().borrow_watched().clone();
+            let membership = server.membership_config.membership();
+            let moved = |(id, held): (&ReplicaId, &Address)| {
+                let addr = match own.filter(|_| *id == self.replica) {
+                    Some(own) => Some(Address::from(own)).filter(|own| own.peer != held.peer),
+                    None => self.peers.contacts.moved(*id, held),
+                };
+                Some((*id, addr?))
+            };
+            membership.nodes().filter_map(moved).collect::<BTreeMap<_, _>>()
+        };
+        for (id, listed) in self.listed(&moves) {
+            // Both addresses may be the member's, as a name and what it stands for: then the name stays.
+            if id != self.replica && self.peers.session_at(id, &listed).await.is_some() {
+                self.peers.contacts.is_at(id, &listed);
+                moves.remove(&id);
+            }
+        }
+        if moves.is_empty() || self.settled(MOVE_TIMEOUT).await.is_err() {
+            return;
+        }
+        for (id, addr) in &moves {
+            tracing::info!(log = %self.name, member = %id, peers = addr.peer, clients = addr.client, "a member has moved");
+        }
+        if let Err(error) = self.set_addresses(moves, MOVE_TIMEOUT).await {
+            tracing::warn!(log = %self.name, %error, "cannot write down where members have moved");
+        }
+    }
+
+    /// Where the membership lists these members.
+    fn listed(&self, of: &BTreeMap<ReplicaId, Address>) -> Vec<(ReplicaId, String)> {
+        let server = self.raft.server_metrics().borrow_watched().clone();
+        let membership = server.membership_config.membership();
+        let listed = |id: &ReplicaId| Some((*id, membership.get_node(id)?.peer.clone()));
+        of.keys().filter_map(listed).collect()
+    }
+
+    /// Whether this node may vote for a candidate. Not for one that it cannot reach: whoever asked here for the leader,
+    /// or to change something, would ask in vain.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) fn may_be_led_by(&self, candidate: ReplicaId) -> Result<(), String> {
+        let limit = self.timing.election_timeout_max * 2;
+        let unreached = self.peers.contacts.unreached_for(candidate);
+        if unreached.is_none_or(|lasts| lasts < limit) || Mutant::UnreachedElected.is_active() {
+            return Ok(());
+        }
+        self.peers.look_for(candidate);
+        Err(format!("this node has not reached node {} for {unreached:?}", candidate.node))
+    }
+
+    /// Which voters are missing for a majority, if they are; known from who is reached.
+    pub(crate) fn missing_voters(&self) -> Option<String> {
+        let server = self.raft.server_metrics().borrow_watched().clone();
+        let membership = server.membership_config.membership();
+        for config in membership.get_joint_config() {
+            let failing: Vec<_> = config
+                .iter()
+                .filter_map(|id| Some((id.node, self.peers.contacts.failing(*id)?)))
+                .collect();
+            if config.len() - failing.len() > config.len() / 2 {
+                continue;
+            }
+            let missing: Vec<String> =
+                failing.into_iter().map(|(node, failing)| failing.describe(node)).collect();
+            let needed = config.len() / 2 + 1;
+            let all = config.len();
+            return Some(format!(
+                "{} needs {needed} of {all} voters, and does not have {}",
+                self.name,
+                missing.join(", nor ")
+            ));
+        }
+        None
+    }
+
+    /// Why one member cannot do what is asked of it, if that is known.
+    fn trouble_with(&self, id: ReplicaId) -> Option<AdminError> {
+        let failing = self.peers.contacts.failing(id)?;
+        let reason = failing.describe(id.node);
+        Some(match failing.lost_data {
+            true => AdminError::Invalid { reason },
+            false => AdminError::Unreachable { detail: reason },
+        })
+    }
+
+    /// Waits for `work`, up to `timeout`; not as long if it is known that it cannot come to an end.
+    async fn attempted<T>(
+        &self,
+        work: impl Future<Output = T>,
+        timeout: Duration,
+    ) -> Result<T, AdminError> {
+        let begun = Instant::now();
+        let mut work = std::pin::pin!(work);
+        loop {
+            let left = timeout.saturating_sub(begun.elapsed());
+            if let Ok(done) = tokio::time::timeout(left.min(LOOK_PAUSE), &mut work).await {
+                return Ok(done);
+            }
+            let after = begun.elapsed();
+            let missing = self.missing_voters().filter(|_| after >= PATIENCE || left.is_zero());
+            match missing {
+                Some(reason) => return Err(AdminError::Blocked { after, reason }),
+                None if left.is_zero() => return Err(AdminError::Timeout { after: timeout }),
+                None => {}
+            }
+        }
     }
 
     /// Makes a learner a voter, once it has caught up.
     pub(crate) async fn promote(&self, node: NodeId, timeout: Duration) -> Result<(), AdminError> {
         let settled = self.settled(timeout).await?;
-        if settled.get_joint_config().len() == 1 && settled.voter_ids().any(|id| id.node == node) {
-            return Ok(());
+        let voter = settled.voter_ids().find(|id| id.node == node);
+        if let Some(voter) = voter.filter(|_| settled.get_joint_config().len() == 1) {
+            return self.counts(voter, &settled).await;
         }
         let replica = self.caught_up(node, timeout).await?;
         let change = ChangeMembers::AddVoterIds(BTreeSet::from([replica]));
         self.change(change, true, timeout).await
+    }
+
+    /// Whether a voter does its part: it is reached, with the data that it was added with.
+    async fn counts(
+        &self,
+        voter: ReplicaId,
+        members: &Membership<ReplicaId, Address>,
+    ) -> Result<(), AdminError> {
+        let Some(addr) = members.get_node(&voter).filter(|_| voter != self.replica) else {
+            return Ok(());
+        };
+        let link = self.peers.link(voter, &addr.peer, Lane::Control);
+        let Err(error) = link.connect().await else { return Ok(()) };
+        let unreached = AdminError::Unreachable { detail: error.to_string() };
+        Err(self.trouble_with(voter).unwrap_or(unreached))
     }
 
     /// Sets the voters. Voters that are not among them stay as learners.
@@ -248,7 +405,7 @@ impl Group {
         &self,
         timeout: Duration,
     ) -> Result<Membership<ReplicaId, Address>, AdminError> {
-        let wait = self.raft.wait(Some(timeout));
+        let wait = self.raft.wait(None);
         let settled = wait.metrics(
             |now| {
                 let leads = now.current_leader == Some(self.replica);
@@ -256,7 +413,7 @@ impl Group {
             },
             "the last change of members",
         );
-        let now = settled.await.map_err(|_| AdminError::Timeout { after: timeout })?;
+        let now = self.attempted(settled, timeout).await?.map_err(|_| self.stopped_change())?;
         if now.current_leader == Some(self.replica) {
             Ok(now.membership_config.membership().clone())
         } else {
@@ -271,34 +428,31 @@ impl Group {
         timeout: Duration,
     ) -> Result<(), AdminError> {
         let changing = self.raft.change_membership(change, retain);
-        self.changed(tokio::time::timeout(timeout, changing).await, timeout)
+        self.changed(self.attempted(changing, timeout).await)
     }
 
-    fn changed(
-        &self,
-        written: Result<Written, tokio::time::error::Elapsed>,
-        timeout: Duration,
-    ) -> Result<(), AdminError> {
-        match written {
-            Err(_) => Err(AdminError::Timeout { after: timeout }),
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(RaftError::APIError(error))) => Err(match error {
+    fn changed(&self, written: Result<Written, AdminError>) -> Result<(), AdminError> {
+        match written? {
+            Ok(_) => Ok(()),
+            Err(RaftError::APIError(error)) => Err(match error {
                 ClientWriteError::ForwardToLeader(forward) => {
                     AdminError::NotLeader { leader: leader_of(&forward) }
                 }
                 ClientWriteError::ChangeMembershipError(error) => invalid(&error),
                 other => AdminError::Invalid { reason: other.to_string() },
             }),
-            Ok(Err(RaftError::Fatal(_))) => {
-                Err(self.log.failure().map_or(AdminError::Closed, AdminError::Storage))
-            }
+            Err(RaftError::Fatal(_)) => Err(self.stopped_change()),
         }
+    }
+
+    fn stopped_change(&self) -> AdminError {
+        self.log.failure().map_or(AdminError::Closed, AdminError::Storage)
     }
 
     /// Waits until the member `node` holds nearly everything that this leader does.
     async fn caught_up(&self, node: NodeId, timeout: Duration) -> Result<ReplicaId, AdminError> {
         let replica = self.replicas_of(node).pop_first().ok_or_else(|| self.no_member(node))?;
-        let wait = self.raft.wait(Some(timeout));
+        let wait = self.raft.wait(None);
         let close = wait.metrics(
             |now| {
                 let Some(followers) = &now.replication else { return true };
@@ -309,10 +463,23 @@ impl Group {
             },
             "a member to catch up",
         );
-        match close.await {
-            Ok(now) if now.replication.is_some() => Ok(replica),
-            Ok(_) => Err(AdminError::NotLeader { leader: self.leader() }),
-            Err(_) => Err(AdminError::Timeout { after: timeout }),
+        let hopeless = async {
+            while self.peers.contacts.failing(replica).is_none_or(|failing| !failing.lost_data) {
+                tokio::time::sleep(LOOK_PAUSE).await;
+            }
+        };
+        let caught_up = tokio::select! {
+            caught_up = tokio::time::timeout(timeout, close) => caught_up,
+            () = hopeless => return Err(self.trouble_with(replica).unwrap_or_else(|| self.no_member(node))),
+        };
+        match caught_up {
+            Ok(Ok(now)) if now.replication.is_some() => Ok(replica),
+            Ok(Ok(_)) => Err(AdminError::NotLeader { leader: self.leader() }),
+            Ok(Err(_)) => Err(self.stopped_change()),
+            Err(_) => {
+                let timed_out = AdminError::Timeout { after: timeout };
+                Err(self.trouble_with(replica).unwrap_or(timed_out))
+            }
         }
     }
 }

@@ -26,6 +26,8 @@ pub(crate) const READ_INDEX: u8 = 6;
 pub(crate) const ADMIN: u8 = 7;
 /// As `APPEND`, from a leader whose majority has no space but its reserve: the follower is to use its own, too.
 pub(crate) const APPEND_TO_RESERVE: u8 = 8;
+/// Where the other end has reached this node last, or why it does not reach it: two optional texts.
+pub(crate) const REACHED: u8 = 16;
 /// Set in the kind of a response.
 pub(crate) const RESPONSE: u8 = 0x80;
 /// Response to a request that was not served; the head is a text.

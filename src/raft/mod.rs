@@ -1,6 +1,7 @@
 //! Consensus: the only place that names openraft.
 
 mod barrier;
+mod contacts;
 mod damage;
 mod group;
 mod log_store;
@@ -16,6 +17,7 @@ mod retention;
 mod runtime;
 mod snapshot;
 mod space;
+mod standing;
 mod state_machine;
 mod status;
 #[cfg(test)]

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::group::Group;
 use super::messages::{self, BadMessage};
-use super::peers::Identity;
+use super::peers::{Identity, Peers, Visit};
 use super::snapshot;
 use super::space::DiskSpace;
 use super::types::Types;
@@ -27,6 +27,9 @@ type Answer = BoxFuture<OutFrame>;
 
 /// What the node behind the service provides.
 pub(crate) trait Host: Identity {
+    fn peers(&self) -> &Peers;
+    /// Tells the contacts who the members are.
+    fn list_members(&self);
     fn group(&self, log: LogId) -> Option<Arc<Group>>;
     /// The group of a log that is not open, once it is; none if that does not happen soon.
     fn opened(self: Arc<Self>, log: LogId) -> BoxFuture<Option<Arc<Group>>>;
@@ -50,18 +53,22 @@ impl<H: Host> PeerService<H> {
 /// State of one connection.
 #[derive(Default)]
 pub(crate) struct PeerSession {
+    /// Who is at the other end, if it is a member that says who it is.
+    visit: Option<Visit>,
     answers: Option<mpsc::Sender<Answer>>,
 }
 
 impl<H: Host> Service for PeerService<H> {
     type Session = PeerSession;
 
-    fn open(&self, hello: &Hello, _remote: &str) -> Result<(Hello, PeerSession), String> {
+    async fn open(&self, hello: Hello, remote: &str) -> Result<(Hello, PeerSession), String> {
         if hello.protocol != Protocol::Peer {
             return Err("this address is for nodes; clients have another one".to_owned());
         }
-        self.host.check(hello)?;
-        Ok((self.host.hello(hello.node_id), PeerSession::default()))
+        self.host.check(&hello)?;
+        self.host.list_members();
+        let visit = self.host.peers().admit(&hello, remote).await?;
+        Ok((self.host.hello(hello.node_id, 0), PeerSession { visit, ..PeerSession::default() }))
     }
 
     fn handle(
@@ -70,7 +77,7 @@ impl<H: Host> Service for PeerService<H> {
         frame: Frame,
         out: &Outbound,
     ) -> Result<(), String> {
-        let mut answer = match self.answer(frame) {
+        let mut answer = match self.answer(session, frame) {
             Ok(Served::Later(answer)) => answer,
             Ok(Served::Now(response)) => {
                 out.send(response);
@@ -121,9 +128,12 @@ enum Served {
 }
 
 impl<H: Host> PeerService<H> {
-    fn answer(&self, frame: Frame) -> Result<Served, BadMessage> {
+    fn answer(&self, session: &PeerSession, frame: Frame) -> Result<Served, BadMessage> {
         if frame.kind == messages::ADMIN {
             return Ok(Served::Later(self.host.clone().admin(frame)));
+        }
+        if frame.kind == messages::REACHED {
+            return Ok(Served::Now(self.reached(session, &frame)));
         }
         let Some(group) = self.host.group(frame.log) else {
             return match frame.kind {
@@ -147,6 +157,15 @@ impl<H: Host> PeerService<H> {
             })),
             kind => return Err(BadMessage::new(format!("unknown kind of request {kind}"))),
         })
+    }
+
+    /// Tells a member where this node has reached it last, or why it does not.
+    fn reached(&self, session: &PeerSession, frame: &Frame) -> OutFrame {
+        let contacts = &self.host.peers().contacts;
+        let replica = session.visit.as_ref().map(|visit| visit.replica);
+        let addr = replica.and_then(|replica| contacts.reached(replica));
+        let failing = replica.and_then(|replica| contacts.failing(replica));
+        messages::response(frame, &(addr, failing.map(|failing| failing.reason)))
     }
 
     /// A new log's first vote may come before this node has opened the log. To refuse it is to have the other waited
@@ -199,6 +218,9 @@ fn no_log(frame: &Frame) -> OutFrame {
 }
 
 async fn vote(group: &Group, request: VoteRequest<Types>, frame: &Frame) -> OutFrame {
+    if let Err(reason) = group.may_be_led_by(request.vote.leader_id.voted_for) {
+        return messages::refused(frame, reason);
+    }
     let reply = match frame.kind {
         messages::PRE_VOTE => group.raft.pre_vote(request).await,
         _ => group.raft.vote(request).await,

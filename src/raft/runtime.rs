@@ -46,6 +46,11 @@ impl Crash {
         self.note(Reason { text, lasting: true });
     }
 
+    /// The node's process takes no part in the cluster, and will not after a restart.
+    pub(super) fn retired(&self, reason: &str) {
+        self.note(Reason { text: reason.to_owned(), lasting: true });
+    }
+
     fn note(&self, reason: Reason) {
         // Fails if there is a reason already.
         let _ = self.reason.set(reason);

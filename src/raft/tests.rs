@@ -79,8 +79,9 @@ fn alone() -> Replica {
 struct Anyone;
 
 impl Identity for Anyone {
-    fn hello(&self, target: NodeId) -> Hello {
-        Hello { protocol: Protocol::Peer, cluster: 1, node_id: 1, incarnation: 1, target }
+    fn hello(&self, target: NodeId, _expects: u128) -> Hello {
+        let (cluster, node_id, incarnation, intro) = (1, 1, 1, None);
+        Hello { protocol: Protocol::Peer, cluster, node_id, incarnation, target, intro }
     }
 
     fn check(&self, _hello: &Hello) -> Result<(), String> {

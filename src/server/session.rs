@@ -44,7 +44,7 @@ pub(super) struct Session {
 impl Service for ClientService {
     type Session = Session;
 
-    fn open(&self, hello: &Hello, _remote: &str) -> Result<(Hello, Session), String> {
+    async fn open(&self, hello: Hello, _remote: &str) -> Result<(Hello, Session), String> {
         if hello.protocol != Protocol::Client {
             return Err("this address is for clients; nodes have another one".to_owned());
         }
@@ -58,6 +58,7 @@ impl Service for ClientService {
             node_id,
             incarnation: 0,
             target: hello.target,
+            intro: None,
         };
         Ok((ours, Session::default()))
     }

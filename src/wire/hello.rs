@@ -8,6 +8,8 @@ use super::reader::FrameReader;
 use super::{Duplex, Frame, OutFrame, Outbound, Protocol, WireLimits, kind};
 use crate::format::codec;
 
+/// Longest address that a node may tell: a host's name has at most 253 bytes.
+const ADDR_BYTES_MAX: usize = 300;
 /// Largest frame before the other end is known.
 const HELLO_BYTES_MAX: usize = 4 << 10;
 
@@ -23,6 +25,21 @@ pub(crate) struct Hello {
     pub(crate) incarnation: u128,
     /// The node that the dialer means to reach, 0 if any.
     pub(crate) target: u64,
+    /// Absent from clients, and from nodes of older versions.
+    pub(crate) intro: Option<Intro>,
+}
+
+/// What a node says beyond who it is. In the body of the hello, which older versions do not read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Intro {
+    /// Random number of the sender's process.
+    pub(crate) session: u128,
+    /// `host:port` where nodes reach the sender.
+    pub(crate) peer_addr: String,
+    /// `host:port` where clients reach it; empty if it serves none.
+    pub(crate) client_addr: String,
+    /// Incarnation of the data that the dialer takes the target to have; 0 if it does not know.
+    pub(crate) expects: u128,
 }
 
 /// A hello's head. The protocol is in the frame's magic.
@@ -77,15 +94,22 @@ pub(crate) async fn dial(
 
 /// Waits for the other end's hello, and answers with the one that `open` gives, or refuses with
 /// its reason.
-pub(crate) async fn accept<T>(
+pub(crate) async fn accept<T, F>(
     io: Box<dyn Duplex>,
-    open: impl FnOnce(&Hello) -> Result<(Hello, T), String>,
+    open: impl FnOnce(Hello) -> F,
     limits: &WireLimits,
-) -> Result<(Connection, T), HandshakeError> {
+) -> Result<(Connection, T), HandshakeError>
+where
+    F: Future<Output = Result<(Hello, T), String>>,
+{
     let (mut reader, mut writer) = halves(io);
     let opened = match next(&mut reader).await {
-        Ok(frame) => read_hello(&frame, &reader)
-            .and_then(|(theirs, frame_bytes_max)| Ok((open(&theirs)?, frame_bytes_max))),
+        Ok(frame) => match read_hello(&frame, &reader) {
+            Ok((theirs, frame_bytes_max)) => {
+                open(theirs).await.map(|opened| (opened, frame_bytes_max))
+            }
+            Err(reason) => Err(reason),
+        },
         Err(HandshakeError::Refused(reason)) => Err(reason),
         Err(broken) => return Err(broken),
     };
@@ -130,8 +154,12 @@ async fn send(
         target: hello.target,
         frame_bytes_max: u32::try_from(limits.frame_bytes_max).unwrap_or(u32::MAX),
     };
-    let frame =
-        OutFrame { kind: kind::HELLO, head: codec::encode(&head).into(), ..OutFrame::default() };
+    let frame = OutFrame {
+        kind: kind::HELLO,
+        head: codec::encode(&head).into(),
+        body: hello.intro.iter().map(|intro| codec::encode(intro).into()).collect(),
+        ..OutFrame::default()
+    };
     super::outbound::write_one(writer, hello.protocol, frame)
         .await
         .map_err(|error| HandshakeError::Broken(format!("writing failed: {error}")))
@@ -157,8 +185,21 @@ fn read_hello(frame: &Frame, reader: &Reader) -> Result<(Hello, usize), String> 
         node_id: head.node_id,
         incarnation: head.incarnation,
         target: head.target,
+        intro: read_intro(&frame.body)?,
     };
     Ok((hello, head.frame_bytes_max as usize))
+}
+
+fn read_intro(body: &[u8]) -> Result<Option<Intro>, String> {
+    if body.is_empty() {
+        return Ok(None);
+    }
+    let intro: Intro = codec::decode(body).map_err(|error| error.to_string())?;
+    let odd = |addr: &str| addr.len() > ADDR_BYTES_MAX || addr.contains(char::is_control);
+    if odd(&intro.peer_addr) || odd(&intro.client_addr) {
+        return Err("an address in the hello is none".to_owned());
+    }
+    Ok(Some(intro))
 }
 
 #[cfg(test)]
@@ -175,5 +216,22 @@ mod tests {
         }
         assert_eq!(codec::encode(&head), golden);
         assert_eq!(codec::decode(&golden), Ok(head));
+    }
+
+    #[test]
+    fn what_a_node_says_of_itself_is_bounded_and_may_be_absent() {
+        let intro = |peer_addr: &str| Intro {
+            session: 1,
+            peer_addr: peer_addr.to_owned(),
+            client_addr: String::new(),
+            expects: 2,
+        };
+        assert_eq!(read_intro(&[]), Ok(None));
+        let sound = intro("n1:1");
+        assert_eq!(read_intro(&codec::encode(&sound)), Ok(Some(sound)));
+        for odd in [intro(&"x".repeat(ADDR_BYTES_MAX + 1)), intro("a\nb:1")] {
+            read_intro(&codec::encode(&odd)).expect_err("refused");
+        }
+        read_intro(&[1, 2, 3]).expect_err("cut short");
     }
 }

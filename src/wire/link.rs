@@ -39,6 +39,23 @@ pub(crate) enum LinkError {
 /// Decides about the other end's hello when dialing: Err refuses.
 pub(crate) type HelloCheck = Arc<dyn Fn(&Hello) -> Result<(), String> + Send + Sync>;
 
+/// Where the other end of a link is. Asked at each dial, since it may move.
+pub(crate) trait Place: Send + Sync + 'static {
+    /// `host:port` to dial now.
+    fn addr(&self) -> String;
+    /// Tells how a dial of `addr` ended.
+    fn dialed(&self, addr: &str, ended: Result<(), &LinkError>);
+}
+
+/// An address that stays.
+impl Place for String {
+    fn addr(&self) -> String {
+        self.clone()
+    }
+
+    fn dialed(&self, _addr: &str, _ended: Result<(), &LinkError>) {}
+}
+
 /// One connection to one address: dialed on demand, with backoff, shared by all that send there.
 /// Requests and responses are matched by correlation. The last clone's drop closes it.
 #[derive(Clone)]
@@ -54,7 +71,7 @@ struct Shared {
 
 struct Dialer {
     transport: Arc<dyn Transport>,
-    addr: String,
+    place: Arc<dyn Place>,
     hello: Arc<dyn Fn() -> Hello + Send + Sync>,
     check: HelloCheck,
     limits: WireLimits,
@@ -73,12 +90,12 @@ impl Link {
     /// Sends nothing yet. `hello` is asked for at each dial, since the cluster id may become known later.
     pub(crate) fn new(
         transport: Arc<dyn Transport>,
-        addr: String,
+        place: Arc<dyn Place>,
         hello: Arc<dyn Fn() -> Hello + Send + Sync>,
         check: HelloCheck,
         limits: WireLimits,
     ) -> Self {
-        let dialer = Dialer { transport, addr, hello, check, limits };
+        let dialer = Dialer { transport, place, hello, check, limits };
         let phase = watch::Sender::new(Phase::Idle);
         Self { shared: Arc::new(Shared { dialer, phase, failures: AtomicU32::new(0) }) }
     }
@@ -138,8 +155,32 @@ impl Link {
             self.start(frame)?.await
         };
         timeout(limit, exchange).await.unwrap_or_else(|_| {
-            Err(LinkError::Timeout { addr: self.shared.dialer.addr.clone(), after: limit })
+            Err(LinkError::Timeout { addr: self.shared.dialer.place.addr(), after: limit })
         })
+    }
+
+    /// True while it is connected.
+    pub(crate) fn is_open(&self) -> bool {
+        self.calls().is_ok()
+    }
+
+    /// Begins to connect, unless it is connected or backs off.
+    pub(crate) fn poke(&self) {
+        if !self.is_open() {
+            self.shared.dial_if_due();
+        }
+    }
+
+    /// Begins to connect now, though it may back off: there is news of the other end.
+    pub(crate) fn retry_now(&self) {
+        self.shared.phase.send_if_modified(|phase| {
+            let waits = matches!(phase, Phase::Waiting { .. });
+            if waits {
+                *phase = Phase::Idle;
+            }
+            waits
+        });
+        self.poke();
     }
 
     /// Closes the connection and makes no other. What waits for a response fails.
@@ -169,7 +210,7 @@ impl Drop for Shared {
 
 impl Shared {
     fn unreachable(&self, detail: &str) -> LinkError {
-        LinkError::Unreachable { addr: self.dialer.addr.clone(), detail: detail.to_owned() }
+        LinkError::Unreachable { addr: self.dialer.place.addr(), detail: detail.to_owned() }
     }
 
     fn dial_if_due(self: &Arc<Self>) {
@@ -196,7 +237,10 @@ impl Shared {
     }
 
     async fn dial(self: Arc<Self>) {
-        let opened = match self.dialer.dial().await {
+        let addr = self.dialer.place.addr();
+        let dialed = self.dialer.dial(&addr).await;
+        self.dialer.place.dialed(&addr, dialed.as_ref().map(drop));
+        let opened = match dialed {
             Ok(connection) => connection,
             Err(error) => {
                 tracing::debug!(%error, "no connection");
@@ -205,7 +249,7 @@ impl Shared {
                 return;
             }
         };
-        let calls = Arc::new(Calls::new(self.dialer.addr.clone(), opened.out.clone()));
+        let calls = Arc::new(Calls::new(addr, opened.out.clone()));
         if self.end_dialing(Phase::Open(Arc::clone(&calls))) {
             tokio::spawn(run(Arc::downgrade(&self), opened, calls));
         }
@@ -224,7 +268,7 @@ impl Shared {
 
     fn after_failure(&self, error: LinkError) -> Phase {
         let failures = self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-        let seed = u64::from(crc32fast::hash(self.dialer.addr.as_bytes())) << 32;
+        let seed = u64::from(crc32fast::hash(self.dialer.place.addr().as_bytes())) << 32;
         let seed = seed ^ (self.dialer.hello)().node_id;
         Phase::Waiting { until: Instant::now() + backoff::delay(failures, seed), error }
     }
@@ -233,7 +277,7 @@ impl Shared {
     /// made again at once.
     fn after_break(&self, calls: &Arc<Calls>, lasted: Duration, detail: String) {
         let next = if lasted < backoff::LONGEST {
-            let addr = self.dialer.addr.clone();
+            let addr = self.dialer.place.addr();
             self.after_failure(LinkError::Unreachable { addr, detail })
         } else {
             self.failures.store(0, Ordering::Relaxed);
@@ -257,7 +301,7 @@ async fn run(link: std::sync::Weak<Shared>, connection: Connection, calls: Arc<C
     let end = connection.run(Side::Dialer, never, |frame| calls.deliver(frame)).await;
     let detail = end.to_string();
     if let Some(link) = link.upgrade() {
-        tracing::debug!(addr = link.dialer.addr, reason = detail, "connection ended");
+        tracing::debug!(addr = link.dialer.place.addr(), reason = detail, "connection ended");
         link.after_break(&calls, begun.elapsed(), detail.clone());
     }
     calls.fail_all(&detail);
@@ -273,17 +317,16 @@ impl Drop for FailOnDrop {
 }
 
 impl Dialer {
-    async fn dial(&self) -> Result<Connection, LinkError> {
-        let unreachable =
-            |detail: String| LinkError::Unreachable { addr: self.addr.clone(), detail };
+    async fn dial(&self, addr: &str) -> Result<Connection, LinkError> {
+        let unreachable = |detail: String| LinkError::Unreachable { addr: addr.to_owned(), detail };
         let handshake = async {
-            let io = self.transport.dial(&self.addr).await;
+            let io = self.transport.dial(addr).await;
             let io = io.map_err(|error| unreachable(error.to_string()))?;
             let hello = (self.hello)();
             hello::dial(io, &hello, |hello| (self.check)(hello), &self.limits).await.map_err(
                 |error| match error {
                     HandshakeError::Refused(reason) => {
-                        LinkError::Refused { addr: self.addr.clone(), reason }
+                        LinkError::Refused { addr: addr.to_owned(), reason }
                     }
                     HandshakeError::Broken(detail) => unreachable(detail),
                 },

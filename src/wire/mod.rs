@@ -42,8 +42,8 @@ pub(crate) use calls::Pending;
 pub(crate) use calls::StreamReceiver;
 #[cfg(any(feature = "server", all(test, feature = "client")))]
 pub(crate) use calls::credit_of;
-pub(crate) use hello::Hello;
-pub(crate) use link::{HelloCheck, Link, LinkError};
+pub(crate) use hello::{Hello, Intro};
+pub(crate) use link::{HelloCheck, Link, LinkError, Place};
 pub(crate) use outbound::{Outbound, Queued};
 pub(crate) use patience::Patience;
 pub(crate) use serve::{Service, serve};

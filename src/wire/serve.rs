@@ -25,7 +25,11 @@ pub(crate) trait Service: Send + Sync + 'static {
     /// State of one connection.
     type Session: Send + 'static;
     /// Our hello, or the reason to refuse.
-    fn open(&self, hello: &Hello, remote: &str) -> Result<(Hello, Self::Session), String>;
+    fn open(
+        &self,
+        hello: Hello,
+        remote: &str,
+    ) -> impl Future<Output = Result<(Hello, Self::Session), String>> + Send;
     /// Takes the next frame. Must not block; answers through `out`, now or later.
     /// Err closes the connection with a reason.
     fn handle(
@@ -99,7 +103,7 @@ async fn connection<S: Service>(
     limits: WireLimits,
     mut stopped: watch::Receiver<bool>,
 ) {
-    let open = |hello: &Hello| service.open(hello, &remote);
+    let open = |hello: Hello| service.open(hello, &remote);
     let handshake = timeout(limits.handshake_timeout, hello::accept(io, open, &limits));
     let opened = tokio::select! {
         opened = handshake => opened,

@@ -16,7 +16,7 @@ Examples:
   quorumlog member remove 2
 
 A node is added as a learner, which holds copies and does not vote, and promoted when it has caught
-up. Start the new node first, without --bootstrap.";
+up. Start the new node first, without --bootstrap. To add a member again changes its addresses.";
 
 /// List, add, promote and remove members.
 #[derive(Debug, clap::Args)]
@@ -28,7 +28,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Add a running node as a learner of all logs.
+    /// Add a running node as a learner of all logs, or change a member's addresses.
     #[command(after_help = "Examples:\n  quorumlog member add 4=127.0.0.1:20914,127.0.0.1:20924")]
     Add {
         /// The node and its addresses.
@@ -72,10 +72,22 @@ pub(crate) async fn run(args: Args, out: &mut Output) -> Result {
     match args.command {
         Command::Add { member, cluster } => {
             let id = member.id;
-            cluster.connect().await?.add_learner(member).await?;
-            note(format_args!(
-                "node {id} is a learner; make it vote: quorumlog member promote {id}"
-            ));
+            let client = cluster.connect().await?;
+            let before = client.members().await?.into_iter().find(|status| status.member.id == id);
+            client.add_learner(member.clone()).await?;
+            let learner = before.as_ref().is_none_or(|before| !before.voter);
+            match before {
+                Some(before) if before.member != member => {
+                    note(format_args!("node {id} is a member, and is at {} now", member.peer_addr));
+                }
+                Some(_) => note(format_args!("node {id} is a member at these addresses already")),
+                None => {}
+            }
+            if learner {
+                note(format_args!(
+                    "node {id} is a learner; make it vote: quorumlog member promote {id}"
+                ));
+            }
         }
         Command::Promote { id, cluster } => {
             cluster.connect().await?.promote(id).await?;

@@ -218,6 +218,7 @@ async fn serve(settings: Settings, broker: Option<BrokerConfig>, stop_at_eof: bo
             return Err(Failure::failed(format!("{signal} before the node had opened")));
         }
     };
+    let node = served.node.clone();
     let member = served.node.member();
     tracing::info!(
         node = member.id,
@@ -234,6 +235,11 @@ async fn serve(settings: Settings, broker: Option<BrokerConfig>, stop_at_eof: bo
         () = parent_gone(stop_at_eof) => ("end of standard input", 1),
         () = recorder::upkeep(metrics) => ("upkeep ended", 0),
         () = served.task_panicked() => (TASK_PANICKED, 0),
+        reason = node.retired() => {
+            served.shutdown().await?;
+            return Err(Failure::failed(format!("this node takes no part in the cluster: {reason}"))
+                .with_hint("stop the other process, or start this one with data of its own"));
+        }
     };
     tracing::info!(reason, "stopping: handing leadership over and flushing");
     let mut shutdown = std::pin::pin!(served.shutdown());

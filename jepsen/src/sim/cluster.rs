@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use quorumlog::simulation::{CrashPolicy, FaultKind, SimDisk};
-use quorumlog::{LogId, Node, ProblemKind, Role, Status};
+use quorumlog::{LogId, Member, Node, ProblemKind, Role, Status};
 
 use super::machine::States;
 use super::node::{self, NodeSetup, Pace, host_of};
@@ -54,6 +54,8 @@ pub(crate) struct Machine {
     pub(crate) pace: Arc<Pace>,
     /// Counts data directories.
     incarnation: u64,
+    /// How often it came back at another address.
+    pub(crate) moves: u64,
     /// Starts with this data directory.
     restarts: u64,
     pub(crate) restart_at: Option<u64>,
@@ -70,6 +72,11 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
+    /// How others reach its node.
+    pub(crate) fn member(&self, id: u64) -> Member {
+        node::member_after(id, self.moves)
+    }
+
     /// Faults of the disk so far, and how often it was full.
     fn faults(&self) -> (u64, u64) {
         let counts = self.disk.counts();
@@ -144,6 +151,7 @@ impl Cluster {
             disk: self.new_disk(id, 0),
             pace,
             incarnation: 0,
+            moves: 0,
             restarts: 0,
             restart_at: Some(0),
             halts_as: None,
@@ -208,11 +216,12 @@ impl Cluster {
         machine.faults_before = machine.faults();
         machine.lies_about_space = false;
         let (disk, pace) = (machine.disk.clone(), Arc::clone(&machine.pace));
+        let member = machine.member(id);
         shared.event(&host, "starts".to_owned());
         let name = host.clone();
         self.world.start(&host, move || {
             let transport = network.transport(&name);
-            node::run(NodeSetup { id, life, disk, pace, transport, states, shared })
+            node::run(NodeSetup { id, life, member, disk, pace, transport, states, shared })
         });
     }
 
@@ -231,6 +240,12 @@ impl Cluster {
             self.world.kill(&host, crash.death());
         }
         drop(slot);
+    }
+
+    /// Ends a node, and has it come back at another address.
+    pub(crate) fn relocate(&mut self, id: u64, down_ms: u64) {
+        self.crash(id, Crash::Process, down_ms);
+        self.machine(id).moves += 1;
     }
 
     /// Ends a node, and gives it an empty disk. It is started again after `down_ms`.

@@ -85,6 +85,8 @@ pub(crate) enum Fault {
     Replace,
     /// A voter loses its data and returns with its old number, which must be refused; then it is replaced.
     WipedReturn,
+    /// A node comes back with its data at another address.
+    Move,
     /// Old records are dropped.
     Trim,
     /// State machines save their state.
@@ -147,7 +149,7 @@ impl Class {
 
 impl Fault {
     /// All kinds, with their names.
-    pub(crate) const ALL: [(Self, &'static str); 43] = [
+    pub(crate) const ALL: [(Self, &'static str); 44] = [
         (Self::Kill, "kill"),
         (Self::PowerCut, "power-cut"),
         (Self::CheckpointCut, "checkpoint-cut"),
@@ -187,6 +189,7 @@ impl Fault {
         (Self::Leave, "leave"),
         (Self::Replace, "replace"),
         (Self::WipedReturn, "wiped-return"),
+        (Self::Move, "move"),
         (Self::Trim, "trim"),
         (Self::Checkpoint, "checkpoint"),
         (Self::CreateLog, "create-log"),
@@ -231,7 +234,9 @@ impl Fault {
                 Class::Corruption
             }
             Self::Transfer => Class::Leadership,
-            Self::Join | Self::Leave | Self::Replace | Self::WipedReturn => Class::Membership,
+            Self::Join | Self::Leave | Self::Replace | Self::WipedReturn | Self::Move => {
+                Class::Membership
+            }
             Self::Trim | Self::Checkpoint => Class::Retention,
             Self::CreateLog | Self::DeleteLog => Class::Logs,
         }

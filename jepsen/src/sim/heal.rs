@@ -133,6 +133,11 @@ fn converged(cluster: &Cluster, logs: &[Arc<LogState>]) -> Result<(), String> {
             let id = member.member.id;
             let status = statuses.iter().find(|status| status.node_id == id);
             let status = status.ok_or_else(|| format!("node {id} does not serve {}", log.name))?;
+            let (listed, at) =
+                (&member.member.peer_addr, cluster.machines[&id].member(id).peer_addr);
+            if *listed != at {
+                return Err(format!("{} lists node {id} at {listed}, and it is at {at}", log.name));
+            }
             let all = (status.committed, status.end) == (leader.end, leader.end);
             if !all || status.applied < leader.end {
                 return Err(format!("node {id} is behind in {}", log.name));

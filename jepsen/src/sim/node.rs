@@ -26,9 +26,14 @@ pub(crate) fn host_of(node: u64) -> String {
     format!("n{node}")
 }
 
-/// How others reach a node.
+/// How others reach a node that has moved so many times.
+pub(crate) fn member_after(node: u64, moves: u64) -> Member {
+    Member::new(node, format!("n{node}:{}", 7000 + moves)).with_client_addr(client_addr(node))
+}
+
+/// How others reach a node that has not moved.
 pub(crate) fn member_of(node: u64) -> Member {
-    Member::new(node, format!("n{node}:7000")).with_client_addr(client_addr(node))
+    member_after(node, 0)
 }
 
 /// Where clients reach a node.
@@ -97,6 +102,8 @@ pub(crate) struct NodeSetup {
     pub(crate) id: u64,
     /// Counts starts over all nodes.
     pub(crate) life: u64,
+    /// How others reach it.
+    pub(crate) member: Member,
     pub(crate) disk: SimDisk,
     pub(crate) pace: Arc<Pace>,
     pub(crate) transport: Arc<dyn Transport>,
@@ -108,10 +115,10 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Runs a node until its process ends.
 pub(crate) async fn run(setup: NodeSetup) -> Result<(), Failure> {
-    let NodeSetup { id, life, disk, pace, transport, states, shared } = setup;
+    let NodeSetup { id, life, member, disk, pace, transport, states, shared } = setup;
     let profile = &shared.profile;
     let waits = move |_: &Path| -> BoxFuture<usize> { Box::pin(Arc::clone(&pace).wait()) };
-    let mut builder = Node::builder(config(id, profile))
+    let mut builder = Node::builder(config(member, profile))
         .disk(disk.shared())
         .transport(Arc::clone(&transport))
         .writer_tasks(waits);
@@ -145,10 +152,9 @@ fn with_sources(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn config(id: u64, profile: &Profile) -> Config {
-    let member = member_of(id);
+fn config(member: Member, profile: &Profile) -> Config {
     let millis = Duration::from_millis;
-    let mut config = Config::new(id, data_dir()).with_listen(member.peer_addr);
+    let mut config = Config::new(member.id, data_dir()).with_listen(member.peer_addr);
     config.client_advertise = member.client_addr;
     config.raft.heartbeat_interval = millis(profile.heartbeat_ms);
     config.raft.election_timeout_min = millis(profile.election_ms.start);

@@ -99,10 +99,11 @@ const OF_LEADERS: [(Fault, u64); 5] = [
 
 /// Faults that came to the seeds later, with how many intervals lie between two of them. Each has a stream of
 /// its own and numbers behind all others, so that the rest of a schedule stays what it was.
-const ADDED: [(Fault, Target, u64); 3] = [
+const ADDED: [(Fault, Target, u64); 4] = [
     (Fault::ReadError, Target::Any, 5),
     (Fault::CheckpointCut, Target::Any, 12),
     (Fault::LateAnswers, Target::Leader, 8),
+    (Fault::Move, Target::Any, 10),
 ];
 
 /// The faults of a run, in the order of their times.
@@ -170,9 +171,11 @@ fn duration(fault: Fault, profile: &Profile, random: &mut Random) -> u64 {
     let election = profile.election_ms.end;
     match fault {
         // Until the process is started again.
-        Fault::Kill | Fault::CrashAtDiskOp | Fault::PowerCut | Fault::PowerCutAtDiskOp => {
-            random.pick(&[1, 20, election / 2, election * 2])
-        }
+        Fault::Kill
+        | Fault::Move
+        | Fault::CrashAtDiskOp
+        | Fault::PowerCut
+        | Fault::PowerCutAtDiskOp => random.pick(&[1, 20, election / 2, election * 2]),
         Fault::PowerCutAll => random.pick(&[1, 50, election]),
         Fault::Pause | Fault::StuckFlush => random.pick(&[10, election / 2, election * 2]),
         Fault::CheckpointCut => random.within(20..80),

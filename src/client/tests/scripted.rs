@@ -156,9 +156,9 @@ pub(super) struct Session {
 impl Service for ScriptedNode {
     type Session = Session;
 
-    fn open(&self, hello: &Hello, _remote: &str) -> Result<(Hello, Session), String> {
+    async fn open(&self, hello: Hello, _remote: &str) -> Result<(Hello, Session), String> {
         assert_eq!(hello.protocol, Protocol::Client);
-        Ok((Hello { node_id: self.id, ..hello.clone() }, Session::default()))
+        Ok((Hello { node_id: self.id, ..hello }, Session::default()))
     }
 
     fn handle(&self, session: &mut Session, frame: Frame, out: &Outbound) -> Result<(), String> {

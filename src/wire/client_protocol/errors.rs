@@ -56,6 +56,7 @@ pub(super) enum AdminFailure {
     Append(AppendFailure),
     Storage { reason: String },
     Closed,
+    Blocked { after: Duration, reason: String },
 }
 
 impl From<&AppendError> for AppendFailure {
@@ -154,6 +155,7 @@ impl From<&AdminError> for AdminFailure {
             AdminError::Append(error) => Self::Append((&error).into()),
             AdminError::Storage(error) => Self::Storage { reason: text(&error) },
             AdminError::Closed => Self::Closed,
+            AdminError::Blocked { after, reason } => Self::Blocked { after, reason },
         }
     }
 }
@@ -172,6 +174,7 @@ impl From<AdminFailure> for AdminError {
             AdminFailure::Append(failure) => Self::Append(failure.into()),
             AdminFailure::Storage { reason } => Self::Storage(storage(reason)),
             AdminFailure::Closed => Self::Closed,
+            AdminFailure::Blocked { after, reason } => Self::Blocked { after, reason },
         }
     }
 }

@@ -105,7 +105,7 @@ async fn a_server_that_goes_silent_is_found_out() {
     let mut acceptor = transport.bind("node:1").await.expect("bind");
     let silent = tokio::spawn(async move {
         let (io, _) = acceptor.accept().await.expect("accept");
-        let open = |theirs: &Hello| Ok((Hello { node_id: 2, ..theirs.clone() }, ()));
+        let open = async |theirs: Hello| Ok((Hello { node_id: 2, ..theirs }, ()));
         let (connection, ()) = hello::accept(io, open, &LIMITS).await.expect("handshake");
         std::future::pending::<()>().await;
         drop(connection);

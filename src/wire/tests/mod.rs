@@ -49,17 +49,17 @@ struct Session {
 }
 
 fn hello(protocol: Protocol, cluster: u128) -> Hello {
-    Hello { protocol, cluster, node_id: 1, incarnation: 5, target: 2 }
+    Hello { protocol, cluster, node_id: 1, incarnation: 5, target: 2, intro: None }
 }
 
 impl Service for TestService {
     type Session = Session;
 
-    fn open(&self, theirs: &Hello, _remote: &str) -> Result<(Hello, Session), String> {
+    async fn open(&self, theirs: Hello, _remote: &str) -> Result<(Hello, Session), String> {
         if theirs.cluster != 7 {
             return Err(format!("this is cluster 7, not {}", theirs.cluster));
         }
-        Ok((Hello { node_id: 2, target: 0, ..theirs.clone() }, Session::default()))
+        Ok((Hello { node_id: 2, target: 0, ..theirs }, Session::default()))
     }
 
     fn handle(&self, session: &mut Session, frame: Frame, out: &Outbound) -> Result<(), String> {
@@ -142,7 +142,7 @@ impl Server {
 fn link_as(transport: Arc<dyn Transport>, addr: &str, hello: Hello, limits: WireLimits) -> Link {
     Link::new(
         transport,
-        addr.to_owned(),
+        Arc::new(addr.to_owned()),
         Arc::new(move || hello.clone()),
         Arc::new(|theirs| if theirs.node_id == 2 { Ok(()) } else { Err("not node 2".to_owned()) }),
         limits,

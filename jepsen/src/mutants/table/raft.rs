@@ -218,6 +218,36 @@ pub(super) const ROWS: &[Row] = &[
         ),
     },
     Row {
+        id: "O2",
+        name: "MoveIgnored",
+        breaks: "a member that moved is not found",
+        place: "src/raft/contacts.rs",
+        rule: "9, members that move",
+        expected: Sim,
+    },
+    Row {
+        id: "O3",
+        name: "TwinAdmitted",
+        breaks: "a copy of a member that runs is taken for the member",
+        place: "src/raft/peers.rs",
+        rule: "9, two processes with one member's data",
+        expected: Test(
+            "lib",
+            "node::tests::moved::a_copy_of_a_member_that_runs_stops_and_the_member_goes_on",
+        ),
+    },
+    Row {
+        id: "O4",
+        name: "UnreachedElected",
+        breaks: "a node leads that nobody can reach",
+        place: "src/raft/membership.rs",
+        rule: "9, members that move",
+        expected: Test(
+            "lib",
+            "node::tests::moved::a_node_that_the_others_cannot_reach_wins_no_election",
+        ),
+    },
+    Row {
         id: "A1",
         name: "UnknownOutcomeRetried",
         breaks: "an append that may have happened is done again",

@@ -10,7 +10,7 @@ use super::Nemesis;
 use crate::sim::clients;
 use crate::sim::cluster::Cluster;
 use crate::sim::fault::Fault;
-use crate::sim::node::{host_of, member_of};
+use crate::sim::node::host_of;
 use crate::world::Death;
 
 /// The host that the operator works on.
@@ -172,6 +172,10 @@ fn call(cluster: &mut Cluster, plan: &mut Plan, step: Step) -> Option<Result<(),
     let answer = Arc::new(Mutex::new(None));
     plan.call = Some(Arc::clone(&answer));
     let (shared, network) = (Arc::clone(&cluster.shared), cluster.network.clone());
+    let added = match step {
+        Step::Add(id) => Some(cluster.machine(id).member(id)),
+        _ => None,
+    };
     if cluster.world.is_running(OPERATOR) {
         cluster.world.kill(OPERATOR, Death::Process);
     }
@@ -183,10 +187,10 @@ fn call(cluster: &mut Cluster, plan: &mut Plan, step: Step) -> Option<Result<(),
             tokio::time::sleep(PAUSE).await;
             return Ok(());
         };
-        let result = match step {
-            Step::Remove(id) => client.remove(id).await,
-            Step::Add(id) => client.add_learner(member_of(id)).await,
-            Step::Promote(id) => client.promote(id).await,
+        let result = match (step, added) {
+            (_, Some(member)) => client.add_learner(member).await,
+            (Step::Remove(id), _) => client.remove(id).await,
+            (Step::Promote(id), _) => client.promote(id).await,
             _ => Ok(()),
         };
         if result.is_err() {

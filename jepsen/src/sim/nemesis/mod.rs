@@ -134,6 +134,7 @@ impl Nemesis {
         cluster.shared.lasting_event(&lane, format!("#{} {fault}", planned.id), for_ms);
         match fault {
             Fault::Kill => cluster.crash(target, Crash::Process, for_ms),
+            Fault::Move => cluster.relocate(target, for_ms),
             Fault::PowerCut => cluster.crash(target, Crash::Power(random.next()), for_ms),
             Fault::PowerCutAll => {
                 for id in cluster.running() {
@@ -346,7 +347,12 @@ async fn delete(shared: Arc<Shared>, node: Node, log: Arc<LogState>) {
 fn bites_at_once(fault: Fault) -> bool {
     matches!(
         fault,
-        Fault::Kill | Fault::PowerCut | Fault::PowerCutAll | Fault::Drift | Fault::ClockStep
+        Fault::Kill
+            | Fault::Move
+            | Fault::PowerCut
+            | Fault::PowerCutAll
+            | Fault::Drift
+            | Fault::ClockStep
     )
 }
 

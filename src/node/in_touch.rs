@@ -1,0 +1,183 @@
+//! Keeping in touch with the other members: each is dialed, so that it is known who is reached and where; what that
+//! shows is acted upon.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::inner::NodeInner;
+use crate::member::{Replica, Role};
+use crate::problem::{Problem, ProblemKind};
+use crate::raft::{Group, Lane, messages};
+use crate::record::LogId;
+
+/// How often the members are looked after.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// How long a member may take to say whether it reaches this node.
+const ASK_TIMEOUT: Duration = Duration::from_secs(1);
+/// Rounds in a row in which too few members reach a leader, before it hands over.
+const ROUNDS: u32 = 3;
+/// How long a leader that is not reached may take to hand over.
+const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Runs until the node stops.
+pub(super) async fn keep_in_touch(node: Arc<NodeInner>) {
+    let mut stopping = node.stopping.subscribe();
+    let mut ticks = tokio::time::interval(INTERVAL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let looking = async {
+        let mut not_reached = 0;
+        loop {
+            ticks.tick().await;
+            node.look_after_members();
+            if let Some(reason) = node.peers.standing.superseded() {
+                node.retire(&reason);
+            }
+            let proven = node.ask_whether_reached(&mut not_reached).await;
+            let led: Vec<_> = node.groups().into_iter().filter(|group| group.is_leader()).collect();
+            for group in &led {
+                group.write_moves(proven.then_some(&node.member)).await;
+            }
+            if not_reached >= ROUNDS {
+                futures_util::future::join_all(led.iter().map(|group| hand_over(group))).await;
+            }
+        }
+    };
+    tokio::select! {
+        () = looking => {}
+        // An error means that the node is gone, which is the same.
+        _ = stopping.wait_for(|stopping| *stopping) => {}
+    }
+}
+
+/// Hands a log's lead to the voter that holds the most.
+async fn hand_over(group: &Group) {
+    let status = group.status();
+    let others =
+        status.members.iter().filter(|other| other.voter && other.member.id != group.node());
+    let Some(to) = others.max_by_key(|other| other.matched).map(|other| other.member.id) else {
+        return;
+    };
+    match group.transfer_leadership(to, HAND_OVER_TIMEOUT).await {
+        Ok(()) => {
+            tracing::warn!(log = %group.name, to, "handed the lead over: the members do not reach this node")
+        }
+        Err(error) => {
+            tracing::debug!(log = %group.name, to, %error, "the lead was not handed over")
+        }
+    }
+}
+
+impl NodeInner {
+    pub(super) fn other_members(&self) -> Vec<Replica> {
+        let members = self.system().map(|system| system.replicas()).unwrap_or_default();
+        let own = self.config.node_id;
+        members.into_iter().filter(|member| member.id.node != own).collect()
+    }
+
+    /// Dials who is not connected, and warns of who is not reached.
+    fn look_after_members(&self) {
+        let replicas = self.system().map(|system| system.replicas()).unwrap_or_default();
+        if replicas.iter().any(|member| member.id == self.identity.replica()) {
+            self.peers.standing.is_member();
+        }
+        for member in self.other_members() {
+            self.peers.link(member.id, &member.member.peer_addr, Lane::Control).poke();
+        }
+        self.peers.contacts.warn();
+    }
+
+    /// Asks the voters whether they reach this node. True if those that do reach it at the address that it
+    /// tells.
+    /// `rounds` counts how often too few did: a leader that nobody can ask is of no use to them.
+    async fn ask_whether_reached(&self, rounds: &mut u32) -> bool {
+        let Some(system) = self.system() else { return false };
+        let voters = system.voters();
+        let members = self.other_members().into_iter().filter(|member| {
+            voters.contains(&member.id) && self.peers.contacts.introduces_itself(member.id)
+        });
+        let asking = members.map(async |member| {
+            let frame = messages::frame(messages::REACHED, LogId::SYSTEM, &());
+            let link = self.peers.link(member.id, &member.member.peer_addr, Lane::Control);
+            let answer = link.request(frame, ASK_TIMEOUT).await.ok()?;
+            messages::accepted::<(Option<String>, Option<String>)>(&answer).ok()
+        });
+        let answers = futures_util::future::join_all(asking).await;
+        let places: BTreeSet<&str> =
+            answers.iter().flatten().filter_map(|(at, _)| at.as_deref()).collect();
+        let proven = places == BTreeSet::from([self.member.peer_addr.as_str()]);
+        let reasons: BTreeSet<&String> =
+            answers.iter().flatten().filter_map(|(_, reason)| reason.as_ref()).collect();
+        let unable = answers.iter().flatten().filter(|(_, reason)| reason.is_some()).count();
+        let enough = unable == 0 || voters.len().saturating_sub(unable) > voters.len() / 2;
+        *rounds = if enough { 0 } else { rounds.saturating_add(1) };
+        if *rounds >= ROUNDS {
+            let reasons: Vec<&str> = reasons.into_iter().map(String::as_str).collect();
+            let reason = format!(
+                "{unable} of {} voters cannot reach this node, which tells them {}: {}; check its `advertise` and the \
+                 way there. It leads no log until they can",
+                voters.len(),
+                self.member.peer_addr,
+                reasons.join("; ")
+            );
+            self.peers.standing.not_reached(Some(&reason));
+        } else if enough {
+            self.peers.standing.not_reached(None);
+        }
+        proven
+    }
+
+    /// Stops all logs for good: another process with this node's data takes its part in the cluster.
+    fn retire(&self, reason: &str) {
+        if self.retired.borrow().is_none() {
+            tracing::error!(
+                reason,
+                "this process takes no part in the cluster; its logs are stopped"
+            );
+            self.groups().iter().for_each(|group| group.retire(reason));
+            self.retired.send_replace(Some(reason.to_owned()));
+        }
+    }
+
+    /// What is wrong with the other members, as far as this node has to do with them.
+    pub(super) fn peer_problems(&self) -> Vec<Problem> {
+        let members: BTreeSet<_> =
+            self.other_members().into_iter().map(|member| member.id).collect();
+        let mut problems = Vec::new();
+        for (replica, failing, twin) in self.peers.contacts.troubled() {
+            if !members.contains(&replica) {
+                continue;
+            }
+            let about = |kind, reason: &str, since: tokio::time::Instant| Problem {
+                peer: Some(replica.node),
+                for_ms: super::supervise::millis(since.elapsed()),
+                ..Problem::new(kind, reason)
+            };
+            if let Some(failing) = failing {
+                let kind = match failing.lost_data {
+                    true => ProblemKind::PeerLostData,
+                    false => ProblemKind::PeerUnreachable,
+                };
+                problems.push(about(kind, &failing.reason, failing.since));
+            }
+            if let Some(twin) = twin {
+                problems.push(about(ProblemKind::PeerDuplicate, &twin.reason, twin.since));
+            }
+        }
+        problems
+    }
+
+    /// What keeps the leader of a log from being asked, for whoever waited for it.
+    pub(super) fn why_no_leader(&self, log: LogId) -> Option<String> {
+        let group = self.group(log)?;
+        if let Some(leader) = group.leading().filter(|leader| leader.id != group.replica) {
+            let failing = self.peers.contacts.failing(leader.id)?;
+            return Some(format!(
+                "node {} leads {}: {}",
+                leader.id.node, group.name, failing.reason
+            ));
+        }
+        let leads = group.status().role == Role::Leader;
+        group.missing_voters().filter(|_| !leads)
+    }
+}

@@ -1,0 +1,110 @@
+//! How the other members see this node, as far as they say.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::problem::{Problem, ProblemKind};
+
+/// What was not said again for so long holds no more. Others dial, and so say it, every two seconds at least.
+const HOLDS: Duration = Duration::from_secs(20);
+/// Pause between two messages in the log about the same.
+const PAUSE: Duration = Duration::from_secs(60);
+
+/// How a refusal begins that says that another process has the same data. Part of the protocol between nodes.
+pub(super) const TWIN: &str = "another process has this node's data";
+
+/// How the other members see this node.
+#[derive(Debug, Default)]
+pub(crate) struct Standing {
+    /// Some member has talked to this process.
+    accepted: AtomicBool,
+    said: Mutex<Said>,
+}
+
+#[derive(Debug, Default)]
+struct Said {
+    data_lost: Option<Saying>,
+    twin: Option<Saying>,
+    not_reached: Option<Saying>,
+}
+
+#[derive(Debug)]
+struct Saying {
+    reason: String,
+    since: Instant,
+    last: Instant,
+    logged: Instant,
+}
+
+fn say(saying: &mut Option<Saying>, reason: &str) {
+    let now = Instant::now();
+    let held = saying.take().filter(|saying| saying.last.elapsed() < HOLDS);
+    let logged = held.as_ref().map(|saying| saying.logged).filter(|at| at.elapsed() < PAUSE);
+    if logged.is_none() {
+        tracing::error!(reason, "this node does not do its part in the cluster");
+    }
+    let since = held.map_or(now, |saying| saying.since);
+    let logged = logged.unwrap_or(now);
+    *saying = Some(Saying { reason: reason.to_owned(), since, last: now, logged });
+}
+
+impl Standing {
+    fn said(&self) -> MutexGuard<'_, Said> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A member talks to this process.
+    pub(super) fn accepted(&self) {
+        self.accepted.store(true, Ordering::Relaxed);
+    }
+
+    /// A member takes this node for one with other data.
+    pub(super) fn data_lost(&self, reason: &str) {
+        say(&mut self.said().data_lost, reason);
+    }
+
+    /// This node has been added with the data that it has.
+    pub(crate) fn is_member(&self) {
+        self.said().data_lost = None;
+    }
+
+    /// A member talks to another process with the same data.
+    pub(super) fn twin(&self, reason: &str) {
+        say(&mut self.said().twin, reason);
+    }
+
+    /// Too few members reach this node for it to lead; none if enough do.
+    pub(crate) fn not_reached(&self, reason: Option<&str>) {
+        match reason {
+            Some(reason) => say(&mut self.said().not_reached, reason),
+            None => self.said().not_reached = None,
+        }
+    }
+
+    /// Why this process must not go on, if it must not: another one with the same data takes its part, and no member
+    /// has ever talked to this one. A process that has taken part goes on: the other one is the copy.
+    pub(crate) fn superseded(&self) -> Option<String> {
+        if self.accepted.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.said().twin.as_ref().map(|saying| saying.reason.clone())
+    }
+
+    pub(crate) fn problems(&self) -> Vec<Problem> {
+        let said = self.said();
+        let all = [
+            (ProblemKind::DataLost, &said.data_lost),
+            (ProblemKind::Duplicate, &said.twin),
+            (ProblemKind::NotReachedBack, &said.not_reached),
+        ];
+        let holds = |(kind, saying): (ProblemKind, &Option<Saying>)| {
+            let saying = saying.as_ref().filter(|saying| saying.last.elapsed() < HOLDS)?;
+            let for_ms = u64::try_from(saying.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+            Some(Problem { for_ms, ..Problem::new(kind, saying.reason.clone()) })
+        };
+        all.into_iter().filter_map(holds).collect()
+    }
+}
