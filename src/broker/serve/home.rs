@@ -17,7 +17,7 @@ use crate::broker::limits::QUEUES_MAX;
 use crate::broker::remoting::codes::{request, response};
 use crate::broker::remoting::{Command, Fields, Reply};
 use crate::broker::state::{
-    Answer, Change, Decision, HOME_LOG, Shared, TopicConfig, is_registered,
+    Answer, Change, Decision, HOME_LOG, Shared, TOPICS_OF_RECORD, TopicConfig, is_registered,
 };
 use crate::format::codec;
 
@@ -120,6 +120,10 @@ fn check(decision: &Decision) -> Result<(), Failure> {
             check(name, Some(config))
         }
         Decision::Delete { name } => check(name, None),
+        Decision::Adopt { topics, .. } if topics.len() > TOPICS_OF_RECORD => {
+            let remark = format!("{} topics in one decision", topics.len());
+            Err(Failure::refused(response::INVALID_PARAMETER, remark))
+        }
         Decision::Adopt { topics, .. } => {
             topics.iter().try_for_each(|(name, config)| check(name, Some(config)))
         }
@@ -331,10 +335,14 @@ impl LogBroker {
             }
             tracing::info!(log = self.name, topics = topics.len(), "topics are taken over");
             let deadline = Instant::now() + DECIDE_TIMEOUT;
-            let version =
-                self.decide(Decision::Adopt { log: self.number, topics }, deadline).await?;
+            let adopt = Decision::Adopt { log: self.number, topics: topics.clone() };
+            let version = self.decide(adopt, deadline).await?;
             if self.number != HOME_LOG {
                 self.follow_up_to(version).await?;
+            }
+            if self.shared()?.state().unadopted(is_adoptable) == topics {
+                tracing::error!(log = self.name, "there are too many topics to be taken over");
+                return Ok(());
             }
         }
     }

@@ -11,7 +11,7 @@ use super::topics::{State, Topic, TopicConfig};
 use crate::mutant::Mutant;
 
 /// Topics in one record. With names of 127 bytes they take less than 200 KiB.
-pub(super) const TOPICS_OF_RECORD: usize = if cfg!(test) { 20 } else { 1024 };
+pub(crate) const TOPICS_OF_RECORD: usize = if cfg!(test) { 20 } else { 1024 };
 
 /// What a topic of the registry is in a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

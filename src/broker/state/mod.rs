@@ -26,6 +26,7 @@ pub(super) use command::{
     Answer, Change, LockRequest, OffsetChange, Placed, Refusal, change, deliveries, message_at,
     messages,
 };
+pub(super) use follow::TOPICS_OF_RECORD;
 pub(super) use keys::Sought;
 pub(super) use lookup::Lost;
 pub use machine::Machines;

@@ -224,8 +224,11 @@ impl Registry {
         if !is_registered(&name) {
             return;
         }
-        let full = self.topics.len() >= ADOPTED_TOPICS_MAX && !self.topics.contains_key(&name);
-        if !full && !self.was_deleted_since(&name, 0) {
+        if self.topics.len() >= ADOPTED_TOPICS_MAX && !self.topics.contains_key(&name) {
+            // It stays the log's own: nothing is lost.
+            return;
+        }
+        if !self.was_deleted_since(&name, 0) {
             let held = self.topics.remove(&name);
             let before = held.as_ref().map_or(0, Registered::room);
             let mut topic = held.unwrap_or_else(|| Registered::new(version, config));
