@@ -157,6 +157,11 @@ pub(crate) fn messages(room: &mut BytesMut, messages: &[Message], once: bool) ->
     out.split().freeze()
 }
 
+/// True for a record of a change, if it is one of ours.
+pub(super) fn is_change(record: &[u8]) -> bool {
+    record.first() == Some(&CHANGE)
+}
+
 /// A record of a change.
 pub(crate) fn change(change: &Change) -> Bytes {
     let mut out = vec![CHANGE];

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::arrivals::Arrivals;
-use super::command::Answer;
+use super::command::{Answer, is_change};
 use super::index_files::{FileName, IndexFiles};
 use super::queue::physical;
 use super::topics::State;
@@ -98,12 +98,17 @@ impl Shared {
     fn apply(&self, record: &Record) -> Answer {
         // Who is woken looks at the state, and so waits until the change is done.
         let mut arrived = |topic: &str, queue: u32| self.arrivals.wake(topic, queue);
+        // Also one that leads again after it has come back at another address. Messages name no leader.
+        let leader = |state: &State| {
+            let addr = || state.address(state.leader()).map(str::to_owned);
+            is_change(&record.payload).then(|| (state.leader(), addr()))
+        };
         let (answer, new_leader, followed) = self.change(|state| {
-            let before = (state.leader(), state.followed());
+            let before = (leader(state), state.followed());
             let payload = record.payload.clone();
             let answer = state.apply(record.index, payload, &self.index, &mut arrived);
             let followed = (state.followed() != before.1).then(|| state.followed());
-            (answer, state.leader() != before.0, followed)
+            (answer, leader(state) != before.0, followed)
         });
         if new_leader {
             self.changed.send_modify(|count| *count += 1);

@@ -114,6 +114,20 @@ fn a_topic_begins_and_ends_in_a_log_as_the_home_log_decides() {
     assert_eq!(logs.decide(delete("T")), deleted, "a topic that is not there is deleted at once");
 }
 
+/// Before, other nodes passed requests on to where it had been.
+#[test]
+fn a_leader_that_leads_again_at_another_address_is_told_to_those_who_watch() {
+    let mut log = Log::new();
+    let lead = |addr: &str| Change::Lead { node: 1, addr: addr.to_owned() };
+    log.change(lead("127.0.0.1:1"));
+    let mut changed = log.shared.changed.subscribe();
+    log.change(lead("127.0.0.1:1"));
+    assert!(!changed.has_changed().expect("the state lives"));
+    log.change(lead("127.0.0.1:2"));
+    assert!(changed.has_changed().expect("the state lives"));
+    changed.mark_unchanged();
+}
+
 #[test]
 fn settings_that_were_given_to_one_log_are_that_logs() {
     let mut logs = Logs::new();
