@@ -1,9 +1,10 @@
 //! What fuzz targets call: any bytes are read without a panic, and what was read is written so that it is read again the same.
 
 use bytes::{Bytes, BytesMut};
+use serde_json::Value;
 
 use super::record::{Message, Properties, split_batch};
-use super::remoting::{Command, object_keys};
+use super::remoting::{Command, Fields, object_keys};
 
 /// A frame of the remoting protocol without its length word: header in either encoding, and body.
 ///
@@ -61,8 +62,15 @@ pub fn properties(bytes: &[u8]) {
     let _ = Properties::find(text, "KEYS");
 }
 
-/// JSON with objects for keys.
+/// Bodies in JSON: as requests have them, and with objects for keys.
+///
+/// # Panics
+/// Standard JSON is not read.
 pub fn bodies(bytes: &[u8]) {
+    let mut command = Command::request(0, 0, Fields::default());
+    command.body = Bytes::copy_from_slice(bytes);
+    let read = command.json_body::<Value>();
+    assert!(read.is_ok() || serde_json::from_slice::<Value>(bytes).is_err(), "{read:?}");
     let _ = std::str::from_utf8(bytes).map(object_keys::read);
 }
 
