@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::inner::NodeInner;
-use crate::member::{Replica, Role};
+use crate::member::Replica;
 use crate::problem::{Problem, ProblemKind};
 use crate::raft::{Group, Lane, messages};
 use crate::record::LogId;
@@ -170,14 +170,11 @@ impl NodeInner {
     /// What keeps the leader of a log from being asked, for whoever waited for it.
     pub(super) fn why_no_leader(&self, log: LogId) -> Option<String> {
         let group = self.group(log)?;
-        if let Some(leader) = group.leading().filter(|leader| leader.id != group.replica) {
-            let failing = self.peers.contacts.failing(leader.id)?;
-            return Some(format!(
-                "node {} leads {}: {}",
-                leader.id.node, group.name, failing.reason
-            ));
+        if let Some(missing) = group.missing_voters().filter(|_| !group.is_leader()) {
+            return Some(missing);
         }
-        let leads = group.status().role == Role::Leader;
-        group.missing_voters().filter(|_| !leads)
+        let leader = group.leading().filter(|leader| leader.id != group.replica)?;
+        let failing = self.peers.contacts.failing(leader.id)?;
+        Some(format!("node {} leads {}: {}", leader.id.node, group.name, failing.reason))
     }
 }

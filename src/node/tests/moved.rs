@@ -11,11 +11,19 @@ use crate::wire::{Acceptor, BoxFuture, Duplex};
 fn moved(transport: &(impl Transport + Clone), disk: &SimDisk, advertise: Option<&str>) -> Running {
     let advertise = advertise.map(str::to_owned);
     let change = move |config: &mut Config| {
+        steady(config);
         config.listen = "node2:9".to_owned();
         config.client_advertise = "node2:99".to_owned();
         config.advertise = advertise;
     };
     Running::try_start(transport, disk, 2, change).expect("it opens")
+}
+
+/// With elections so slow that none happens because the machine is busy.
+fn steady(config: &mut Config) {
+    config.raft.heartbeat_interval = Duration::from_millis(50);
+    config.raft.election_timeout_min = Duration::from_millis(400);
+    config.raft.election_timeout_max = Duration::from_millis(800);
 }
 
 /// Where `running` takes node 2 to be, by each log that it holds.
@@ -39,7 +47,7 @@ fn leads(running: &Running) -> bool {
 fn a_member_at_another_address_is_found_there_and_all_logs_write_it_down() {
     let transport = MemoryTransport::default();
     let disks = [SimDisk::new(), SimDisk::new(), SimDisk::new()];
-    let mut nodes = three(&transport, &disks, |_| {});
+    let mut nodes = three(&transport, &disks, steady);
     nodes.remove(1).kill();
     let unreachable = problem(&nodes[0], ProblemKind::PeerUnreachable);
     assert_eq!(unreachable.peer, Some(2), "{unreachable}");
@@ -66,7 +74,7 @@ fn a_member_at_another_address_is_found_there_and_all_logs_write_it_down() {
 fn adding_a_member_again_changes_its_address_in_all_logs() {
     let transport = MemoryTransport::default();
     let disks = [SimDisk::new(), SimDisk::new(), SimDisk::new()];
-    let mut nodes = three(&transport, &disks, |_| {});
+    let mut nodes = three(&transport, &disks, steady);
     nodes.remove(1).kill();
     // It tells an address that the others do not reach.
     let second = moved(&transport, &disks[1].crash(&CrashPolicy::KeepAll), Some("nowhere:1"));
@@ -87,13 +95,13 @@ fn adding_a_member_again_changes_its_address_in_all_logs() {
 fn a_node_that_the_others_cannot_reach_wins_no_election() {
     let transport = MemoryTransport::default();
     let disks = [SimDisk::new(), SimDisk::new(), SimDisk::new()];
-    let mut nodes = three(&transport, &disks, |_| {});
+    let mut nodes = three(&transport, &disks, steady);
     let third = nodes.pop().expect("three");
     nodes.pop().expect("two").kill();
     let second = moved(&transport, &disks[1].crash(&CrashPolicy::KeepAll), Some("nowhere:1"));
     problem(&third, ProblemKind::PeerUnreachable);
     nodes.pop().expect("one").kill();
-    let wait = third.node.config().raft.election_timeout_max * 20;
+    let wait = third.node.config().raft.election_timeout_max * 5;
     second.runtime.block_on(async {
         // paced: that nothing happens can only be seen over time.
         tokio::time::sleep(wait).await;
@@ -132,7 +140,7 @@ impl Transport for OneWay {
 fn a_leader_that_the_others_can_no_longer_reach_hands_over_and_says_why() {
     let transport = OneWay::default();
     let disks = [SimDisk::new(), SimDisk::new(), SimDisk::new()];
-    let mut nodes = three(&transport, &disks, |_| {});
+    let mut nodes = three(&transport, &disks, steady);
     nodes[0].run(nodes[0].node.admin().transfer_leadership(2)).expect("all run");
     let third = nodes.pop().expect("three");
     let second = nodes.pop().expect("two");
@@ -156,7 +164,7 @@ fn a_leader_that_the_others_can_no_longer_reach_hands_over_and_says_why() {
 fn a_copy_of_a_member_that_runs_stops_and_the_member_goes_on() {
     let transport = MemoryTransport::default();
     let disks = [SimDisk::new(), SimDisk::new(), SimDisk::new()];
-    let mut nodes = three(&transport, &disks, |_| {});
+    let mut nodes = three(&transport, &disks, steady);
     let second = nodes[1].replica().id;
     for running in [&nodes[0], &nodes[2]] {
         running.until("node 2 to have dialed", || {
@@ -195,7 +203,7 @@ fn a_copy_of_a_member_that_runs_stops_and_the_member_goes_on() {
 fn a_member_without_its_data_is_told_and_told_of_and_is_not_said_to_vote() {
     let transport = MemoryTransport::default();
     let disks = [SimDisk::new(), SimDisk::new(), SimDisk::new()];
-    let mut nodes = three(&transport, &disks, |_| {});
+    let mut nodes = three(&transport, &disks, steady);
     nodes.pop().expect("three").kill();
     let wiped = Running::start(&transport, &SimDisk::with_seed(9), 3);
     let lost = problem(&wiped, ProblemKind::DataLost);
