@@ -28,6 +28,9 @@ const BATCH_MESSAGES: usize = 1024;
 /// Bytes of them; one message may be larger.
 const BATCH_BYTES: usize = 256 << 10;
 
+/// A record of deliveries has so many bytes more before its messages than a record of messages.
+const HEAD_BYTES_MORE: usize = 8;
+
 /// What a look at a level's queue came to.
 enum Look {
     /// Nothing waits there.
@@ -80,6 +83,25 @@ fn dead_letter(message: Message, topic: String, entry: Entry) -> Message {
     properties.set(names::DLQ_ORIGIN_TOPIC, origin);
     properties.set(names::DLQ_ORIGIN_MESSAGE_ID, id);
     Message { topic, queue: 0, properties: properties.to_text(), ..message }
+}
+
+/// A delivery that takes no more than the record that its message waited in: else one message of the largest size would
+/// hold up its level for ever. What says where it came from goes if there is no room for it.
+fn fitted(mut delivery: Message, waited: &Message) -> Message {
+    let bytes_max = waited.stored_bytes().saturating_sub(HEAD_BYTES_MORE);
+    for name in [
+        names::REAL_QUEUE,
+        names::REAL_TOPIC,
+        names::DLQ_ORIGIN_MESSAGE_ID,
+        names::DLQ_ORIGIN_TOPIC,
+    ] {
+        if delivery.stored_bytes() > bytes_max {
+            let mut properties = Properties::parse(&delivery.properties);
+            properties.remove(name);
+            delivery.properties = properties.to_text();
+        }
+    }
+    delivery
 }
 
 impl LogBroker {
@@ -199,8 +221,8 @@ impl LogBroker {
         let stored_ms = self.stored_ms();
         let Some(due) = restored(&message) else {
             batch.astray.push(Undelivered::Unreadable);
-            let dead = dead_letter(message, DEAD_DELAYED_TOPIC.to_owned(), entry);
-            batch.messages.push(Message { stored_ms, ..dead });
+            let dead = dead_letter(message.clone(), DEAD_DELAYED_TOPIC.to_owned(), entry);
+            batch.messages.push(fitted(Message { stored_ms, ..dead }, &message));
             return Ok(());
         };
         let queue = due.queue as u32;
@@ -230,7 +252,7 @@ impl LogBroker {
                 dead_letter(due, DEAD_DELAYED_TOPIC.to_owned(), entry)
             }
         };
-        batch.messages.push(Message { stored_ms, ..due });
+        batch.messages.push(fitted(Message { stored_ms, ..due }, &message));
         Ok(())
     }
 
@@ -284,5 +306,42 @@ impl LogBroker {
     /// True if the messages below `end` were delivered.
     fn is_delivered(&self, level: u8, end: u64) -> bool {
         self.shared().is_ok_and(|shared| shared.state().delivered(level) >= end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::super::send::delay;
+    use super::*;
+
+    #[test]
+    fn a_delivery_is_never_larger_than_what_its_message_waited_in() {
+        for topic in ["T".to_owned(), "t".repeat(127), format!("%RETRY%{}", "g".repeat(255))] {
+            let addr = "127.0.0.1:1".parse().expect("an address");
+            let mut waited = Message {
+                topic: topic.clone(),
+                queue: 3,
+                flag: 0,
+                system_flag: 0,
+                born_ms: 1,
+                born_host: addr,
+                stored_ms: 5,
+                store_host: addr,
+                reconsumed: 0,
+                body: Bytes::from_static(b"x"),
+                properties: "DELAY\u{1}3\u{2}".to_owned(),
+            };
+            delay(&mut waited, 1_700_000_000_000);
+            let most = waited.stored_bytes() - HEAD_BYTES_MORE;
+            let due = fitted(restored(&waited).expect("it says where it was sent"), &waited);
+            assert_eq!((due.topic.as_str(), due.queue), (topic.as_str(), 3));
+            assert!(due.stored_bytes() <= most, "{topic}");
+            let dead = group_of_retry(&topic).map_or(DEAD_DELAYED_TOPIC.to_owned(), dead_topic);
+            let entry = Entry::at(1 << 12);
+            let dead = fitted(dead_letter(due, dead, entry), &waited);
+            assert!(dead.stored_bytes() <= most, "{topic}");
+        }
     }
 }
