@@ -69,7 +69,7 @@ impl Client {
             self.header.resize(header, 0);
             self.stream.read_exact(&mut self.header).await.expect("a header");
             let body = left;
-            let mut room = [0; 16 * KIB];
+            let mut room = [0; 4 * KIB];
             while left > 0 {
                 let step = left.min(room.len());
                 left -= self.stream.read(&mut room[..step]).await.expect("a body");

@@ -123,12 +123,12 @@ impl Group {
 
     /// Starts consensus on a log that is open.
     async fn start(
-        setup: GroupSetup<'_>,
+        mut setup: GroupSetup<'_>,
         log: Log,
         metrics: Arc<GroupMetrics>,
     ) -> Result<Arc<Self>, OpenError> {
         let config = setup.config;
-        let founding = setup.founding.filter(|_| log.last_id().is_none());
+        let founding = setup.founding.take().filter(|_| log.last_id().is_none());
         if let Some(founding) = &founding {
             // Not waited for: a vote is saved after it, and makes it durable.
             log.append(vec![first_entry(&founding.founders)], Box::new(drop));
@@ -139,7 +139,7 @@ impl Group {
         let crash = Arc::new(Crash::default());
         let machine = LogStateMachine::open(
             saver.clone(),
-            setup.machine,
+            setup.machine.take(),
             apply.clone(),
             crash.clone(),
             metrics.clone(),
@@ -151,17 +151,9 @@ impl Group {
             has_machine,
             metrics.clone(),
         );
-        let space = Arc::new(GroupSpace::new(setup.space));
+        let space = Arc::new(GroupSpace::new(setup.space.clone()));
         let damage = Arc::new(Damage::default());
-        let network = NetworkFactory {
-            peers: setup.peers.clone(),
-            space: space.clone(),
-            damage: damage.clone(),
-            log: setup.id,
-            replica: setup.replica,
-            window: config.raft.replication_window as usize,
-            append_timeout: config.raft.election_timeout_max * 2,
-        };
+        let network = network(&setup, space.clone(), damage.clone());
         let start_error = |detail: String| OpenError::Start { log: setup.name.to_string(), detail };
         let mut raft_config = raft_config(config, &setup.name).map_err(start_error)?;
         let ticks = Ticks::new(&raft_config);
@@ -441,6 +433,18 @@ pub(super) struct HandingOver<'a>(&'a Group);
 impl Drop for HandingOver<'_> {
     fn drop(&mut self) {
         self.0.successor.store(0, Ordering::Release);
+    }
+}
+
+fn network(setup: &GroupSetup<'_>, space: Arc<GroupSpace>, damage: Arc<Damage>) -> NetworkFactory {
+    NetworkFactory {
+        peers: setup.peers.clone(),
+        space,
+        damage,
+        log: setup.id,
+        replica: setup.replica,
+        window: setup.config.raft.replication_window as usize,
+        append_timeout: setup.config.raft.election_timeout_max * 2,
     }
 }
 
