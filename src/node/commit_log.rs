@@ -363,6 +363,12 @@ impl CommitLog {
         self.group.hears_majority()
     }
 
+    /// Largest record that the log takes.
+    #[cfg(feature = "broker")]
+    pub(crate) fn record_bytes_max(&self) -> usize {
+        usize::try_from(self.node.config.limits.record_size_max.bytes()).unwrap_or(usize::MAX)
+    }
+
     /// True if a node has said lately that its disk has ample space, this one included.
     #[cfg(feature = "broker")]
     pub(crate) fn has_ample_space(&self, node: NodeId) -> bool {

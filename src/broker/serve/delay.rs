@@ -28,8 +28,8 @@ const BATCH_MESSAGES: usize = 1024;
 /// Bytes of them; one message may be larger.
 const BATCH_BYTES: usize = 256 << 10;
 
-/// A record of deliveries has so many bytes more before its messages than a record of messages.
-const HEAD_BYTES_MORE: usize = 8;
+/// Bytes of a record of deliveries before its messages.
+const HEAD_BYTES: usize = 12;
 
 /// What a look at a level's queue came to.
 enum Look {
@@ -85,10 +85,9 @@ fn dead_letter(message: Message, topic: String, entry: Entry) -> Message {
     Message { topic, queue: 0, properties: properties.to_text(), ..message }
 }
 
-/// A delivery that takes no more than the record that its message waited in: else one message of the largest size would
-/// hold up its level for ever. What says where it came from goes if there is no room for it.
-fn fitted(mut delivery: Message, waited: &Message) -> Message {
-    let bytes_max = waited.stored_bytes().saturating_sub(HEAD_BYTES_MORE);
+/// A delivery of at most so many bytes: else one message of the largest size would hold up its level for ever. What says
+/// where it came from goes if there is no room for it. Without that it is no larger than what the message waited in.
+fn fitted(mut delivery: Message, bytes_max: usize) -> Message {
     for name in [
         names::REAL_QUEUE,
         names::REAL_TOPIC,
@@ -219,10 +218,11 @@ impl LogBroker {
         entry: Entry,
     ) -> Result<(), Failure> {
         let stored_ms = self.stored_ms();
+        let bytes_max = self.opened()?.log.record_bytes_max().saturating_sub(HEAD_BYTES);
         let Some(due) = restored(&message) else {
             batch.astray.push(Undelivered::Unreadable);
-            let dead = dead_letter(message.clone(), DEAD_DELAYED_TOPIC.to_owned(), entry);
-            batch.messages.push(fitted(Message { stored_ms, ..dead }, &message));
+            let dead = dead_letter(message, DEAD_DELAYED_TOPIC.to_owned(), entry);
+            batch.messages.push(fitted(Message { stored_ms, ..dead }, bytes_max));
             return Ok(());
         };
         let queue = due.queue as u32;
@@ -252,7 +252,7 @@ impl LogBroker {
                 dead_letter(due, DEAD_DELAYED_TOPIC.to_owned(), entry)
             }
         };
-        batch.messages.push(fitted(Message { stored_ms, ..due }, &message));
+        batch.messages.push(fitted(Message { stored_ms, ..due }, bytes_max));
         Ok(())
     }
 
@@ -317,7 +317,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_delivery_is_never_larger_than_what_its_message_waited_in() {
+    fn a_delivery_fits_wherever_its_message_did() {
         for topic in ["T".to_owned(), "t".repeat(127), format!("%RETRY%{}", "g".repeat(255))] {
             let addr = "127.0.0.1:1".parse().expect("an address");
             let mut waited = Message {
@@ -334,13 +334,14 @@ mod tests {
                 properties: "DELAY\u{1}3\u{2}".to_owned(),
             };
             delay(&mut waited, 1_700_000_000_000);
-            let most = waited.stored_bytes() - HEAD_BYTES_MORE;
-            let due = fitted(restored(&waited).expect("it says where it was sent"), &waited);
+            // A record of messages has four bytes before the first.
+            let most = waited.stored_bytes() + 4 - HEAD_BYTES;
+            let due = fitted(restored(&waited).expect("it says where it was sent"), most);
             assert_eq!((due.topic.as_str(), due.queue), (topic.as_str(), 3));
             assert!(due.stored_bytes() <= most, "{topic}");
             let dead = group_of_retry(&topic).map_or(DEAD_DELAYED_TOPIC.to_owned(), dead_topic);
             let entry = Entry::at(1 << 12);
-            let dead = fitted(dead_letter(due, dead, entry), &waited);
+            let dead = fitted(dead_letter(due, dead, entry), most);
             assert!(dead.stored_bytes() <= most, "{topic}");
         }
     }
