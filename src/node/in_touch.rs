@@ -1,13 +1,14 @@
 //! Keeping in touch with the other members: each is dialed, so that it is known who is reached and where; what that
 //! shows is acted upon.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::inner::NodeInner;
 use crate::member::Replica;
 use crate::problem::{Problem, ProblemKind};
+use crate::raft::messages::Reached;
 use crate::raft::{Group, Lane, messages};
 use crate::record::LogId;
 
@@ -69,10 +70,15 @@ async fn hand_over(group: &Group) {
 }
 
 impl NodeInner {
+    /// The other members of any log: one that leaves the cluster goes from log to log, and may lead some until then.
     pub(super) fn other_members(&self) -> Vec<Replica> {
-        let members = self.system().map(|system| system.replicas()).unwrap_or_default();
-        let own = self.config.node_id;
-        members.into_iter().filter(|member| member.id.node != own).collect()
+        let mut members = BTreeMap::new();
+        for member in self.groups().iter().flat_map(|group| group.replicas()) {
+            if member.id.node != self.config.node_id {
+                members.entry(member.id).or_insert(member);
+            }
+        }
+        members.into_values().collect()
     }
 
     /// Dials who is not connected, and warns of who is not reached.
@@ -87,20 +93,22 @@ impl NodeInner {
         self.peers.contacts.warn();
     }
 
-    /// Asks the voters whether they reach this node. True if those that do reach it at the address that it
+    /// Asks the members whether they reach this node, and where others are. True if those that do reach it at the address that it
     /// tells.
     /// `rounds` counts how often too few did: a leader that nobody can ask is of no use to them.
     async fn ask_whether_reached(&self, rounds: &mut u32) -> bool {
         let Some(system) = self.system() else { return false };
         let voters = system.voters();
-        let members = self.other_members().into_iter().filter(|member| {
-            voters.contains(&member.id) && self.peers.contacts.introduces_itself(member.id)
-        });
+        let members = self.other_members().into_iter();
+        let members = members.filter(|member| self.peers.contacts.introduces_itself(member.id));
         let asking = members.map(async |member| {
             let frame = messages::frame(messages::REACHED, LogId::SYSTEM, &());
             let link = self.peers.link(member.id, &member.member.peer_addr, Lane::Control);
             let answer = link.request(frame, ASK_TIMEOUT).await.ok()?;
-            messages::accepted::<(Option<String>, Option<String>)>(&answer).ok()
+            let Reached { at, failing, others } = messages::accepted(&answer).ok()?;
+            // Two that have moved may know each other through the third only.
+            self.peers.contacts.hint(others);
+            voters.contains(&member.id).then_some((at, failing))
         });
         let answers = futures_util::future::join_all(asking).await;
         let places: BTreeSet<&str> =

@@ -14,10 +14,12 @@ use tokio::time::Instant;
 use super::types::Address;
 use crate::member::{NodeId, ReplicaId};
 use crate::mutant::Mutant;
-use crate::wire::Hello;
+use crate::wire::{ADDR_BYTES_MAX, Hello};
 
 /// Addresses of one member by the memberships of logs, which differ while a change goes from log to log.
 const LISTED_MAX: usize = 4;
+/// Members that one tells another of.
+const HINTS_MAX: usize = 256;
 /// A member that cannot be reached is warned of after that time.
 const WARNED_AFTER: Duration = Duration::from_secs(2);
 /// Pause between two warnings about one member.
@@ -58,6 +60,8 @@ struct Contact {
     listed: Vec<String>,
     /// As the member said at its last handshake.
     told: Option<Address>,
+    /// As another member says.
+    hinted: Option<String>,
     /// What is tried first: where it was reached last, or says that it is now.
     reached: Option<String>,
     /// Which of the candidates is tried next.
@@ -76,6 +80,7 @@ impl Contact {
         let told = self.told.as_ref().map(|told| told.peer.as_str());
         let all = self.reached.as_deref().into_iter();
         let all = all.chain(self.listed.iter().map(String::as_str)).chain(told);
+        let all = all.chain(self.hinted.as_deref());
         let mut candidates = Vec::new();
         for addr in all.filter(|addr| !addr.is_empty()) {
             if !candidates.contains(&addr) {
@@ -213,6 +218,24 @@ impl Contacts {
         let all = self.lock();
         let contact = all.get(&replica)?;
         contact.session.filter(|held| *held != session && contact.inbound > 0)
+    }
+
+    /// Where members have told that they are.
+    pub(super) fn whereabouts(&self) -> Vec<(ReplicaId, String)> {
+        let all = self.lock();
+        let told = all.iter().filter_map(|(id, contact)| Some((*id, contact.told.as_ref()?)));
+        told.map(|(id, told)| (id, told.peer.clone())).take(HINTS_MAX).collect()
+    }
+
+    /// Takes hints at where members are. They are tried last, and it counts whose data answers there.
+    pub(crate) fn hint(&self, hints: Vec<(ReplicaId, String)>) {
+        let mut all = self.lock();
+        let sound = |addr: &str| addr.len() <= ADDR_BYTES_MAX && !addr.contains(char::is_control);
+        for (replica, addr) in hints.into_iter().take(HINTS_MAX).filter(|hint| sound(&hint.1)) {
+            if let Some(contact) = all.get_mut(&replica) {
+                contact.hinted = Some(addr);
+            }
+        }
     }
 
     /// Where the member's process may be.

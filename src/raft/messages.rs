@@ -26,7 +26,7 @@ pub(crate) const READ_INDEX: u8 = 6;
 pub(crate) const ADMIN: u8 = 7;
 /// As `APPEND`, from a leader whose majority has no space but its reserve: the follower is to use its own, too.
 pub(crate) const APPEND_TO_RESERVE: u8 = 8;
-/// Where the other end has reached this node last, or why it does not reach it: two optional texts.
+/// Asks where the other end reaches this node, and others: answered by [`Reached`].
 pub(crate) const REACHED: u8 = 16;
 /// Set in the kind of a response.
 pub(crate) const RESPONSE: u8 = 0x80;
@@ -87,6 +87,17 @@ enum AppendReply {
     Partial(Option<WireId>),
     Conflict,
     HigherVote(WireVote),
+}
+
+/// What a member says of its ways to others.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Reached {
+    /// Where it has reached the node that asks.
+    pub(crate) at: Option<String>,
+    /// Why it does not reach that node, if it does not.
+    pub(crate) failing: Option<String>,
+    /// Where other members have told it that they are.
+    pub(crate) others: Vec<(ReplicaId, String)>,
 }
 
 /// A leader hands over.

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::group::Group;
-use super::messages::{self, BadMessage};
+use super::messages::{self, BadMessage, Reached};
 use super::peers::{Identity, Peers, Visit};
 use super::snapshot;
 use super::space::DiskSpace;
@@ -163,9 +163,13 @@ impl<H: Host> PeerService<H> {
     fn reached(&self, session: &PeerSession, frame: &Frame) -> OutFrame {
         let contacts = &self.host.peers().contacts;
         let replica = session.visit.as_ref().map(|visit| visit.replica);
-        let addr = replica.and_then(|replica| contacts.reached(replica));
         let failing = replica.and_then(|replica| contacts.failing(replica));
-        messages::response(frame, &(addr, failing.map(|failing| failing.reason)))
+        let reached = Reached {
+            at: replica.and_then(|replica| contacts.reached(replica)),
+            failing: failing.map(|failing| failing.reason),
+            others: contacts.whereabouts(),
+        };
+        messages::response(frame, &reached)
     }
 
     /// A new log's first vote may come before this node has opened the log. To refuse it is to have the other waited

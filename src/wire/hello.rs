@@ -9,7 +9,7 @@ use super::{Duplex, Frame, OutFrame, Outbound, Protocol, WireLimits, kind};
 use crate::format::codec;
 
 /// Longest address that a node may tell: a host's name has at most 253 bytes.
-const ADDR_BYTES_MAX: usize = 300;
+pub(crate) const ADDR_BYTES_MAX: usize = 300;
 /// Largest frame before the other end is known.
 const HELLO_BYTES_MAX: usize = 4 << 10;
 

@@ -42,7 +42,7 @@ pub(crate) use calls::Pending;
 pub(crate) use calls::StreamReceiver;
 #[cfg(any(feature = "server", all(test, feature = "client")))]
 pub(crate) use calls::credit_of;
-pub(crate) use hello::{Hello, Intro};
+pub(crate) use hello::{ADDR_BYTES_MAX, Hello, Intro};
 pub(crate) use link::{HelloCheck, Link, LinkError, Place};
 pub(crate) use outbound::{Outbound, Queued};
 pub(crate) use patience::Patience;

@@ -9,14 +9,23 @@ use crate::wire::{Acceptor, BoxFuture, Duplex};
 
 /// Starts node 2 on what `disk` holds, listening elsewhere.
 fn moved(transport: &(impl Transport + Clone), disk: &SimDisk, advertise: Option<&str>) -> Running {
+    moved_node(transport, disk, 2, advertise)
+}
+
+fn moved_node(
+    transport: &(impl Transport + Clone),
+    disk: &SimDisk,
+    id: NodeId,
+    advertise: Option<&str>,
+) -> Running {
     let advertise = advertise.map(str::to_owned);
     let change = move |config: &mut Config| {
         steady(config);
-        config.listen = "node2:9".to_owned();
-        config.client_advertise = "node2:99".to_owned();
+        config.listen = format!("node{id}:9");
+        config.client_advertise = format!("node{id}:99");
         config.advertise = advertise;
     };
-    Running::try_start(transport, disk, 2, change).expect("it opens")
+    Running::try_start(transport, disk, id, change).expect("it opens")
 }
 
 /// With elections so slow that none happens because the machine is busy.
@@ -68,6 +77,30 @@ fn a_member_at_another_address_is_found_there_and_all_logs_write_it_down() {
     assert!(leads(&second));
     second.kill();
     nodes.into_iter().for_each(Running::kill);
+}
+
+#[test]
+fn voters_that_move_at_once_find_each_other_through_a_member_that_does_not_vote() {
+    let transport = MemoryTransport::default();
+    let disks = [SimDisk::new(), SimDisk::new(), SimDisk::new()];
+    let mut nodes = three(&transport, &disks, steady);
+    let orders = nodes[0].node.log("orders").expect("it is open").id();
+    for log in [LogId::SYSTEM, orders] {
+        let demote = AdminRequest::Demote(1);
+        nodes[0].run(nodes[0].node.inner.on_leader(log, &demote)).expect("all run");
+    }
+    nodes.drain(1..).for_each(Running::kill);
+    let again = |id: NodeId| {
+        let disk = disks[id as usize - 1].crash(&CrashPolicy::KeepAll);
+        moved_node(&transport, &disk, id, None)
+    };
+    let (second, third) = (again(2), again(3));
+    for running in [&nodes[0], &second, &third] {
+        running.until("the new address in both logs", || {
+            (addresses(running) == ["node2:9", "node2:9"]).then_some(())
+        });
+    }
+    nodes.into_iter().chain([second, third]).for_each(Running::kill);
 }
 
 #[test]
