@@ -19,6 +19,8 @@ pub(super) const ADDR_BYTES_MAX: usize = 255;
 pub(super) const TOPICS_MAX: usize = 65_536;
 /// Most topics of the registry, with those that it took over from logs: each log had a limit to itself.
 pub(super) const ADOPTED_TOPICS_MAX: usize = 4 * TOPICS_MAX;
+/// Most queues of topics that the registry takes over.
+pub(super) const ADOPTED_QUEUES_MAX: usize = 2 * ALL_QUEUES_MAX;
 /// Most queues of a topic.
 pub(super) const QUEUES_MAX: u32 = 1024;
 /// Most queues of all topics of a log.

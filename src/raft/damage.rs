@@ -106,7 +106,8 @@ impl Group {
             }
             // Readers are told the truth from now on, also while this node leads for want of another.
             self.damage.leaves.store(false, Ordering::Release);
-            if self.leading().is_some() {
+            // Not whom the last vote named: that leader may be gone, and nobody else may hold enough.
+            if self.is_leader() || self.hears_leader() {
                 led_at = Instant::now();
             }
             let stands = !self.has_others() || led_at.elapsed() > patience;

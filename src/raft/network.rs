@@ -119,8 +119,11 @@ impl PeerClient {
         &self,
         answer: &Frame,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
-        self.peer_space.note(messages::space_told(answer));
-        self.damage.note_peer(self.target.node, messages::damage_told(answer));
+        // A refusal for another reason, as for a log that is not open, says nothing of either.
+        if answer.kind != messages::REFUSED || !answer.body.is_empty() {
+            self.peer_space.note(messages::space_told(answer));
+            self.damage.note_peer(self.target.node, messages::damage_told(answer));
+        }
         messages::decode_append_reply(answer).map_err(|error| nonsense(&error))
     }
 

@@ -75,7 +75,6 @@ fn rest(config: &openraft::Config) -> Duration {
 impl Group {
     /// True on a node that has accepted the leader's appends lately. Whom [`Group::leader`] names need not be there: after
     /// a restart it is the leader of the last vote.
-    #[cfg_attr(not(feature = "broker"), allow(dead_code, reason = "brokers wait for it"))]
     pub(crate) fn hears_leader(&self) -> bool {
         self.ticks.heard_leader()
     }

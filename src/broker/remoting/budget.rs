@@ -87,7 +87,7 @@ impl Share {
         self.budget.freed.notify_waiters();
     }
 
-    fn has_room(&self, bytes: usize) -> bool {
+    pub(crate) fn has_room(&self, bytes: usize) -> bool {
         if Mutant::ConnectionsUnbounded.is_active() {
             return true;
         }

@@ -19,7 +19,7 @@ mod waiting;
 mod writer;
 
 pub(super) use budget::{Budget, Share};
-pub(super) use command::{Command, Reply};
+pub(super) use command::{Command, Encoding, Reply};
 pub(super) use fields::{Field, FieldError, Fields};
 pub(super) use frame::{FrameError, read_frame};
 pub(super) use lenient_json::JsonError;

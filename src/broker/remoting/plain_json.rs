@@ -160,7 +160,14 @@ impl<'a> Reader<'a> {
     fn fields(&mut self) -> Option<Fields> {
         // Without its quotes and escapes it is shorter.
         let mut fields = Fields::with_room(self.text.len() - self.at);
+        let mut seen = 0_u64;
         self.object(|name, reader| {
+            // Of a name that appears twice the last value counts, which is for the whole reader.
+            let bit = bit_of(name);
+            if seen & bit != 0 && fields.get(name).is_some() {
+                return None;
+            }
+            seen |= bit;
             match reader.value()? {
                 Value::Text { raw, escaped: true } => {
                     fields.push_with(name, |text| unescape(raw, text))?;
@@ -172,6 +179,14 @@ impl<'a> Reader<'a> {
         })?;
         Some(fields)
     }
+}
+
+/// One of 64 bits for a name, so that most names are known to be new without a search.
+fn bit_of(name: &str) -> u64 {
+    let ends = [name.bytes().next(), name.bytes().next_back()];
+    let mixed =
+        ends.into_iter().flatten().fold(name.len(), |sum, byte| sum * 7 + usize::from(byte));
+    1 << (mixed % 64)
 }
 
 /// Puts what `raw` stands for behind `out`. None for halves of a pair, and what is no escape.
@@ -316,6 +331,8 @@ mod tests {
             r#"{"code":1,"language":"JAVA","version":1,"extFields":{"a":"\u+123"}}"#,
             r#"{"code":1,"language":"JAVA","version":1,"extFields":{"a":99999999999999999999}}"#,
             r#"{"code":1,"language":3,"version":"401"}"#,
+            r#"{"code":1,"language":"JAVA","version":1,"extFields":{"a":1,"b":2,"a":3}}"#,
+            r#"{"code":1,"language":"JAVA","version":1,"extFields":{"topic":1,"topic":null}}"#,
             "{\"code\":1,\"language\":\"JAVA\",\"version\":1,\"extFields\":{\"a\":\"\n\"}}",
         ] {
             assert!(!agree(header.as_bytes()), "{header}");

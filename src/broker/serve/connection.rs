@@ -64,9 +64,12 @@ impl Out {
         Self { queue, share }
     }
 
-    /// Sends something at once. It is lost if the queue is full or the connection has ended.
+    /// Sends something at once. It is lost if the queue is full, the connection has ended, or too much waits already.
     fn try_send(&self, chunks: Vec<Bytes>) {
         let cost = cost_of(&chunks);
+        if !self.share.has_room(cost) {
+            return;
+        }
         self.share.take(cost);
         if self.queue.try_send(chunks).is_err() {
             self.share.give_back(cost);

@@ -155,6 +155,25 @@ impl LogBroker {
     ) -> Result<(), Failure> {
         let key = |queue: u32| (group.to_owned(), topic.to_owned(), queue);
         self.consumed.note_resets(offsets.iter().map(|(queue, offset)| (key(*queue), *offset)))?;
+        let done = self.write_resets(group, topic, offsets).await;
+        if done.is_err() {
+            // What was not reset must not keep what consumers report from being noted.
+            let mut resets = self.consumed.resets();
+            for (queue, _) in offsets {
+                resets.remove(&key(*queue));
+            }
+        }
+        done
+    }
+
+    /// Writes offsets over those that wait, and waits until they are applied.
+    async fn write_resets(
+        &self,
+        group: &str,
+        topic: &str,
+        offsets: &[(u32, u64)],
+    ) -> Result<(), Failure> {
+        let key = |queue: u32| (group.to_owned(), topic.to_owned(), queue);
         let mut all = Vec::new();
         {
             let shared = self.shared()?;

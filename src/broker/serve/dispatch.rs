@@ -19,7 +19,7 @@ use super::relay::{Deadlines, RelayError};
 use super::request_limits::check_size;
 use super::send::Begun;
 use crate::broker::remoting::codes::{request, response};
-use crate::broker::remoting::{Command, Reply};
+use crate::broker::remoting::{Command, Encoding, Reply};
 
 /// How long a request waits for a leader, within the three seconds that clients give theirs.
 const LEADER_TIMEOUT: Duration = Duration::from_millis(2500);
@@ -89,7 +89,6 @@ fn is_long_question(code: i32) -> bool {
         code,
         request::QUERY_MESSAGE
             | request::GET_BROKER_RUNTIME_INFO
-            | request::GET_CONSUMER_LIST_BY_GROUP
             | request::GET_ALL_SUBSCRIPTIONGROUP_CONFIG
             | request::GET_TOPIC_STATS_INFO
             | request::GET_CONSUMER_CONNECTION_LIST
@@ -142,7 +141,9 @@ impl LogBroker {
                 }
                 _ if connection.is_relayed() => {
                     let remark = "this node does not lead";
-                    return Some(Reply::refused(response::NOT_LEADING, remark).encode(command));
+                    // The other broker looks for the code, which the binary form has no room for.
+                    let asked = Command { encoding: Encoding::Json, ..command.clone() };
+                    return Some(Reply::refused(response::NOT_LEADING, remark).encode(&asked));
                 }
                 Part::Follows(addr) => {
                     let relay = &connection.relay;

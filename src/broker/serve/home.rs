@@ -208,6 +208,11 @@ impl LogBroker {
         }
     }
 
+    fn has_log(&self, log: u32) -> bool {
+        let logs = self.brokers.upgrade().map_or(0, |brokers| brokers.logs().len());
+        usize::try_from(log).is_ok_and(|log| log < logs)
+    }
+
     /// Takes a decision for another node, on the home log's leader.
     pub(super) async fn decide_topic(&self, command: &Command) -> Result<Reply, Failure> {
         if self.number != HOME_LOG || command.body.len() > DECISION_BYTES_MAX {
@@ -217,6 +222,12 @@ impl LogBroker {
         let decision: Decision = codec::decode(&command.body)
             .map_err(|error| Failure::refused(response::INVALID_PARAMETER, error.to_string()))?;
         check(&decision)?;
+        if let Decision::Put { log, .. } | Decision::Adopt { log, .. } = &decision
+            && !self.has_log(*log)
+        {
+            let remark = format!("there is no log {log}");
+            return Err(Failure::refused(response::INVALID_PARAMETER, remark));
+        }
         Ok(Reply::done().with("version", self.decide_here(decision).await?))
     }
 

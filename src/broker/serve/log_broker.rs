@@ -18,7 +18,7 @@ use super::settings::BrokerConfig;
 use super::throughput::Throughput;
 use crate::broker::limits::LONG_ANSWERS_MAX;
 use crate::broker::record::Message;
-use crate::broker::state::{Answer, Change, Shared, change, messages};
+use crate::broker::state::{Answer, Change, Decision, Shared, change, messages};
 use crate::error::AppendError;
 use crate::mutant::Mutant;
 use crate::node::{AppliedTicket, CommitLog, WallClock};
@@ -80,6 +80,14 @@ fn accepted(response: &[u8]) -> Result<Answer, Failure> {
     match Answer::decode(response) {
         Answer::Refused(refusal) => Err(refusal.into()),
         answer => Ok(answer),
+    }
+}
+
+/// What a full disk still takes: all but new topics, which anybody can ask for without end.
+fn priority_of(change: &Change) -> Priority {
+    match change {
+        Change::Decide(Decision::Ensure { .. } | Decision::Put { .. }) => Priority::Normal,
+        _ => Priority::Reserved,
     }
 }
 
@@ -181,7 +189,7 @@ impl LogBroker {
     /// # Errors
     /// As `propose`.
     pub(super) async fn change(&self, what: &Change) -> Result<Answer, Failure> {
-        self.propose_with(change(what), Priority::Reserved).await
+        self.propose_with(change(what), priority_of(what)).await
     }
 
     /// A time of storing: never before one that was given earlier, by this leader or the last. So it can be ahead of the

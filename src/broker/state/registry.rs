@@ -12,7 +12,7 @@ use super::command::{Answer, Refusal};
 use super::offsets::check_name;
 use super::topics::{DELAY_TOPIC, State, TopicConfig};
 use crate::broker::limits::{
-    ADOPTED_TOPICS_MAX, ALL_QUEUES_MAX, STORED_TOPIC_BYTES_MAX, TOPICS_MAX,
+    ADOPTED_QUEUES_MAX, ADOPTED_TOPICS_MAX, ALL_QUEUES_MAX, STORED_TOPIC_BYTES_MAX, TOPICS_MAX,
 };
 use crate::mutant::Mutant;
 
@@ -231,10 +231,16 @@ impl Registry {
         if !self.was_deleted_since(&name, 0) {
             let held = self.topics.remove(&name);
             let before = held.as_ref().map_or(0, Registered::room);
-            let mut topic = held.unwrap_or_else(|| Registered::new(version, config));
+            let mut topic = held.clone().unwrap_or_else(|| Registered::new(version, config));
             topic.adopted = true;
             topic.set(log, config);
-            self.queues = self.queues - before + topic.room();
+            let queues = self.queues - before + topic.room();
+            if queues > self.queues.max(ADOPTED_QUEUES_MAX) {
+                // It stays the log's own, as above.
+                self.topics.extend(held.map(|held| (name, held)));
+                return;
+            }
+            self.queues = queues;
             self.topics.insert(name.clone(), topic);
         }
         // The log follows in any case: it has the topic, and keeps or deletes it.
