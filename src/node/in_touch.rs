@@ -75,7 +75,7 @@ impl NodeInner {
         members.into_iter().filter(|member| member.id.node != own).collect()
     }
 
-    /// Dials who is not connected, and warns of who is not reached.
+    /// Dials members that are not connected, and warns of those that it cannot reach.
     fn look_after_members(&self) {
         let replicas = self.system().map(|system| system.replicas()).unwrap_or_default();
         if replicas.iter().any(|member| member.id == self.identity.replica()) {
@@ -167,7 +167,7 @@ impl NodeInner {
         problems
     }
 
-    /// What keeps the leader of a log from being asked, for whoever waited for it.
+    /// Why the leader of a log cannot be asked, for a caller that waited for it.
     pub(super) fn why_no_leader(&self, log: LogId) -> Option<String> {
         let group = self.group(log)?;
         if let Some(missing) = group.missing_voters().filter(|_| !group.is_leader()) {

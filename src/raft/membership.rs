@@ -108,8 +108,8 @@ impl Group {
         of.keys().filter_map(listed).collect()
     }
 
-    /// Whether this node may vote for a candidate. Not for one that it cannot reach: whoever asked here for the leader,
-    /// or to change something, would ask in vain.
+    /// Whether this node may vote for a candidate. Not for one that it cannot reach: requests to this node that need
+    /// the leader would fail.
     ///
     /// # Errors
     /// Why not.

@@ -21,7 +21,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Who this node says it is, and whom it accepts.
 pub(crate) trait Identity: Send + Sync + 'static {
-    /// Our hello to `target`, or to whoever asks if 0. `expects` is the incarnation that the target is taken to have, 0
+    /// Our hello to `target`, or to any node that asks if 0. `expects` is the incarnation that the target is taken to have, 0
     /// if that is not known.
     fn hello(&self, target: NodeId, expects: u128) -> Hello;
     /// Whether the node behind `hello` may talk to us. What is learned from it is durable on return.
@@ -180,7 +180,7 @@ impl Peers {
         None
     }
 
-    /// The process of `replica` that answers at `addr`, if one does soon: whoever does not is taken to be gone.
+    /// The process of `replica` that answers at `addr`, if one does soon; otherwise it counts as gone.
     pub(super) async fn session_at(&self, replica: ReplicaId, addr: &str) -> Option<u128> {
         let told = Arc::new(OnceLock::new());
         let seen = Arc::clone(&told);

@@ -172,7 +172,7 @@ impl Group {
 }
 
 impl PeerClient {
-    /// Sends a boundary and its checkpoint; gives the vote of whoever took it.
+    /// Sends a boundary and its checkpoint; returns the vote of the node that took it.
     pub(super) async fn send_snapshot(
         &self,
         vote: RaftVote,

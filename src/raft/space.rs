@@ -27,7 +27,7 @@ const RATE_PART: u64 = 4096;
 const RATE_MIN: u64 = 4 << 10;
 const BURST_PART: u64 = 64;
 const BURST_MIN: u64 = 64 << 10;
-/// What a follower uses of it in a second, and at once, for a log that could do without: enough to hear who leads, and to
+/// What a follower uses of it in a second, and at once, for a log that could do without: enough to learn who leads, and to
 /// keep up where little is sent.
 const FOLLOWED_RATE: u64 = 4 << 10;
 const FOLLOWED_BURST: u64 = 64 << 10;

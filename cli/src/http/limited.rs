@@ -102,7 +102,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Fails if it has to end. Else whoever polls is woken when that changes.
+    /// Fails if the connection has to end. Otherwise wakes the task that polls when that changes.
     fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         {
             let mut open = self.places.open();

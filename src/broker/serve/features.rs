@@ -146,7 +146,7 @@ mod tests {
             0,
             "served: where a retried message came from; clients restore their topic by it",
         ),
-        ("REAL_TOPIC", "T", 0, "set anew when a message is delayed, and not read otherwise"),
+        ("REAL_TOPIC", "T", 0, "set again when a message is delayed, and not read otherwise"),
         ("REAL_QID", "0", 0, "as REAL_TOPIC"),
         ("TRAN_MSG", "true", 16, "transactions"),
         ("TRAN_MSG", "false", 0, "asks for nothing"),

@@ -239,7 +239,7 @@ impl Known {
         self.leave(client, connection, group)
     }
 
-    /// Forgets the connections of clients that are as `wanted` says; returns the groups that are to be told.
+    /// Forgets the connections of clients that match `wanted`; returns the groups to notify.
     pub(super) fn forget(&mut self, wanted: impl Fn(u64, &Heard) -> bool) -> BTreeSet<String> {
         let all = self.clients.iter().flat_map(|(id, client)| {
             client.iter().map(move |(connection, heard)| (id, *connection, heard))

@@ -117,7 +117,7 @@ impl Broker {
     }
 }
 
-/// A listener for a log's VIP channel, if it is to have one and the port is free.
+/// A listener for a log's VIP channel, if it should have one and the port is free.
 async fn vip_listener(
     main: &TcpListener,
     config: &BrokerConfig,
