@@ -69,7 +69,7 @@ impl Receiving {
         let mut incoming = match begun.filter(|_| asks || head.offset > 0) {
             Some(begun) => begun,
             None if head.offset == 0 => Incoming::begin(log, head.clone())?,
-            None => return Err("what precedes this piece of a checkpoint is not here".to_owned()),
+            None => return Err("an earlier piece of the checkpoint is missing".to_owned()),
         };
         let so_far = incoming.draft.state_len();
         if !asks {

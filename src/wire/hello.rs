@@ -29,7 +29,7 @@ pub(crate) struct Hello {
     pub(crate) intro: Option<Intro>,
 }
 
-/// What a node says beyond who it is. In the body of the hello, which older versions do not read.
+/// The further details that a node gives, in the body of the hello. Older versions do not read it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Intro {
     /// Random number of the sender's process.
@@ -197,7 +197,7 @@ fn read_intro(body: &[u8]) -> Result<Option<Intro>, String> {
     let intro: Intro = codec::decode(body).map_err(|error| error.to_string())?;
     let odd = |addr: &str| addr.len() > ADDR_BYTES_MAX || addr.contains(char::is_control);
     if odd(&intro.peer_addr) || odd(&intro.client_addr) {
-        return Err("an address in the hello is none".to_owned());
+        return Err("an address in the hello is not valid".to_owned());
     }
     Ok(Some(intro))
 }

@@ -21,7 +21,7 @@ use crate::mutant::Mutant;
 
 /// Pause before a delivery that failed is tried again.
 const PAUSE: Duration = Duration::from_millis(50);
-/// While a message waits, the clock is looked at so often: it may have been set right.
+/// How often the clock is read while a message waits: it may have been set right.
 const LOOK: Duration = Duration::from_secs(1);
 /// Messages of one record of deliveries.
 const BATCH_MESSAGES: usize = 1024;
@@ -86,7 +86,7 @@ fn dead_letter(message: Message, topic: String, entry: Entry) -> Message {
 }
 
 /// A delivery that takes no more than the record that its message waited in: else one message of the largest size would
-/// hold up its level for ever. What says where it came from goes if there is no room for it.
+/// hold up its level for ever. Properties that say where it came from are dropped if there is no room for them.
 fn fitted(mut delivery: Message, waited: &Message) -> Message {
     let bytes_max = waited.stored_bytes().saturating_sub(HEAD_BYTES_MORE);
     for name in [
@@ -111,8 +111,8 @@ impl LogBroker {
         futures_util::future::join_all(levels).await;
     }
 
-    /// Watches a level's queue, also while another node leads: what was seen to come is due after its delay, whatever
-    /// the clocks of the leaders say.
+    /// Watches a level's queue, also while another node leads: a message that it saw arrive is due after its delay,
+    /// whatever the clocks of the leaders say.
     async fn deliver_level(&self, level: u8) {
         let queue = u32::from(level) - 1;
         let delay = Duration::from_millis(level_delay_ms(level).unsigned_abs());
@@ -156,7 +156,7 @@ impl LogBroker {
                             ?failure,
                             "deliveries are tried again"
                         );
-                        // One of them may be what cannot be stored.
+                        // One of them may be a message that cannot be stored.
                         most = (most / 2).max(1);
                         Some(Instant::now() + PAUSE)
                     }
@@ -242,7 +242,7 @@ impl LogBroker {
                 let topic = self.dead_topic_for(dead_topic(group)).await?;
                 dead_letter(due, topic, entry)
             }
-            // What is there as soon as somebody needs it is needed now.
+            // A topic that is made on demand is needed now.
             (None, None) if is_made_on_demand(&due.topic) => {
                 let topic = self.dead_topic_for(due.topic.clone()).await?;
                 Message { topic, queue: 0, ..due }

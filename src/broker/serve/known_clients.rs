@@ -149,7 +149,7 @@ fn full(what: &str, limit: usize) -> Failure {
 /// Takes so many bytes.
 fn take(room: &mut usize, bytes: usize) -> Result<(), Failure> {
     let left = room.checked_sub(bytes);
-    *room = left.ok_or_else(|| full("bytes of what clients have said", CLIENTS_BYTES_MAX))?;
+    *room = left.ok_or_else(|| full("bytes of memory for clients", CLIENTS_BYTES_MAX))?;
     Ok(())
 }
 

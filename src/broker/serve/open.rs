@@ -128,7 +128,7 @@ async fn vip_listener(
     match TcpListener::bind(vip).await {
         Ok(listener) => Ok(Some(listener)),
         Err(error) => {
-            tracing::warn!(%addr, %vip, %error, "no VIP channel: clients that use it do not reach this broker");
+            tracing::warn!(%addr, %vip, %error, "no VIP channel: clients that use it cannot reach this broker");
             Ok(None)
         }
     }

@@ -1,4 +1,4 @@
-//! How large a request may be. Only messages may carry megabytes; what a request says beyond that is checked by who reads it.
+//! How large a request may be. Only messages may carry megabytes. The code that reads a request checks the rest.
 
 use super::failure::Failure;
 use crate::broker::limits::{BODY_BYTES_MAX, FIELDS_BYTES_MAX, LARGE_BODY_BYTES_MAX};
