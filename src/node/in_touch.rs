@@ -1,5 +1,5 @@
-//! Keeping in touch with the other members: each is dialed, so that it is known who is reached and where; what that
-//! shows is acted upon.
+//! Keeping in touch with the other members: the node dials each, so that it knows which it reaches and where, and acts
+//! on that.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::problem::{Problem, ProblemKind};
 use crate::raft::{Group, Lane, messages};
 use crate::record::LogId;
 
-/// How often the members are looked after.
+/// How often the node checks on the members.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// How long a member may take to say whether it reaches this node.
 const ASK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -127,7 +127,7 @@ impl NodeInner {
         proven
     }
 
-    /// Stops all logs for good: another process with this node's data takes its part in the cluster.
+    /// Stops all logs for good: another process with this node's data has its place in the cluster.
     fn retire(&self, reason: &str) {
         if self.retired.borrow().is_none() {
             tracing::error!(
@@ -139,7 +139,7 @@ impl NodeInner {
         }
     }
 
-    /// What is wrong with the other members, as far as this node has to do with them.
+    /// Problems of the other members, as far as they concern this node.
     pub(super) fn peer_problems(&self) -> Vec<Problem> {
         let members: BTreeSet<_> =
             self.other_members().into_iter().map(|member| member.id).collect();

@@ -8,7 +8,7 @@ use super::reader::FrameReader;
 use super::{Duplex, Frame, OutFrame, Outbound, Protocol, WireLimits, kind};
 use crate::format::codec;
 
-/// Longest address that a node may tell: a host's name has at most 253 bytes.
+/// Longest address that a node may give: a host's name has at most 253 bytes.
 const ADDR_BYTES_MAX: usize = 300;
 /// Largest frame before the other end is known.
 const HELLO_BYTES_MAX: usize = 4 << 10;
@@ -38,7 +38,7 @@ pub(crate) struct Intro {
     pub(crate) peer_addr: String,
     /// `host:port` where clients reach it; empty if it serves none.
     pub(crate) client_addr: String,
-    /// Incarnation of the data that the dialer takes the target to have; 0 if it does not know.
+    /// Incarnation of the data that the dialer expects the target to have; 0 if it does not know.
     pub(crate) expects: u128,
 }
 
