@@ -3,7 +3,7 @@
 //! | path | 200 means | else |
 //! |---|---|---|
 //! | `/livez` | a restart would not help | 503 and what a restart would fix: storage that failed, a task that panicked |
-//! | `/readyz` | the node has no problem of its own, all logs run, the system log has a leader, and records are applied soon | 503 and the reasons |
+//! | `/readyz` | no own problem, all logs run, the system log has a leader, few records wait to be applied | 503 and why |
 //! | `/metrics` | Prometheus text | |
 //! | `/v1/status` | JSON: the node, every log on it, and what is wrong | |
 

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::problem::{Problem, ProblemKind};
 
-/// A statement that was not repeated for this long no longer holds. Others dial, and so repeat it, at least every two seconds.
+/// A statement that was not repeated for this long no longer holds. Others dial, and so repeat it, every two seconds.
 const HOLDS: Duration = Duration::from_secs(20);
 /// Pause between two messages in the log about the same.
 const PAUSE: Duration = Duration::from_secs(60);
