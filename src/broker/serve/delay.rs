@@ -86,7 +86,7 @@ fn dead_letter(message: Message, topic: String, entry: Entry) -> Message {
 }
 
 /// A delivery that takes no more than the record that its message waited in: else one message of the largest size would
-/// hold up its level for ever. Properties that say where it came from are dropped if there is no room for them.
+/// hold up its level for ever. What says where it came from goes if there is no room for it.
 fn fitted(mut delivery: Message, waited: &Message) -> Message {
     let bytes_max = waited.stored_bytes().saturating_sub(HEAD_BYTES_MORE);
     for name in [

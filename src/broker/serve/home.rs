@@ -333,7 +333,7 @@ impl LogBroker {
             if topics.is_empty() {
                 return Ok(());
             }
-            tracing::info!(log = self.name, topics = topics.len(), "topics are registered");
+            tracing::info!(log = self.name, topics = topics.len(), "registering topics");
             let deadline = Instant::now() + DECIDE_TIMEOUT;
             let adopt = Decision::Adopt { log: self.number, topics: topics.clone() };
             let version = self.decide(adopt, deadline).await?;
