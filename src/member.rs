@@ -133,6 +133,6 @@ pub struct Status {
     pub members: Vec<MemberStatus>,
     /// Bytes of this log on this node's disk.
     pub disk_bytes: u64,
-    /// Why the log has stopped here, if it has; or what is damaged of this node's copy, which then goes on as a follower.
+    /// Why the log has stopped here, if it has; or the damage of this node's copy, which goes on as a follower.
     pub failure: Option<String>,
 }

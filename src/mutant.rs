@@ -181,7 +181,7 @@ mutants! {
     SupersededOffsetUnanswered,
     /// A record takes all consumed offsets that wait, whatever their size.
     OffsetRecordUnbounded,
-    /// Who asks for a consumed offset is told of the last one, though the next is on its way.
+    /// A client that asks for a consumed offset gets the last one, though the next is being written.
     OffsetQueryDoesNotWait,
     /// The body of a request may be as large as a frame, whatever is asked.
     BodyLimitIgnored,
@@ -224,7 +224,7 @@ mutants! {
     MemberLeavesWithAnyConnection,
     /// Connections hold any number of bytes.
     ConnectionsUnbounded,
-    /// Idle connections keep their places whoever comes.
+    /// Idle connections keep their places when new ones come.
     IdleKeepPlaces,
     /// A request that waits for a leader that hangs is not taken back in time.
     RelayedWithoutLimit,
@@ -244,7 +244,7 @@ mutants! {
     StoredTimeGoesBack,
     /// Locks of queues are released by the wall clock.
     LeasesByWallClock,
-    /// Each delayed message that is due takes a record of its own.
+    /// Each delayed message that is due takes its own record.
     DeliveredOneByOne,
     /// What a consumer that takes messages in order gives up is retried as what any other one hands back.
     OrderlyRetried,

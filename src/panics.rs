@@ -1,6 +1,6 @@
-//! Panics: where they happened, and who is told.
+//! Panics: where they happened, and where they are reported.
 //!
-//! A panic is a bug. It ends the task that it happened in, and whoever runs that task decides what else ends with it:
+//! A panic is a bug. It ends the task that it happened in. The code that runs the task decides what else ends with it:
 //! one connection, one log on this node, or nothing, if the task can begin again.
 
 use std::any::Any;

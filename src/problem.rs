@@ -1,4 +1,4 @@
-//! What is wrong with a node, or with how it gets on with the others, as it knows itself.
+//! Problems of a node, and of its contact with others, as the node itself knows them.
 
 use std::fmt;
 
@@ -15,13 +15,13 @@ pub enum ProblemKind {
     LogStopped,
     /// This node's copy of a log is damaged. It follows with what it has, and does not lead.
     LogDamaged,
-    /// A log of the list could not be opened on this node. It is tried again.
+    /// A log could not be opened on this node. The node tries again.
     LogNotOpen,
     /// A task of the node panicked.
     TaskPanicked,
     /// The cluster knows this node with other data, which is gone: it takes no part until it is removed and added again.
     DataLost,
-    /// Another process with a copy of this node's data takes its part in the cluster.
+    /// Another process with a copy of this node's data takes its place in the cluster.
     Duplicate,
     /// The other nodes cannot reach this one.
     NotReachedBack,
@@ -89,7 +89,7 @@ pub struct Problem {
     pub reason: String,
     /// For how long, in milliseconds.
     pub for_ms: u64,
-    /// True if restarting the node's process is what helps.
+    /// True if a restart of the node's process would help.
     pub needs_restart: bool,
 }
 
@@ -117,7 +117,7 @@ impl fmt::Display for Problem {
 pub struct NodeStatus {
     /// The node and its addresses, as it tells others.
     pub node: Member,
-    /// Every log that it is to hold, the system log first. One that could not be opened is there with its failure.
+    /// Every log that it should hold, the system log first. One that could not be opened is listed with its failure.
     pub logs: Vec<Status>,
     /// What is wrong.
     pub problems: Vec<Problem>,

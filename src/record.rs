@@ -105,7 +105,7 @@ pub struct AppendOptions {
     pub flush: Option<Flush>,
     /// How long to wait for the commit; the node's `append_timeout` if not given.
     pub timeout: Option<Duration>,
-    /// What becomes of the append while disks are full. Clients over TCP always have [`Priority::Normal`].
+    /// How the append is treated while disks are full. Clients over TCP always have [`Priority::Normal`].
     pub priority: Priority,
 }
 

@@ -23,10 +23,10 @@ pub trait StateMachine: Send + 'static {
 
     /// Writes the whole state, of any size. Called between two records, at segment boundaries and before
     /// retention drops records that the state was built from. The first 8 MiB are kept in memory and written to the disk while
-    /// records are applied; what goes beyond is written at once. One checkpoint is saved at a time.
+    /// records are applied; the rest is written at once. One checkpoint is saved at a time.
     ///
     /// # Errors
-    /// The checkpoint is given up, and tried again at the next boundary. A full disk is one of them.
+    /// The checkpoint is given up, and tried again at the next boundary. A full disk is one such error.
     fn checkpoint(&self, out: &mut dyn Write) -> io::Result<()>;
 
     /// How to make durable the files that the checkpoint names, for a state machine that keeps some. Asked for right after

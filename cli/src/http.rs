@@ -2,8 +2,8 @@
 //!
 //! | path | 200 means | else |
 //! |---|---|---|
-//! | `/livez` | a restart would not help | 503 and what it would help with: storage that failed, a task that panicked |
-//! | `/readyz` | all logs run, leaders are known, and what is committed is applied | 503 and the reasons |
+//! | `/livez` | a restart would not help | 503 and what a restart would fix: storage that failed, a task that panicked |
+//! | `/readyz` | no own problem, all logs run, the system log has a leader, few records wait to be applied | 503 and why |
 //! | `/metrics` | Prometheus text | |
 //! | `/v1/status` | JSON: the node, every log on it, and what is wrong | |
 
@@ -107,12 +107,12 @@ fn listed<'a>(problems: impl Iterator<Item = &'a Problem>) -> Result<(), String>
     if lines.is_empty() { Ok(()) } else { Err(lines.join("\n")) }
 }
 
-/// Whether the node is as well as a restart could make it, or what one would help with.
+/// Fails with the problems that a restart would fix.
 fn liveness(problems: &[Problem]) -> Result<(), String> {
     listed(problems.iter().filter(|problem| problem.needs_restart))
 }
 
-/// Whether a node should get requests, or why not. What is wrong with other nodes is no reason.
+/// Whether a node should get requests, or why not. Problems of other nodes do not count.
 fn readiness(node: &NodeStatus, lag_max: u64) -> Result<(), String> {
     listed(node.problems.iter().filter(|problem| problem.kind.is_own()))?;
     for (at, log) in node.logs.iter().enumerate() {

@@ -97,7 +97,7 @@ impl Served {
         Some(addrs.map(|addr| addr.to_string()).collect::<Vec<_>>().join(" "))
     }
 
-    /// Resolves once a task of the process has panicked: without it the node cannot be looked after.
+    /// Resolves once a task of the process has panicked: without that task nobody can watch or stop the node.
     pub(crate) async fn task_panicked(&mut self) {
         while let Some(ended) = self.tasks.join_next().await {
             if let Err(error) = ended {

@@ -107,7 +107,7 @@ fn assert_runs_without_its_log(data: &Path, damage: [&str; 2]) {
     let node = Running::node(1, data, &[]);
     let (ready, why) = node.get("/readyz");
     assert!(ready.contains("503") && damage.iter().all(|what| why.contains(what)), "{why}");
-    assert!(node.get("/livez").0.contains("200"), "a restart mends no disk");
+    assert!(node.get("/livez").0.contains("200"), "a restart repairs no disk");
     let status: Value = serde_json::from_str(&node.get("/v1/status").1).expect("json");
     assert_eq!(status["problems"][0]["kind"], "log-not-open", "{status}");
     let told = node.run(&["status"]).ok();

@@ -158,7 +158,7 @@ impl Client {
         asked.await
     }
 
-    /// What each node says about itself, its logs and what is wrong, and why those that did not answer did not.
+    /// What each node says about itself, its logs and its problems; for a node that did not answer, the reason.
     pub async fn node_statuses(&self) -> Vec<(Member, Result<NodeStatus, AdminError>)> {
         let asked = self.each_node(&Request::NodeStatus, |response| match response {
             Response::NodeStatus(status) => Ok(*status),

@@ -35,7 +35,7 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError>
     decode_within(bytes, BYTES_MAX)
 }
 
-/// Writes what is as large as it is: a state machine's checkpoint.
+/// Writes a value of any size: a state machine's checkpoint.
 #[cfg(feature = "broker")]
 pub(crate) fn encode_to<T: Serialize>(out: &mut dyn io::Write, value: &T) -> io::Result<()> {
     options().serialize_into(out, value).map_err(|error| io_error(*error))
@@ -47,7 +47,7 @@ pub(crate) fn decode_from<T: DeserializeOwned>(from: &mut dyn io::Read) -> io::R
     let value = options().deserialize_from(&mut *from).map_err(|error| io_error(*error))?;
     match from.read(&mut [0])? {
         0 => Ok(value),
-        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "there are bytes behind the state")),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "there are bytes after the state")),
     }
 }
 
@@ -59,7 +59,7 @@ fn io_error(error: bincode::ErrorKind) -> io::Error {
     }
 }
 
-/// `decode` for what is larger: a state machine's checkpoint, which has been verified. Text may be borrowed from it.
+/// `decode` for larger values: a state machine's checkpoint, which has been verified. Text may be borrowed from it.
 #[cfg(feature = "broker")]
 pub(crate) fn decode_large<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, CodecError> {
     decode_within(bytes, bytes.len() as u64)

@@ -21,7 +21,7 @@ use super::memberships::StoredMembership;
 use super::pool::{WriterPool, WriterQueue};
 use super::{LogOptions, SegmentInfo, checkpoints, damage, open};
 
-/// A state of up to so many bytes is in memory until it is saved: who takes it does not wait for the disk.
+/// A state of up to this many bytes stays in memory until it is saved: taking it does not wait for the disk.
 const TAKEN_BUFFER_MAX: usize = 8 << 20;
 
 /// Handle to one log on disk. Cheap to clone.

@@ -61,7 +61,7 @@ pub(crate) struct LogOptions {
     pub(crate) flush_interval: Duration,
     pub(crate) segment_size: u64,
     pub(crate) tail_cache_max: u64,
-    /// With less free than this, space is allocated in small steps: all logs share what is left. 0 to not look.
+    /// With less free space than this, logs allocate in small steps, since they share the rest. 0: do not look.
     pub(crate) disk_reserve: u64,
     /// Told about flushes.
     pub(crate) observer: Option<Arc<dyn WriterObserver>>,

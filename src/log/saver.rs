@@ -70,7 +70,7 @@ impl SaverQueue {
             while let Some(job) = jobs.blocking_recv() {
                 match job {
                     Job::Save(save) => save.run(),
-                    // Whoever waits for it is told that nothing came of it.
+                    // If it panics, the caller that waits for it learns that it was not done.
                     Job::Run(log, work) => drop(panics::catch(|| work(&log))),
                     // What was queued before is done, and nothing is taken any more.
                     Job::Stop => break,

@@ -29,7 +29,7 @@ pub(super) struct Shared {
     checkpoints: Mutex<Checkpoints>,
     /// Held while a checkpoint is written.
     checkpoint_io: Mutex<()>,
-    /// Checkpoints that were begun: each has a temporary name of its own.
+    /// Checkpoints that were begun: each has its own temporary name.
     drafts: AtomicU64,
     watermarks: watch::Sender<Watermarks>,
     /// Bytes in the tail.

@@ -69,7 +69,7 @@ impl NodeInner {
                 if self.space.note(free, stalled) {
                     let reserve = self.config.storage.disk_reserve.bytes();
                     let level = self.space.level();
-                    tracing::warn!(free, reserve, ?level, "the disk's space is another");
+                    tracing::warn!(free, reserve, ?level, "the disk's free space crossed a limit");
                 }
             }
             Err(error) => tracing::warn!(%error, "cannot tell free space"),
@@ -116,7 +116,7 @@ impl NodeInner {
         tracing::warn!(
             seconds,
             behind,
-            "the wall clock has jumped: ages of segments follow it at twice the pace of time at most"
+            "the wall clock has jumped: ages of segments follow it, at most twice as fast as time"
         );
         #[cfg(feature = "metrics")]
         metrics::counter!("quorumlog_clock_jumps_total").increment(1);

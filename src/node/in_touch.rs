@@ -1,5 +1,5 @@
-//! Keeping in touch with the other members: each is dialed, so that it is known who is reached and where; what that
-//! shows is acted upon.
+//! Keeping in touch with the other members: the node dials each, so that it knows which it reaches and where, and acts
+//! on that.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::raft::messages::Reached;
 use crate::raft::{Group, Lane, messages};
 use crate::record::LogId;
 
-/// How often the members are looked after.
+/// How often the node checks on the members.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// How long a member may take to say whether it reaches this node.
 const ASK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -81,7 +81,7 @@ impl NodeInner {
         members.into_values().collect()
     }
 
-    /// Dials who is not connected, and warns of who is not reached.
+    /// Dials members that are not connected, and warns of those that it cannot reach.
     fn look_after_members(&self) {
         let replicas = self.system().map(|system| system.replicas()).unwrap_or_default();
         if replicas.iter().any(|member| member.id == self.identity.replica()) {
@@ -135,7 +135,7 @@ impl NodeInner {
         proven
     }
 
-    /// Stops all logs for good: another process with this node's data takes its part in the cluster.
+    /// Stops all logs for good: another process with this node's data has its place in the cluster.
     fn retire(&self, reason: &str) {
         if self.retired.borrow().is_none() {
             tracing::error!(
@@ -147,7 +147,7 @@ impl NodeInner {
         }
     }
 
-    /// What is wrong with the other members, as far as this node has to do with them.
+    /// Problems of the other members, as far as they concern this node.
     pub(super) fn peer_problems(&self) -> Vec<Problem> {
         let members: BTreeSet<_> =
             self.other_members().into_iter().map(|member| member.id).collect();
@@ -175,7 +175,7 @@ impl NodeInner {
         problems
     }
 
-    /// What keeps the leader of a log from being asked, for whoever waited for it.
+    /// Why the leader of a log cannot be asked, for a caller that waited for it.
     pub(super) fn why_no_leader(&self, log: LogId) -> Option<String> {
         let group = self.group(log)?;
         if let Some(missing) = group.missing_voters().filter(|_| !group.is_leader()) {

@@ -1,10 +1,10 @@
-//! The time that segments are stamped with, and that their ages are measured by.
+//! The clock that stamps segments and measures their ages.
 //!
-//! By the wall clock, one jump ahead would make all segments old at once, and retention by age would delete them before
-//! anybody can set the clock right. So stamps and ages go by a clock that runs as time elapses. It is behind the wall clock
-//! after the node was off, and when the wall clock has jumped ahead: nobody can tell these apart. It makes up for that
-//! at twice its pace, so a segment is never deleted before half its age has elapsed, and a wrong clock hastens retention by no
-//! more than the time that it is left wrong. It is ahead of the wall clock after that was set back, and waits for nothing.
+//! With the wall clock, one jump ahead would make all segments old at once, and retention by age would delete them before
+//! anybody can set the clock right. So stamps and ages use a clock that runs as time elapses. It falls behind the wall clock
+//! while the node is off, and when the wall clock jumps ahead: the node cannot tell these apart. It catches up at twice its
+//! pace, so no segment is deleted before half its age has elapsed, and a wrong clock speeds retention up by no more than the
+//! time for which it stays wrong. It is ahead of the wall clock after that was set back, and does not wait for it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use crate::segment::{Access, DirEntry, Disk, DiskFile, DiskLock, LockMode, atomi
 
 /// Pace, in elapsed time, while the wall clock is ahead.
 const PACE_MAX: u64 = 2;
-/// A wall clock that moves by so much more or less than time elapses has jumped.
+/// A wall clock that moves this much more or less than the time that elapsed has jumped.
 const JUMP: Duration = Duration::from_secs(10);
 const FILE_NAME: &str = "CLOCK";
 const FILE_LEN_MAX: u64 = 1 << 10;
@@ -34,7 +34,7 @@ struct Shown {
     /// When it was looked at last, and what the wall clock showed then.
     at: Instant,
     wall_micros: u64,
-    /// What was not told yet.
+    /// A jump that was not reported yet.
     jump: Option<Jump>,
 }
 
@@ -42,10 +42,10 @@ struct Shown {
 #[derive(Debug)]
 pub(super) struct LogClock(Mutex<Shown>);
 
-/// A wall clock that did not go as time elapsed.
+/// A jump of the wall clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Jump {
-    /// By so much, ahead or back.
+    /// How far, ahead or back.
     pub(super) seconds: i64,
 }
 
@@ -88,7 +88,7 @@ impl LogClock {
         micros / 1_000
     }
 
-    /// It has shown this before.
+    /// Moves it up to a time that it has shown before.
     pub(super) fn raise(&self, ms: u64) {
         let mut shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         shown.micros = shown.micros.max(ms.saturating_mul(1_000));

@@ -199,18 +199,18 @@ impl Node {
         Some(CommitLog { node: self.inner.clone(), group })
     }
 
-    /// Status of every log that this node is to hold, the system log first. One that could not be opened is there as
+    /// Status of every log that this node should hold, the system log first. One that could not be opened is listed as
     /// stopped, with the failure.
     pub fn statuses(&self) -> Vec<Status> {
         self.inner.statuses()
     }
 
-    /// Status of every log, and all that is wrong.
+    /// Status of every log, and all problems.
     pub fn node_status(&self) -> NodeStatus {
         self.inner.status()
     }
 
-    /// What is wrong with this node, or with other members as it sees them.
+    /// Problems of this node, and of other members as it sees them.
     pub fn problems(&self) -> Vec<Problem> {
         self.inner.problems()
     }
@@ -230,8 +230,8 @@ impl Node {
         self.inner.failure()
     }
 
-    /// Resolves once this process must not go on, with the reason: another one with the same data takes its part in the
-    /// cluster, and no member has ever talked to this one. Its logs are stopped. Never resolves else.
+    /// Resolves once this process must not go on, with the reason: another one with the same data has its place in the
+    /// cluster, and no member has ever talked to this one. Its logs are stopped. Otherwise it never resolves.
     pub async fn retired(&self) -> String {
         let mut retired = self.inner.retired.subscribe();
         match retired.wait_for(|reason| reason.is_some()).await {

@@ -1,4 +1,4 @@
-//! What is wrong with a node, put together from those who know.
+//! Problems of a node, collected from the parts that notice them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +12,8 @@ use crate::problem::{NodeStatus, Problem, ProblemKind};
 use crate::raft::Group;
 use crate::record::{LogId, LogName};
 
-/// Pause before a log that could not be opened is tried again; it doubles each time. To find out that it still cannot be
-/// may take reading all of it.
+/// Pause before the node tries again to open a log that it could not open; it doubles each time. A try may have to
+/// read all of the log.
 const PAUSE_MIN: Duration = Duration::from_secs(2);
 const PAUSE_MAX: Duration = Duration::from_secs(256);
 
@@ -66,7 +66,7 @@ impl NotOpen {
 }
 
 impl NodeInner {
-    /// Status of every log that the node is to hold, by number.
+    /// Status of every log that the node should hold, by number.
     pub(super) fn statuses(&self) -> Vec<Status> {
         let mut all: Vec<Status> = self.groups().iter().map(|group| group.status()).collect();
         {
@@ -109,8 +109,8 @@ impl NodeInner {
     }
 }
 
-/// A restart is what helps where the disk may hold other than what memory says, and where consensus came upon a bug. It
-/// would not help a state machine: it is given the same records again.
+/// A restart helps if disk and memory may differ, and if consensus hit a bug. It does not help a state machine, which
+/// gets the same records again.
 fn of_group(group: &Group) -> Option<Problem> {
     let log = Some(group.name.to_string());
     let Some(reason) = group.stop_reason() else {

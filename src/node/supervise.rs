@@ -1,4 +1,4 @@
-//! The node's own tasks: what becomes of one that panics.
+//! The node's own tasks, and what happens if one panics.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +12,7 @@ use crate::problem::{Problem, ProblemKind};
 
 /// Pause before a task that panicked begins again.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
-/// For how long a panic is shown after its task has begun again.
+/// How long a panic is shown after its task has begun again.
 const SHOWN: Duration = Duration::from_secs(60);
 
 /// Panics of the node's tasks, by the task's name.

@@ -91,7 +91,7 @@ impl Contact {
     }
 }
 
-/// `addr`, with the host of `from` in place of an unspecified one.
+/// `addr`, with the host of `from` if its own is unspecified.
 fn on_host(addr: &str, from: &str) -> String {
     let unspecified = addr.parse().is_ok_and(|addr: SocketAddr| addr.ip().is_unspecified());
     match (unspecified, from.rsplit_once(':'), addr.rsplit_once(':')) {
@@ -159,7 +159,7 @@ impl Contacts {
         }
     }
 
-    /// Who answered at the member's address has other data than the member.
+    /// The node that answered at the member's address has other data than the member.
     pub(super) fn lost_data(&self, replica: ReplicaId, reason: &str) {
         let mut all = self.lock();
         let Some(contact) = all.get_mut(&replica) else { return };

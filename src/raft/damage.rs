@@ -1,4 +1,4 @@
-//! Damage that a reader comes upon in this node's copy of a log. Others hold the same record whole, so the node gives up
+//! Damage that a reader finds in this node's copy of a log. Others hold the same record whole, so the node gives up
 //! the lead at once and does not take it again. It goes on as a follower: what it writes now counts as before.
 //!
 //! What consensus itself reads is another matter: without it the group stops (`log_store`).
@@ -104,7 +104,7 @@ impl Group {
                     self.give_up_lead().await;
                 }
             }
-            // Readers are told the truth from now on, also while this node leads for want of another.
+            // Readers get the error from now on, also while this node leads because no other can.
             self.damage.leaves.store(false, Ordering::Release);
             // Not whom the last vote named: that leader may be gone, and nobody else may hold enough.
             if self.is_leader() || self.hears_leader() {

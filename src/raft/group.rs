@@ -114,7 +114,7 @@ impl Group {
         match Self::start(setup, log.clone(), metrics).await {
             Ok(group) => Ok(group),
             Err(error) => {
-                // Its files are let go of, or whoever opens the log again would share them. The first error counts.
+                // Close its files, or the next open of the log would share them. The first error counts.
                 let _ = log.close().await;
                 Err(error)
             }

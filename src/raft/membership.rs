@@ -24,7 +24,7 @@ const PROMOTE_LAG_MAX: u64 = 1000;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Pause between two looks at what is missing.
 const LOOK_PAUSE: Duration = Duration::from_millis(250);
-/// How long it may take to write down where members have moved.
+/// How long it may take to store the new addresses of members.
 const MOVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 type Written = Result<ClientWriteResponse<Types>, RaftError<Types, ClientWriteError<Types>>>;
@@ -96,7 +96,7 @@ impl Group {
             tracing::info!(log = %self.name, member = %id, peers = addr.peer, clients = addr.client, "a member has moved");
         }
         if let Err(error) = self.set_addresses(moves, MOVE_TIMEOUT).await {
-            tracing::warn!(log = %self.name, %error, "cannot write down where members have moved");
+            tracing::warn!(log = %self.name, %error, "cannot store the new addresses of members");
         }
     }
 
@@ -108,8 +108,8 @@ impl Group {
         of.keys().filter_map(listed).collect()
     }
 
-    /// Whether this node may vote for a candidate. Not for one that it cannot reach: whoever asked here for the leader,
-    /// or to change something, would ask in vain.
+    /// Whether this node may vote for a candidate. Not for one that it cannot reach: requests to this node that need
+    /// the leader would fail.
     ///
     /// # Errors
     /// Why not.

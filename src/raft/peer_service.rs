@@ -53,7 +53,7 @@ impl<H: Host> PeerService<H> {
 /// State of one connection.
 #[derive(Default)]
 pub(crate) struct PeerSession {
-    /// Who is at the other end, if it is a member that says who it is.
+    /// The member at the other end, if it names itself.
     visit: Option<Visit>,
     answers: Option<mpsc::Sender<Answer>>,
 }

@@ -21,7 +21,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Who this node says it is, and whom it accepts.
 pub(crate) trait Identity: Send + Sync + 'static {
-    /// Our hello to `target`, or to whoever asks if 0. `expects` is the incarnation that the target is taken to have, 0
+    /// Our hello to `target`, or to any node that asks if 0. `expects` is the incarnation that the target is taken to have, 0
     /// if that is not known.
     fn hello(&self, target: NodeId, expects: u128) -> Hello;
     /// Whether the node behind `hello` may talk to us. What is learned from it is durable on return.
@@ -140,7 +140,7 @@ impl Peers {
         let Some(intro) = &hello.intro else { return Ok(None) };
         let own = self.identity.hello(0, 0);
         if intro.expects != 0 && intro.expects != own.incarnation {
-            // It will refuse when it hears who answers.
+            // The dialer will refuse when it learns who answers.
             self.standing.data_lost(&format!(
                 "the cluster knows node {} with other data than it has now: remove it from the cluster, then add it \
                  again",
@@ -167,7 +167,7 @@ impl Peers {
         Ok(Some(Visit { contacts: self.contacts.clone(), replica, session: intro.session }))
     }
 
-    /// Where the process answers that this node has a connection of; that may be from before it ended.
+    /// Where the process answers that this node has a connection with; it may have ended meanwhile.
     async fn answers(&self, replica: ReplicaId, session: u128) -> Option<String> {
         if Mutant::TwinAdmitted.is_active() {
             return None;
@@ -180,7 +180,7 @@ impl Peers {
         None
     }
 
-    /// The process of `replica` that answers at `addr`, if one does soon: whoever does not is taken to be gone.
+    /// The process of `replica` that answers at `addr`, if one does soon; otherwise it counts as gone.
     pub(super) async fn session_at(&self, replica: ReplicaId, addr: &str) -> Option<u128> {
         let told = Arc::new(OnceLock::new());
         let seen = Arc::clone(&told);
@@ -203,12 +203,12 @@ impl Peers {
         links.iter().filter(|((id, _), _)| *id == replica).for_each(|(_, link)| link.retry_now());
     }
 
-    /// Has a member dialed that this node does not reach, so that it is known whether it does.
+    /// Has a member dialed that this node does not reach, to find out whether it can.
     pub(super) fn look_for(&self, replica: ReplicaId) {
         self.retry_now(replica);
     }
 
-    /// What `replica` says of its disk.
+    /// What `replica` says about its disk.
     pub(super) fn space(&self, replica: ReplicaId) -> Arc<PeerSpace> {
         let mut spaces = self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(spaces.entry(replica).or_default())

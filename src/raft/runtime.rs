@@ -24,7 +24,7 @@ tokio::task_local! {
 #[derive(Debug)]
 struct Reason {
     text: String,
-    /// A restart comes upon the same again.
+    /// A restart would hit the same again.
     lasting: bool,
 }
 
@@ -41,7 +41,7 @@ impl Crash {
         self.note(Reason { text: format!("consensus panicked: {panic}"), lasting: false });
     }
 
-    /// The state machine panicked, and would again: it is given the same records after a restart.
+    /// The state machine panicked, and would again: it gets the same records after a restart.
     pub(super) fn machine_panicked(&self, text: String) {
         self.note(Reason { text, lasting: true });
     }
@@ -78,7 +78,7 @@ impl Crash {
     }
 }
 
-/// Starts openraft's tasks for a group: `start` and all that comes of it.
+/// Starts openraft's tasks for a group: `start`, and the tasks that it starts.
 pub(super) fn start_for(group: &Arc<Crash>, start: impl FnOnce()) {
     GROUP.sync_scope(Arc::clone(group), start);
 }

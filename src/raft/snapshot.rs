@@ -1,8 +1,8 @@
 //! A boundary and its checkpoint on their way from a leader to a node that needs them: piece by piece, out of a file and into
 //! one, so that neither end holds the state in memory, whatever its size.
 //!
-//! A sender first asks how much of this very checkpoint is there, and goes on behind that: a connection that broke costs what
-//! was on its way, not what had arrived.
+//! A sender first asks how much of this very checkpoint the node has, and goes on from there: a broken connection loses only
+//! the bytes on the way, not those that had arrived.
 
 use std::io::{self, Write as _};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,9 +30,9 @@ use crate::wire::{BoxFuture, Frame, OutFrame};
 
 /// Bytes of a checkpoint in one frame.
 const PIECE_BYTES: usize = 1 << 20;
-/// What was received of a checkpoint is dropped if nothing more comes for so long.
+/// An unfinished checkpoint is dropped if nothing more of it comes for this long.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// A node that has everything needs time to restore the state: so many bytes a second at least.
+/// A node that has all pieces needs time to restore the state: at least this many bytes a second.
 const RESTORED_A_SECOND: u64 = 8 << 20;
 
 /// A checkpoint that comes from a leader.
@@ -43,11 +43,11 @@ pub(crate) struct Incoming {
     touched: Instant,
 }
 
-/// What has come of a checkpoint; one a log, and a leader that sends another one replaces it.
+/// An unfinished checkpoint. Each log has one at most; another one from a leader replaces it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Receiving(Arc<Mutex<Option<Incoming>>>);
 
-/// What came of a piece.
+/// The result of a piece.
 #[derive(Debug)]
 pub(super) enum Received {
     /// So many bytes are there.
@@ -69,7 +69,7 @@ impl Receiving {
         let mut incoming = match begun.filter(|_| asks || head.offset > 0) {
             Some(begun) => begun,
             None if head.offset == 0 => Incoming::begin(log, head.clone())?,
-            None => return Err("what precedes this piece of a checkpoint is not here".to_owned()),
+            None => return Err("an earlier piece of the checkpoint is missing".to_owned()),
         };
         let so_far = incoming.draft.state_len();
         if !asks {
@@ -91,7 +91,7 @@ impl Receiving {
         Ok(Received::All(file))
     }
 
-    /// Drops what has not gone on for long. A piece that is being written is let be.
+    /// Drops a checkpoint that has made no progress for long. It leaves a piece that is being written alone.
     pub(super) fn forget_silent(&self) {
         if let Ok(mut held) = self.0.try_lock() {
             held.take_if(|incoming| incoming.touched.elapsed() > PATIENCE);
@@ -172,7 +172,7 @@ impl Group {
 }
 
 impl PeerClient {
-    /// Sends a boundary and its checkpoint; gives the vote of whoever took it.
+    /// Sends a boundary and its checkpoint; returns the vote of the node that took it.
     pub(super) async fn send_snapshot(
         &self,
         vote: RaftVote,

@@ -1,9 +1,9 @@
 //! Space on disks: which records a leader still takes, and which entries a follower does, as space runs out.
 //!
-//! A disk has ample space, or is down to its reserve, or that is used up too. A leader goes by what its own disk and those
-//! of a majority have: records that no majority can hold would keep back all that follow. Followers say how much
-//! they have with their answers. Below the reserve they take all that they are sent only if the leader says that it is
-//! needed: while a majority has ample space, a full disk takes a little, stays behind and keeps its reserve.
+//! A disk has ample space, or only its reserve, or not even that. A leader looks at its own disk and at those of a
+//! majority: a record that no majority can hold would keep back all that follow. Followers say in their answers how much
+//! they have. Below the reserve they take all entries only if the leader says that it needs their disk: while a majority
+//! has ample space, a full disk takes a little, stays behind and keeps its reserve.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,7 +27,7 @@ const RATE_PART: u64 = 4096;
 const RATE_MIN: u64 = 4 << 10;
 const BURST_PART: u64 = 64;
 const BURST_MIN: u64 = 64 << 10;
-/// What a follower uses of it in a second, and at once, for a log that could do without: enough to hear who leads, and to
+/// What a follower uses of it in a second, and at once, for a log that could do without: enough to learn who leads, and to
 /// keep up where little is sent.
 const FOLLOWED_RATE: u64 = 4 << 10;
 const FOLLOWED_BURST: u64 = 64 << 10;
@@ -88,7 +88,7 @@ pub(crate) struct DiskSpace {
 struct Budget {
     rate: u64,
     burst: u64,
-    /// Bytes that may be used now, and when they were counted.
+    /// Bytes that may be used now, and when that was counted.
     left: Mutex<(u64, Instant)>,
 }
 
@@ -114,7 +114,7 @@ impl Budget {
 }
 
 impl DiskSpace {
-    /// A disk of which `reserve` bytes are to stay free of ordinary records.
+    /// A disk that keeps `reserve` bytes free of ordinary records.
     pub(crate) fn new(reserve: u64) -> Self {
         Self {
             reserve,
@@ -136,8 +136,8 @@ impl DiskSpace {
         self.free.load(Ordering::Relaxed)
     }
 
-    /// Notes what is free, and whether a log waits for space all the same. Each bound is passed upwards an eighth above
-    /// it, so as not to flap. True if the level is another now.
+    /// Notes how much is free, and whether a log waits for space all the same. The level rises only an eighth above each
+    /// bound, so that it does not flap. True if the level has changed.
     pub(crate) fn note(&self, free: u64, stalled: bool) -> bool {
         let before = self.level();
         let below = |bound: u64, was: bool| free < bound + if was { bound / 8 } else { 0 };
@@ -155,7 +155,7 @@ impl DiskSpace {
     }
 }
 
-/// The space that one log's appends go by.
+/// The space that decides on one log's appends.
 #[derive(Debug)]
 pub(crate) struct GroupSpace {
     disk: Arc<DiskSpace>,
@@ -197,7 +197,7 @@ impl GroupSpace {
     }
 }
 
-/// What a peer said of its disk last, and when it answered.
+/// What a peer last said about its disk, and when it answered.
 #[derive(Debug, Default)]
 pub(crate) struct PeerSpace(Mutex<Option<(Space, Instant)>>);
 
@@ -213,14 +213,14 @@ impl PeerSpace {
     }
 }
 
-/// What a majority has at least, of what each voter has; none where so many do not answer. `spaces` is not empty.
+/// The space that a majority has at least, by the space of each voter; none if no majority answers. `spaces` is not empty.
 fn of_majority(mut spaces: Vec<Option<Space>>) -> Option<Space> {
     spaces.sort_unstable();
     spaces[(spaces.len() - 1) / 2]
 }
 
 impl Group {
-    /// Looks at the space that a majority has. To be called now and then.
+    /// Looks at the space that a majority has. Call it now and then.
     pub(crate) fn note_space(&self) {
         let others = match self.leading_vote() {
             _ if self.log.stalled_for_space() => Space::Exhausted,
@@ -231,7 +231,7 @@ impl Group {
         self.space.others.set(others);
     }
 
-    /// Where a majority does not answer, appends are refused for that.
+    /// If no majority answers, appends are refused for that reason.
     fn majority_space(&self) -> Space {
         let server = self.raft.server_metrics().borrow_watched().clone();
         let configs = server.membership_config.membership().get_joint_config();

@@ -1,4 +1,4 @@
-//! How the other members see this node, as far as they say.
+//! How the other members see this node, as far as they tell it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,12 +8,12 @@ use tokio::time::Instant;
 
 use crate::problem::{Problem, ProblemKind};
 
-/// What was not said again for so long holds no more. Others dial, and so say it, every two seconds at least.
+/// A statement that was not repeated for this long no longer holds. Others dial, and so repeat it, every two seconds.
 const HOLDS: Duration = Duration::from_secs(20);
 /// Pause between two messages in the log about the same.
 const PAUSE: Duration = Duration::from_secs(60);
 
-/// How a refusal begins that says that another process has the same data. Part of the protocol between nodes.
+/// The start of a refusal because another process has the same data. Part of the protocol between nodes.
 pub(super) const TWIN: &str = "another process has this node's data";
 
 /// How the other members see this node.
@@ -61,7 +61,7 @@ impl Standing {
         self.accepted.store(true, Ordering::Relaxed);
     }
 
-    /// A member takes this node for one with other data.
+    /// A member says that this node has other data than it expects.
     pub(super) fn data_lost(&self, reason: &str) {
         say(&mut self.said().data_lost, reason);
     }
@@ -84,7 +84,7 @@ impl Standing {
         }
     }
 
-    /// Why this process must not go on, if it must not: another one with the same data takes its part, and no member
+    /// Why this process must not go on, if it must not: another one with the same data has its place, and no member
     /// has ever talked to this one. A process that has taken part goes on: the other one is the copy.
     pub(crate) fn superseded(&self) -> Option<String> {
         if self.accepted.load(Ordering::Relaxed) {

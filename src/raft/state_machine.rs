@@ -95,7 +95,7 @@ struct User {
 }
 
 impl User {
-    /// Runs `call` on the machine. One that panics stops its log on this node: what state it is in is not known.
+    /// Runs `call` on the machine. A panic stops its log on this node: the machine's state is then unknown.
     fn call<T>(
         &mut self,
         what: impl FnOnce() -> String,
@@ -137,7 +137,7 @@ fn to_io(error: impl std::error::Error) -> io::Error {
     io::Error::other(with_sources(&error))
 }
 
-/// Takes a checkpoint in that a leader sent. A full disk stops no log: it is tried again until there is space.
+/// Installs a checkpoint that a leader sent. A full disk stops no log: the node tries again until there is space.
 async fn keep_when_there_is_space(
     saver: &Saver,
     state: &CheckpointFile,
@@ -156,7 +156,7 @@ async fn keep_when_there_is_space(
     }
 }
 
-/// A checkpoint, all of it read once and found to be the one that was saved.
+/// A checkpoint that was read to its end and found to be the one that was saved.
 fn verified(log: &Log, id: EntryId) -> Result<CheckpointFile, StorageError> {
     let file = log.open_checkpoint(id)?;
     file.verify()?;

@@ -29,7 +29,7 @@ impl RoleWatch {
     }
 }
 
-/// Tells in the node's log who leads, at each change, until the group stops; stops it if one of its tasks has panicked.
+/// Logs each change of the leader until the group stops; stops it if one of its tasks has panicked.
 pub(super) async fn watch_over(log: LogName, raft: RaftHandle, crash: Arc<Crash>) {
     let mut watch = RoleWatch::new(&raft);
     let mut known = None;
@@ -101,7 +101,7 @@ impl Group {
         });
         let failure = self.stop_reason();
         let runs = failure.is_none() && metrics.running_state.is_ok();
-        // What a group that has stopped knew of a leader is out of date.
+        // A group that has stopped knew a leader that is out of date.
         let leader = server.current_leader.filter(|_| runs);
         Status {
             log: self.name.to_string(),

@@ -22,7 +22,7 @@ use super::segment_path;
 
 /// Most bytes allocated ahead.
 const ALLOCATION_STEP_MAX: u64 = 4 << 20;
-/// The same where space is short.
+/// The same, if space is short.
 const ALLOCATION_STEP_SHORT: u64 = 64 << 10;
 /// Payloads up to this length are copied behind their header; longer ones are written from where they are.
 const COPIED_PAYLOAD_MAX: usize = 256;
@@ -243,7 +243,7 @@ impl SegmentWriter {
         self.written + bytes <= self.allocated.min(self.segment_size)
     }
 
-    /// Allocates space for the next group, a step ahead, which is asked for only then. Changes nothing else.
+    /// Allocates space for the next group, one step ahead. Changes nothing else.
     pub(crate) fn reserve(
         &mut self,
         bytes: u64,

@@ -25,8 +25,8 @@ pub struct ServerConfig {
     pub connections_max: u32,
     /// Bytes queued to one client; a client that does not read is disconnected above it.
     pub queue_bytes_max: usize,
-    /// Bytes queued to all clients. When there are so many, a client to which anything is queued gets no more records, those
-    /// that it reads or subscribed to, until it has taken some.
+    /// Bytes queued to all clients. At the limit, a client with anything queued gets no more records, read or
+    /// subscribed, until it has taken some.
     pub queued_bytes_max: usize,
     /// Largest response to one read.
     pub read_bytes_max: usize,

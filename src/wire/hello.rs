@@ -8,7 +8,7 @@ use super::reader::FrameReader;
 use super::{Duplex, Frame, OutFrame, Outbound, Protocol, WireLimits, kind};
 use crate::format::codec;
 
-/// Longest address that a node may tell: a host's name has at most 253 bytes.
+/// Longest address that a node may give: a host's name has at most 253 bytes.
 pub(crate) const ADDR_BYTES_MAX: usize = 300;
 /// Largest frame before the other end is known.
 const HELLO_BYTES_MAX: usize = 4 << 10;
@@ -29,7 +29,7 @@ pub(crate) struct Hello {
     pub(crate) intro: Option<Intro>,
 }
 
-/// What a node says beyond who it is. In the body of the hello, which older versions do not read.
+/// The further details that a node gives, in the body of the hello. Older versions do not read it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Intro {
     /// Random number of the sender's process.
@@ -38,7 +38,7 @@ pub(crate) struct Intro {
     pub(crate) peer_addr: String,
     /// `host:port` where clients reach it; empty if it serves none.
     pub(crate) client_addr: String,
-    /// Incarnation of the data that the dialer takes the target to have; 0 if it does not know.
+    /// Incarnation of the data that the dialer expects the target to have; 0 if it does not know.
     pub(crate) expects: u128,
 }
 
@@ -197,7 +197,7 @@ fn read_intro(body: &[u8]) -> Result<Option<Intro>, String> {
     let intro: Intro = codec::decode(body).map_err(|error| error.to_string())?;
     let odd = |addr: &str| addr.len() > ADDR_BYTES_MAX || addr.contains(char::is_control);
     if odd(&intro.peer_addr) || odd(&intro.client_addr) {
-        return Err("an address in the hello is none".to_owned());
+        return Err("an address in the hello is not valid".to_owned());
     }
     Ok(Some(intro))
 }

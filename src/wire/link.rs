@@ -171,7 +171,7 @@ impl Link {
         }
     }
 
-    /// Begins to connect now, though it may back off: there is news of the other end.
+    /// Begins to connect now, even if it backs off: there is news of the other end.
     pub(crate) fn retry_now(&self) {
         self.shared.phase.send_if_modified(|phase| {
             let waits = matches!(phase, Phase::Waiting { .. });
@@ -229,7 +229,7 @@ impl Shared {
         if due {
             let (link, failed) = (Arc::clone(self), Arc::clone(self));
             tokio::spawn(panics::or_else(link.dial(), move |panic| {
-                // Else it would be dialing for ever.
+                // Otherwise it would dial for ever.
                 let error = failed.unreachable(&format!("dialing panicked: {panic}"));
                 failed.end_dialing(failed.after_failure(error));
             }));
@@ -307,7 +307,7 @@ async fn run(link: std::sync::Weak<Shared>, connection: Connection, calls: Arc<C
     calls.fail_all(&detail);
 }
 
-/// Fails what waits when it is dropped.
+/// Fails all requests that wait when it is dropped.
 struct FailOnDrop(Arc<Calls>);
 
 impl Drop for FailOnDrop {

@@ -27,8 +27,8 @@ const COPIED_ROOM_KEPT: usize = 64 << 10;
 /// A connection that takes no byte for this long is given up.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Bytes that are queued to several connections, and their limit. It is kept to by those who wait for room (`reserve`); a
-/// connection to which nothing is queued always has some.
+/// Bytes that are queued to several connections, and their limit. Callers of `reserve` wait for room; a connection with
+/// nothing queued always has some.
 #[derive(Debug)]
 pub(crate) struct Queued {
     limit: usize,
@@ -86,7 +86,7 @@ impl State {
         }
     }
 
-    /// What is queued to a connection that is closed counts no more.
+    /// The bytes queued to a closed connection no longer count.
     fn uncount(&mut self) {
         if let Some(queued) = self.queued.take() {
             queued.bytes.fetch_sub(self.bytes, Ordering::AcqRel);

@@ -93,7 +93,7 @@ async fn what_is_meant_for_another_broker_is_refused_by_each_node_and_stored_now
             let remark = "this is broker broker-0, and the request is for ";
             assert!(answer.remark.starts_with(remark), "{code} {fields:?}: {answer:?}");
         }
-        // What names this broker, or none, is served.
+        // A request that names this broker, or none, is served.
         assert_eq!(bodies(&client.pull("T", 0, 0).await.done()), ["mine"]);
         for fields in [named("bname", "broker-0"), named("n", ""), named("other", "broker-1")] {
             client.call(SEND, &fields, b"mine").await.done();

@@ -1,4 +1,4 @@
-//! Messages that ask for what is not served.
+//! Messages that ask for things that are not served.
 
 use bytes::BufMut as _;
 

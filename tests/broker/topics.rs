@@ -1,4 +1,4 @@
-//! The life of a topic: it begins and ends in all logs at once, whoever sends to it and whoever dies meanwhile.
+//! The life of a topic: it begins and ends in all logs at once, even while clients send to it and nodes die.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};

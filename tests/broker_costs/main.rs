@@ -1,8 +1,8 @@
 //! What each request may cost. For every code that a broker or a name server serves: the largest and the most expensive
-//! input that passes its checks, the memory that it takes at most, and the largest record that it leads to. And what is over
+//! input that passes its checks, the memory that it takes at most, and the largest record that it leads to. A request over
 //! the limits is refused, with an answer.
 //!
-//! One test in a program of its own: the memory of the whole process is counted.
+//! One test in a separate program: it counts the memory of the whole process.
 
 mod requests;
 

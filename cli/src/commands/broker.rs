@@ -20,8 +20,8 @@ Examples:
 
 Then give a stock client the name server: producer.setNamesrvAddr(\"127.0.0.1:9876\").
 With --dev, node 2 listens one port above node 1 for its name server and thirty above for its brokers; give
-clients all three name servers. A log's broker listens three ports above that of the log before, and two below
-its own as well: Java clients before 4.5 come there (RocketMQ's VIP channel).
+clients all three name servers. Each log's broker listens three ports above that of the log before, and also at
+the port two below its own, where Java clients before 4.5 connect (RocketMQ's VIP channel).
 All nodes of a cluster need the same --logs. Unless --set says otherwise, whatever a configuration file says,
 limits.record_size_max is 5MiB, limits.append_timeout 5s and limits.tail_cache_max 4MiB.";
 
@@ -55,18 +55,18 @@ pub(crate) struct Args {
     /// Store one copy of a message that a producer sends again.
     #[arg(long)]
     suppress_duplicates: bool,
-    /// Connections to the name server, and to the broker of each log, at once. An idle one ends for a newcomer.
+    /// Most connections to the name server, and to the broker of each log. If all are in use, an idle one ends for a new one.
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
     connections_max: u32,
-    /// End a connection when neither end has sent a byte for so long.
+    /// End a connection when neither end has sent a byte for this long.
     #[arg(long, value_name = "TIME", default_value = "120s", value_parser = duration)]
     idle_timeout: Duration,
-    /// Do not listen on the port two below each broker's.
+    /// Do not listen on the port two below each broker's port.
     #[arg(long)]
     no_vip_channel: bool,
 }
 
-/// Ports between the brokers of two logs: each has another one two below its own.
+/// Ports between the brokers of two logs: each also has the port two below its own.
 pub(crate) const PORTS_A_LOG: u16 = 3;
 /// Ports between the brokers of two nodes on one machine: enough for the most logs.
 const PORTS_A_NODE: u16 = 30;

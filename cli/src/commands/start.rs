@@ -238,7 +238,7 @@ async fn serve(settings: Settings, broker: Option<BrokerConfig>, stop_at_eof: bo
         reason = node.retired() => {
             served.shutdown().await?;
             return Err(Failure::failed(format!("this node takes no part in the cluster: {reason}"))
-                .with_hint("stop the other process, or start this one with data of its own"));
+                .with_hint("stop the other process, or start this one with its own data"));
         }
     };
     tracing::info!(reason, "stopping: handing leadership over and flushing");

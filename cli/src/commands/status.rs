@@ -17,7 +17,7 @@ Examples:
   quorumlog status --output json | jq '.nodes[].logs[] | select(.role == \"leader\")'
 
 LAG is how many entries the leader knows a node to miss; `?` if the leader does not answer.
-What is wrong is listed below the logs, by the node that reports it.
+Problems are listed below the logs, with the node that reports each.
 Exit code 1: no node answers.";
 
 /// Show role, term, leader, watermarks and lag, for each log on each node.
@@ -46,7 +46,7 @@ struct NodeReport {
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     logs: Vec<LogReport>,
-    /// What is wrong with it, or with others as it sees them.
+    /// Its problems, and those of others as it sees them.
     problems: Vec<Problem>,
 }
 

@@ -1,5 +1,5 @@
-//! A listener with a bound on connections and on their life, so that idle or slow clients cannot use up the node's sockets,
-//! and keep nobody else waiting: a newcomer is always taken, and the connection that was quiet the longest ends for it.
+//! A listener that limits how many connections there are and how long each lives, so that idle or slow clients cannot use up
+//! the node's sockets or keep others waiting. It takes every new connection, and ends the one that was quiet the longest.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -50,7 +50,7 @@ impl Places {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for a newcomer; the connection that was quiet the longest leaves its own if there is none.
+    /// A place for a new connection. If there is none, the connection that was quiet the longest ends.
     fn take(&self) -> u64 {
         let mut open = self.open();
         while open.connections.len() >= self.max {
@@ -102,7 +102,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Fails if it has to end. Else whoever polls is woken when that changes.
+    /// Fails if the connection has to end. Otherwise wakes the task that polls when that changes.
     fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         {
             let mut open = self.places.open();

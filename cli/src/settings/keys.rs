@@ -83,7 +83,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("server.read_bytes_max", Kind::Size, "\"4MiB\"", "Largest response to one read."),
 
     key("http.listen", Kind::Text, "\"127.0.0.1:20931\"", "host:port for /livez, /readyz, /metrics and /v1/status; empty: off."),
-    key("http.connections_max", Kind::Count, "64", "HTTP connections at once; the quietest one ends for a newcomer."),
+    key("http.connections_max", Kind::Count, "64", "HTTP connections at once; the quietest one ends for a new one."),
     key("http.ready_lag_max", Kind::Count, "100000", "/readyz fails while more committed records than this wait to be applied here, in any log."),
 
     key("log.level", Kind::Text, "\"info\"", "error, warn, info, debug, trace, or directives such as \"info,quorumlog=debug\"."),

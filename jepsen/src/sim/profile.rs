@@ -135,7 +135,7 @@ impl Profile {
         profile.append_think_ms = profile.think_ms.clone();
         profile.local_append_think_ms = profile.think_ms.clone();
         profile.classes = profile.draw_classes(&mut random);
-        // From a stream of its own, as above.
+        // From a separate stream, as above.
         let mut ages = Random::of(seed, "retention by age");
         if profile.retained_segments.is_none() && ages.percent(40) {
             profile.retained_ms = Some(ages.within(1_500..3_000));

@@ -7,7 +7,7 @@ use super::fields::FIELDS_MAX;
 use super::speaker::Speaker;
 
 fn bad(what: &str) -> String {
-    format!("its {what} is cut short or no UTF-8")
+    format!("its {what} is cut short or is not UTF-8")
 }
 
 /// `length` bytes as text; checked against what there is before anything is copied.
@@ -20,10 +20,10 @@ fn text<'a>(from: &mut &'a [u8], length: usize, what: &str) -> Result<&'a str, S
     std::str::from_utf8(head).map_err(|_| bad(what))
 }
 
-/// Reads a header. What is read of one that is wrong is enough to answer it.
+/// Reads a header. Of a bad header it reads enough to answer it.
 ///
 /// # Errors
-/// What is wrong, and what could be read all the same.
+/// The problem, and the parts that could be read.
 pub(super) fn decode(bytes: &[u8]) -> Result<Head, (Head, String)> {
     let mut head = Head { code: -1, ..Head::default() };
     match read(bytes, &mut head) {

@@ -26,7 +26,7 @@ pub(crate) struct Share {
     limit: usize,
     held: AtomicUsize,
     freed: Notify,
-    /// Whoever waits for room, one at a time and in order.
+    /// Held by the one that waits for room next, in order.
     turn: tokio::sync::Mutex<()>,
 }
 
@@ -111,7 +111,7 @@ impl Share {
     }
 
     async fn wait_for(&self, holds: impl Fn(&Self) -> bool) {
-        // Nobody overtakes those who wait: while one does, no further request is read.
+        // Nobody overtakes those that wait: while one waits, no other request is read.
         if self.turn.try_lock().is_ok() && holds(self) {
             return;
         }

@@ -1,4 +1,4 @@
-//! Headers in JSON, as lenient as programs need it: whatever can be read of one is.
+//! Headers in JSON, as lenient as programs need it: it reads every part that can be read.
 
 use serde_json::{Map, Value};
 
@@ -8,11 +8,11 @@ use super::lenient_json::{self, JsonError};
 use super::plain_json;
 use super::speaker::Speaker;
 
-/// Reads a header. Every key but the code may be missing (L1), and unknown ones are passed over. What is read of one that is
-/// wrong is enough to answer it.
+/// Reads a header. Every key but the code may be missing (L1), and unknown ones are passed over. Of a bad
+/// header it reads enough to answer it.
 ///
 /// # Errors
-/// What is wrong, and what could be read all the same.
+/// The problem, and the parts that could be read.
 pub(super) fn decode(bytes: &[u8]) -> Result<Head, (Head, String)> {
     plain_json::decode(bytes).map_or_else(|| decode_whole(bytes), Ok)
 }

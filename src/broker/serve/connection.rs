@@ -108,7 +108,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// A connection, and the queue of what is to be written to it.
+    /// A connection, and the queue of answers to write to it.
     pub(super) fn new(
         number: u64,
         remote: SocketAddr,

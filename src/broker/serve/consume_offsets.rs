@@ -1,5 +1,5 @@
 //! How far groups have consumed. Clients say it every few seconds for each queue and do not wait for an answer:
-//! what comes while one record is on its way goes along with the next. Nobody is told of an offset before it is applied.
+//! offsets that come while one record is being written go into the next. No client sees an offset before it is applied.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,7 +28,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How long offsets that consumers had before a reset are passed over: stock clients take ten seconds to change over.
 const RESET_HOLDS: Duration = Duration::from_secs(30);
 
-/// How long who asks for an offset waits for one that is on its way: the last owner of a queue may have just reported it.
+/// How long a client that asks for an offset waits for one that is being written: the last owner of a queue may have
+/// just reported it.
 const QUERY_WAIT: Duration = Duration::from_secs(1);
 
 /// Offsets on their way into the log.
@@ -245,7 +246,8 @@ impl LogBroker {
         }
     }
 
-    /// How far a group has consumed a queue. What is on its way is waited for, and never told before it is applied.
+    /// How far a group has consumed a queue. Waits for an offset that is being written, and never returns one before it is
+    /// applied.
     pub(super) async fn query_consumer_offset(&self, command: &Command) -> Result<Reply, Failure> {
         let fields = &command.head.fields;
         let (group, topic) = (fields.text("consumerGroup")?, fields.text("topic")?);

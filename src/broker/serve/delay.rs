@@ -21,7 +21,7 @@ use crate::mutant::Mutant;
 
 /// Pause before a delivery that failed is tried again.
 const PAUSE: Duration = Duration::from_millis(50);
-/// While a message waits, the clock is looked at so often: it may have been set right.
+/// How often the clock is read while a message waits: it may have been set right.
 const LOOK: Duration = Duration::from_secs(1);
 /// Messages of one record of deliveries.
 const BATCH_MESSAGES: usize = 1024;
@@ -110,8 +110,8 @@ impl LogBroker {
         futures_util::future::join_all(levels).await;
     }
 
-    /// Watches a level's queue, also while another node leads: what was seen to come is due after its delay, whatever
-    /// the clocks of the leaders say.
+    /// Watches a level's queue, also while another node leads: a message that it saw arrive is due after its delay,
+    /// whatever the clocks of the leaders say.
     async fn deliver_level(&self, level: u8) {
         let queue = u32::from(level) - 1;
         let delay = Duration::from_millis(level_delay_ms(level).unsigned_abs());
@@ -155,7 +155,7 @@ impl LogBroker {
                             ?failure,
                             "deliveries are tried again"
                         );
-                        // One of them may be what cannot be stored.
+                        // One of them may be a message that cannot be stored.
                         most = (most / 2).max(1);
                         Some(Instant::now() + PAUSE)
                     }
@@ -242,7 +242,7 @@ impl LogBroker {
                 let topic = self.dead_topic_for(dead_topic(group)).await?;
                 dead_letter(due, topic, entry)
             }
-            // What is there as soon as somebody needs it is needed now.
+            // A topic that is made on demand is needed now.
             (None, None) if is_made_on_demand(&due.topic) => {
                 let topic = self.dead_topic_for(due.topic.clone()).await?;
                 Message { topic, queue: 0, ..due }

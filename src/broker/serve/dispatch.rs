@@ -25,7 +25,7 @@ use crate::broker::remoting::{Command, Encoding, Reply};
 const LEADER_TIMEOUT: Duration = Duration::from_millis(2500);
 /// How long a send does: its producer can try another broker in the time that is left.
 const LEADER_TIMEOUT_SEND: Duration = Duration::from_millis(1000);
-/// How often a follower looks whether the leader is still heard that has not answered.
+/// How often a follower checks that it still hears a leader that has not answered.
 const HEARD_INTERVAL: Duration = Duration::from_millis(100);
 /// How often in a row it is not heard before it counts as lost.
 const UNHEARD_MAX: u32 = 5;
@@ -151,7 +151,7 @@ impl LogBroker {
                     let passed = if is_send(code) {
                         Box::pin(passed).await
                     } else {
-                        // What has no outcome to be unsure of is not left with a node that leads no more, or hangs.
+                        // A request without an unsure outcome does not wait for a node that leads no more, or hangs.
                         tokio::select! {
                             passed = Box::pin(passed) => passed,
                             _ = parts.wait_for(|part| *part != Part::Follows(addr.clone())) => {

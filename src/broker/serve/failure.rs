@@ -41,7 +41,7 @@ impl Failure {
             ),
             Self::Discarded => Reply::refused(
                 response::SERVICE_NOT_AVAILABLE,
-                "not stored: another node leads, and took over a log without it; try again",
+                "not stored: another node leads, and its log does not have it; try again",
             ),
             Self::Unknown(detail) => Reply::refused(response::SYSTEM_ERROR, detail),
         }

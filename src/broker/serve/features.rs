@@ -1,5 +1,5 @@
-//! What properties and flags of a message ask for. What is not served is refused, as by a RocketMQ broker that does not
-//! serve it: SEND_OK would promise it.
+//! What properties and flags of a message ask for. The broker refuses what it does not serve, as a RocketMQ broker does:
+//! SEND_OK would promise it.
 //!
 //! All of RocketMQ's `MessageConst` and `MessageSysFlag` that are not named here are about something that is served, or
 //! say something to other clients, and are stored as they are. The tests below list them.
@@ -76,7 +76,7 @@ fn illegal(remark: &str) -> Failure {
     Failure::refused(response::MESSAGE_ILLEGAL, remark)
 }
 
-/// Checks that nothing is asked for that is not served.
+/// Checks that the message asks only for what is served.
 ///
 /// # Errors
 /// RocketMQ's code, and what is not served.
@@ -108,7 +108,7 @@ pub(super) fn check(properties: &str, system_flag: i32, reconsumed: i32) -> Resu
         return Err(Failure::refused(response::SYSTEM_ERROR, remark));
     }
     let hidden = !matches!(system_flag & TRANSACTION_BITS, 0 | COMMITTED);
-    // What a consumer before 4.6.1 hands back still says that it was prepared once.
+    // A message that a consumer before 4.6.1 hands back still says that it was prepared once.
     let handed_back = reconsumed > 0 && level > 0;
     if (prepared || hidden) && !handed_back {
         let remark = "the broker does not serve transaction messages yet";
@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     /// RocketMQ 5.3.3's `MessageConst`, and the code with which a message is refused that has the property; 0: it is
-    /// stored. Behind it what is made of the property, here or by clients that read the message.
+    /// stored. Then how the property is treated, here or by clients that read the message.
     const PROPERTIES: &[(&str, &str, i32, &str)] = &[
         ("KEYS", "k", 0, "served: found by them"),
         ("TAGS", "t", 0, "served: filtered by it"),
@@ -146,7 +146,7 @@ mod tests {
             0,
             "served: where a retried message came from; clients restore their topic by it",
         ),
-        ("REAL_TOPIC", "T", 0, "set anew when a message is delayed, and not read otherwise"),
+        ("REAL_TOPIC", "T", 0, "set again when a message is delayed, and not read otherwise"),
         ("REAL_QID", "0", 0, "as REAL_TOPIC"),
         ("TRAN_MSG", "true", 16, "transactions"),
         ("TRAN_MSG", "false", 0, "asks for nothing"),

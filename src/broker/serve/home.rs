@@ -110,7 +110,7 @@ fn check(decision: &Decision) -> Result<(), Failure> {
             numbers.iter().all(|queues| (1..=QUEUES_MAX).contains(queues)) && config.perm < 8
         });
         if is_reserved(name) || !is_registered(name) || !queues {
-            let remark = format!("topic[{name}] is none that can be decided on");
+            let remark = format!("topic[{name}] cannot be made or deleted");
             return Err(Failure::refused(response::INVALID_PARAMETER, remark));
         }
         Ok(())
@@ -216,7 +216,7 @@ impl LogBroker {
     /// Takes a decision for another node, on the home log's leader.
     pub(super) async fn decide_topic(&self, command: &Command) -> Result<Reply, Failure> {
         if self.number != HOME_LOG || command.body.len() > DECISION_BYTES_MAX {
-            let remark = "this log takes no such decision";
+            let remark = "this log does not decide on topics";
             return Err(Failure::refused(response::INVALID_PARAMETER, remark));
         }
         let decision: Decision = codec::decode(&command.body)
@@ -344,7 +344,7 @@ impl LogBroker {
             if topics.is_empty() {
                 return Ok(());
             }
-            tracing::info!(log = self.name, topics = topics.len(), "topics are taken over");
+            tracing::info!(log = self.name, topics = topics.len(), "registering topics");
             let deadline = Instant::now() + DECIDE_TIMEOUT;
             let adopt = Decision::Adopt { log: self.number, topics: topics.clone() };
             let version = self.decide(adopt, deadline).await?;
@@ -352,7 +352,7 @@ impl LogBroker {
                 self.follow_up_to(version).await?;
             }
             if self.shared()?.state().unadopted(is_adoptable) == topics {
-                tracing::error!(log = self.name, "there are too many topics to be taken over");
+                tracing::error!(log = self.name, "there are too many topics to take over");
                 return Ok(());
             }
         }

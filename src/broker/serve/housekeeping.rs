@@ -92,7 +92,7 @@ impl LogBroker {
     }
 }
 
-/// The voter that log `number` is to be led by.
+/// The voter that should lead log `number`.
 fn wanted(status: &Status, number: usize) -> Option<&MemberStatus> {
     in_turn(status, number).first().copied()
 }
@@ -112,7 +112,7 @@ fn wanted_with_space(
     Some(find(wanted.member.id).or_else(stands_in).map_or(wanted, |voter| *voter))
 }
 
-/// The voters, the one that log `number` is to be led by first.
+/// The voters; first the one that should lead log `number`.
 fn in_turn(status: &Status, number: usize) -> Vec<&MemberStatus> {
     let mut voters: Vec<_> = status.members.iter().filter(|member| member.voter).collect();
     voters.sort_by_key(|member| member.member.id);

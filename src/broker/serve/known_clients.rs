@@ -149,7 +149,7 @@ fn full(what: &str, limit: usize) -> Failure {
 /// Takes so many bytes.
 fn take(room: &mut usize, bytes: usize) -> Result<(), Failure> {
     let left = room.checked_sub(bytes);
-    *room = left.ok_or_else(|| full("bytes of what clients have said", CLIENTS_BYTES_MAX))?;
+    *room = left.ok_or_else(|| full("bytes of memory for clients", CLIENTS_BYTES_MAX))?;
     Ok(())
 }
 
@@ -239,7 +239,7 @@ impl Known {
         self.leave(client, connection, group)
     }
 
-    /// Forgets the connections of clients that are as `wanted` says; returns the groups that are to be told.
+    /// Forgets the connections of clients that match `wanted`; returns the groups to notify.
     pub(super) fn forget(&mut self, wanted: impl Fn(u64, &Heard) -> bool) -> BTreeSet<String> {
         let all = self.clients.iter().flat_map(|(id, client)| {
             client.iter().map(move |(connection, heard)| (id, *connection, heard))

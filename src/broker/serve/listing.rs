@@ -105,7 +105,7 @@ impl QueueTable {
     pub(super) fn push(&mut self, queue: &Value, stats: &Value) -> Result<(), Failure> {
         self.queues += 1;
         if self.queues > LISTED_QUEUES_MAX || self.body.len() > LIST_BYTES_MAX {
-            return Err(too_long("what is known of the queues"));
+            return Err(too_long("the state of the queues"));
         }
         object_keys::push(&mut self.body, queue, stats);
         Ok(())

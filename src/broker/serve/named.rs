@@ -1,5 +1,5 @@
-//! The broker that a request names. Clients from 4.9 on name it in each request that is about a queue; one that reached this
-//! broker by another's address is refused, so that nothing is stored or read in another log than it means.
+//! The broker that a request names. Clients from 4.9 on name it in each request that is about a queue. A request that
+//! reached the wrong broker is refused, so that it stores and reads nothing in another log.
 
 use super::failure::Failure;
 use super::log_broker::LogBroker;

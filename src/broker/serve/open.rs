@@ -117,7 +117,7 @@ impl Broker {
     }
 }
 
-/// A listener for a log's VIP channel, if it is to have one and the port is free.
+/// A listener for a log's VIP channel, if it should have one and the port is free.
 async fn vip_listener(
     main: &TcpListener,
     config: &BrokerConfig,
@@ -128,7 +128,7 @@ async fn vip_listener(
     match TcpListener::bind(vip).await {
         Ok(listener) => Ok(Some(listener)),
         Err(error) => {
-            tracing::warn!(%addr, %vip, %error, "no VIP channel: clients that use it do not reach this broker");
+            tracing::warn!(%addr, %vip, %error, "no VIP channel: clients that use it cannot reach this broker");
             Ok(None)
         }
     }

@@ -37,7 +37,7 @@ struct Noted {
 impl Noted {
     fn answer(self, result: &Result<(), Failure>) {
         for waiter in self.waiters {
-            // Who asked may have given up.
+            // The client that asked may have given up.
             let _ = waiter.send(result.clone());
         }
     }

@@ -1,4 +1,4 @@
-//! The places of a listener's connections. When all are taken, one that does nothing makes room for a newcomer: stock clients
+//! The places of a listener's connections. When all are taken, an idle connection ends for a new one: stock clients
 //! open another one when they need it. So idle connections lock nobody out.
 
 use std::collections::BTreeMap;
@@ -27,12 +27,12 @@ pub(super) struct Place {
     number: u64,
 }
 
-/// The lower, the sooner a connection has to go: one that never asked for anything, then one that waits for nothing, and
-/// of those alike the one that was idle the longest. None if it may stay.
+/// The lower, the sooner a connection has to go: one that never asked for anything, then one that waits for nothing; among
+/// equals the one that was idle the longest. None if it may stay.
 fn precedence(connection: &Connection, now: Instant) -> Option<(bool, bool, Instant)> {
     let (asked, waits, last) =
         (connection.has_asked(), connection.waits(), connection.last_active());
-    // Newcomers are many while somebody floods us with them: the oldest goes, and the others have until it is their turn.
+    // In a flood of new connections the oldest goes first, and the others have time until their turn.
     let least = match (asked, waits) {
         (false, _) => Duration::ZERO,
         (true, false) => IDLE_MIN,

@@ -164,7 +164,7 @@ impl LogBroker {
             arrival.as_mut().enable();
             let found = self.indexed(|shared| look(shared, &pull, from)).await?;
             if since.is_some() && shared.state().topic_since(&pull.topic) != since {
-                // It was deleted. Another one of that name has other messages, and a pull of its own.
+                // It was deleted. Another one of that name has other messages, and its own pulls.
                 return Err(Failure::no_topic(&pull.topic));
             }
             if first.is_none() || from < found.min {

@@ -66,7 +66,7 @@ struct Passed {
     turn: Arc<Turn>,
 }
 
-/// Whether a request in the queue is still wanted. Either who queued it takes it back, or it is written.
+/// Whether a request in the queue is still wanted. Either its sender takes it back, or it is written.
 #[derive(Default)]
 struct Turn(AtomicU8);
 
@@ -195,8 +195,8 @@ impl Link {
     }
 }
 
-/// Hands answers to those who wait, and what else comes to the client, until the connection ends. It reads no more than the
-/// client may have waiting.
+/// Hands answers to the tasks that wait for them, and all else to the client, until the connection ends. It reads no more
+/// than the client may have waiting.
 async fn read(from: impl AsyncRead + Unpin, waiting: &Waiting<Answer>, to_client: Out) {
     let share = to_client.share();
     let mut reader = FrameReader::new(from, Arc::clone(share), Arc::default());

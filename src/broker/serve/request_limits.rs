@@ -1,4 +1,4 @@
-//! How large a request may be. Only messages may carry megabytes; what a request says beyond that is checked by who reads it.
+//! How large a request may be. Only messages may carry megabytes. The code that reads a request checks the rest.
 
 use super::failure::Failure;
 use crate::broker::limits::{BODY_BYTES_MAX, FIELDS_BYTES_MAX, LARGE_BODY_BYTES_MAX};
@@ -6,7 +6,7 @@ use crate::broker::remoting::Command;
 use crate::broker::remoting::codes::{request, response};
 use crate::mutant::Mutant;
 
-/// Most bytes of fields and of the body. What carries messages has limits of its own, and RocketMQ's remarks for them.
+/// Most bytes of fields and of the body. Requests with messages have their own limits, and RocketMQ's remarks for them.
 fn limits(code: i32) -> (usize, usize) {
     match code {
         request::SEND_MESSAGE | request::SEND_MESSAGE_V2 | request::SEND_BATCH_MESSAGE => {

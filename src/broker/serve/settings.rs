@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// What a node's broker serves, and how. `listen` and `auto_create_topics` are to be alike on all nodes but for ports.
+/// What a node's broker serves, and how. `listen`, but for its ports, and `auto_create_topics` must be the same on all
+/// nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BrokerConfig {

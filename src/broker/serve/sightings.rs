@@ -1,8 +1,8 @@
 //! When messages of a queue were seen to arrive, by elapsed time.
 //!
-//! A delayed message says at what time of day it came, which is exact and survives restarts, but clocks jump. What this
-//! node has seen itself bounds what a clock can do: a message that has been in its queue for the whole delay is due, and
-//! one that was seen to come is not due before.
+//! A delayed message has the time of day of its arrival, which is exact and survives restarts, but clocks jump. What this
+//! node has seen itself limits the effect of a clock: a message that has been in its queue for the whole delay is due, and
+//! one that this node saw arrive is not due earlier.
 
 use std::collections::VecDeque;
 use std::time::Duration;

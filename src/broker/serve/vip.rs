@@ -1,4 +1,4 @@
-//! The VIP channel: Java clients before 4.5, and later ones that are told so, come to the port two below a broker's address
+//! The VIP channel: Java clients before 4.5, and later ones if told to, connect to the port two below a broker's address
 //! (`MixAll.brokerVIPChannel`). Old ones do not name the broker that they mean, so no other log may listen there.
 
 use std::io;
@@ -25,7 +25,7 @@ pub(super) fn check(config: &BrokerConfig) -> io::Result<()> {
     let taken: Vec<_> = config.listen.iter().filter_map(|addr| split(addr)).collect();
     for (host, own) in &taken {
         let channel = port(*own);
-        // Different hosts may be the same machine: what is not known to be apart counts as one.
+        // Different hosts may be the same machine, so all count as one.
         if let Some((other, port)) = taken.iter().find(|(_, port)| Some(*port) == channel) {
             let detail = format!(
                 "the VIP channel of the broker at {host}:{own} is the address of another, {other}:{port}: leave three \

@@ -75,7 +75,7 @@ impl State {
         topics.map(|(name, topic)| (name.to_owned(), topic.config)).collect()
     }
 
-    /// What is to be done in log number `log` to follow the registry as it is; none if nothing is.
+    /// The next step for log number `log` to follow the registry; none if it has followed.
     fn next_follow(&self, registry: &Registry, log: u32) -> Option<Follow> {
         let from = self.followed;
         if registry.version() <= from {
@@ -113,7 +113,7 @@ impl State {
         self.followed = follow.to;
     }
 
-    /// Makes a topic what it is to be; a topic of an earlier incarnation ends first, with everything that it had.
+    /// Gives a topic its decided state; a topic of an earlier incarnation ends first, with everything that it had.
     pub(super) fn settle(
         &mut self,
         index: u64,
@@ -140,8 +140,8 @@ impl State {
 }
 
 impl Shared {
-    /// What is to be proposed to log number `log`, whose state this is, so that it follows the registry in the home
-    /// log's state; none if nothing is.
+    /// The record to propose to log number `log`, whose state this is, so that it follows the registry in the home
+    /// log's state; none if it has followed.
     pub(crate) fn next_follow(&self, home: &Self, log: u32) -> Option<Follow> {
         // Nobody else holds two states at once, and this one is always the second.
         let home = home.state();

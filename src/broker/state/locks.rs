@@ -27,7 +27,7 @@ const CLIENT_COST: usize = 64;
 const TOPIC_COST: usize = 512;
 const QUEUE_COST: usize = 48;
 
-/// Who holds a queue, and when the lock was last renewed, by the leaders' lease clock.
+/// The holder of a queue, and when the lock was last renewed, by the leaders' lease clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Holder {
     /// Its place among the group's clients.

@@ -62,7 +62,8 @@ impl Shared {
         change(&mut self.state.write().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Forgets messages that the log does not hold any more, unless that was done. Who finds one gone may say so each time.
+    /// Forgets messages that the log does not hold any more, unless that was done.
+    /// A reader that finds one gone may call this each time.
     pub(crate) fn prune_once(&self, begin: u64) {
         if self.pruned.fetch_max(begin, Ordering::AcqRel) < begin {
             self.prune(begin);

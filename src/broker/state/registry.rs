@@ -42,7 +42,7 @@ pub(crate) fn is_registered(topic: &str) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Decision {
     /// Make a topic if there is none. It is refused if a topic of this name was deleted after version `seen` of the
-    /// registry: whoever asks did not know that.
+    /// registry: the caller did not know that.
     Ensure { name: String, config: TopicConfig, seen: u64 },
     /// Make a topic, or change its settings in one log.
     Put { name: String, log: u32, config: TopicConfig },

@@ -16,8 +16,8 @@ use crate::broker::limits::{ALL_QUEUES_MAX, QUEUES_MAX, STORED_TOPIC_BYTES_MAX, 
 
 /// Where messages wait that are to be delivered later, a queue for each level.
 pub(crate) const DELAY_TOPIC: &str = "SCHEDULE_TOPIC_XXXX";
-/// Where delayed messages end whose topic is gone when they are due: the dead letters of RocketMQ's name for whoever
-/// consumes delayed messages.
+/// Where delayed messages go if their topic is gone when they are due: the dead letters of the group that, in
+/// RocketMQ, consumes delayed messages.
 pub(crate) const DEAD_DELAYED_TOPIC: &str = "%DLQ%SCHEDULE_CONSUMER";
 /// Seconds of each delay level, from 1.
 const LEVEL_SECONDS: [i64; 18] =

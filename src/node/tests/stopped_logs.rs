@@ -28,7 +28,7 @@ impl StateMachine for Fragile {
     }
 }
 
-/// A node of its own whose log `orders` has the state machine, with a log `other` beside it.
+/// A single node whose log `orders` has the state machine, with a log `other` beside it.
 fn fragile(disk: &SimDisk) -> Running {
     let machines = |log: &LogName| {
         (log.as_str() == "orders").then(|| Box::new(Fragile) as Box<dyn StateMachine>)
@@ -140,7 +140,7 @@ fn a_damaged_log_is_listed_with_the_reason_and_keeps_no_other_from_being_opened(
     assert_eq!(logs, ["orders", "other"]);
     let not_open = problem(&running, ProblemKind::LogNotOpen);
     assert_eq!(not_open.log.as_deref(), Some("orders"));
-    assert!(!not_open.needs_restart, "a restart mends no disk");
+    assert!(!not_open.needs_restart, "a restart repairs no disk");
     assert!(running.node.failure().is_some());
     let of_orders = |path: &&std::path::PathBuf| path.to_string_lossy().contains(&manifest[..27]);
     let after = disk.contents();

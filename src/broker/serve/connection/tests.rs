@@ -153,7 +153,7 @@ async fn requests_that_are_not_answered_yet_are_taken_up_to_a_number_of_bytes() 
     }
     let taken = listening.settled().await;
     assert!((8..=16).contains(&taken), "{taken} MiB are under way, and 8 may be, or 16 in part");
-    // Who has nothing under way is heard all the same.
+    // A client that has nothing under way still gets an answer.
     let mut small = listening.connect().await;
     small.write_all(&request(100)).await.expect("it takes it");
     while listening.taken() == taken {
