@@ -37,6 +37,7 @@ pub(crate) struct Queued {
 }
 
 impl Queued {
+    #[cfg_attr(not(feature = "server"), allow(dead_code, reason = "servers limit their clients"))]
     pub(crate) fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self { limit, bytes: AtomicUsize::new(0), freed: Notify::new() })
     }
