@@ -146,7 +146,11 @@ impl Contacts {
             }
             return;
         };
-        contact.turn = contact.turn.wrapping_add(1);
+        // A member's links often dial at the same time: if each failure counted, they would pass over every other address.
+        let candidates = contact.candidates();
+        if candidates.get(contact.turn % candidates.len().max(1)) == Some(&addr) {
+            contact.turn = contact.turn.wrapping_add(1);
+        }
         let failing = contact.failing.get_or_insert_with(|| Failing {
             since: Instant::now(),
             reason: String::new(),
