@@ -118,9 +118,8 @@ impl Group {
     }
 
     async fn note_durably(&self, found: DamageFound) {
-        let log = self.log.clone();
-        // A panic of the disk's is told where the log is closed.
-        let _ = tokio::task::spawn_blocking(move || log.note_found(&found)).await;
+        // Where the disk may block. None: the node is stopping, and damage is found again.
+        let _ = self.saver.run(move |log| log.note_found(&found)).await;
     }
 
     /// Hands over to the voter that holds the most, or else to the next one.
