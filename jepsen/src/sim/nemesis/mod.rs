@@ -129,7 +129,7 @@ impl Nemesis {
         let Some(target) = target(cluster, planned.target, &mut random) else { return };
         // One member moves at a time, as README asks of operators: the next one only restarts.
         let fault = match fault {
-            Fault::Move if !addresses_are_known(cluster) => Fault::Kill,
+            Fault::Move if !addresses_are_known(cluster, target) => Fault::Kill,
             fault => fault,
         };
         if let Some(log) = cluster.shared.first_log() {
@@ -371,10 +371,15 @@ fn count(cluster: &Cluster, fault: Fault, undo: &Undo) -> u64 {
     }
 }
 
-/// True if all members run, and each of them has all of them where they are in all of its logs.
-fn addresses_are_known(cluster: &Cluster) -> bool {
+/// True if all members run, each of them has all of them where they are in all of its logs, and `id` knows them at all:
+/// one that was only just added does not.
+fn addresses_are_known(cluster: &Cluster, id: u64) -> bool {
     let running = cluster.running();
     let nodes = cluster.shared.nodes();
+    let knows_members = |node: &Node| !node.status().members.is_empty();
+    if !nodes.iter().any(|(other, node)| *other == id && knows_members(node)) {
+        return false;
+    }
     let mut members = nodes.iter().flat_map(|(_, node)| node.statuses()).flat_map(|s| s.members);
     members.all(|listed| {
         let Member { id, peer_addr, .. } = listed.member;
