@@ -1,6 +1,7 @@
 //! Checkpoints that are larger than what a connection takes, or than memory is to hold.
 
 use std::io::{self, Read, Write};
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
@@ -150,11 +151,11 @@ fn a_checkpoint_arrives_over_connections_that_each_break_before_they_took_all_of
     assert_eq!(counts[1].load(Ordering::Relaxed), counts[0].load(Ordering::Relaxed));
     let broken = transport.broken.load(Ordering::Relaxed);
     assert!(broken >= 3, "{broken} connections broke");
-    let left = disks[1]
-        .contents()
-        .into_iter()
-        .filter(|(path, _)| path.to_string_lossy().ends_with(".tmp"));
-    assert_eq!(left.count(), 0, "what was received is kept or removed");
+    // A node that still hears from the leader may have begun to receive once more, or save its own state.
+    second.until("what was received is kept or removed", || {
+        let is_draft = |path: &Path| path.to_string_lossy().ends_with(".tmp");
+        (!disks[1].contents().iter().any(|(path, _)| is_draft(path))).then_some(())
+    });
     first.kill();
     second.kill();
 }
