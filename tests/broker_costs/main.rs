@@ -387,9 +387,9 @@ async fn topics(costs: &mut Costs) {
         .await;
     costs
         .measure(
-            "1,900 topics to take over",
+            "1,024 topics to take over",
             DECIDE,
-            (&[], &topics_to_adopt(1900)),
+            (&[], &topics_to_adopt(1024)),
             0,
             (8 * MIB, 512 * KIB),
         )
