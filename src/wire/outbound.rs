@@ -2,9 +2,8 @@
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::ops::Range;
 use std::pin::pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
@@ -15,37 +14,17 @@ use tokio::sync::Notify;
 
 use super::patience::Patience;
 use super::{OutFrame, Protocol};
-use crate::format::frame::{FrameHeader, HEAD_BYTES_MAX, HEADER_BYTES};
+use crate::format::frame::{FrameHeader, HEAD_BYTES_MAX};
 use crate::record::LogId;
 
-/// Chunks up to this size are copied next to each other rather than written on their own.
-const COPIED_BYTES_MAX: usize = 256;
-/// Slices given to one vectored write.
-const SLICES: usize = 256;
-/// Room for copied bytes that is kept from one batch to the next.
-const COPIED_ROOM_KEPT: usize = 64 << 10;
+mod batch;
+mod room;
+
+use batch::{Batch, Position, SLICES};
+pub(crate) use room::Queued;
+
 /// A connection that takes no byte for this long is given up.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Bytes that are queued to several connections, and their limit. Callers of `reserve` wait for room; a connection with
-/// nothing queued always has some.
-#[derive(Debug)]
-pub(crate) struct Queued {
-    limit: usize,
-    bytes: AtomicUsize,
-    freed: Notify,
-}
-
-impl Queued {
-    #[cfg_attr(not(feature = "server"), allow(dead_code, reason = "servers limit their clients"))]
-    pub(crate) fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { limit, bytes: AtomicUsize::new(0), freed: Notify::new() })
-    }
-
-    fn has_room(&self, bytes: usize) -> bool {
-        self.bytes.load(Ordering::Acquire).saturating_add(bytes) <= self.limit
-    }
-}
 
 /// Sends frames on one connection; cheap to clone. Frames of one handle keep their order.
 #[derive(Clone)]
@@ -248,44 +227,6 @@ impl Outbound {
         false
     }
 
-    /// Waits until a frame of `bytes` has room in the queue, and keeps that room. None if the
-    /// connection is gone. Dropping the future gives up the place.
-    #[cfg_attr(not(feature = "server"), allow(dead_code, reason = "peers do not wait"))]
-    pub(crate) async fn reserve(&self, bytes: usize) -> Option<Reservation> {
-        loop {
-            let mut room = pin!(self.queue.room.notified());
-            room.as_mut().enable();
-            let queued = self.state().queued.clone();
-            let mut freed = pin!(queued.as_ref().map(|queued| queued.freed.notified()));
-            if let Some(freed) = freed.as_mut().as_pin_mut() {
-                freed.enable();
-            }
-            {
-                let mut state = self.state();
-                if !matches!(state.phase, Phase::Open) {
-                    return None;
-                }
-                let all_have_room = queued.as_ref().is_none_or(|queued| queued.has_room(bytes));
-                let fits = state.bytes + bytes <= self.queue.queue_bytes_max && all_have_room;
-                if state.bytes == 0 || fits {
-                    let taken = state.bytes + bytes;
-                    state.set_bytes(taken);
-                    return Some(Reservation { out: self.clone(), bytes });
-                }
-            }
-            let freed = async {
-                match freed.as_pin_mut() {
-                    Some(freed) => freed.await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                () = room => {}
-                () = freed => {}
-            }
-        }
-    }
-
     /// True once the connection takes no more frames.
     pub(crate) fn is_closed(&self) -> bool {
         !matches!(self.state().phase, Phase::Open)
@@ -418,112 +359,6 @@ pub(super) async fn after_others() {
         Poll::Pending
     })
     .await;
-}
-
-/// Room in a queue, for one frame. Dropping it gives the room back.
-pub(crate) struct Reservation {
-    out: Outbound,
-    bytes: usize,
-}
-
-#[cfg_attr(not(feature = "server"), allow(dead_code, reason = "peers do not wait"))]
-impl Reservation {
-    /// Queues the frame. False if the connection is gone, or the frame is larger than the other end
-    /// takes (which closes it).
-    pub(crate) fn send(mut self, frame: OutFrame) -> bool {
-        let reserved = std::mem::take(&mut self.bytes);
-        let sent = self.out.try_send_reserved(frame, Some(reserved));
-        if sent.is_err() {
-            self.bytes = reserved;
-        }
-        self.out.or_close(sent)
-    }
-}
-
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        if self.bytes > 0 {
-            self.out.release(self.bytes);
-        }
-    }
-}
-
-/// Frames in the form in which they are written.
-#[derive(Default)]
-struct Batch {
-    copied: Vec<u8>,
-    pieces: Vec<Piece>,
-}
-
-enum Piece {
-    Copied(Range<usize>),
-    Shared(Bytes),
-}
-
-#[derive(Clone, Copy, Default)]
-struct Position {
-    piece: usize,
-    offset: usize,
-}
-
-impl Batch {
-    fn push(&mut self, chunk: Bytes) {
-        if chunk.len() <= COPIED_BYTES_MAX {
-            self.copy(&chunk);
-        } else {
-            self.pieces.push(Piece::Shared(chunk));
-        }
-    }
-
-    fn copy(&mut self, bytes: &[u8]) {
-        if bytes.is_empty() {
-            return;
-        }
-        let begin = self.copied.len();
-        self.copied.extend_from_slice(bytes);
-        let end = self.copied.len();
-        match self.pieces.last_mut() {
-            Some(Piece::Copied(range)) => range.end = end,
-            _ => self.pieces.push(Piece::Copied(begin..end)),
-        }
-    }
-
-    fn clear(&mut self) {
-        self.pieces.clear();
-        self.pieces.shrink_to(COPIED_ROOM_KEPT / HEADER_BYTES);
-        self.copied.clear();
-        self.copied.shrink_to(COPIED_ROOM_KEPT);
-    }
-
-    fn bytes<'a>(&'a self, piece: &'a Piece) -> &'a [u8] {
-        match piece {
-            Piece::Copied(range) => &self.copied[range.clone()],
-            Piece::Shared(bytes) => bytes,
-        }
-    }
-
-    /// Fills in the slices from `at` on; how many.
-    fn slices<'a>(&'a self, at: Position, slices: &mut [IoSlice<'a>]) -> usize {
-        let mut skip = at.offset;
-        let pieces = &self.pieces[at.piece..];
-        for (slice, piece) in slices.iter_mut().zip(pieces) {
-            *slice = IoSlice::new(&self.bytes(piece)[skip..]);
-            skip = 0;
-        }
-        pieces.len().min(slices.len())
-    }
-
-    fn advance(&self, at: &mut Position, mut written: usize) {
-        while written > 0 {
-            let left = self.bytes(&self.pieces[at.piece]).len() - at.offset;
-            if written < left {
-                at.offset += written;
-                return;
-            }
-            written -= left;
-            *at = Position { piece: at.piece + 1, offset: 0 };
-        }
-    }
 }
 
 /// Writes one frame, past any queue.
