@@ -1,5 +1,6 @@
 //! The public API: a node, its logs, and what can be done with them.
 
+mod append;
 mod catalog;
 mod clock;
 mod cluster_admin;
@@ -30,8 +31,9 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+pub use append::Applied;
 pub use cluster_admin::ClusterAdmin;
-pub use commit_log::{Applied, CommitLog, StatusWatch};
+pub use commit_log::{CommitLog, StatusWatch};
 pub use inner::StateMachineFactory;
 pub use log_admin::LogAdmin;
 pub use open::NodeBuilder;
