@@ -5,8 +5,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use bytes::Bytes;
-use futures_util::FutureExt as _;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::Fatal;
 use openraft::{Raft, SnapshotPolicy};
@@ -16,10 +14,7 @@ use super::log_store::LogStore;
 use super::metrics::GroupMetrics;
 use super::network::NetworkFactory;
 use super::peers::Peers;
-use super::responder::{
-    APPEND_BYTES_MIN, Ack, AckTarget, Admission, AppendResponder, AppendResult, Inflight,
-    append_error, interrupted,
-};
+use super::responder::{APPEND_BYTES_MIN, Inflight};
 use super::runtime::{Crash, start_for};
 use super::snapshot::Receiving;
 use super::space::{DiskSpace, GroupSpace};
@@ -27,15 +22,13 @@ use super::state_machine::{ApplyShared, LogStateMachine};
 use super::status::watch_over;
 use super::ticks::Ticks;
 use super::timing::{Timers, millis, rest_after_append};
-use super::types::{Proposal, RaftVote, Types, addresses, entry_id, first_entry};
+use super::types::{RaftVote, Types, addresses, first_entry};
 use crate::config::{Config, RaftConfig};
-use crate::error::{AppendError, OpenError, ReadError, StorageError, with_sources};
-use crate::format::entry::{Batch, EntryId};
+use crate::error::{OpenError, ReadError, StorageError, with_sources};
 use crate::log::{Log, LogOptions, Saver, WriterPool};
 use crate::member::{Member, NodeId, Replica, ReplicaId};
 use crate::mutant::Mutant;
-use crate::progress::Progress;
-use crate::record::{Appended, LogId, LogName};
+use crate::record::{LogId, LogName};
 use crate::segment::Disk;
 use crate::state_machine::StateMachine;
 
@@ -81,27 +74,20 @@ pub(crate) struct Group {
     pub(crate) has_machine: bool,
     pub(super) saver: Saver,
     pub(super) receiving: Receiving,
-    metrics: Arc<GroupMetrics>,
+    pub(super) metrics: Arc<GroupMetrics>,
     pub(crate) peers: Arc<Peers>,
     pub(crate) space: Arc<GroupSpace>,
     /// Ours: openraft's timers are others.
     pub(super) timing: RaftConfig,
     pub(super) ticks: Ticks,
-    inflight_max: u64,
-    tail_max: u64,
+    pub(super) inflight_max: u64,
+    pub(super) tail_max: u64,
     closed: AtomicBool,
     pub(crate) damage: Arc<Damage>,
     /// Set once a task of the group, or its state machine, has panicked.
-    crash: Arc<Crash>,
+    pub(super) crash: Arc<Crash>,
     /// The node that leadership is being handed to; 0 if none.
-    successor: AtomicU64,
-}
-
-/// One append, checked and ready to be proposed.
-pub(crate) struct NewRecord {
-    pub(crate) payload: Bytes,
-    pub(crate) payload_crc: u32,
-    pub(crate) sync: bool,
+    pub(super) successor: AtomicU64,
 }
 
 impl Group {
@@ -221,98 +207,6 @@ impl Group {
         }
     }
 
-    /// Admits an append of `bytes`, unless too much waits for its commit, or for this node's disk: followers
-    /// can commit without it, so that the one does not bound the other.
-    fn admit(&self, bytes: u64) -> Result<Admission, AppendError> {
-        if Mutant::AdmissionUnbounded.is_active() {
-            return self.inflight.admit(bytes, u64::MAX);
-        }
-        let (held, limit) = (self.log.tail_bytes(), self.tail_max);
-        if held > limit {
-            return Err(AppendError::Overloaded { inflight: held, limit });
-        }
-        self.inflight.admit(bytes, self.inflight_max)
-    }
-
-    /// Proposes one record. The target is told the outcome exactly once, unless this fails.
-    pub(crate) fn propose(&self, record: NewRecord, target: AckTarget) -> Result<(), AppendError> {
-        self.propose_tracked(record, target, None)
-    }
-
-    /// `propose`, and tells `progress` how it goes on.
-    pub(crate) fn propose_tracked(
-        &self,
-        record: NewRecord,
-        target: AckTarget,
-        progress: Option<Progress>,
-    ) -> Result<(), AppendError> {
-        self.takes_appends()?;
-        let admission = self.admit(record.payload.len() as u64)?;
-        let responder = AppendResponder::new(Ack::new(
-            target,
-            self.log.clone(),
-            self.metrics.clone(),
-            admission,
-        ));
-        let proposal = Proposal {
-            payload: record.payload,
-            payload_crc: record.payload_crc,
-            sync: record.sync,
-            batch: Batch::SINGLE,
-            progress,
-        };
-        // One poll hands it over: the core's queue has room for every append that admission lets in
-        // (`raft_config`). If the core is gone the responder is dropped, which tells the target why.
-        let proposing = std::pin::pin!(self.raft.client_write_ff(proposal, Some(responder)));
-        let _ = tokio::task::unconstrained(proposing).now_or_never();
-        Ok(())
-    }
-
-    /// Proposes a batch, at consecutive indexes, visible whole or not at all (I11).
-    ///
-    /// # Cancel safety
-    /// Dropped, the outcome is unknown.
-    pub(crate) async fn propose_batch(&self, records: Vec<NewRecord>) -> AppendResult {
-        self.takes_appends()?;
-        if records.is_empty() {
-            let next = self.log.watermarks().committed;
-            let term = self.raft.server_metrics().borrow_watched().vote.leader_id.term;
-            return Ok(Appended::new(next, term, 0));
-        }
-        let bytes =
-            records.iter().map(|record| record.payload.len() as u64 + APPEND_BYTES_MIN).sum();
-        let admission = self.admit(bytes)?;
-        let count = u32::try_from(records.len()).unwrap_or(u32::MAX);
-        let proposals = records.into_iter().zip(0..).map(|(record, position)| Proposal {
-            payload: record.payload,
-            payload_crc: record.payload_crc,
-            sync: record.sync,
-            batch: Batch { position, count },
-            progress: None,
-        });
-        let log = self.log.clone();
-        let writing = self.raft.client_write_many(proposals).await;
-        let mut written = writing.map_err(|_| interrupted(log.failure()))?;
-        // In a task of its own: the batch counts as in flight also when nobody waits for it any more.
-        let outcome = tokio::spawn(async move {
-            let _admission = admission;
-            let interrupted = || interrupted(log.failure());
-            let (mut first, mut last): (Option<EntryId>, Option<EntryId>) = (None, None);
-            while let Some(result) = futures_util::StreamExt::next(&mut written).await {
-                let response = result.map_err(|_| interrupted())?.map_err(append_error)?;
-                last = Some(entry_id(&response.log_id));
-                first = first.or(last);
-            }
-            match (first, last) {
-                (Some(first), Some(last)) if last.index - first.index + 1 == u64::from(count) => {
-                    Ok(Appended::new(first.index, first.term, count))
-                }
-                _ => Err(interrupted()),
-            }
-        });
-        outcome.await.unwrap_or_else(|_| Err(interrupted(self.log.failure())))
-    }
-
     /// Drops what came of a checkpoint whose leader has fallen silent.
     pub(crate) fn forget_silent(&self) {
         self.receiving.forget_silent();
@@ -321,26 +215,6 @@ impl Group {
     /// The error of a read from a group that has stopped.
     pub(crate) fn stopped(&self) -> ReadError {
         self.log.failure().map_or(ReadError::Closed, ReadError::Storage)
-    }
-
-    fn takes_appends(&self) -> Result<(), AppendError> {
-        if self.is_closed() || self.crash.reason().is_some() {
-            return Err(AppendError::Closed);
-        }
-        match self.successor.load(Ordering::Acquire) {
-            0 => Ok(()),
-            successor => {
-                let leader = self.replicas().into_iter().find(|member| member.id.node == successor);
-                let leader = leader.map(|replica| replica.member);
-                Err(AppendError::NotLeader { leader })
-            }
-        }
-    }
-
-    /// Sends appends to `successor` until the guard is dropped.
-    pub(super) fn send_appends_to(&self, successor: NodeId) -> HandingOver<'_> {
-        self.successor.store(successor, Ordering::Release);
-        HandingOver(self)
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -424,15 +298,6 @@ impl Group {
     /// The vote in force, for a snapshot's answer.
     pub(crate) fn vote(&self) -> RaftVote {
         self.raft.server_metrics().borrow_watched().vote
-    }
-}
-
-/// While it lives, appends are refused with a hint at the successor.
-pub(super) struct HandingOver<'a>(&'a Group);
-
-impl Drop for HandingOver<'_> {
-    fn drop(&mut self) {
-        self.0.successor.store(0, Ordering::Release);
     }
 }
 

@@ -1,20 +1,20 @@
 //! Changes of one log's members. All are for its leader.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
-use openraft::raft::{AppendEntriesResponse, ClientWriteResponse};
+use openraft::raft::ClientWriteResponse;
 use openraft::{ChangeMembers, Membership};
 use tokio::time::Instant;
 
 use super::group::Group;
-use super::peers::{Lane, RETRY_PAUSE};
+use super::peers::Lane;
 use super::responder::leader_of;
-use super::types::{Address, Types, decode_membership, raft_log_id};
+use super::types::{Address, Types, decode_membership};
 use crate::error::AdminError;
-use crate::member::{Member, NodeId, Replica, ReplicaId};
+use crate::member::{NodeId, Replica, ReplicaId};
 use crate::mutant::Mutant;
 
 /// Entries that a learner may be behind when it is made a voter.
@@ -24,8 +24,6 @@ const PROMOTE_LAG_MAX: u64 = 1000;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Pause between two looks at what is missing.
 const LOOK_PAUSE: Duration = Duration::from_millis(250);
-/// How long it may take to store the new addresses of members.
-const MOVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 type Written = Result<ClientWriteResponse<Types>, RaftError<Types, ClientWriteError<Types>>>;
 
@@ -55,57 +53,6 @@ impl Group {
                 self.changed(self.attempted(adding, timeout).await)
             }
         }
-    }
-
-    /// Changes where members are reached. openraft warns of it, since a node behind an address could be another than the
-    /// one that was meant: a link finds out who answers (`ReplicaId`).
-    async fn set_addresses(
-        &self,
-        addresses: BTreeMap<ReplicaId, Address>,
-        timeout: Duration,
-    ) -> Result<(), AdminError> {
-        self.change(ChangeMembers::SetNodes(addresses), true, timeout).await
-    }
-
-    /// On the leader: writes down where members have moved, so that it is known after a restart, to those that they have
-    /// not told, and to clients. `own` is this node's member if others reach it there. What fails now is done later.
-    pub(crate) async fn write_moves(&self, own: Option<&Member>) {
-        let mut moves = {
-            let server = self.raft.server_metrics().borrow_watched().clone();
-            let membership = server.membership_config.membership();
-            let moved = |(id, held): (&ReplicaId, &Address)| {
-                let addr = match own.filter(|_| *id == self.replica) {
-                    Some(own) => Some(Address::from(own)).filter(|own| own.peer != held.peer),
-                    None => self.peers.contacts.moved(*id, held),
-                };
-                Some((*id, addr?))
-            };
-            membership.nodes().filter_map(moved).collect::<BTreeMap<_, _>>()
-        };
-        for (id, listed) in self.listed(&moves) {
-            // Both addresses may be the member's, as a name and what it stands for: then the name stays.
-            if id != self.replica && self.peers.session_at(id, &listed).await.is_some() {
-                self.peers.contacts.is_at(id, &listed);
-                moves.remove(&id);
-            }
-        }
-        if moves.is_empty() || self.settled(MOVE_TIMEOUT).await.is_err() {
-            return;
-        }
-        for (id, addr) in &moves {
-            tracing::info!(log = %self.name, member = %id, peers = addr.peer, clients = addr.client, "a member has moved");
-        }
-        if let Err(error) = self.set_addresses(moves, MOVE_TIMEOUT).await {
-            tracing::warn!(log = %self.name, %error, "cannot store the new addresses of members");
-        }
-    }
-
-    /// Where the membership lists these members.
-    fn listed(&self, of: &BTreeMap<ReplicaId, Address>) -> Vec<(ReplicaId, String)> {
-        let server = self.raft.server_metrics().borrow_watched().clone();
-        let membership = server.membership_config.membership();
-        let listed = |id: &ReplicaId| Some((*id, membership.get_node(id)?.peer.clone()));
-        of.keys().filter_map(listed).collect()
     }
 
     /// Whether this node may vote for a candidate. Not for one that it cannot reach: requests to this node that need
@@ -260,114 +207,6 @@ impl Group {
         Ok(())
     }
 
-    /// Hands leadership to another voter. Returns when it leads.
-    pub(crate) async fn transfer_leadership(
-        &self,
-        to: NodeId,
-        timeout: Duration,
-    ) -> Result<(), AdminError> {
-        if !self.is_leader() {
-            return Err(AdminError::NotLeader { leader: self.leader() });
-        }
-        if to == self.node() {
-            return Ok(());
-        }
-        let Some(to) = self.voters().into_iter().find(|id| id.node == to) else {
-            let reason = format!("node {to} is no voter of {}", self.name);
-            return Err(AdminError::Invalid { reason });
-        };
-        let handed = tokio::time::timeout(timeout, self.hand_over(to, timeout)).await;
-        handed.unwrap_or(Err(AdminError::Timeout { after: timeout }))
-    }
-
-    /// openraft tells the successor once, and from then on this node leads no more: a successor that does not
-    /// hear of it, lacks something, or has not heard from this leader since it started does not stand for election,
-    /// and the log has no leader until an election timeout has passed. So all that is seen to first. Appends
-    /// are refused meanwhile, for an election timeout at most; if that was not enough, they are taken again
-    /// until the next attempt.
-    async fn hand_over(&self, to: ReplicaId, timeout: Duration) -> Result<(), AdminError> {
-        let Some(term) = self.led_term() else {
-            return Err(AdminError::NotLeader { leader: self.leader() });
-        };
-        let pause = self.timing.election_timeout_max;
-        loop {
-            self.caught_up(to.node, timeout).await?;
-            while self.holds_all(to).await.is_none() {
-                self.still_leads(term)?;
-                tokio::time::sleep(RETRY_PAUSE).await;
-            }
-            if self.damage.is_of(to.node) {
-                let reason =
-                    format!("the copy of node {} is damaged, so it does not lead", to.node);
-                return Err(AdminError::Invalid { reason });
-            }
-            let sent_on = self.send_appends_to(to.node);
-            let attempt = tokio::time::timeout(pause, self.hand_over_all(to, term)).await;
-            drop(sent_on);
-            match attempt {
-                Ok(handed) => return handed,
-                Err(_) => self.still_leads(term)?,
-            }
-        }
-    }
-
-    /// Hands over once the successor holds everything and says so.
-    async fn hand_over_all(&self, to: ReplicaId, term: u64) -> Result<(), AdminError> {
-        self.inflight.drained().await;
-        let stopped = || self.log.failure().map_or(AdminError::Closed, AdminError::Storage);
-        let wait = self.raft.wait(None);
-        let all_there = wait.metrics(
-            |now| {
-                let Some(followers) = &now.replication else { return true };
-                let held = followers.get(&to).and_then(|id| id.as_ref()).map(|id| id.index);
-                held == now.last_log_index
-            },
-            "the successor to hold everything",
-        );
-        all_there.await.map_err(|_| stopped())?;
-        while self.holds_all(to).await != Some(AppendEntriesResponse::Success) {
-            self.still_leads(term)?;
-            tokio::time::sleep(RETRY_PAUSE).await;
-        }
-        self.raft.trigger().transfer_leader(to).await.map_err(|_| stopped())?;
-        let next = wait.metrics(
-            |now| now.vote.leader_id.term > term && now.current_leader.is_some(),
-            "the next leader",
-        );
-        match next.await.map_err(|_| stopped())?.current_leader {
-            Some(leader) if leader == to => Ok(()),
-            // Another node was elected, or this one again.
-            _ => Err(AdminError::NotLeader { leader: self.leader() }),
-        }
-    }
-
-    /// The term that this node leads, if it leads.
-    fn led_term(&self) -> Option<u64> {
-        self.leading_vote().map(|vote| vote.leader_id.term)
-    }
-
-    fn still_leads(&self, term: u64) -> Result<(), AdminError> {
-        match self.led_term() {
-            Some(led) if led == term => Ok(()),
-            _ => Err(AdminError::NotLeader { leader: self.leader() }),
-        }
-    }
-
-    /// A node's answer to a heartbeat of our own: success if it follows this leader and holds, flushed, all that it
-    /// does. What openraft knows of a node may be from before that node's last restart.
-    async fn holds_all(&self, to: ReplicaId) -> Option<AppendEntriesResponse<Types>> {
-        let server = self.raft.server_metrics().borrow_watched().clone();
-        let last = self.log.last_id();
-        // Not what a leader after this one has written here meanwhile.
-        let ours = last.is_none_or(|last| last.term <= server.vote.leader_id.term);
-        if server.current_leader != Some(self.replica) || !ours {
-            return None;
-        }
-        let address = server.membership_config.membership().get_node(&to)?;
-        let limit = self.timing.election_timeout_min;
-        self.heartbeat(server.vote, last.map(raft_log_id), (to, address), limit).await
-    }
-
     /// Members in force.
     pub(crate) fn replicas(&self) -> Vec<Replica> {
         let metrics = self.raft.server_metrics().borrow_watched().clone();
@@ -401,7 +240,7 @@ impl Group {
     /// it could finish it: then the next change does.
     ///
     /// Until then nothing is done: a removed node's data may be needed, and an added one does not count for sure.
-    async fn settled(
+    pub(super) async fn settled(
         &self,
         timeout: Duration,
     ) -> Result<Membership<ReplicaId, Address>, AdminError> {
@@ -421,7 +260,7 @@ impl Group {
         }
     }
 
-    async fn change(
+    pub(super) async fn change(
         &self,
         change: ChangeMembers<ReplicaId, Address>,
         retain: bool,
@@ -450,7 +289,11 @@ impl Group {
     }
 
     /// Waits until the member `node` holds nearly everything that this leader does.
-    async fn caught_up(&self, node: NodeId, timeout: Duration) -> Result<ReplicaId, AdminError> {
+    pub(super) async fn caught_up(
+        &self,
+        node: NodeId,
+        timeout: Duration,
+    ) -> Result<ReplicaId, AdminError> {
         let replica = self.replicas_of(node).pop_first().ok_or_else(|| self.no_member(node))?;
         let wait = self.raft.wait(None);
         let close = wait.metrics(

@@ -104,7 +104,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "R13",
         name: "AdmissionUnbounded",
         breaks: "appends that wait take any amount of memory",
-        place: "src/raft/group.rs",
+        place: "src/raft/propose.rs",
         rule: "7, byte caps; 10",
         expected: Test("replication", "appends_without_a_majority_fail_in_bounded_time_and_memory"),
     },
