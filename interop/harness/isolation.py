@@ -21,11 +21,12 @@ def entered() -> bool:
     return True
 
 
-def enter() -> None:
-    """Starts this program again, in such a network."""
+def enter(why: str, root: bool = False) -> None:
+    """Starts this program again, in such a network. `root`: as the real root, and not as one made for the network."""
     unshare = shutil.which("unshare")
     if unshare is None:
-        sys.exit("genuine RocketMQ listens on all addresses, and there is no `unshare` here to keep it in")
+        sys.exit(f"{why}, and there is no `unshare` here to make one")
     os.environ[MARK] = "1"
-    os.execv(unshare, [unshare, "--user", "--map-root-user", "--net", "--", sys.executable, *sys.argv])
+    user = [] if root else ["--user", "--map-root-user"]
+    os.execv(unshare, [unshare, *user, "--net", "--", sys.executable, *sys.argv])
 

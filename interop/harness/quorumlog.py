@@ -69,12 +69,13 @@ class Dev:
 
 
 class Cluster:
-    """Three processes, each a node with its name server and its brokers."""
+    """Three processes, each a node with its name server and its brokers. Node `n` stores in `data[n]`."""
 
-    def __init__(self, binary: Path, directory: Path, settings: tuple[str, ...] = ()):
+    def __init__(self, binary: Path, directory: Path, settings: tuple[str, ...] = (), data: list[Path] | None = None):
         self.binary = binary
         self.directory = directory
         self.settings = settings
+        self.data = data or [directory / f"node{node + 1}" for node in range(NODES)]
         ports = free_ports(NODES * 4)
         self.peer, self.client, self.http, self.name = (ports[at * NODES : (at + 1) * NODES] for at in range(4))
         self.broker = free_stride(NODES * STRIDE) + 2
@@ -89,7 +90,7 @@ class Cluster:
     def _start(self, node: int) -> Process:
         at = f"127.0.0.1:{{}}".format
         command = [
-            str(self.binary), "broker", "--node-id", str(node + 1), "--data-dir", str(self.directory / f"node{node + 1}"),
+            str(self.binary), "broker", "--node-id", str(node + 1), "--data-dir", str(self.data[node]),
             "--listen", at(self.peer[node]), "--client-listen", at(self.client[node]), "--http-listen", at(self.http[node]),
             "--name-server", at(self.name[node]), "--broker", at(self.broker + STRIDE * node), "--logs", str(LOGS),
             *self.settings,
@@ -97,7 +98,7 @@ class Cluster:
         if node == 0:
             command += ["--bootstrap"]
             for peer in range(NODES):
-                command += ["--peer", f"{peer + 1}={at(self.peer[peer])}"]
+                command += ["--peer", f"{peer + 1}={at(self.peer[peer])},{at(self.client[peer])}"]
         return Process(f"node {node + 1}", command, self.directory / f"node{node + 1}.log")
 
     def leaders(self) -> dict[str, int] | None:
