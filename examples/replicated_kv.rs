@@ -8,18 +8,19 @@ use std::error::Error;
 use std::io::{self, Read, Write};
 
 use bytes::Bytes;
-use quorumlog::{Config, LogName, Node, NodeBuilder, Record, StateMachine};
+use quorumlog::{ApplyError, Config, LogName, Node, NodeBuilder, Record, StateMachine};
 
 /// Commands are `key=value`, and the answer to each is the value that was there before.
 #[derive(Default)]
 struct Map(BTreeMap<String, String>);
 
 impl StateMachine for Map {
-    fn apply(&mut self, record: &Record) -> Bytes {
+    fn apply(&mut self, record: &Record) -> Result<Bytes, ApplyError> {
         let command = String::from_utf8_lossy(&record.payload);
         // Every node sees the same record, so every node skips the same nonsense.
-        let Some((key, value)) = command.split_once('=') else { return Bytes::new() };
-        self.0.insert(key.to_owned(), value.to_owned()).unwrap_or_default().into()
+        let Some((key, value)) = command.split_once('=') else { return Ok(Bytes::new()) };
+        let before = self.0.insert(key.to_owned(), value.to_owned());
+        Ok(before.unwrap_or_default().into())
     }
 
     fn checkpoint(&self, out: &mut dyn Write) -> io::Result<()> {

@@ -95,6 +95,12 @@ pub enum AppendError {
     /// The node's storage failed.
     #[error("storage failed; the append may still happen")]
     Storage(#[source] Arc<StorageError>),
+    /// Only a program on the log's nodes appends to it, since its records have a form.
+    #[error("log {name:?} takes no records from clients: a program on its nodes writes them")]
+    NotForClients {
+        /// The log.
+        name: String,
+    },
 }
 
 impl AppendError {
@@ -108,6 +114,7 @@ impl AppendError {
             | Self::DiskFull { .. }
             | Self::UnknownLog { .. }
             | Self::Closed
+            | Self::NotForClients { .. }
             | Self::Unreachable { .. } => Outcome::NotAppended,
             Self::Timeout { .. }
             | Self::LeadershipLost { .. }
@@ -119,7 +126,10 @@ impl AppendError {
     /// Whether the same append can succeed later, here or on another node, without storing two copies.
     pub fn is_retryable(&self) -> bool {
         self.outcome() == Outcome::NotAppended
-            && !matches!(self, Self::TooLarge { .. } | Self::UnknownLog { .. })
+            && !matches!(
+                self,
+                Self::TooLarge { .. } | Self::UnknownLog { .. } | Self::NotForClients { .. }
+            )
     }
 
     /// The leader to go to, if the error names one.

@@ -45,6 +45,6 @@ pub use record::{
     Start, Term,
 };
 pub use segment::{Access, DirEntry, Disk, DiskFile, DiskLock, LockMode};
-pub use state_machine::{FlushFiles, StateMachine};
+pub use state_machine::{ApplyError, FlushFiles, StateMachine};
 pub use watermarks::Watermarks;
 pub use wire::{Acceptor, BoxFuture, Duplex, TcpTransport, Transport};

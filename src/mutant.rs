@@ -215,6 +215,22 @@ mutants! {
     StaleSendRevivesTopic,
     /// A deletion is answered before all logs have followed it.
     DeleteAnsweredEarly,
+    /// What was reported of a topic is noted for the next one of its name.
+    OffsetsOfEarlierTopic,
+    /// Of a topic that the registry does not know it is not remembered that it was deleted.
+    UnknownDeletionNotNoted,
+    /// Once there are too many, the names of deleted topics are forgotten.
+    DeletedNamesForgotten,
+    /// Records of a newer build are passed over.
+    NewerRecordsSkipped,
+    /// A state machine that has stopped takes checkpoints.
+    StoppedMachineCheckpointed,
+    /// Clients append to logs whose records have a form.
+    ClientsAppendAnywhere,
+    /// Messages that were delayed under the oldest rules are stored again.
+    OldDelayedKeysForgotten,
+    /// Records of older builds mean what they mean today.
+    OldRecordsByNewRules,
 
     /// A broker that leads no more remembers its clients and their groups.
     ClientsRemembered,

@@ -6,6 +6,19 @@ use bytes::Bytes;
 
 use crate::record::Record;
 
+/// Why a state machine cannot go on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ApplyError {
+    /// This build does not know what a record or a checkpoint means. To pass over it would leave this node with another
+    /// state than the nodes that know.
+    #[error("written by a newer build; upgrade this node: {detail}")]
+    NewerBuild {
+        /// What was not understood, and where.
+        detail: String,
+    },
+}
+
 /// Makes durable what a checkpoint names; see [`StateMachine::flush_files`].
 pub type FlushFiles = Box<dyn FnOnce() -> io::Result<()> + Send>;
 
@@ -19,7 +32,16 @@ pub type FlushFiles = Box<dyn FnOnce() -> io::Result<()> + Send>;
 pub trait StateMachine: Send + 'static {
     /// Takes the next committed record. What it returns reaches the caller of
     /// [`CommitLog::propose`](crate::CommitLog::propose) on the leader, and nobody elsewhere.
-    fn apply(&mut self, record: &Record) -> Bytes;
+    ///
+    /// # Errors
+    /// The log stops on this node, says why in its status, and takes no checkpoint of what it has: after an upgrade the
+    /// record is applied. Nothing else is to be refused in this way, since a restart comes upon the same record.
+    fn apply(&mut self, record: &Record) -> Result<Bytes, ApplyError>;
+
+    /// True if clients may append to the log over TCP. Not if they could append what `apply` fails on.
+    fn takes_client_appends(&self) -> bool {
+        true
+    }
 
     /// Writes the whole state, of any size. Called between two records, at segment boundaries and before
     /// retention drops records that the state was built from. The first 8 MiB are kept in memory and written to the disk while

@@ -19,6 +19,12 @@ pub(super) const ADDR_BYTES_MAX: usize = 255;
 pub(super) const TOPICS_MAX: usize = 65_536;
 /// Most topics of the registry, with those that it took over from logs: each log had a limit to itself.
 pub(super) const ADOPTED_TOPICS_MAX: usize = 4 * TOPICS_MAX;
+/// Most topics of a log with those that it follows: all of the registry, and its own.
+pub(super) const FOLLOWED_TOPICS_MAX: usize = ADOPTED_TOPICS_MAX + TOPICS_MAX;
+/// Most settings that single logs have of topics of the registry, all together.
+pub(super) const SETTINGS_OF_LOGS_MAX: usize = 4 * TOPICS_MAX;
+/// Most names of topics that were deleted before all logs had reported theirs.
+pub(super) const DELETED_NAMES_MAX: usize = if cfg!(test) { 64 } else { 16_384 };
 /// Most queues of topics that the registry takes over.
 pub(super) const ADOPTED_QUEUES_MAX: usize = 2 * ALL_QUEUES_MAX;
 /// Most queues of a topic.
@@ -43,6 +49,8 @@ pub(super) const LOCKING_CLIENTS_MAX: usize = 1024;
 pub(super) const LOCKS_OF_GROUP_MAX: usize = 16_384;
 /// Most memory that all locks of a log take.
 pub(super) const LOCKS_BYTES_MAX: usize = 32 << 20;
+/// Most locks that records of the oldest builds leave in a log.
+pub(super) const OLD_LOCKS_MAX: usize = 1 << 18;
 /// Most queues in one request for locks.
 pub(super) const LOCK_QUEUES_MAX: usize = 4096;
 

@@ -228,8 +228,17 @@ impl CommitLog {
         sink: Arc<dyn super::AckSink>,
         token: u64,
     ) -> Result<(), AppendError> {
+        self.check_client_appends()?;
         let record = self.admit_with_crc(payload, payload_crc, options)?;
         self.group.propose(record, AckTarget::Sink(sink, token))
+    }
+
+    #[cfg(feature = "server")]
+    fn check_client_appends(&self) -> Result<(), AppendError> {
+        if self.group.takes_client_appends || Mutant::ClientsAppendAnywhere.is_active() {
+            return Ok(());
+        }
+        Err(AppendError::NotForClients { name: self.group.name.to_string() })
     }
 
     /// `submit_to` for a batch, which is waited for by a task of its own.
@@ -244,6 +253,7 @@ impl CommitLog {
         sink: Arc<dyn super::AckSink>,
         token: u64,
     ) -> Result<(), AppendError> {
+        self.check_client_appends()?;
         let records = self.admit_batch(payloads, options)?;
         let group = self.group.clone();
         let mut proposing = Box::pin(async move { group.propose_batch(records).await });

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use crate::format::codec;
 use crate::member::Replica;
 use crate::record::{LogId, LogName, Record};
-use crate::state_machine::StateMachine;
+use crate::state_machine::{ApplyError, StateMachine};
 
 /// Logs of one cluster. Each costs a directory, a few tasks and some memory on every node.
 pub(crate) const LOGS_MAX: usize = 1024;
@@ -114,15 +114,17 @@ impl Catalog {
 pub(crate) struct CatalogMachine(pub(crate) Arc<Catalog>);
 
 impl StateMachine for CatalogMachine {
-    fn apply(&mut self, record: &Record) -> Bytes {
-        let reply = match codec::decode::<CatalogCommand>(&record.payload) {
-            Ok(command) => self.0.change(|state| state.apply(record.index, command)),
-            Err(error) => {
-                tracing::error!(index = record.index, %error, "unknown system record; a newer version wrote it");
-                CatalogReply::NotUnderstood
-            }
-        };
-        codec::encode(&reply).into()
+    fn apply(&mut self, record: &Record) -> Result<Bytes, ApplyError> {
+        let command = codec::decode::<CatalogCommand>(&record.payload);
+        let command = command.map_err(|error| ApplyError::NewerBuild {
+            detail: format!("record {} of the system log: {error}", record.index),
+        })?;
+        let reply = self.0.change(|state| state.apply(record.index, command));
+        Ok(codec::encode(&reply).into())
+    }
+
+    fn takes_client_appends(&self) -> bool {
+        false
     }
 
     fn checkpoint(&self, out: &mut dyn Write) -> io::Result<()> {
@@ -144,7 +146,7 @@ mod tests {
 
     fn apply(machine: &mut CatalogMachine, index: u64, command: &CatalogCommand) -> CatalogReply {
         let record = Record::new(index, 1, codec::encode(command).into());
-        codec::decode(&machine.apply(&record)).expect("a reply")
+        codec::decode(&machine.apply(&record).expect("it is known")).expect("a reply")
     }
 
     #[test]
@@ -175,12 +177,13 @@ mod tests {
     }
 
     #[test]
-    fn a_record_of_a_newer_version_changes_nothing() {
+    fn a_record_of_a_newer_version_is_not_passed_over() {
         let mut machine = CatalogMachine(Catalog::new());
-        let reply = machine.apply(&Record::new(1, 1, Bytes::from_static(&[9, 9, 9, 9, 9])));
-        assert_eq!(
-            codec::decode::<CatalogReply>(&reply).expect("a reply"),
-            CatalogReply::NotUnderstood
+        let unknown = Record::new(7, 1, Bytes::from_static(&[9, 9, 9, 9, 9]));
+        let error = machine.apply(&unknown).expect_err("nobody knows what it means").to_string();
+        assert!(
+            error.starts_with("written by a newer build; upgrade this node: record 7"),
+            "{error}"
         );
         assert_eq!(machine.0.state(), CatalogState::default());
     }

@@ -1,5 +1,7 @@
 //! Nodes on disks in memory: crashes at any operation, disks that hang, and nodes that come back.
 
+#[cfg(feature = "server")]
+mod client_appends;
 mod commit_pause;
 mod first_election;
 mod idle;

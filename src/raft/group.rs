@@ -72,6 +72,8 @@ pub(crate) struct Group {
     pub(crate) apply: Arc<ApplyShared>,
     pub(crate) inflight: Arc<Inflight>,
     pub(crate) has_machine: bool,
+    /// Clients may append over TCP.
+    pub(crate) takes_client_appends: bool,
     pub(super) saver: Saver,
     pub(super) receiving: Receiving,
     pub(super) metrics: Arc<GroupMetrics>,
@@ -121,6 +123,8 @@ impl Group {
         }
         let apply = Arc::new(ApplyShared::default());
         let has_machine = setup.machine.is_some();
+        let takes_client_appends =
+            setup.machine.as_ref().is_none_or(|machine| machine.takes_client_appends());
         let saver = Saver::new(log.clone(), setup.writers);
         let crash = Arc::new(Crash::default());
         let machine = LogStateMachine::open(
@@ -163,6 +167,7 @@ impl Group {
             apply,
             inflight: Arc::new(Inflight::default()),
             has_machine,
+            takes_client_appends,
             saver,
             receiving: Receiving::default(),
             metrics,

@@ -46,6 +46,11 @@ impl Crash {
         self.note(Reason { text, lasting: true });
     }
 
+    /// The state machine cannot go on, and could not after a restart.
+    pub(super) fn machine_stopped(&self, text: String) {
+        self.note(Reason { text, lasting: true });
+    }
+
     /// The node's process takes no part in the cluster, and will not after a restart.
     pub(super) fn retired(&self, reason: &str) {
         self.note(Reason { text: reason.to_owned(), lasting: true });

@@ -110,7 +110,13 @@ impl User {
     }
 
     fn apply(&mut self, record: &Record) -> io::Result<Bytes> {
-        self.call(|| format!("at record {}", record.index), |machine| machine.apply(record))
+        let applied =
+            self.call(|| format!("at record {}", record.index), |machine| machine.apply(record))?;
+        applied.map_err(|error| {
+            tracing::error!(index = record.index, %error, "the state machine stops");
+            self.crash.machine_stopped(error.to_string());
+            io::Error::other(error)
+        })
     }
 
     fn restore(&mut self, from: &mut dyn io::Read) -> io::Result<()> {
@@ -271,7 +277,10 @@ impl LogStateMachine {
     /// before the first entry, or in the middle of a batch.
     pub(crate) fn checkpoint(&mut self, turn: Turn) -> Result<Option<Saving>, StorageError> {
         let Some((user, id)) = self.user.as_mut().zip(self.applied) else { return Ok(None) };
-        if !user.batch.is_empty() {
+        // One that has stopped may be in the middle of a batch, or further than what was applied last.
+        let stopped =
+            user.crash.reason().is_some() && !Mutant::StoppedMachineCheckpointed.is_active();
+        if !user.batch.is_empty() || stopped {
             return Ok(None);
         }
         let mut draft = self.log.take_checkpoint(id);

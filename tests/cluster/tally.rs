@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
-use quorumlog::{NodeId, Record, StateMachine};
+use quorumlog::{ApplyError, NodeId, Record, StateMachine};
 
 /// What one node's state machine has seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -54,7 +54,7 @@ struct Machine {
 
 impl StateMachine for Machine {
     /// Answers with the number of records so far.
-    fn apply(&mut self, record: &Record) -> Bytes {
+    fn apply(&mut self, record: &Record) -> Result<Bytes, ApplyError> {
         let mut digest = self.tally.digest ^ record.index;
         for byte in record.payload.iter() {
             digest = (digest ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3);
@@ -64,7 +64,7 @@ impl StateMachine for Machine {
         let seen = all.entry(self.node).or_default();
         seen.tally = self.tally;
         seen.replayed += 1;
-        Bytes::from(self.tally.count.to_string())
+        Ok(Bytes::from(self.tally.count.to_string()))
     }
 
     fn checkpoint(&self, out: &mut dyn Write) -> io::Result<()> {

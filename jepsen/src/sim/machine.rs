@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use quorumlog::{Record, StateMachine};
+use quorumlog::{ApplyError, Record, StateMachine};
 
 use crate::value_of;
 
@@ -83,13 +83,13 @@ struct Machine {
 }
 
 impl StateMachine for Machine {
-    fn apply(&mut self, record: &Record) -> Bytes {
+    fn apply(&mut self, record: &Record) -> Result<Bytes, ApplyError> {
         self.state.apply(record);
         let mut all = self.states.all();
         let life = all.entry(self.node).or_default();
         life.state = self.state;
         life.applied.push(record.index);
-        Bytes::copy_from_slice(&self.state.digest.to_le_bytes())
+        Ok(Bytes::copy_from_slice(&self.state.digest.to_le_bytes()))
     }
 
     fn checkpoint(&self, out: &mut dyn Write) -> io::Result<()> {
@@ -128,17 +128,17 @@ mod tests {
     fn what_a_machine_was_given_is_what_readers_get() {
         let states = States::default();
         let mut machine = states.machine(1);
-        machine.apply(&record(1, b"a"));
-        machine.apply(&record(4, b"b"));
+        let _ = machine.apply(&record(1, b"a"));
+        let _ = machine.apply(&record(4, b"b"));
         let mut saved = Vec::new();
         machine.checkpoint(&mut saved).expect("a vector takes all");
-        machine.apply(&record(6, b"c"));
+        let _ = machine.apply(&record(6, b"c"));
         assert_eq!(states.compare(1, 0..7, &[1, 4, 6]), Ok(()));
         assert_eq!(states.compare(1, 2..6, &[4]), Ok(()));
         let error = states.compare(1, 0..7, &[1, 5, 6]).expect_err("4 and 5 differ");
         assert!(error.contains("given [4] that") && error.ends_with("given [5]"), "{error}");
         machine.restore(&mut saved.as_slice()).expect("it was just written");
-        machine.apply(&record(6, b"c"));
+        let _ = machine.apply(&record(6, b"c"));
         assert_eq!(states.compare(1, 0..7, &[6]), Ok(()), "the others came with the state");
     }
 

@@ -166,6 +166,12 @@ impl Message {
         Ok(from.split_to(size))
     }
 
+    /// True if it is laid out in a way that this build knows, as far as its magic says.
+    pub(crate) fn has_known_layout(record: &[u8]) -> bool {
+        let magic = record.get(4..8).and_then(|bytes| bytes.try_into().ok());
+        magic.map(u32::from_be_bytes).is_some_and(|magic| [MAGIC_V1, MAGIC_V2].contains(&magic))
+    }
+
     /// Reads what its place depends on: topic, queue, time of storing, properties. Nothing is copied.
     ///
     /// # Errors

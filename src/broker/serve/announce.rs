@@ -4,8 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::failure::Failure;
 use super::log_broker::{LogBroker, Opened, Part};
-use crate::broker::state::{Change, Machines};
+use crate::broker::state::{Change, Machines, Rules};
 use crate::error::AdminError;
 use crate::member::{Role, Status};
 use crate::mutant::Mutant;
@@ -62,7 +63,11 @@ impl LogBroker {
 
     async fn announce(&self, node: &Node) -> bool {
         let lead = Change::Lead { node: node.member().id, addr: self.addr.to_string() };
-        match self.change(&lead).await {
+        let announced = async {
+            self.raise_rules().await?;
+            self.change(&lead).await
+        };
+        match announced.await {
             Ok(_) => {
                 let newest_ms = self.shared().map_or(0, |shared| shared.state().newest_lock_ms());
                 self.leases.begin(newest_ms);
@@ -73,6 +78,15 @@ impl LogBroker {
                 false
             }
         }
+    }
+
+    /// Says in the log that records mean from here on what they mean to this build.
+    async fn raise_rules(&self) -> Result<(), Failure> {
+        let newest = Rules::NEWEST;
+        if self.shared()?.state().rules() < newest {
+            self.change(&Change::Rules { version: newest.version() }).await?;
+        }
+        Ok(())
     }
 
     fn set_part(&self, part: Part) {

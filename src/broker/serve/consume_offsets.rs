@@ -16,7 +16,7 @@ use super::pending_offsets::{Full, Key, PendingOffsets, Written};
 use crate::broker::limits::{OFFSETS_RECORD_BYTES_MAX, QUEUES_MAX, RESETS_MAX};
 use crate::broker::remoting::codes::response;
 use crate::broker::remoting::{Command, Reply};
-use crate::broker::state::{Answer, Change, OffsetChange};
+use crate::broker::state::{Answer, Change, ReportedOffset};
 use crate::mutant::Mutant;
 
 /// A queue in which so much has come since its first message is no young one: a new group does not begin at 0.
@@ -32,12 +32,21 @@ const RESET_HOLDS: Duration = Duration::from_secs(30);
 /// just reported it.
 const QUERY_WAIT: Duration = Duration::from_secs(1);
 
+/// A reset of a queue's offset.
+#[derive(Debug, Clone, Copy)]
+struct Reset {
+    offset: u64,
+    /// What had made the topic.
+    since: u64,
+    at: Instant,
+}
+
 /// Offsets on their way into the log.
 #[derive(Debug, Default)]
 pub(super) struct ConsumeOffsets {
     pending: Mutex<PendingOffsets>,
-    /// Offsets that were reset, and when: consumers that do not know yet still report where they were.
-    resets: Mutex<BTreeMap<Key, (u64, Instant)>>,
+    /// Offsets that were reset: consumers that do not know yet still report where they were.
+    resets: Mutex<BTreeMap<Key, Reset>>,
     more: Notify,
 }
 
@@ -46,23 +55,25 @@ impl ConsumeOffsets {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn resets(&self) -> MutexGuard<'_, BTreeMap<Key, (u64, Instant)>> {
+    fn resets(&self) -> MutexGuard<'_, BTreeMap<Key, Reset>> {
         self.resets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets what is on its way of topics that were deleted.
-    pub(super) fn forget_topics(&self, topics: &[String]) {
-        if !topics.is_empty() {
-            self.pending().forget_topics(topics);
-            self.resets().retain(|(_, topic, _), _| !topics.contains(topic));
-        }
+    /// Forgets what is on its way of other topics than there are now; `since` says what made one. Resets of such topics mean
+    /// nothing any more.
+    pub(super) fn forget_other_topics(&self, since: impl Fn(&str) -> u64) {
+        let topics = self.pending().topics();
+        let since = topics.into_iter().map(|topic| (since(&topic), topic));
+        let since = since.map(|(since, topic)| (topic, since)).collect();
+        self.pending().forget_other_topics(&since);
     }
 
     /// True if a consumer reports where it was before a reset. Who reports the offset of the reset has changed over.
-    fn is_outdated(&self, key: &Key, offset: u64) -> bool {
+    fn is_outdated(&self, key: &Key, (offset, since): (u64, u64)) -> bool {
         let mut resets = self.resets();
-        let Some((reset, since)) = resets.get(key) else { return false };
-        if *reset != offset && since.elapsed() < RESET_HOLDS {
+        let Some(reset) = resets.get(key) else { return false };
+        let holds = reset.since == since && reset.at.elapsed() < RESET_HOLDS;
+        if holds && reset.offset != offset {
             return true;
         }
         resets.remove(key);
@@ -76,14 +87,18 @@ impl ConsumeOffsets {
     }
 
     /// Notes resets, so that what was reported before them is passed over.
-    fn note_resets(&self, offsets: impl ExactSizeIterator<Item = (Key, u64)>) -> Result<(), Full> {
+    fn note_resets(
+        &self,
+        since: u64,
+        offsets: impl ExactSizeIterator<Item = (Key, u64)>,
+    ) -> Result<(), Full> {
         let mut resets = self.resets();
-        resets.retain(|_, (_, since)| since.elapsed() < RESET_HOLDS);
+        resets.retain(|_, reset| reset.at.elapsed() < RESET_HOLDS);
         if resets.len() + offsets.len() > RESETS_MAX {
             return Err(Full);
         }
-        let now = Instant::now();
-        resets.extend(offsets.map(|(key, offset)| (key, (offset, now))));
+        let at = Instant::now();
+        resets.extend(offsets.map(|(key, offset)| (key, Reset { offset, since, at })));
         Ok(())
     }
 }
@@ -124,12 +139,15 @@ impl LogBroker {
             let remark = format!("Topic {topic} not exist!");
             return Err(Failure::refused(response::TOPIC_NOT_EXIST, remark));
         }
-        let held = self.shared()?.state().offset(group, topic, queue);
-        if self.consumed.is_outdated(&key, offset) {
+        let (held, since) = {
+            let state = self.shared()?.state();
+            (state.offset(group, topic, queue), state.topic_since(topic).unwrap_or(0))
+        };
+        if self.consumed.is_outdated(&key, (offset, since)) {
             return Ok(Reported::Outdated);
         }
         let mut pending = self.consumed.pending();
-        pending.note(key.clone(), offset, held)?;
+        pending.note(key.clone(), (offset, since), held)?;
         self.consumed.more.notify_one();
         Ok(Reported::Noted(if waits { pending.wait(&key) } else { None }))
     }
@@ -155,8 +173,10 @@ impl LogBroker {
         offsets: &[(u32, u64)],
     ) -> Result<(), Failure> {
         let key = |queue: u32| (group.to_owned(), topic.to_owned(), queue);
-        self.consumed.note_resets(offsets.iter().map(|(queue, offset)| (key(*queue), *offset)))?;
-        let done = self.write_resets(group, topic, offsets).await;
+        let since = self.shared()?.state().topic_since(topic).unwrap_or(0);
+        let resets = offsets.iter().map(|(queue, offset)| (key(*queue), *offset));
+        self.consumed.note_resets(since, resets)?;
+        let done = self.write_resets(group, (topic, since), offsets).await;
         if done.is_err() {
             // What was not reset must not keep what consumers report from being noted.
             let mut resets = self.consumed.resets();
@@ -171,7 +191,7 @@ impl LogBroker {
     async fn write_resets(
         &self,
         group: &str,
-        topic: &str,
+        (topic, since): (&str, u64),
         offsets: &[(u32, u64)],
     ) -> Result<(), Failure> {
         let key = |queue: u32| (group.to_owned(), topic.to_owned(), queue);
@@ -182,7 +202,7 @@ impl LogBroker {
             for (queue, offset) in offsets {
                 let held = shared.state().offset(group, topic, *queue);
                 // It replaces what waits, so that no older one is written behind it.
-                pending.note(key(*queue), *offset, held)?;
+                pending.note(key(*queue), (*offset, since), held)?;
                 all.extend(pending.wait(&key(*queue)));
             }
         }
@@ -218,8 +238,8 @@ impl LogBroker {
     }
 
     /// Writes a record of offsets, and tells those who wait for one of them.
-    async fn write_record(&self, changes: &[OffsetChange]) -> Result<(), Failure> {
-        let written = self.change(&Change::Offsets(changes.to_vec())).await;
+    async fn write_record(&self, changes: &[ReportedOffset]) -> Result<(), Failure> {
+        let written = self.change(&Change::ReportedOffsets(changes.to_vec())).await;
         let mut pending = self.consumed.pending();
         match written {
             Ok(answer) => {

@@ -12,12 +12,14 @@ use tokio::time::Instant;
 use super::failure::Failure;
 use super::log_broker::{LogBroker, Part};
 use super::names::{check_topic, is_reserved};
+use crate::broker::LOG_PREFIX;
 use crate::broker::client::Link;
 use crate::broker::limits::QUEUES_MAX;
 use crate::broker::remoting::codes::{request, response};
 use crate::broker::remoting::{Command, Fields, Reply};
 use crate::broker::state::{
-    Answer, Change, Decision, HOME_LOG, Shared, TOPICS_OF_RECORD, TopicConfig, is_registered,
+    Answer, Change, Decision, HOME_LOG, LOGS_MAX, Shared, TOPICS_OF_RECORD, TopicConfig,
+    is_registered,
 };
 use crate::format::codec;
 
@@ -127,12 +129,12 @@ fn check(decision: &Decision) -> Result<(), Failure> {
         Decision::Adopt { topics, .. } => {
             topics.iter().try_for_each(|(name, config)| check(name, Some(config)))
         }
+        Decision::Adopted { log, logs } if log >= logs || *logs > LOGS_MAX => {
+            let remark = format!("there is no log {log} of {logs}");
+            Err(Failure::refused(response::INVALID_PARAMETER, remark))
+        }
+        Decision::Adopted { .. } => Ok(()),
     }
-}
-
-/// True for a name that the registry takes over.
-fn is_adoptable(name: &str) -> bool {
-    check_topic(name).is_ok() && !is_reserved(name)
 }
 
 impl LogBroker {
@@ -196,21 +198,28 @@ impl LogBroker {
 
     /// Takes a decision, on the home log's leader.
     async fn decide_here(&self, decision: Decision) -> Result<u64, Failure> {
-        let deleted = match &decision {
-            Decision::Delete { name } => vec![name.clone()],
-            _ => Vec::new(),
-        };
+        let ends_topics = matches!(decision, Decision::Delete { .. } | Decision::Adopt { .. });
         let answer = self.change(&Change::Decide(decision)).await?;
-        self.consumed.forget_topics(&deleted);
+        if ends_topics {
+            self.forget_offsets_of_other_topics()?;
+        }
         match answer {
             Answer::Decided { version } => Ok(version),
             _ => Err(Failure::Unknown("the answer is not understood".to_owned())),
         }
     }
 
-    fn has_log(&self, log: u32) -> bool {
+    /// How many logs there are.
+    fn logs(&self) -> u32 {
         let logs = self.brokers.upgrade().map_or(0, |brokers| brokers.logs().len());
-        usize::try_from(log).is_ok_and(|log| log < logs)
+        u32::try_from(logs).unwrap_or(u32::MAX)
+    }
+
+    /// Forgets the offsets on their way whose topics were deleted, or made again, since they were reported.
+    pub(super) fn forget_offsets_of_other_topics(&self) -> Result<(), Failure> {
+        let shared = self.shared()?;
+        self.consumed.forget_other_topics(|topic| shared.state().topic_since(topic).unwrap_or(0));
+        Ok(())
     }
 
     /// Takes a decision for another node, on the home log's leader.
@@ -223,9 +232,15 @@ impl LogBroker {
             .map_err(|error| Failure::refused(response::INVALID_PARAMETER, error.to_string()))?;
         check(&decision)?;
         if let Decision::Put { log, .. } | Decision::Adopt { log, .. } = &decision
-            && !self.has_log(*log)
+            && *log >= self.logs()
         {
             let remark = format!("there is no log {log}");
+            return Err(Failure::refused(response::INVALID_PARAMETER, remark));
+        }
+        if let Decision::Adopted { logs, .. } = &decision
+            && *logs != self.logs()
+        {
+            let remark = format!("there are {} logs, and not {logs}", self.logs());
             return Err(Failure::refused(response::INVALID_PARAMETER, remark));
         }
         Ok(Reply::done().with("version", self.decide_here(decision).await?))
@@ -266,25 +281,24 @@ impl LogBroker {
         Ok(())
     }
 
-    /// Waits until the registry has taken over the topics of all logs: one that it has not could come back.
+    /// Waits until all logs have reported their topics to the registry: one that it does not know could come back.
     ///
     /// # Errors
-    /// It has not, by the deadline.
+    /// They have not, by the deadline.
     pub(super) async fn all_adopted(&self, deadline: Instant) -> Result<(), Failure> {
-        let brokers = self.brokers.upgrade().ok_or(Failure::Moved)?;
-        for broker in brokers.logs() {
-            let is_adopted = || {
-                let shared = broker.shared().ok()?;
-                shared.state().unadopted(is_adoptable).is_empty().then_some(())
-            };
-            while is_adopted().is_none() {
-                if Instant::now() >= deadline {
-                    let remark =
-                        format!("the topics of {} are not all taken over yet", broker.name);
-                    return Err(Failure::refused(response::SERVICE_NOT_AVAILABLE, remark));
-                }
-                tokio::time::sleep(PAUSE).await;
+        let home = self.home()?;
+        while !home.shared().is_ok_and(|shared| shared.state().registry().has_adopted_all()) {
+            if Instant::now() >= deadline {
+                let missing = (0..self.logs()).find(|log| {
+                    let shared = home.shared();
+                    !shared.is_ok_and(|shared| shared.state().registry().has_adopted(*log))
+                });
+                let missing =
+                    missing.map_or("all logs".to_owned(), |log| format!("{LOG_PREFIX}{log}"));
+                let remark = format!("the topics of {missing} are not all taken over yet");
+                return Err(Failure::refused(response::SERVICE_NOT_AVAILABLE, remark));
             }
+            tokio::time::sleep(PAUSE).await;
         }
         Ok(())
     }
@@ -296,15 +310,45 @@ impl LogBroker {
             if parts.wait_for(|part| *part == Part::Leads).await.is_err() {
                 return;
             }
-            if let Err(failure) = self.follow_while_leading().await {
+            let following = async {
+                self.have_topics_adopted().await?;
+                // The home log may have no leader: all else goes on.
+                tokio::select! {
+                    done = self.follow_while_leading() => done,
+                    failure = self.report_adopted() => Err(failure),
+                }
+            };
+            if let Err(failure) = following.await {
                 tracing::debug!(log = self.name, ?failure, "topics are followed again");
                 tokio::time::sleep(PAUSE).await;
             }
         }
     }
 
+    /// Tells the home log that it knows all topics that this log has from before there was a registry. Does not end
+    /// but with a failure.
+    async fn report_adopted(&self) -> Failure {
+        loop {
+            let home = match self.home() {
+                Ok(home) => home,
+                Err(failure) => return failure,
+            };
+            let is_known =
+                |shared: &Arc<Shared>| shared.state().registry().has_adopted(self.number);
+            if home.shared().is_ok_and(is_known) {
+                return std::future::pending().await;
+            }
+            let adopted = Decision::Adopted { log: self.number, logs: self.logs() };
+            if let Err(failure) = self.decide(adopted, Instant::now() + DECIDE_TIMEOUT).await {
+                tracing::debug!(log = self.name, ?failure, "what was taken over is reported again");
+            } else {
+                return std::future::pending().await;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
     async fn follow_while_leading(&self) -> Result<(), Failure> {
-        self.have_topics_adopted().await?;
         if self.number == HOME_LOG {
             // It follows as it decides.
             let mut parts = self.part.subscribe();
@@ -324,9 +368,8 @@ impl LogBroker {
         while *parts.borrow_and_update() == Part::Leads {
             decided.mark_unchanged();
             if let Some(follow) = shared.next_follow(home, self.number) {
-                let deleted: Vec<_> = follow.deleted().map(str::to_owned).collect();
                 self.change(&Change::Follow(follow)).await?;
-                self.consumed.forget_topics(&deleted);
+                self.forget_offsets_of_other_topics()?;
                 continue;
             }
             tokio::select! {
@@ -340,7 +383,7 @@ impl LogBroker {
     /// Has the registry take over the topics that this log has from before there was one.
     async fn have_topics_adopted(&self) -> Result<(), Failure> {
         loop {
-            let topics = self.shared()?.state().unadopted(is_adoptable);
+            let topics = self.shared()?.state().unadopted();
             if topics.is_empty() {
                 return Ok(());
             }
@@ -351,7 +394,7 @@ impl LogBroker {
             if self.number != HOME_LOG {
                 self.follow_up_to(version).await?;
             }
-            if self.shared()?.state().unadopted(is_adoptable) == topics {
+            if self.shared()?.state().unadopted() == topics {
                 tracing::error!(log = self.name, "there are too many topics to take over");
                 return Ok(());
             }

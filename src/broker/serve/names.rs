@@ -3,12 +3,8 @@
 use super::failure::Failure;
 use crate::broker::limits::{GROUP_BYTES_MAX, TOPIC_BYTES_MAX};
 use crate::broker::remoting::codes::response;
-use crate::broker::state::{
-    DEAD_PREFIX, DELAY_TOPIC, RETRY_PREFIX, TRACE_TOPIC, is_made_on_demand,
-};
-
-/// What clients ask for when they want a topic to be made.
-pub(super) const AUTO_CREATE_TOPIC: &str = "TBW102";
+pub(super) use crate::broker::state::{AUTO_CREATE_TOPIC, is_reserved};
+use crate::broker::state::{DEAD_PREFIX, RETRY_PREFIX, TRACE_TOPIC, is_made_on_demand, is_plain};
 
 /// The topic that a group's failed messages go to for another attempt.
 pub(super) fn retry_topic(group: &str) -> String {
@@ -29,10 +25,6 @@ pub(super) fn group_of_retry(topic: &str) -> Option<&str> {
 pub(super) fn is_there_for_group(topic: &str, group: &str) -> bool {
     let own = topic.strip_prefix(RETRY_PREFIX).or_else(|| topic.strip_prefix(DEAD_PREFIX));
     own == Some(group) || topic == TRACE_TOPIC
-}
-
-fn is_plain(name: &str) -> bool {
-    name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"%|_-".contains(&byte))
 }
 
 /// Checks a topic's name.
@@ -77,18 +69,4 @@ pub(super) fn check_group(group: &str) -> Result<(), Failure> {
         return Ok(());
     };
     Err(Failure::refused(response::INVALID_PARAMETER, why))
-}
-
-/// True for topics that clients may not send to.
-pub(super) fn is_reserved(topic: &str) -> bool {
-    let reserved = [
-        DELAY_TOPIC,
-        AUTO_CREATE_TOPIC,
-        "RMQ_SYS_TRANS_HALF_TOPIC",
-        "RMQ_SYS_TRANS_OP_HALF_TOPIC",
-        "TRANS_CHECK_MAX_TIME_TOPIC",
-        "SELF_TEST_TOPIC",
-        "OFFSET_MOVED_EVENT",
-    ];
-    reserved.contains(&topic)
 }

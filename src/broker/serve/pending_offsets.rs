@@ -10,7 +10,7 @@ use super::failure::Failure;
 use crate::broker::limits::{
     OFFSETS_OF_RECORD_MAX, PENDING_OFFSETS_BYTES_MAX, PENDING_OFFSETS_MAX,
 };
-use crate::broker::state::{OffsetChange, Refusal};
+use crate::broker::state::{Refusal, ReportedOffset};
 use crate::mutant::Mutant;
 
 /// Group, topic and queue.
@@ -20,7 +20,7 @@ pub(super) type Key = (String, String, u32);
 pub(super) type Written = oneshot::Receiver<Result<(), Failure>>;
 
 /// Bytes of an offset in a record beside its names, and about its memory.
-const RECORD_COST: usize = 28;
+const RECORD_COST: usize = 36;
 const MEMORY_COST: usize = 192;
 
 /// There is no room for another offset.
@@ -31,6 +31,8 @@ pub(super) struct Full;
 #[derive(Debug)]
 struct Noted {
     offset: u64,
+    /// What had made the topic when it was reported ([`ReportedOffset`]).
+    since: u64,
     waiters: Vec<oneshot::Sender<Result<(), Failure>>>,
 }
 
@@ -61,19 +63,26 @@ fn names(key: &Key) -> usize {
 }
 
 impl PendingOffsets {
-    /// Notes how far a queue was consumed, `held` being what the state has. It replaces what waits for the same queue.
+    /// Notes how far a queue was consumed of the topic that `since` made, `held` being what the state has. It replaces
+    /// what waits for the same queue.
     ///
     /// # Errors
     /// Too many wait.
-    pub(super) fn note(&mut self, key: Key, offset: u64, held: Option<u64>) -> Result<(), Full> {
+    pub(super) fn note(
+        &mut self,
+        key: Key,
+        (offset, since): (u64, u64),
+        held: Option<u64>,
+    ) -> Result<(), Full> {
         if let Some(noted) = self.noted.get_mut(&key) {
-            noted.offset = offset;
+            (noted.offset, noted.since) = (offset, since);
             if Mutant::SupersededOffsetUnanswered.is_active() {
                 std::mem::forget(std::mem::take(&mut noted.waiters));
             }
             return Ok(());
         }
-        let before = self.in_record.get(&key).map(|noted| noted.offset).or(held);
+        let in_record = self.in_record.get(&key).filter(|noted| noted.since == since);
+        let before = in_record.map(|noted| noted.offset).or(held);
         if before == Some(offset) {
             return Ok(());
         }
@@ -82,15 +91,24 @@ impl PendingOffsets {
             return Err(Full);
         }
         self.bytes = bytes;
-        self.noted.insert(key, Noted { offset, waiters: Vec::new() });
+        self.noted.insert(key, Noted { offset, since, waiters: Vec::new() });
         Ok(())
     }
 
-    /// Forgets the offsets of topics that were deleted, and tells those who wait for them.
-    pub(super) fn forget_topics(&mut self, topics: &[String]) {
-        let topics: BTreeSet<&String> = topics.iter().collect();
-        let gone = self.noted.keys().filter(|key| topics.contains(&key.1));
-        for key in gone.cloned().collect::<Vec<_>>() {
+    /// The topics of the offsets that wait for a record.
+    pub(super) fn topics(&self) -> BTreeSet<String> {
+        let topics: BTreeSet<&String> = self.noted.keys().map(|key| &key.1).collect();
+        topics.into_iter().cloned().collect()
+    }
+
+    /// Forgets the offsets that were reported of other topics than there are now: `since` is what made those, by name. Tells
+    /// those who wait for them.
+    pub(super) fn forget_other_topics(&mut self, since: &BTreeMap<String, u64>) {
+        let is_other = |(key, noted): &(&Key, &Noted)| {
+            since.get(&key.1).is_some_and(|since| *since != noted.since)
+        };
+        let gone = self.noted.iter().filter(is_other).map(|(key, _)| key.clone());
+        for key in gone.collect::<Vec<_>>() {
             if let Some(noted) = self.noted.remove(&key) {
                 self.bytes -= MEMORY_COST + names(&key);
                 noted.answer(&Err(Failure::no_topic(&key.1)));
@@ -110,7 +128,7 @@ impl PendingOffsets {
     }
 
     /// Takes the offsets of the next record: at least one, if any waits, and more as they fit `bytes_max`.
-    pub(super) fn take(&mut self, bytes_max: usize) -> Vec<OffsetChange> {
+    pub(super) fn take(&mut self, bytes_max: usize) -> Vec<ReportedOffset> {
         let mut changes = Vec::new();
         let mut bytes = 0;
         let mut from_begin = self.after.is_none();
@@ -134,11 +152,12 @@ impl PendingOffsets {
             let key = key.clone();
             let Some(noted) = self.noted.remove(&key) else { break };
             self.bytes -= MEMORY_COST + names(&key);
-            changes.push(OffsetChange {
+            changes.push(ReportedOffset {
                 group: key.0.clone(),
                 topic: key.1.clone(),
                 queue: key.2,
                 offset: noted.offset,
+                since: noted.since,
             });
             self.in_record.insert(key.clone(), noted);
             self.after = Some(key);
@@ -147,7 +166,7 @@ impl PendingOffsets {
     }
 
     /// The record is applied, save what was refused, by its place among the `changes`.
-    pub(super) fn applied(&mut self, changes: &[OffsetChange], refused: Vec<(u32, Refusal)>) {
+    pub(super) fn applied(&mut self, changes: &[ReportedOffset], refused: Vec<(u32, Refusal)>) {
         for (at, refusal) in refused {
             let Some(change) = changes.get(at as usize) else { continue };
             let key = (change.group.clone(), change.topic.clone(), change.queue);
@@ -163,7 +182,9 @@ impl PendingOffsets {
     pub(super) fn failed(&mut self, failure: &Failure, again: bool) {
         for (key, mut noted) in std::mem::take(&mut self.in_record) {
             let waiters = std::mem::take(&mut noted.waiters);
-            Noted { offset: noted.offset, waiters }.answer(&Err(failure.clone()));
+            for waiter in waiters {
+                let _ = waiter.send(Err(failure.clone()));
+            }
             if again && !self.noted.contains_key(&key) {
                 self.bytes += MEMORY_COST + names(&key);
                 self.noted.insert(key, noted);
@@ -200,7 +221,7 @@ mod tests {
         written.try_recv().ok()
     }
 
-    fn offsets(changes: &[OffsetChange]) -> Vec<(&str, u64)> {
+    fn offsets(changes: &[ReportedOffset]) -> Vec<(&str, u64)> {
         changes.iter().map(|change| (change.group.as_str(), change.offset)).collect()
     }
 
@@ -208,13 +229,13 @@ mod tests {
     fn who_waits_for_an_offset_is_told_once_a_newer_one_is_applied() {
         let mut pending = PendingOffsets::default();
         let mut note = |offset| {
-            pending.note(key("g"), offset, None).expect("there is room");
+            pending.note(key("g"), (offset, 0), None).expect("there is room");
             pending.wait(&key("g")).expect("it is on its way")
         };
         let (mut first, mut second) = (note(1), note(2));
         let record = pending.take(OFFSETS_RECORD_BYTES_MAX);
         assert_eq!(offsets(&record), [("g", 2)]);
-        pending.note(key("g"), 3, Some(0)).expect("there is room");
+        pending.note(key("g"), (3, 0), Some(0)).expect("there is room");
         let mut third = pending.wait(&key("g")).expect("it is on its way");
         pending.applied(&record, Vec::new());
         assert_eq!((told(&mut first), told(&mut second)), (Some(Ok(())), Some(Ok(()))));
@@ -228,14 +249,14 @@ mod tests {
     #[test]
     fn an_offset_that_is_applied_or_in_a_record_is_not_written_again() {
         let mut pending = PendingOffsets::default();
-        pending.note(key("g"), 1, Some(1)).expect("there is room");
+        pending.note(key("g"), (1, 0), Some(1)).expect("there is room");
         assert!(pending.is_empty() && pending.wait(&key("g")).is_none());
-        pending.note(key("g"), 2, Some(1)).expect("there is room");
+        pending.note(key("g"), (2, 0), Some(1)).expect("there is room");
         let record = pending.take(OFFSETS_RECORD_BYTES_MAX);
-        pending.note(key("g"), 2, Some(1)).expect("there is room");
+        pending.note(key("g"), (2, 0), Some(1)).expect("there is room");
         assert!(pending.is_empty());
         let mut written = pending.wait(&key("g")).expect("it is in the record");
-        pending.note(key("g"), 1, Some(1)).expect("there is room");
+        pending.note(key("g"), (1, 0), Some(1)).expect("there is room");
         pending.applied(&record, Vec::new());
         assert_eq!(told(&mut written), Some(Ok(())));
         let record = pending.take(OFFSETS_RECORD_BYTES_MAX);
@@ -247,19 +268,19 @@ mod tests {
         let mut pending = PendingOffsets::default();
         let group = |n: usize| format!("{n:0>255}");
         for n in 0..3_000 {
-            pending.note(key(&group(n)), 1, None).expect("there is room");
+            pending.note(key(&group(n)), (1, 0), None).expect("there is room");
         }
         let mut written = 0;
         for _ in 0..4 {
             let record = pending.take(OFFSETS_RECORD_BYTES_MAX);
-            let bytes = crate::broker::state::change(&crate::broker::state::Change::Offsets(
-                record.clone(),
-            ));
+            let bytes = crate::broker::state::change(
+                &crate::broker::state::Change::ReportedOffsets(record.clone()),
+            );
             assert!(bytes.len() <= OFFSETS_RECORD_BYTES_MAX + 64, "{} bytes", bytes.len());
             written += record.len();
             pending.applied(&record, Vec::new());
             // One that reports all the time holds up no other.
-            pending.note(key(&group(0)), written as u64, None).expect("there is room");
+            pending.note(key(&group(0)), (written as u64, 0), None).expect("there is room");
         }
         assert!(written >= 3_000, "{written} of 3,000 in four records");
         assert_eq!(offsets(&pending.take(1)).len(), 1, "one goes however small a record is");
@@ -270,7 +291,7 @@ mod tests {
     fn what_is_refused_is_told_and_what_was_not_written_is_tried_again_unless_replaced() {
         let mut pending = PendingOffsets::default();
         for group in ["a", "b", "c"] {
-            pending.note(key(group), 1, None).expect("there is room");
+            pending.note(key(group), (1, 0), None).expect("there is room");
         }
         let mut waiting = ["a", "b", "c"].map(|group| pending.wait(&key(group)).expect("noted"));
         let record = pending.take(OFFSETS_RECORD_BYTES_MAX);
@@ -279,11 +300,11 @@ mod tests {
         assert_eq!((&told_all[0], &told_all[2]), (&Ok(()), &Ok(())));
         assert_eq!(told_all[1], Err(Refusal::Full("full".to_owned()).into()));
         for (group, offset) in [("a", 2), ("b", 2)] {
-            pending.note(key(group), offset, None).expect("there is room");
+            pending.note(key(group), (offset, 0), None).expect("there is room");
         }
         let mut waiting = pending.wait(&key("a")).expect("noted");
         assert_eq!(pending.take(OFFSETS_RECORD_BYTES_MAX).len(), 2);
-        pending.note(key("a"), 3, None).expect("there is room");
+        pending.note(key("a"), (3, 0), None).expect("there is room");
         pending.failed(&Failure::Moved, true);
         assert_eq!(told(&mut waiting), Some(Err(Failure::Moved)));
         let record = pending.take(OFFSETS_RECORD_BYTES_MAX);
@@ -293,16 +314,41 @@ mod tests {
     }
 
     #[test]
+    fn what_was_reported_of_a_topic_that_was_made_again_is_forgotten_and_its_waiters_are_told() {
+        let mut pending = PendingOffsets::default();
+        pending.note(key("in a record"), (1, 5), None).expect("there is room");
+        let record = pending.take(OFFSETS_RECORD_BYTES_MAX);
+        assert_eq!(record[0].since, 5);
+        pending.note(key("a"), (1, 5), None).expect("there is room");
+        let mut old = pending.wait(&key("a")).expect("noted");
+        pending.note(key("b"), (1, 9), None).expect("there is room");
+        // The same number, but of another topic: it has to be written.
+        pending.note(key("in a record"), (1, 9), None).expect("there is room");
+        pending.forget_other_topics(&[("T".to_owned(), 9)].into());
+        assert_eq!(told(&mut old), Some(Err(Failure::no_topic("T"))));
+        pending.applied(&record, vec![(0, Refusal::NoTopic("T".to_owned()))]);
+        let record = pending.take(OFFSETS_RECORD_BYTES_MAX);
+        assert_eq!(offsets(&record), [("b", 1), ("in a record", 1)]);
+        assert!(record.iter().all(|reported| reported.since == 9));
+        pending.forget_other_topics(&BTreeMap::new());
+    }
+
+    #[test]
     fn there_is_a_limit_to_what_waits() {
         let mut pending = PendingOffsets::default();
-        let noted = (0..).take_while(|n| pending.note(key(&format!("{n:0>255}")), 1, None).is_ok());
+        let noted =
+            (0..).take_while(|n| pending.note(key(&format!("{n:0>255}")), (1, 0), None).is_ok());
         let noted = noted.count();
         assert!((30_000..=PENDING_OFFSETS_MAX).contains(&noted), "{noted}");
-        assert_eq!(pending.note(key("g"), 1, None), Err(Full));
-        assert_eq!(pending.note(key(&format!("{:0>255}", 7)), 2, None), Ok(()), "it replaces one");
+        assert_eq!(pending.note(key("g"), (1, 0), None), Err(Full));
+        assert_eq!(
+            pending.note(key(&format!("{:0>255}", 7)), (2, 0), None),
+            Ok(()),
+            "it replaces one"
+        );
         let record = pending.take(OFFSETS_RECORD_BYTES_MAX);
         pending.applied(&record, Vec::new());
-        assert_eq!(pending.note(key("g"), 1, None), Ok(()));
+        assert_eq!(pending.note(key("g"), (1, 0), None), Ok(()));
     }
 
     proptest! {
@@ -319,7 +365,7 @@ mod tests {
                 match step {
                     0..5 => {
                         number += 1;
-                        pending.note(key.clone(), number, applied.get(&key).copied()).expect("room");
+                        pending.note(key.clone(), (number, 0), applied.get(&key).copied()).expect("room");
                         let written = pending.wait(&key).expect("it is new");
                         waiting.push((key, number, written));
                     }
@@ -330,7 +376,7 @@ mod tests {
                     }
                     8 => {
                         for change in &record {
-                            let OffsetChange { group, topic, queue, offset } = change.clone();
+                            let ReportedOffset { group, topic, queue, offset, .. } = change.clone();
                             applied.insert((group, topic, queue), offset);
                         }
                         pending.applied(&std::mem::take(&mut record), Vec::new());

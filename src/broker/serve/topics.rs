@@ -178,8 +178,8 @@ impl LogBroker {
         }
         let name = topic.to_owned();
         if is_made_on_demand(topic) {
-            self.change(&Change::DeleteTopic { name: name.clone() }).await?;
-            self.consumed.forget_topics(&[name]);
+            self.change(&Change::DeleteTopic { name }).await?;
+            self.forget_offsets_of_other_topics()?;
             return Ok(Reply::done());
         }
         let deadline = Instant::now() + DECIDE_TIMEOUT;

@@ -45,6 +45,18 @@ pub(crate) struct OffsetChange {
     pub(crate) offset: u64,
 }
 
+/// A consumer group has consumed a queue up to here, as of one life of the topic.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ReportedOffset {
+    pub(crate) group: String,
+    pub(crate) topic: String,
+    pub(crate) queue: u32,
+    pub(crate) offset: u64,
+    /// What made the topic in this log ([`State::topic_since`](super::topics::State::topic_since)) when the group reported
+    /// this; 0 if there was none. Of a topic that was deleted and made again since, it says nothing.
+    pub(crate) since: u64,
+}
+
 /// A consumer asks for queues, or gives them back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LockRequest {
@@ -64,7 +76,7 @@ pub(crate) enum Change {
     EnsureTopic { name: String, config: TopicConfig },
     /// Deletes a topic of this log alone, and all that belongs to it.
     DeleteTopic { name: String },
-    /// Notes consumed offsets.
+    /// Notes consumed offsets. Older builds wrote these.
     Offsets(Vec<OffsetChange>),
     /// Takes or renews locks of queues, as of the leaders' lease clock; in records of older builds, of a wall clock.
     Lock { request: LockRequest, now_ms: i64 },
@@ -74,6 +86,10 @@ pub(crate) enum Change {
     Decide(Decision),
     /// Does what the home log decided.
     Follow(Follow),
+    /// From here on, records mean what they mean by these rules or by newer ones that hold already (`rules`).
+    Rules { version: u32 },
+    /// Notes consumed offsets, each as of one life of its topic.
+    ReportedOffsets(Vec<ReportedOffset>),
 }
 
 /// Where a message was put.
@@ -223,7 +239,18 @@ pub(crate) enum Payload {
 }
 
 impl Payload {
-    /// Reads a record of the log.
+    /// Its messages as they are stored.
+    pub(crate) fn messages(&self) -> &[Bytes] {
+        match self {
+            Self::Messages { records, .. } => records,
+            Self::Delivery(delivery) => std::slice::from_ref(&delivery.record),
+            Self::Deliveries(all) => &all.records,
+            Self::Change(_) => &[],
+        }
+    }
+
+    /// Reads a record of the log. Nothing in it is passed over: what is not understood has a meaning for the build that
+    /// wrote it.
     ///
     /// # Errors
     /// It is none of ours, or of a later version.
@@ -233,8 +260,10 @@ impl Payload {
             MESSAGES => {
                 let flags = bytes.try_get_u8().map_err(|_| RecordError::cut("head"))?;
                 let count = bytes.try_get_u16().map_err(|_| RecordError::cut("head"))?;
-                let records = (0..count).map(|_| Message::take_bytes(&mut bytes));
-                let records = records.collect::<Result<_, _>>()?;
+                if flags & !ONCE != 0 {
+                    return Err(RecordError(format!("messages with the flags {flags:#x}")));
+                }
+                let records = take_records(&mut bytes, count.into())?;
                 Ok(Self::Messages { once: flags & ONCE != 0, records })
             }
             CHANGE => codec::decode(&bytes)
@@ -247,15 +276,24 @@ impl Payload {
             DELIVERIES if bytes.len() >= DELIVERIES_HEAD - 1 => {
                 let (level, offset) = (bytes.get_u8(), bytes.get_u64());
                 let count = usize::from(bytes.get_u16());
-                if count > PARTS_MAX {
-                    return Err(RecordError(format!("a record of {count} deliveries")));
-                }
-                let records = (0..count).map(|_| Message::take_bytes(&mut bytes));
-                let records = records.collect::<Result<_, _>>()?;
+                let records = take_records(&mut bytes, count)?;
                 Ok(Self::Deliveries(DeliverAll { level, offset, records }))
             }
             _ => Err(RecordError(format!("a record of kind {kind}"))),
         }
+    }
+}
+
+/// So many messages, and nothing behind them.
+fn take_records(bytes: &mut Bytes, count: usize) -> Result<Vec<Bytes>, RecordError> {
+    if count > PARTS_MAX {
+        return Err(RecordError(format!("a record of {count} messages")));
+    }
+    let records = (0..count).map(|_| Message::take_bytes(bytes));
+    let records = records.collect::<Result<_, _>>()?;
+    match bytes.len() {
+        0 => Ok(records),
+        more => Err(RecordError(format!("{more} bytes behind its messages"))),
     }
 }
 

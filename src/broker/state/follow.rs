@@ -2,16 +2,23 @@
 //! has changed since the version that the log has followed. A record that was made for another version changes nothing:
 //! so one that is late, or comes from an earlier leader, brings no topic back.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::apply::Arrived;
 use super::machine::Shared;
-use super::registry::{Registered, Registry, is_registered};
+use super::offsets::check_name;
+use super::registry::{Registered, Registry};
+use super::rules::Rules;
 use super::topics::{State, Topic, TopicConfig};
+use crate::broker::limits::{FOLLOWED_TOPICS_MAX, STORED_TOPIC_BYTES_MAX};
 use crate::mutant::Mutant;
 
-/// Topics in one record. With names of 127 bytes they take less than 200 KiB.
-pub(crate) const TOPICS_OF_RECORD: usize = if cfg!(test) { 20 } else { 1024 };
+/// Most topics of one record. With names of 127 bytes they take less than 200 KiB.
+pub(super) const RECORD_TOPICS_MAX: usize = 1024;
+/// Topics that are put into one record; few in tests, which are about what goes into the next.
+pub(crate) const TOPICS_OF_RECORD: usize = if cfg!(test) { 20 } else { RECORD_TOPICS_MAX };
 
 /// What a topic of the registry is in a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +30,11 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
+    /// True if the log's topic is of this incarnation, or is taken over as it.
+    fn continues(&self, topic: &Topic) -> bool {
+        topic.incarnation == self.incarnation || topic.incarnation == 0 && self.adopted
+    }
+
     /// True if the log's topic is this one already.
     fn is(&self, topic: &Topic) -> bool {
         topic.incarnation == self.incarnation && topic.config == self.config
@@ -33,17 +45,10 @@ impl Wanted {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Follow {
     /// The version that the log has followed.
-    from: u64,
+    pub(super) from: u64,
     /// The version that it has followed then. The same as `from` if more is to come.
-    to: u64,
-    topics: Vec<(String, Option<Wanted>)>,
-}
-
-impl Follow {
-    /// The topics to delete.
-    pub(crate) fn deleted(&self) -> impl Iterator<Item = &str> {
-        self.topics.iter().filter(|(_, wanted)| wanted.is_none()).map(|(name, _)| name.as_str())
-    }
+    pub(super) to: u64,
+    pub(super) topics: Vec<(String, Option<Wanted>)>,
 }
 
 impl Registered {
@@ -67,11 +72,8 @@ impl State {
     }
 
     /// Some topics that this log has from before there was a registry, and that no registry has taken over.
-    pub(crate) fn unadopted(&self, is_name: impl Fn(&str) -> bool) -> Vec<(String, TopicConfig)> {
-        let unadopted = |(name, topic): &(&str, &Topic)| {
-            topic.incarnation == 0 && is_registered(name) && is_name(name)
-        };
-        let topics = self.topics.iter().filter(unadopted).take(TOPICS_OF_RECORD);
+    pub(crate) fn unadopted(&self) -> Vec<(String, TopicConfig)> {
+        let topics = self.topics.unadopted().take(TOPICS_OF_RECORD);
         topics.map(|(name, topic)| (name.to_owned(), topic.config)).collect()
     }
 
@@ -85,7 +87,10 @@ impl State {
         let mut topics: Vec<_> = match registry.changed_since(from) {
             Some(names) => names.iter().map(|name| ((*name).to_owned(), wanted(name))).collect(),
             None => {
-                let own = self.topics.iter().filter(|(_, topic)| topic.incarnation > 0);
+                let known = |name: &str, topic: &Topic| {
+                    topic.incarnation > 0 || registry.has_deleted_unreported(name)
+                };
+                let own = self.topics.iter().filter(|(name, topic)| known(name, topic));
                 let gone = own.filter(|(name, _)| registry.get(name).is_none());
                 let gone = gone.map(|(name, _)| (name.to_owned(), None));
                 let differs = |(name, wanted): &(&String, Wanted)| {
@@ -104,38 +109,42 @@ impl State {
     /// Follows the registry.
     pub(super) fn follow(&mut self, index: u64, follow: Follow, arrived: &mut Arrived<'_>) {
         let made_for_this = follow.from == self.followed || Mutant::StaleFollowApplied.is_active();
-        if !made_for_this || follow.to < follow.from {
+        let too_large = follow.topics.len() > RECORD_TOPICS_MAX && self.rules >= Rules::Version4;
+        if !made_for_this || follow.to < follow.from || too_large {
             return;
         }
-        for (name, wanted) in follow.topics {
-            self.settle(index, name, wanted, arrived);
-        }
+        self.settle(index, follow.topics, arrived);
         self.followed = follow.to;
     }
 
-    /// Gives a topic its decided state; a topic of an earlier incarnation ends first, with everything that it had.
+    /// Gives topics their decided states; one of an earlier incarnation ends first, with everything that it had.
     pub(super) fn settle(
         &mut self,
         index: u64,
-        name: String,
-        wanted: Option<Wanted>,
+        topics: Vec<(String, Option<Wanted>)>,
         arrived: &mut Arrived<'_>,
     ) {
-        let Some(Wanted { incarnation, adopted, config }) = wanted else {
-            self.delete_topic(&name, arrived);
-            return;
+        let ends = |name: &str, wanted: Option<&Wanted>| match (wanted, self.topics.get(name)) {
+            (None, _) => true,
+            (Some(wanted), Some(topic)) => {
+                !wanted.continues(topic) && !Mutant::RecreatedTopicKeepsMessages.is_active()
+            }
+            (Some(_), None) => false,
         };
-        let mut since = index;
-        if let Some(topic) = self.topics.get(&name) {
-            let taken_over = topic.incarnation == 0 && adopted;
-            let same = topic.incarnation == incarnation || taken_over;
-            if same || Mutant::RecreatedTopicKeepsMessages.is_active() {
-                since = topic.since;
-            } else {
-                self.delete_topic(&name, arrived);
+        let ended = topics.iter().filter(|(name, wanted)| ends(name, wanted.as_ref()));
+        let ended: BTreeSet<_> = ended.map(|(name, _)| name.as_str()).collect();
+        self.delete_topics(&ended, arrived);
+        for (name, wanted) in topics {
+            let Some(Wanted { incarnation, config, .. }) = wanted else { continue };
+            let held = self.topics.get(&name);
+            let fits = held.is_some()
+                || self.topics.len() < FOLLOWED_TOPICS_MAX
+                    && check_name("topic", &name, STORED_TOPIC_BYTES_MAX).is_ok();
+            if fits || self.rules < Rules::Version4 {
+                let since = held.map_or(index, |topic| topic.since);
+                self.topics.set(name, config, incarnation, since);
             }
         }
-        self.topics.set(name, config, incarnation, since);
     }
 }
 

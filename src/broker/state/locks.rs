@@ -1,10 +1,10 @@
 //! Which consumer holds which queue. Locks that nobody renews are taken out as others are asked for, a few groups with
 //! each request, so that abandoned ones do not use up the room.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::command::{LockRequest, Refusal};
 use super::name::Name;
@@ -57,13 +57,45 @@ struct OfGroup {
 }
 
 /// The locks of all groups.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(from = "Form")]
 pub(super) struct Locks {
     groups: BTreeMap<Name, OfGroup>,
+    /// Topics, each with the groups that hold queues of it: the same from the other side.
+    by_topic: BTreeMap<Name, BTreeSet<Name>>,
     /// The group that was looked through last.
     swept: Option<Name>,
     /// About the memory that they take.
     bytes: usize,
+}
+
+/// What a checkpoint has of it.
+#[derive(Deserialize)]
+struct Form(BTreeMap<Name, OfGroup>, Option<Name>, usize);
+
+impl From<Form> for Locks {
+    fn from(Form(groups, swept, bytes): Form) -> Self {
+        let mut by_topic: BTreeMap<Name, BTreeSet<Name>> = BTreeMap::new();
+        for (group, held) in &groups {
+            for topic in held.topics.keys() {
+                by_topic.entry(topic.clone()).or_default().insert(group.clone());
+            }
+        }
+        Self { groups, by_topic, swept, bytes }
+    }
+}
+
+impl Serialize for Locks {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (&self.groups, &self.swept, self.bytes).serialize(serializer)
+    }
+}
+
+/// What went with some locks of a group: about so much memory, and the last queue of these topics.
+#[derive(Default)]
+struct Freed {
+    bytes: usize,
+    topics: Vec<Name>,
 }
 
 impl OfGroup {
@@ -108,23 +140,34 @@ impl OfGroup {
         QUEUE_COST + CLIENT_COST + std::mem::take(&mut client.id).len()
     }
 
-    /// Takes out locks that are not to be kept; returns what is saved.
-    fn retain(&mut self, mut keep: impl FnMut(&str, u32, &Holder) -> bool) -> usize {
-        let mut saved = 0;
+    /// Takes out locks that were not renewed within the lease.
+    fn expire(&mut self, now_ms: i64) -> Freed {
+        let mut freed = Freed::default();
         let clients = &mut self.clients;
         self.topics.retain(|topic, queues| {
-            queues.retain(|queue, holder| {
-                let kept = keep(topic, *queue, holder);
+            queues.retain(|_, holder| {
+                let kept = holder.is_valid(now_ms);
                 if !kept {
-                    saved += Self::release(clients, holder.client);
+                    freed.bytes += Self::release(clients, holder.client);
                 }
                 kept
             });
             if queues.is_empty() {
-                saved += TOPIC_COST + topic.len();
+                freed.bytes += TOPIC_COST + topic.len();
+                freed.topics.push(topic.clone());
             }
             !queues.is_empty()
         });
+        self.trim();
+        freed
+    }
+
+    /// Takes out the locks of a topic; returns what is saved.
+    fn remove_topic(&mut self, topic: &str) -> usize {
+        let Some(queues) = self.topics.remove(topic) else { return 0 };
+        let clients = &mut self.clients;
+        let released = queues.values().map(|holder| Self::release(clients, holder.client));
+        let saved = released.sum::<usize>() + TOPIC_COST + topic.len();
         self.trim();
         saved
     }
@@ -151,7 +194,7 @@ impl OfGroup {
 
     /// Gives a queue to a client, if it is free or the client's own already, and costs no more than `room`. Returns what
     /// it costs.
-    fn take(&mut self, topic: &str, queue: u32, new: Holder, room: usize) -> Option<usize> {
+    fn take(&mut self, topic: &Name, queue: u32, new: Holder, room: usize) -> Option<usize> {
         let mut cost = QUEUE_COST;
         if let Some(queues) = self.topics.get_mut(topic) {
             if let Some(holder) = queues.get_mut(&queue) {
@@ -167,7 +210,7 @@ impl OfGroup {
         if cost > room {
             return None;
         }
-        self.topics.entry(topic.into()).or_default().insert(queue, new);
+        self.topics.entry(topic.clone()).or_default().insert(queue, new);
         self.clients[new.client as usize].held += 1;
         Some(cost)
     }
@@ -233,9 +276,11 @@ impl Locks {
             self.bytes += GROUP_COST + group.len();
             self.groups.insert((&*group).into(), OfGroup::default());
         }
-        let Some(held) = self.groups.get_mut(&*group) else { return Ok(Vec::new()) };
         // What was not renewed is free for everybody.
-        self.bytes -= held.retain(|_, _, holder| holder.is_valid(now_ms));
+        self.expire(&group, now_ms);
+        let Some((name, _)) = self.groups.get_key_value(&*group) else { return Ok(Vec::new()) };
+        let name = name.clone();
+        let Some(held) = self.groups.get_mut(&*group) else { return Ok(Vec::new()) };
         let mut locked = Vec::new();
         if let Some((number, cost)) = held.number_or_new(&client) {
             self.bytes += cost;
@@ -244,9 +289,15 @@ impl Locks {
             for (topic, queue) in queues {
                 let full = count >= LOCKS_OF_GROUP_MAX;
                 let room = if full { 0 } else { LOCKS_BYTES_MAX.saturating_sub(self.bytes) };
-                if let Some(cost) = held.take(&topic, queue, holder, room) {
+                // One allocation for a topic's name, however many groups hold queues of it.
+                let known = self.by_topic.get_key_value(&*topic).map(|(known, _)| known.clone());
+                let known = known.unwrap_or_else(|| topic.as_str().into());
+                if let Some(cost) = held.take(&known, queue, holder, room) {
                     self.bytes += cost;
                     count += usize::from(cost > 0);
+                    if cost > QUEUE_COST {
+                        self.by_topic.entry(known).or_default().insert(name.clone());
+                    }
                     locked.push((topic, queue));
                 }
             }
@@ -264,21 +315,42 @@ impl Locks {
     pub(super) fn unlock(&mut self, request: &LockRequest) {
         let Some(held) = self.groups.get_mut(&*request.group) else { return };
         let Some(client) = held.number(&request.client) else { return };
+        let mut freed = Vec::new();
         for (topic, queue) in &request.queues {
-            self.bytes -= held.unlock(topic, *queue, client);
+            let saved = held.unlock(topic, *queue, client);
+            self.bytes -= saved;
+            if saved > 0 && !held.topics.contains_key(&**topic) {
+                freed.push(topic.as_str());
+            }
         }
         held.trim();
+        freed.into_iter().for_each(|topic| self.unlink(topic, &request.group));
         self.drop_if_empty(&request.group);
     }
 
-    /// Forgets the locks of a topic that is gone.
+    /// Forgets the locks of a topic that is gone. What that costs depends on how many there are.
     pub(super) fn remove_topic(&mut self, topic: &str) {
-        let of_topic = self.groups.iter().filter(|(_, held)| held.topics.contains_key(topic));
-        let groups: Vec<_> = of_topic.map(|(group, _)| group.clone()).collect();
-        for group in groups {
+        for group in self.by_topic.remove(topic).unwrap_or_default() {
             let Some(held) = self.groups.get_mut(&*group) else { continue };
-            self.bytes -= held.retain(|of, _, _| of != topic);
+            self.bytes -= held.remove_topic(topic);
             self.drop_if_empty(&group);
+        }
+    }
+
+    /// Takes out what was not renewed in a group.
+    fn expire(&mut self, group: &str, now_ms: i64) {
+        let Some(held) = self.groups.get_mut(group) else { return };
+        let freed = held.expire(now_ms);
+        self.bytes -= freed.bytes;
+        freed.topics.iter().for_each(|topic| self.unlink(topic, group));
+    }
+
+    /// The group holds no queue of a topic any more.
+    fn unlink(&mut self, topic: &str, group: &str) {
+        let Some(groups) = self.by_topic.get_mut(topic) else { return };
+        groups.remove(group);
+        if groups.is_empty() {
+            self.by_topic.remove(topic);
         }
     }
 
@@ -293,14 +365,12 @@ impl Locks {
     fn sweep(&mut self, now_ms: i64, groups: usize) {
         for _ in 0..groups {
             let from = self.swept.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-            let Some((name, held)) =
-                self.groups.range_mut::<str, _>((from, Bound::Unbounded)).next()
-            else {
+            let next = self.groups.range::<str, _>((from, Bound::Unbounded)).next();
+            let Some(name) = next.map(|(name, _)| name.clone()) else {
                 self.swept = None;
                 return;
             };
-            let name = name.clone();
-            self.bytes -= held.retain(|_, _, holder| holder.is_valid(now_ms));
+            self.expire(&name, now_ms);
             self.drop_if_empty(&name);
             self.swept = Some(name);
         }
@@ -309,6 +379,12 @@ impl Locks {
     #[cfg(test)]
     pub(super) fn groups(&self) -> usize {
         self.groups.len()
+    }
+
+    /// Topics of which queues are held.
+    #[cfg(test)]
+    pub(super) fn topics(&self) -> usize {
+        self.by_topic.len()
     }
 
     #[cfg(test)]

@@ -13,19 +13,20 @@ use super::command::{Answer, is_change};
 use super::index_files::{FileName, IndexFiles};
 use super::queue::physical;
 use super::topics::State;
-use super::version2;
+use super::{version2, version3};
 use crate::broker::LOG_PREFIX;
 use crate::format::codec;
 use crate::node::StateDir;
 use crate::record::{LogName, Record};
-use crate::state_machine::{FlushFiles, StateMachine};
+use crate::state_machine::{ApplyError, FlushFiles, StateMachine};
 
 /// First bytes of a checkpoint.
 const MAGIC: [u8; 4] = *b"QLBS";
 /// Version of what follows.
-const VERSION: u8 = 3;
-/// An older version, which is read too.
+const VERSION: u8 = 4;
+/// Older versions, which are read too.
 const VERSION_2: u8 = 2;
+const VERSION_3: u8 = 3;
 
 /// One log's state on this node.
 #[derive(Debug)]
@@ -96,7 +97,7 @@ impl Shared {
         self.index.note_lost();
     }
 
-    fn apply(&self, record: &Record) -> Answer {
+    fn apply(&self, record: &Record) -> Result<Answer, ApplyError> {
         // Who is woken looks at the state, and so waits until the change is done.
         let mut arrived = |topic: &str, queue: u32| self.arrivals.wake(topic, queue);
         // Also one that leads again after it has come back at another address. Messages name no leader.
@@ -147,8 +148,12 @@ impl Machines {
 struct Machine(Arc<Shared>);
 
 impl StateMachine for Machine {
-    fn apply(&mut self, record: &Record) -> Bytes {
-        self.0.apply(record).encode()
+    fn apply(&mut self, record: &Record) -> Result<Bytes, ApplyError> {
+        self.0.apply(record).map(|answer| answer.encode())
+    }
+
+    fn takes_client_appends(&self) -> bool {
+        false
     }
 
     fn checkpoint(&self, out: &mut dyn Write) -> io::Result<()> {
@@ -173,15 +178,21 @@ impl StateMachine for Machine {
         }
         let (restored, files): (State, Vec<FileName>) = match version {
             VERSION => codec::decode_from(from)?,
+            VERSION_3 => version3::decode(from)?,
             VERSION_2 => {
                 let mut body = Vec::new();
                 from.read_to_end(&mut body)?;
                 version2::decode(&body).map_err(|error| bad(error.to_string()))?
             }
             other => {
-                return Err(bad(format!(
-                    "the broker's state is of version {other}, and this program reads {VERSION_2} and {VERSION}"
-                )));
+                let detail = format!(
+                    "the broker's state is of version {other}, and this program reads {VERSION_2} to {VERSION}"
+                );
+                if other < VERSION_2 {
+                    return Err(bad(detail));
+                }
+                let newer = ApplyError::NewerBuild { detail };
+                return Err(io::Error::new(io::ErrorKind::InvalidData, newer));
             }
         };
         self.0.change(|state| {

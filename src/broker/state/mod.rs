@@ -12,18 +12,22 @@ mod lookup;
 mod machine;
 mod name;
 mod offsets;
+mod old_locks;
 mod queue;
 mod rebuild;
 mod recent;
 mod registry;
+mod rules;
 #[cfg(test)]
 mod tests;
+mod topic_names;
 mod topics;
 mod version2;
+mod version3;
 mod voids;
 
 pub(super) use command::{
-    Answer, Change, LockRequest, OffsetChange, Placed, Refusal, change, deliveries, message_at,
+    Answer, Change, LockRequest, Placed, Refusal, ReportedOffset, change, deliveries, message_at,
     messages,
 };
 pub(super) use follow::TOPICS_OF_RECORD;
@@ -32,8 +36,11 @@ pub(super) use lookup::Lost;
 pub use machine::Machines;
 pub(super) use machine::Shared;
 pub(super) use queue::{Entry, PARTS_MAX, Queue, physical};
-pub(super) use registry::{
-    DEAD_PREFIX, Decision, HOME_LOG, RETRY_PREFIX, TRACE_TOPIC, is_made_on_demand, is_registered,
+pub(super) use registry::{Decision, HOME_LOG, LOGS_MAX};
+pub(super) use rules::Rules;
+pub(super) use topic_names::{
+    AUTO_CREATE_TOPIC, DEAD_PREFIX, RETRY_PREFIX, TRACE_TOPIC, is_made_on_demand, is_plain,
+    is_registered, is_reserved,
 };
 pub(super) use topics::{
     DEAD_DELAYED_TOPIC, DELAY_TOPIC, LEVELS, State, TopicConfig, level_delay_ms,

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::command::Refusal;
-use super::name::Name;
+use super::name::{Name, is_stand_in};
 use crate::broker::limits::{
     GROUP_BYTES_MAX, OFFSETS_BYTES_MAX, OFFSETS_MAX, QUEUES_MAX, STORED_TOPIC_BYTES_MAX,
     TOPICS_OF_GROUP_MAX,
@@ -17,6 +17,8 @@ use crate::mutant::Mutant;
 const GROUP_COST: usize = 128;
 const TOPIC_COST: usize = 128;
 const QUEUE_COST: usize = 16;
+/// As many topics are removed from a group one by one.
+const FEW_TOPICS: usize = 4;
 
 /// What a group has consumed of one topic: offsets by queue, in the order of the queues.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,7 +36,7 @@ type OfGroup = Vec<Consumed>;
 pub(super) struct Offsets {
     groups: BTreeMap<Name, OfGroup>,
     /// Topics, each with its groups: the same from the other side.
-    by_topic: BTreeSet<(Name, Name)>,
+    by_topic: BTreeMap<Name, BTreeSet<Name>>,
     /// How many offsets there are.
     count: usize,
     /// About the memory that they take.
@@ -52,9 +54,9 @@ impl From<BTreeMap<Name, OfGroup>> for Offsets {
         let mut offsets = Self::default();
         for (group, topics) in groups {
             for Consumed { topic, offsets: of_topic } in topics {
+                // The rules under which they were noted had their limits.
                 for (queue, offset) in of_topic {
-                    // It was within the limits when it was written.
-                    let _ = offsets.set(&group, &topic, queue, offset);
+                    offsets.add(&group, &topic, queue, offset);
                 }
             }
         }
@@ -104,24 +106,89 @@ impl Offsets {
         if self.count >= OFFSETS_MAX {
             return Err(full(format!("{OFFSETS_MAX} offsets are noted, which is the most")));
         }
-        let of_group = self.groups.get(group);
-        let at = of_group.map(|of_group| (place(of_group, topic), of_group.len()));
-        let cost = match at {
-            Some((Ok(_), _)) => QUEUE_COST,
-            Some((Err(_), topics)) if topics >= TOPICS_OF_GROUP_MAX => {
-                return Err(full(format!(
-                    "group {group} has consumed {TOPICS_OF_GROUP_MAX} topics, which is the most"
-                )));
-            }
-            Some((Err(_), _)) => TOPIC_COST + topic.len() + QUEUE_COST,
-            None => GROUP_COST + group.len() + TOPIC_COST + topic.len() + QUEUE_COST,
-        };
-        if self.bytes + cost > OFFSETS_BYTES_MAX {
+        let topics = self.groups.get(group).map_or(0, Vec::len);
+        if topics >= TOPICS_OF_GROUP_MAX && !self.has_topic(group, topic) {
+            let detail = format!(
+                "group {group} has consumed {TOPICS_OF_GROUP_MAX} topics, which is the most"
+            );
+            return Err(full(detail));
+        }
+        if self.bytes + self.cost(group, topic) > OFFSETS_BYTES_MAX {
             return Err(full(format!("offsets take {OFFSETS_BYTES_MAX} bytes, which is the most")));
         }
-        (self.count, self.bytes) = (self.count + 1, self.bytes + cost);
-        self.insert(group, topic, queue, offset);
+        self.add(group, topic, queue, offset);
         Ok(())
+    }
+
+    /// Sets how far a group has consumed a queue, by the rules 2: only the number of offsets is limited.
+    ///
+    /// # Errors
+    /// There are too many.
+    pub(super) fn set_old(
+        &mut self,
+        group: &str,
+        topic: &str,
+        queue: u32,
+        offset: u64,
+    ) -> Result<(), Refusal> {
+        if let Some(held) = self.held(group, topic, queue) {
+            *held = offset;
+            return Ok(());
+        }
+        if self.count >= OFFSETS_MAX {
+            return Err(full(format!("{OFFSETS_MAX} offsets are noted, which is the most")));
+        }
+        self.add(group, topic, queue, offset);
+        Ok(())
+    }
+
+    /// Forgets what is over a limit, and the offsets of topics that are not there; returns how many offsets went.
+    pub(super) fn keep_within_limits(&mut self, is_there: impl Fn(&str) -> bool) -> usize {
+        let fits = |group: &str, of: &Consumed| {
+            !is_stand_in(group) && !is_stand_in(&of.topic) && is_there(&of.topic)
+        };
+        let all_fit = self.bytes <= OFFSETS_BYTES_MAX
+            && self.groups.iter().all(|(group, topics)| {
+                check_name("group", group, GROUP_BYTES_MAX).is_ok()
+                    && topics.len() <= TOPICS_OF_GROUP_MAX
+                    && topics.iter().all(|of| {
+                        let last = of.offsets.last().map_or(0, |(queue, _)| *queue);
+                        fits(group, of) && !of.topic.is_empty() && last < QUEUES_MAX
+                    })
+            });
+        if all_fit {
+            return 0;
+        }
+        let before = std::mem::take(self);
+        for (group, topics) in &before.groups {
+            for of in topics.iter().filter(|of| fits(group, of)) {
+                for (queue, offset) in &of.offsets {
+                    // What is refused is left out.
+                    let _ = self.set(group, &of.topic, *queue, *offset);
+                }
+            }
+        }
+        before.count - self.count
+    }
+
+    fn has_topic(&self, group: &str, topic: &str) -> bool {
+        self.groups.get(group).is_some_and(|of_group| place(of_group, topic).is_ok())
+    }
+
+    /// About the memory that another queue of a group takes.
+    fn cost(&self, group: &str, topic: &str) -> usize {
+        match self.groups.get(group) {
+            Some(of_group) if place(of_group, topic).is_ok() => QUEUE_COST,
+            Some(_) => TOPIC_COST + topic.len() + QUEUE_COST,
+            None => GROUP_COST + group.len() + TOPIC_COST + topic.len() + QUEUE_COST,
+        }
+    }
+
+    /// Notes a queue that is not noted.
+    fn add(&mut self, group: &str, topic: &str, queue: u32, offset: u64) {
+        self.bytes += self.cost(group, topic);
+        self.count += 1;
+        self.insert(group, topic, queue, offset);
     }
 
     fn held(&mut self, group: &str, topic: &str, queue: u32) -> Option<&mut u64> {
@@ -146,11 +213,9 @@ impl Offsets {
             }
             Err(at) => {
                 // One allocation for a topic's name, however many groups consume it.
-                let from = (topic.into(), "".into());
-                let known = self.by_topic.range(from.clone()..).next();
-                let topic = known.map(|(known, _)| known).filter(|known| **known == from.0);
-                let topic = topic.cloned().unwrap_or(from.0);
-                self.by_topic.insert((topic.clone(), name));
+                let known = self.by_topic.get_key_value(topic).map(|(known, _)| known.clone());
+                let topic = known.unwrap_or_else(|| topic.into());
+                self.by_topic.entry(topic.clone()).or_default().insert(name);
                 // Most groups have one topic, and many have one queue of it.
                 of_group.reserve_exact(usize::from(of_group.is_empty()));
                 of_group.insert(at, Consumed { topic, offsets: vec![(queue, offset)] });
@@ -158,25 +223,41 @@ impl Offsets {
         }
     }
 
-    /// Forgets a topic's offsets.
-    pub(super) fn remove_topic(&mut self, topic: &str) {
-        let groups: Vec<_> = self.groups_of_topic(topic).cloned().collect();
+    /// Forgets the offsets of topics.
+    pub(super) fn remove_topics(&mut self, topics: &BTreeSet<&str>) {
+        let mut groups = Vec::new();
+        for topic in topics {
+            groups.extend(self.by_topic.remove(*topic).unwrap_or_default());
+        }
+        groups.sort_unstable();
+        groups.dedup();
         for group in groups {
-            self.remove(&group, topic);
+            let Some(of_group) = self.groups.get_mut(&*group) else { continue };
+            let mut gone = |of: &Consumed| {
+                self.count -= of.offsets.len();
+                self.bytes -= TOPIC_COST + of.topic.len() + QUEUE_COST * of.offsets.len();
+            };
+            if topics.len() <= FEW_TOPICS {
+                for topic in topics {
+                    if let Ok(at) = place(of_group, topic) {
+                        gone(&of_group.remove(at));
+                    }
+                }
+            } else {
+                // In one pass: a group may have many of them.
+                of_group.retain(|of| {
+                    let stays = !topics.contains(&*of.topic);
+                    if !stays {
+                        gone(of);
+                    }
+                    stays
+                });
+            }
+            if of_group.is_empty() {
+                self.groups.remove(&*group);
+                self.bytes -= GROUP_COST + group.len();
+            }
         }
-    }
-
-    fn remove(&mut self, group: &Name, topic: &str) {
-        let Some(of_group) = self.groups.get_mut(group) else { return };
-        let Ok(at) = place(of_group, topic) else { return };
-        let consumed = of_group.remove(at);
-        self.count -= consumed.offsets.len();
-        self.bytes -= TOPIC_COST + topic.len() + QUEUE_COST * consumed.offsets.len();
-        if of_group.is_empty() {
-            self.groups.remove(group);
-            self.bytes -= GROUP_COST + group.len();
-        }
-        self.by_topic.remove(&(consumed.topic, group.clone()));
     }
 
     #[cfg(test)]
@@ -201,8 +282,7 @@ impl Offsets {
 
     /// Groups that have consumed a topic, by name.
     pub(super) fn groups_of_topic(&self, topic: &str) -> impl Iterator<Item = &Name> {
-        let from = self.by_topic.range((Name::from(topic), Name::from(""))..);
-        from.take_while(move |(of, _)| **of == *topic).map(|(_, group)| group)
+        self.by_topic.get(topic).into_iter().flatten()
     }
 }
 

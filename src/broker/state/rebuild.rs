@@ -151,6 +151,7 @@ impl Rebuild {
             Ok(Payload::Messages { records, .. }) => records,
             Ok(Payload::Delivery(delivery)) => vec![delivery.record],
             Ok(Payload::Deliveries(all)) => all.records,
+            // What is not understood was passed over when it was applied, or stopped the log.
             Ok(Payload::Change(_)) | Err(_) => return,
         };
         for (part, message) in messages.iter().enumerate() {
@@ -161,7 +162,7 @@ impl Rebuild {
                     keys.extend(message.keys_at(at));
                 }
             }
-            let queue = (message.topic.to_owned(), message.queue);
+            let queue = (message.topic.to_string(), message.queue);
             let Some(of_queue) = self.of_queue.get(&queue) else { continue };
             for wanted in of_queue {
                 self.chunks[*wanted].take(at, message.tags);

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
 use super::command::Placed;
@@ -42,40 +42,88 @@ impl Digest {
     }
 }
 
-/// Where the last messages are, by their keys. The oldest is forgotten for the newest.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Recent {
-    order: VecDeque<Digest>,
-    places: BTreeMap<Digest, Placed>,
+/// A key's number in their order, and where its message is.
+#[derive(Debug, Clone, Copy)]
+struct Remembered {
+    number: u64,
+    placed: Placed,
 }
+
+/// Where the last messages are, by their keys. The oldest is forgotten for the newest.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(from = "Form")]
+pub(super) struct Recent {
+    /// The keys by number, oldest first.
+    order: BTreeMap<u64, Digest>,
+    places: BTreeMap<Digest, Remembered>,
+    next: u64,
+}
+
+/// What a checkpoint has of it: the keys in their order, and their places.
+#[derive(Deserialize)]
+struct Form(VecDeque<Digest>, BTreeMap<Digest, Placed>);
+
+impl From<Form> for Recent {
+    fn from(Form(order, places): Form) -> Self {
+        let mut recent = Self::default();
+        for key in order {
+            if let Some(placed) = places.get(&key) {
+                recent.put(key, *placed);
+            }
+        }
+        recent
+    }
+}
+
+impl Serialize for Recent {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let order: Vec<_> = self.order.values().collect();
+        let places: BTreeMap<_, _> =
+            self.places.iter().map(|(key, remembered)| (key, remembered.placed)).collect();
+        (order, places).serialize(serializer)
+    }
+}
+
+/// Numbers begin again with a restart, and say nothing but the order.
+impl PartialEq for Recent {
+    fn eq(&self, other: &Self) -> bool {
+        let places = |of: &Self, key| of.places.get(key).map(|remembered| remembered.placed);
+        self.order.values().eq(other.order.values())
+            && self.order.values().all(|key| places(self, key) == places(other, key))
+    }
+}
+
+impl Eq for Recent {}
 
 impl Recent {
     /// Where a message of this key is.
     pub(super) fn get(&self, key: &Digest) -> Option<Placed> {
-        self.places.get(key).copied()
+        self.places.get(key).map(|remembered| remembered.placed)
     }
 
     /// Remembers a key that is not remembered.
     pub(super) fn put(&mut self, key: Digest, placed: Placed) {
         while self.order.len() >= KEYS_MAX {
-            if let Some(oldest) = self.order.pop_front() {
+            if let Some((_, oldest)) = self.order.pop_first() {
                 self.places.remove(&oldest);
             }
         }
-        self.order.push_back(key);
-        self.places.insert(key, placed);
+        self.order.insert(self.next, key);
+        self.places.insert(key, Remembered { number: self.next, placed });
+        self.next += 1;
     }
 
-    /// Forgets the keys of a topic that is gone.
+    /// Forgets the keys of a topic that is gone. What that costs depends on how many it has.
     pub(super) fn forget_topic(&mut self, topic: &str) {
-        let topic = digest(&[topic]);
-        let bounds = [0, u8::MAX].map(|byte| Digest { topic, key: [byte; DIGEST_BYTES] });
-        let [first, last] = bounds;
-        let none = self.places.range(first..=last).next().is_none();
-        if none || Mutant::KeysOfDeletedTopicRemembered.is_active() {
+        if Mutant::KeysOfDeletedTopicRemembered.is_active() {
             return;
         }
-        self.order.retain(|key| key.topic != topic);
-        self.places.retain(|key, _| key.topic != topic);
+        let topic = digest(&[topic]);
+        let [first, last] = [0, u8::MAX].map(|byte| Digest { topic, key: [byte; DIGEST_BYTES] });
+        let gone = self.places.range(first..=last).map(|(key, held)| (*key, held.number));
+        for (key, number) in gone.collect::<Vec<_>>() {
+            self.places.remove(&key);
+            self.order.remove(&number);
+        }
     }
 }

@@ -3,40 +3,28 @@
 //!
 //! Topics that are made on demand are not registered. Each log makes its own when it needs one.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
 use super::apply::Arrived;
 use super::command::{Answer, Refusal};
 use super::offsets::check_name;
-use super::topics::{DELAY_TOPIC, State, TopicConfig};
+use super::rules::Rules;
+use super::topic_names::is_registered;
+use super::topics::{State, TopicConfig};
 use crate::broker::limits::{
-    ADOPTED_QUEUES_MAX, ADOPTED_TOPICS_MAX, ALL_QUEUES_MAX, STORED_TOPIC_BYTES_MAX, TOPICS_MAX,
+    ADOPTED_QUEUES_MAX, ADOPTED_TOPICS_MAX, ALL_QUEUES_MAX, DELETED_NAMES_MAX,
+    SETTINGS_OF_LOGS_MAX, STORED_TOPIC_BYTES_MAX, TOPICS_MAX,
 };
 use crate::mutant::Mutant;
 
 /// The log that decides on topics, by its number.
 pub(crate) const HOME_LOG: u32 = 0;
 /// Most logs whose settings may differ from those of a topic.
-const LOGS_MAX: u32 = 1024;
+pub(crate) const LOGS_MAX: u32 = 1024;
 /// Decisions that are remembered. A log that has missed more compares all its topics with the registry.
 pub(super) const DECISIONS_MAX: usize = if cfg!(test) { 16 } else { 1024 };
-
-pub(crate) const RETRY_PREFIX: &str = "%RETRY%";
-pub(crate) const DEAD_PREFIX: &str = "%DLQ%";
-/// Where clients send traces.
-pub(crate) const TRACE_TOPIC: &str = "RMQ_SYS_TRACE_TOPIC";
-
-/// True for topics that are there as soon as somebody needs them.
-pub(crate) fn is_made_on_demand(topic: &str) -> bool {
-    topic.starts_with(RETRY_PREFIX) || topic.starts_with(DEAD_PREFIX) || topic == TRACE_TOPIC
-}
-
-/// True for topics on which the home log decides.
-pub(crate) fn is_registered(topic: &str) -> bool {
-    !is_made_on_demand(topic) && topic != DELAY_TOPIC
-}
 
 /// What the home log is asked to decide.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +38,8 @@ pub(crate) enum Decision {
     Delete { name: String },
     /// Take over topics that a log has from before there was a registry.
     Adopt { log: u32, topics: Vec<(String, TopicConfig)> },
+    /// One of so many logs has no more topics to take over.
+    Adopted { log: u32, logs: u32 },
 }
 
 /// A topic of all logs.
@@ -97,6 +87,51 @@ struct Taken {
     deleted: bool,
 }
 
+/// How far the registry has come with taking over the topics of logs. Until all logs have reported theirs, it remembers
+/// what was deleted: a log that reports late must not bring that back.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Adoption {
+    is_done: bool,
+    /// Logs that have reported everything.
+    logs: BTreeSet<u32>,
+    deleted: BTreeSet<String>,
+}
+
+impl Adoption {
+    /// Remembers a deletion.
+    ///
+    /// # Errors
+    /// Too many are remembered. To forget one could bring its topic back, so that nothing more is deleted until all
+    /// logs have reported.
+    fn note_deleted(&mut self, name: &str) -> Result<(), Refusal> {
+        if self.is_done || self.deleted.contains(name) {
+            return Ok(());
+        }
+        if self.deleted.len() >= DELETED_NAMES_MAX {
+            if Mutant::DeletedNamesForgotten.is_active() {
+                self.deleted.pop_first();
+            } else {
+                let detail = format!(
+                    "{DELETED_NAMES_MAX} topics were deleted before all logs had reported theirs, which is the most"
+                );
+                return Err(Refusal::Full(detail));
+            }
+        }
+        self.deleted.insert(name.to_owned());
+        Ok(())
+    }
+
+    fn note_reported(&mut self, log: u32, logs: u32) {
+        if log >= logs || logs > LOGS_MAX || self.is_done {
+            return;
+        }
+        self.logs.insert(log);
+        if (0..logs).all(|log| self.logs.contains(&log)) {
+            *self = Self { is_done: true, ..Self::default() };
+        }
+    }
+}
+
 /// Which topics there are. Empty in all logs but the home log.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Registry {
@@ -109,9 +144,51 @@ pub(crate) struct Registry {
     version: u64,
     /// Of decisions up to here some are not remembered.
     forgotten: u64,
+    /// Settings of single logs, of all topics together.
+    of_logs: usize,
+    adoption: Adoption,
+}
+
+/// The registry in a checkpoint of version 3.
+#[derive(Deserialize)]
+pub(super) struct RegistryVersion3 {
+    topics: BTreeMap<String, Registered>,
+    queues: usize,
+    taken: VecDeque<Taken>,
+    version: u64,
+    forgotten: u64,
+}
+
+impl From<RegistryVersion3> for Registry {
+    fn from(old: RegistryVersion3) -> Self {
+        let RegistryVersion3 { topics, queues, taken, version, forgotten } = old;
+        let of_logs = topics.values().map(|topic| topic.of_log.len()).sum();
+        Self { topics, queues, taken, version, forgotten, of_logs, adoption: Adoption::default() }
+    }
 }
 
 impl Registry {
+    /// Under the rules 3, the decisions that are remembered said what was deleted.
+    pub(super) fn end_version_3(&mut self) {
+        let deleted = self.taken.iter().filter(|taken| taken.deleted);
+        self.adoption.deleted = deleted.map(|taken| taken.name.clone()).collect();
+    }
+
+    /// True once all logs have reported the topics that they had from before there was a registry.
+    pub(crate) fn has_adopted_all(&self) -> bool {
+        self.adoption.is_done
+    }
+
+    /// True for a topic that was deleted, as far as logs may still have to report it.
+    pub(super) fn has_deleted_unreported(&self, name: &str) -> bool {
+        self.adoption.deleted.contains(name)
+    }
+
+    /// True if a log has reported all its topics.
+    pub(crate) fn has_adopted(&self, log: u32) -> bool {
+        self.adoption.is_done || self.adoption.logs.contains(&log)
+    }
+
     /// Index of the home log's record that changed it last.
     pub(crate) fn version(&self) -> u64 {
         self.version
@@ -159,8 +236,8 @@ impl Registry {
     fn put(
         &mut self,
         version: u64,
-        name: &str,
-        log: u32,
+        rules: Rules,
+        (name, log): (&str, u32),
         config: TopicConfig,
     ) -> Result<(), Refusal> {
         check_name("topic", name, STORED_TOPIC_BYTES_MAX)?;
@@ -169,22 +246,33 @@ impl Registry {
             let detail = format!("there are {TOPICS_MAX} topics, which is the most");
             return Err(Refusal::Full(detail));
         }
-        let before = held.map_or(0, Registered::room);
+        let before = held.map_or((0, 0), |held| (held.room(), held.of_log.len()));
         let mut topic = held.cloned().unwrap_or_else(|| Registered::new(version, config));
         topic.set(log, config);
-        let queues = self.queues - before + topic.room();
+        let queues = self.queues - before.0 + topic.room();
         if queues > self.queues.max(ALL_QUEUES_MAX) {
             let detail = format!("topics have {ALL_QUEUES_MAX} queues, which is the most");
             return Err(Refusal::Full(detail));
         }
-        self.queues = queues;
+        let of_logs = self.of_logs - before.1 + topic.of_log.len();
+        if rules >= Rules::Version4 && of_logs > self.of_logs.max(SETTINGS_OF_LOGS_MAX) {
+            let detail =
+                format!("single logs have {SETTINGS_OF_LOGS_MAX} settings, which is the most");
+            return Err(Refusal::Full(detail));
+        }
+        (self.queues, self.of_logs) = (queues, of_logs);
         self.topics.insert(name.to_owned(), topic);
         self.note(version, name.to_owned(), false);
         Ok(())
     }
 
     /// Decides. Returns the names of the topics that may have changed.
-    fn decide(&mut self, version: u64, decision: Decision) -> Result<Vec<String>, Refusal> {
+    fn decide(
+        &mut self,
+        version: u64,
+        rules: Rules,
+        decision: Decision,
+    ) -> Result<Vec<String>, Refusal> {
         match decision {
             Decision::Ensure { name, config, seen } => {
                 if self.topics.contains_key(&name) {
@@ -195,23 +283,45 @@ impl Registry {
                 if stale && !Mutant::StaleSendRevivesTopic.is_active() {
                     return Err(Refusal::NoTopic(name));
                 }
-                self.put(version, &name, HOME_LOG, config)?;
+                self.put(version, rules, (&name, HOME_LOG), config)?;
                 Ok(vec![name])
             }
             Decision::Put { name, log, config } => {
-                self.put(version, &name, log, config)?;
+                self.put(version, rules, (&name, log), config)?;
                 Ok(vec![name])
             }
             Decision::Delete { name } => {
-                let Some(topic) = self.topics.remove(&name) else { return Ok(Vec::new()) };
-                self.queues -= topic.room();
+                // Also of a topic that no log has reported yet: it would come back when one does.
+                let unknown = !self.topics.contains_key(&name);
+                if unknown
+                    && (rules < Rules::Version4 || Mutant::UnknownDeletionNotNoted.is_active())
+                {
+                    return Ok(Vec::new());
+                }
+                if rules >= Rules::Version4 {
+                    check_name("topic", &name, STORED_TOPIC_BYTES_MAX)?;
+                    self.adoption.note_deleted(&name)?;
+                }
+                if let Some(topic) = self.topics.remove(&name) {
+                    self.queues -= topic.room();
+                    self.of_logs -= topic.of_log.len();
+                }
                 self.note(version, name.clone(), true);
                 Ok(vec![name])
+            }
+            Decision::Adopted { log, logs } => {
+                self.adoption.note_reported(log, logs);
+                Ok(Vec::new())
+            }
+            Decision::Adopt { topics, .. }
+                if rules >= Rules::Version4 && topics.len() > super::follow::RECORD_TOPICS_MAX =>
+            {
+                Err(Refusal::TooLarge(format!("{} topics in one decision", topics.len())))
             }
             Decision::Adopt { log, topics } => {
                 let names = topics.iter().map(|(name, _)| name.clone()).collect();
                 for (name, config) in topics {
-                    self.adopt(version, name, log, config);
+                    self.adopt(version, rules, (name, log), config);
                 }
                 Ok(names)
             }
@@ -220,27 +330,41 @@ impl Registry {
 
     /// Takes over a topic, unless it was deleted before the log came to report it. There may be more of them than
     /// topics that can be made, though anybody can ask for it: so there is a limit to these, too.
-    fn adopt(&mut self, version: u64, name: String, log: u32, config: TopicConfig) {
-        if !is_registered(&name) {
+    fn adopt(
+        &mut self,
+        version: u64,
+        rules: Rules,
+        (name, log): (String, u32),
+        config: TopicConfig,
+    ) {
+        let checked = rules >= Rules::Version4;
+        let is_name = !checked || check_name("topic", &name, STORED_TOPIC_BYTES_MAX).is_ok();
+        if !is_registered(&name) || !is_name {
             return;
         }
         if self.topics.len() >= ADOPTED_TOPICS_MAX && !self.topics.contains_key(&name) {
             // It stays the log's own: nothing is lost.
             return;
         }
-        if !self.was_deleted_since(&name, 0) {
+        let was_deleted = match checked {
+            true => self.adoption.deleted.contains(&name),
+            false => self.was_deleted_since(&name, 0),
+        };
+        if !was_deleted {
             let held = self.topics.remove(&name);
-            let before = held.as_ref().map_or(0, Registered::room);
+            let before = held.as_ref().map_or((0, 0), |held| (held.room(), held.of_log.len()));
             let mut topic = held.clone().unwrap_or_else(|| Registered::new(version, config));
             topic.adopted = true;
             topic.set(log, config);
-            let queues = self.queues - before + topic.room();
-            if queues > self.queues.max(ADOPTED_QUEUES_MAX) {
+            let queues = self.queues - before.0 + topic.room();
+            let of_logs = self.of_logs - before.1 + topic.of_log.len();
+            let full = checked && of_logs > self.of_logs.max(SETTINGS_OF_LOGS_MAX);
+            if full || queues > self.queues.max(ADOPTED_QUEUES_MAX) {
                 // It stays the log's own, as above.
                 self.topics.extend(held.map(|held| (name, held)));
                 return;
             }
-            self.queues = queues;
+            (self.queues, self.of_logs) = (queues, of_logs);
             self.topics.insert(name.clone(), topic);
         }
         // The log follows in any case: it has the topic, and keeps or deletes it.
@@ -262,10 +386,13 @@ impl State {
         arrived: &mut Arrived<'_>,
     ) -> Result<Answer, Refusal> {
         self.adopt_own(index, &decision);
-        for name in self.registry.decide(index, decision)? {
+        let changed = self.registry.decide(index, self.rules, decision)?;
+        let wanted = |name: String| {
             let wanted = self.registry.get(&name).map(|topic| topic.wanted(HOME_LOG));
-            self.settle(index, name, wanted, arrived);
-        }
+            (name, wanted)
+        };
+        let topics = changed.into_iter().map(wanted).collect();
+        self.settle(index, topics, arrived);
         self.followed = self.registry.version();
         Ok(Answer::Decided { version: self.registry.version() })
     }
@@ -281,6 +408,6 @@ impl State {
         let Some(topic) = self.topics.get(name).filter(|topic| topic.incarnation == 0) else {
             return;
         };
-        self.registry.adopt(index, name.clone(), HOME_LOG, topic.config);
+        self.registry.adopt(index, self.rules, (name.clone(), HOME_LOG), topic.config);
     }
 }

@@ -1,6 +1,6 @@
 //! The state: topics, offsets of consumer groups, locks, and how far each delay level was delivered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -8,9 +8,12 @@ use super::command::Refusal;
 use super::keys::Keys;
 use super::locks::Locks;
 use super::offsets::{Offsets, check_name};
+use super::old_locks::OldLocks;
 use super::queue::Queue;
 use super::recent::Recent;
 use super::registry::Registry;
+use super::rules::Rules;
+use super::topic_names::is_adoptable;
 use super::voids::Voids;
 use crate::broker::limits::{ALL_QUEUES_MAX, QUEUES_MAX, STORED_TOPIC_BYTES_MAX, TOPICS_MAX};
 
@@ -70,6 +73,11 @@ impl Topic {
         self.incarnation == 0
     }
 
+    /// True if the registry has to take it over.
+    fn is_unadopted(&self, name: &str) -> bool {
+        self.is_local() && is_adoptable(name)
+    }
+
     /// A queue that has had messages.
     pub(crate) fn queue(&self, queue: u32) -> Option<&Queue> {
         self.queues.get(queue as usize)
@@ -93,6 +101,8 @@ pub(super) struct Topics {
     by_name: BTreeMap<String, Topic>,
     /// Queues that they may have, all together.
     queues: usize,
+    /// Those from before there was a registry, which it has not taken over.
+    unadopted: BTreeSet<String>,
 }
 
 impl Serialize for Topics {
@@ -104,7 +114,9 @@ impl Serialize for Topics {
 impl From<BTreeMap<String, Topic>> for Topics {
     fn from(by_name: BTreeMap<String, Topic>) -> Self {
         let queues = by_name.values().map(Topic::room).sum();
-        Self { by_name, queues }
+        let unadopted = by_name.iter().filter(|(name, topic)| topic.is_unadopted(name));
+        let unadopted = unadopted.map(|(name, _)| name.clone()).collect();
+        Self { by_name, queues, unadopted }
     }
 }
 
@@ -115,6 +127,16 @@ impl Topics {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Topic)> {
         self.by_name.iter().map(|(name, topic)| (name.as_str(), topic))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
+    /// Those from before there was a registry, which it has not taken over, by name.
+    pub(super) fn unadopted(&self) -> impl Iterator<Item = (&str, &Topic)> {
+        let topic = |name: &String| self.by_name.get_key_value(name);
+        self.unadopted.iter().filter_map(topic).map(|(name, topic)| (name.as_str(), topic))
     }
 
     /// Makes a topic, or changes its settings.
@@ -161,8 +183,12 @@ impl Topics {
 
     /// Makes a topic, or changes what it is, with the messages that it has.
     pub(super) fn set(&mut self, name: String, config: TopicConfig, incarnation: u64, since: u64) {
-        let topic = self.by_name.entry(name);
-        let topic = topic.or_insert_with(|| {
+        if incarnation == 0 && is_adoptable(&name) {
+            self.unadopted.insert(name.clone());
+        } else {
+            self.unadopted.remove(&name);
+        }
+        let topic = self.by_name.entry(name).or_insert_with(|| {
             let config = TopicConfig { read_queues: 0, write_queues: 0, ..config };
             Topic { config, incarnation, since, queues: Vec::new() }
         });
@@ -200,6 +226,7 @@ impl Topics {
     /// Forgets a topic.
     pub(super) fn remove(&mut self, name: &str) -> Option<Topic> {
         let removed = self.by_name.remove(name);
+        self.unadopted.remove(name);
         self.queues -= removed.as_ref().map_or(0, Topic::room);
         removed
     }
@@ -250,6 +277,10 @@ pub(crate) struct State {
     pub(super) registry: Registry,
     /// The version of the registry that this log has followed.
     pub(super) followed: u64,
+    /// What the next record means.
+    pub(super) rules: Rules,
+    /// Locks by the rules 2; none under newer ones.
+    pub(super) old_locks: OldLocks,
 }
 
 impl State {

@@ -1,19 +1,19 @@
-//! Checkpoints of version 2, which had few limits: what is over one is left out as they are read.
+//! Checkpoints of version 2, which had few limits. All of it is taken over, as by the rules 2; what is over a limit goes
+//! when the rules are raised (`rules`). Only of names that are too long it is what stands for them that is kept.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use serde::Deserialize;
 
-use super::command::{LockRequest, Placed};
+use super::command::Placed;
 use super::index_files::FileName;
 use super::keys::Keys;
+use super::name::bounded;
+use super::old_locks::OldLocks;
 use super::queue::Queue;
 use super::recent::{Digest, Recent};
 use super::topics::{State, Topic, TopicConfig};
 use super::voids::Voids;
-use crate::broker::limits::{
-    ADDR_BYTES_MAX, LOCK_QUEUES_MAX, NODES_MAX, STORED_TOPIC_BYTES_MAX, TOPICS_MAX,
-};
 use crate::format::codec::{self, CodecError};
 
 type QueueName<'a> = (&'a str, u32);
@@ -74,51 +74,31 @@ pub(super) fn decode(body: &[u8]) -> Result<(State, Vec<FileName>), CodecError> 
         voids: old.voids,
         ..State::default()
     };
-    let mut left_out = 0_usize;
-    let topics = old.topics.into_iter().filter(|(name, _)| name.len() <= STORED_TOPIC_BYTES_MAX);
-    let topics = topics.take(TOPICS_MAX).map(|(name, topic)| (name.to_owned(), topic.into_topic()));
+    let topics = old.topics.into_iter();
+    let topics = topics.map(|(name, topic)| (bounded(name).into_owned(), topic.into_topic()));
     state.topics = topics.collect::<BTreeMap<_, _>>().into();
     for (group, offsets) in old.offsets {
         for ((topic, queue), offset) in offsets {
-            let noted = state.offsets.set(group, topic, queue, offset);
-            left_out += usize::from(noted.is_err());
+            // It was within the limit.
+            let _ = state.offsets.set_old(&bounded(group), &bounded(topic), queue, offset);
         }
     }
-    for (group, held) in old.locks {
-        left_out += restore_locks(&mut state, group, held);
-    }
-    let nodes = old.nodes.into_iter().rev().filter(|(_, addr)| addr.len() <= ADDR_BYTES_MAX);
-    state.nodes = nodes.take(NODES_MAX).map(|(node, addr)| (node, addr.to_owned())).collect();
+    state.old_locks = restore_locks(old.locks);
+    let nodes = old.nodes.into_iter();
+    state.nodes = nodes.map(|(node, addr)| (node, bounded(addr).into_owned())).collect();
     state.recent = restore_recent(&old.recent);
-    if left_out > 0 {
-        tracing::warn!(left_out, "offsets and locks of an older checkpoint were over the limits");
-    }
     Ok((state, files))
 }
 
-/// Takes a group's locks over, each as of when it was renewed; returns how many could not be.
-fn restore_locks(
-    state: &mut State,
-    group: &str,
-    held: BTreeMap<QueueName<'_>, Holder<'_>>,
-) -> usize {
-    let mut left_out = 0;
-    let mut requests: BTreeMap<(i64, &str), Vec<QueueName<'_>>> = BTreeMap::new();
-    for (queue, Holder { client, since_ms }) in held {
-        requests.entry((since_ms, client)).or_default().push(queue);
-    }
-    for ((since_ms, client), queues) in requests {
-        for queues in queues.chunks(LOCK_QUEUES_MAX) {
-            let request = LockRequest {
-                group: group.to_owned(),
-                client: client.to_owned(),
-                queues: queues.iter().map(|(topic, queue)| ((*topic).to_owned(), *queue)).collect(),
-            };
-            let locked = state.locks.lock(request, since_ms).map_or(0, |locked| locked.len());
-            left_out += queues.len() - locked;
+fn restore_locks(old: BTreeMap<&str, BTreeMap<QueueName<'_>, Holder<'_>>>) -> OldLocks {
+    let mut locks = OldLocks::default();
+    for (group, held) in old {
+        locks.put_group(group);
+        for ((topic, queue), Holder { client, since_ms }) in held {
+            locks.put(group, topic, queue, client, since_ms);
         }
     }
-    left_out
+    locks
 }
 
 fn restore_recent(old: &OldRecent<'_>) -> Recent {

@@ -23,9 +23,9 @@ fn word(count: u64, at: u64) -> [u8; 8] {
 }
 
 impl StateMachine for Inflated {
-    fn apply(&mut self, _record: &Record) -> bytes::Bytes {
+    fn apply(&mut self, _record: &Record) -> Result<bytes::Bytes, crate::ApplyError> {
         self.0.fetch_add(1, Ordering::Relaxed);
-        bytes::Bytes::new()
+        Ok(bytes::Bytes::new())
     }
 
     fn checkpoint(&self, out: &mut dyn Write) -> io::Result<()> {

@@ -8,15 +8,18 @@ use super::*;
 use crate::problem::{Problem, ProblemKind};
 use crate::record::Record;
 use crate::segment::sim_disk::Damage;
-use crate::state_machine::StateMachine;
+use crate::state_machine::{ApplyError, StateMachine};
 
 /// Panics at a record that says so.
 struct Fragile;
 
 impl StateMachine for Fragile {
-    fn apply(&mut self, record: &Record) -> Bytes {
+    fn apply(&mut self, record: &Record) -> Result<Bytes, ApplyError> {
         assert_ne!(record.payload, "poison", "a bug in the state machine");
-        Bytes::from_static(b"fine")
+        if record.payload == "newer" {
+            return Err(ApplyError::NewerBuild { detail: "a record of kind 9".to_owned() });
+        }
+        Ok(Bytes::from_static(b"fine"))
     }
 
     fn checkpoint(&self, _: &mut dyn std::io::Write) -> std::io::Result<()> {
@@ -88,6 +91,26 @@ fn a_state_machine_that_panics_stops_its_log_and_no_other() {
     let kinds = [ProblemKind::LogNotOpen, ProblemKind::LogStopped];
     assert!(problems.iter().all(|problem| kinds.contains(&problem.kind)), "{problems:?}");
     assert!(problems.iter().all(|problem| !problem.needs_restart), "{problems:?}");
+    running.run(running.node.shutdown()).expect("the other logs are healthy");
+}
+
+/// Before, such records were skipped, and what came of them was missing in this node's state for good.
+#[test]
+fn a_record_of_a_newer_build_stops_its_log_and_no_other_until_the_node_is_upgraded() {
+    let disk = SimDisk::new();
+    let running = with_two_logs(&disk);
+    let log = running.node.log("orders").expect("it is open");
+    running.run(log.propose("newer")).expect_err("nothing is answered");
+    let reason = "written by a newer build; upgrade this node: a record of kind 9";
+    assert_only_orders_has_stopped(&running, reason);
+    let stopped = problem(&running, ProblemKind::LogStopped);
+    assert!(!stopped.needs_restart && stopped.reason.contains(reason), "{stopped}");
+    assert!(running.run(log.admin().checkpoint()).is_err(), "it would lie behind the record");
+    running.kill();
+
+    // It has skipped nothing: the next start comes upon the record again.
+    let running = fragile(&disk.crash(&CrashPolicy::KeepAll));
+    assert_only_orders_has_stopped(&running, reason);
     running.run(running.node.shutdown()).expect("the other logs are healthy");
 }
 

@@ -12,7 +12,7 @@ use super::super::types::{RaftMembership, RaftSnapshotMeta, entry_from_raft};
 use super::*;
 use crate::record::Record;
 use crate::segment::sim_disk::{Fault, FaultKind, OpKind, Ops, Rule, When};
-use crate::state_machine::StateMachine;
+use crate::state_machine::{ApplyError, StateMachine};
 
 /// Keeps the payloads that it was given.
 #[derive(Clone, Default)]
@@ -25,9 +25,12 @@ impl Kept {
 }
 
 impl StateMachine for Kept {
-    fn apply(&mut self, record: &Record) -> Bytes {
+    fn apply(&mut self, record: &Record) -> Result<Bytes, ApplyError> {
+        if record.payload == "newer" {
+            return Err(ApplyError::NewerBuild { detail: "a record".to_owned() });
+        }
         self.0.lock().expect("no panic").extend_from_slice(&record.payload);
-        Bytes::new()
+        Ok(Bytes::new())
     }
 
     fn checkpoint(&self, out: &mut dyn Write) -> io::Result<()> {
@@ -93,6 +96,30 @@ async fn a_batch_that_was_never_finished_does_not_keep_checkpoints_from_being_ta
     saving.saved().await.expect("a healthy disk");
     assert_eq!(log.checkpoints(), [id(2, 2)]);
     assert_eq!(kept.seen(), b"X", "the half batch is not applied");
+}
+
+/// Before, what came behind the record was missing in the checkpoint, and so on the upgraded node.
+#[tokio::test]
+async fn a_machine_that_has_stopped_at_a_record_takes_no_checkpoint() {
+    let disk = SimDisk::new();
+    let writers = WriterPool::start(1).expect("a thread");
+    let log = Log::open(Arc::new(disk), Path::new("/log"), options(), &writers).expect("new");
+    let kept = Kept::default();
+    let mut machine = machine(&log, &writers, &kept).expect("new");
+    let payload = Bytes::from_static(b"newer");
+    let payload_crc = crc32fast::hash(&payload);
+    let newer = Proposal { payload, payload_crc, ..proposal(Batch::SINGLE) };
+    let newer = LogEntry::new(raft_log_id(id(1, 1)), EntryPayload::Normal(newer));
+    let entries = vec![record(id(1, 0), Batch::SINGLE), newer, record(id(1, 2), Batch::SINGLE)];
+    append(&log, entries.clone()).await;
+    log.set_committed(id(1, 2)).expect("readable");
+    let items = entries.into_iter().map(|entry| Ok((entry, None)));
+    let error = machine.apply(stream::iter(items)).await.expect_err("nobody knows what it means");
+    assert_eq!(error.to_string(), "written by a newer build; upgrade this node: a record");
+    assert_eq!(kept.seen(), b"X", "what comes behind it is not applied");
+    let saver = Saver::new(log.clone(), &writers);
+    let saving = machine.checkpoint(saver.turn().await).expect("memory takes it");
+    assert!(saving.is_none(), "the next start has to come upon the record");
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ pub(super) enum AppendFailure {
     LeadershipLost { leader: Option<Member> },
     Interrupted { detail: String },
     Storage { reason: String },
+    NotForClients { name: String },
 }
 
 /// What was too large.
@@ -83,6 +84,7 @@ impl From<&AppendError> for AppendFailure {
             AppendError::LeadershipLost { leader } => Self::LeadershipLost { leader },
             AppendError::Interrupted { detail } => Self::Interrupted { detail },
             AppendError::Storage(error) => Self::Storage { reason: text(&error) },
+            AppendError::NotForClients { name } => Self::NotForClients { name },
         }
     }
 }
@@ -109,6 +111,7 @@ impl From<AppendFailure> for AppendError {
             AppendFailure::LeadershipLost { leader } => Self::LeadershipLost { leader },
             AppendFailure::Interrupted { detail } => Self::Interrupted { detail },
             AppendFailure::Storage { reason } => Self::Storage(storage(reason)),
+            AppendFailure::NotForClients { name } => Self::NotForClients { name },
         }
     }
 }

@@ -131,6 +131,7 @@ fn append_errors() -> Vec<AppendError> {
         AppendError::Timeout { after: Duration::from_millis(1234) },
         AppendError::LeadershipLost { leader },
         AppendError::Interrupted { detail },
+        AppendError::NotForClients { name: "orders".to_owned() },
     ]
 }
 

@@ -103,4 +103,92 @@ pub(super) const ROWS: &[Row] = &[
             "topics::a_delayed_message_for_a_deleted_topic_does_not_come_to_the_next_of_that_name",
         ),
     },
+    Row {
+        id: "P11",
+        name: "OffsetsOfEarlierTopic",
+        breaks: "what a group has consumed of a deleted topic is noted for the next one of its name",
+        place: "src/broker/state/apply.rs",
+        rule: "17, topics",
+        expected: Test(
+            "lib",
+            "broker::state::tests::registry::what_was_reported_of_a_topic_is_not_noted_for_the_next_one_of_its_name",
+        ),
+    },
+    Row {
+        id: "P12",
+        name: "UnknownDeletionNotNoted",
+        breaks: "a topic that was deleted before any log reported it comes back with the log that does",
+        place: "src/broker/state/registry.rs",
+        rule: "17, topics",
+        expected: Test(
+            "lib",
+            "broker::state::tests::registry::a_topic_that_was_deleted_before_any_log_reported_it_does_not_come_back",
+        ),
+    },
+    Row {
+        id: "P13",
+        name: "DeletedNamesForgotten",
+        breaks: "once many topics were deleted, the first of them come back",
+        place: "src/broker/state/registry.rs",
+        rule: "17, topics",
+        expected: Test(
+            "lib",
+            "broker::state::tests::registry::deletions_are_remembered_until_all_logs_have_reported_and_refused_once_there_are_too_many",
+        ),
+    },
+    Row {
+        id: "P14",
+        name: "NewerRecordsSkipped",
+        breaks: "a record that this build does not know is passed over, and replicas differ from then on",
+        place: "src/broker/state/apply.rs",
+        rule: "17, upgrades",
+        expected: Test(
+            "lib",
+            "broker::state::tests::newer_build::a_record_of_a_newer_build_is_an_error_that_says_what_to_do_and_changes_nothing",
+        ),
+    },
+    Row {
+        id: "P15",
+        name: "StoppedMachineCheckpointed",
+        breaks: "a state machine that stopped at a record takes a checkpoint as of behind it",
+        place: "src/raft/state_machine.rs",
+        rule: "17, upgrades",
+        expected: Test(
+            "lib",
+            "raft::tests::state_machine::a_machine_that_has_stopped_at_a_record_takes_no_checkpoint",
+        ),
+    },
+    Row {
+        id: "P16",
+        name: "ClientsAppendAnywhere",
+        breaks: "a client stops a log for good with a record that nobody knows",
+        place: "src/node/append.rs",
+        rule: "17, upgrades",
+        expected: Test(
+            "lib",
+            "node::tests::client_appends::a_log_whose_records_have_a_form_takes_none_from_clients",
+        ),
+    },
+    Row {
+        id: "P17",
+        name: "OldDelayedKeysForgotten",
+        breaks: "a message that the oldest builds delayed is stored again",
+        place: "src/broker/state/apply.rs",
+        rule: "17, upgrades",
+        expected: Test(
+            "lib",
+            "broker::state::tests::old_build::a_message_that_an_old_build_delayed_is_not_delayed_twice",
+        ),
+    },
+    Row {
+        id: "P18",
+        name: "OldRecordsByNewRules",
+        breaks: "records of the oldest builds mean something else in a replay than they did in the checkpoint",
+        place: "src/broker/state/apply.rs",
+        rule: "17, upgrades",
+        expected: Test(
+            "lib",
+            "broker::state::tests::old_build::replay_and_an_old_checkpoint_come_to_the_same_state",
+        ),
+    },
 ];

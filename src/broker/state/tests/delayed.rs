@@ -84,11 +84,11 @@ fn deliveries_without_a_count_that_fits_are_not_understood() {
     let mut log = waiting(1);
     let payload = deliveries(LEVELS, 0, &[message("T", 0)]);
     for end in 1..payload.len() {
-        let answer = log.apply(payload.slice(..end));
-        assert!(matches!(answer, Answer::Refused(Refusal::NotUnderstood(_))), "{end}: {answer:?}");
+        let answer = log.try_apply(payload.slice(..end));
+        assert!(matches!(answer, Err(ApplyError::NewerBuild { .. })), "{end}: {answer:?}");
     }
     let mut many = payload.to_vec();
     many[10..12].copy_from_slice(&[0xff, 0xff]);
-    let answer = log.apply(many.into());
-    assert!(matches!(answer, Answer::Refused(Refusal::NotUnderstood(_))), "{answer:?}");
+    let answer = log.try_apply(many.into());
+    assert!(matches!(answer, Err(ApplyError::NewerBuild { .. })), "{answer:?}");
 }

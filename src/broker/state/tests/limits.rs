@@ -212,7 +212,7 @@ proptest! {
             let _ = locks.lock(locking("z", "c", "T", 0..1), now + LOCK_LEASE_MS * (n + 1));
         }
         locks.unlock(&locking("z", "c", "T", 0..1));
-        prop_assert_eq!(locks.groups(), 0);
+        prop_assert_eq!((locks.groups(), locks.topics()), (0, 0));
         prop_assert_eq!(locks.bytes(), 0);
     }
 
@@ -224,7 +224,7 @@ proptest! {
         for (group, topic, queue, offset, step) in steps {
             let (group, topic) = (format!("g{group}"), format!("T{topic}"));
             if step == 0 {
-                offsets.remove_topic(&topic);
+                offsets.remove_topics(&[topic.as_str()].into());
                 model.retain(|(_, of, _), _| *of != topic);
             } else {
                 prop_assert_eq!(offsets.set(&group, &topic, queue, offset), Ok(()));
@@ -242,7 +242,8 @@ proptest! {
             }
             prop_assert_eq!(offsets.len(), model.len());
         }
-        (0..4).for_each(|n| offsets.remove_topic(&format!("T{n}")));
+        let topics = ["T0", "T1", "T2", "T3", "T4", "T5"];
+        offsets.remove_topics(&topics.into());
         prop_assert_eq!(offsets, Offsets::default());
     }
 }

@@ -3,6 +3,7 @@
 use super::super::follow::{Follow, TOPICS_OF_RECORD};
 use super::super::registry::{DECISIONS_MAX, Decision, HOME_LOG};
 use super::*;
+use crate::broker::limits::DELETED_NAMES_MAX;
 
 fn config(queues: u32) -> TopicConfig {
     TopicConfig::with_queues(queues)
@@ -57,7 +58,7 @@ impl Logs {
     /// Has log 1's own topics taken over.
     fn adopt(&mut self, log: u32) {
         let of = if log == HOME_LOG { &self.home } else { &self.other };
-        let topics = of.shared.state().unadopted(|_| true);
+        let topics = of.shared.state().unadopted();
         self.decide(Change::Decide(Decision::Adopt { log, topics }));
     }
 }
@@ -73,7 +74,9 @@ impl Log {
 
     fn note(&mut self, topic: &str, offset: u64) {
         let (group, topic) = ("g".to_owned(), topic.to_owned());
-        self.change(Change::Offsets(vec![OffsetChange { group, topic, queue: 0, offset }]));
+        let since = self.shared.state().topic_since(&topic).unwrap_or(0);
+        let reported = ReportedOffset { group, topic, queue: 0, offset, since };
+        self.change(Change::ReportedOffsets(vec![reported]));
     }
 
     fn lock(&mut self, topic: &str, client: &str) -> usize {
@@ -111,7 +114,8 @@ fn a_topic_begins_and_ends_in_a_log_as_the_home_log_decides() {
     assert_eq!(logs.follow(), 1);
     assert_eq!(logs.other.send("T"), no_topic("T"));
     assert_eq!(*logs.other.shared.followed.borrow(), deleted);
-    assert_eq!(logs.decide(delete("T")), deleted, "a topic that is not there is deleted at once");
+    assert!(logs.decide(delete("T")) > deleted, "there may be one that is not known yet");
+    assert_eq!(logs.follow(), 1);
 }
 
 /// Before, other nodes passed requests on to where it had been.
@@ -309,7 +313,7 @@ fn topics_from_before_there_was_a_registry_are_taken_over_with_their_messages() 
     logs.decide(delete("gone"));
     logs.adopt(1);
     logs.follow();
-    assert!(logs.other.shared.state().unadopted(|_| true).is_empty());
+    assert!(logs.other.shared.state().unadopted().is_empty());
     let state = logs.other.shared.state();
     let messages = |topic| state.queue(topic, 0).map_or(0, |queue| queue.max());
     assert_eq!((messages("T"), messages("U")), (1, 1));
@@ -318,7 +322,83 @@ fn topics_from_before_there_was_a_registry_are_taken_over_with_their_messages() 
     let home = logs.home.shared.state();
     assert_eq!(home.topic("T").map(|topic| topic.config), Some(config(2)));
     assert!(home.topic("U").is_some() && home.topic("%RETRY%g").is_none());
-    assert!(home.unadopted(|_| true).is_empty());
+    assert!(home.unadopted().is_empty());
+}
+
+/// Before, it was noted: the group then began in the new topic where it had been in the old one.
+#[test]
+fn what_was_reported_of_a_topic_is_not_noted_for_the_next_one_of_its_name() {
+    let mut logs = Logs::new();
+    logs.decide(ensure("T", 0));
+    logs.follow();
+    let since = logs.other.shared.state().topic_since("T").expect("it was made");
+    let report = |since| {
+        let (group, topic) = ("g".to_owned(), "T".to_owned());
+        Change::ReportedOffsets(vec![ReportedOffset { group, topic, queue: 0, offset: 7, since }])
+    };
+    // Deleted and made again, and followed in one record: nobody sees it gone.
+    let deleted = logs.decide(delete("T"));
+    logs.decide(ensure("T", deleted));
+    assert_eq!(logs.follow(), 1);
+    let refused = Answer::OffsetsRefused(vec![(0, Refusal::NoTopic("T".to_owned()))]);
+    assert_eq!(logs.other.change(report(since)), refused);
+    assert_eq!(logs.other.shared.state().offset("g", "T", 0), None);
+    let since = logs.other.shared.state().topic_since("T").expect("it was made");
+    assert_eq!(logs.other.change(report(since)), Answer::Done);
+    assert_eq!(logs.other.shared.state().offset("g", "T", 0), Some(7));
+}
+
+/// Before, such a deletion left no trace, and the topic came back with the log that reported it.
+#[test]
+fn a_topic_that_was_deleted_before_any_log_reported_it_does_not_come_back() {
+    let mut logs = Logs::new();
+    logs.other.topic("T", 1);
+    logs.other.send("T");
+    logs.decide(delete("T"));
+    // It is remembered for longer than decisions are.
+    for n in 0..DECISIONS_MAX * 2 {
+        logs.decide(put(&format!("other{n}"), 0, 1));
+    }
+    logs.adopt(1);
+    logs.follow();
+    assert!(!logs.home.has("T") && !logs.other.has("T"));
+}
+
+#[test]
+fn deletions_are_remembered_until_all_logs_have_reported_and_refused_once_there_are_too_many() {
+    let mut logs = Logs::new();
+    let reported = |log| Change::Decide(Decision::Adopted { log, logs: 2 });
+    for n in 0..DELETED_NAMES_MAX {
+        logs.decide(delete(&format!("T{n}")));
+    }
+    let full = logs.home.change(delete("one more"));
+    assert!(matches!(full, Answer::Refused(Refusal::Full(_))), "{full:?}");
+    logs.decide(delete("T1"));
+    logs.other.topic("T0", 1);
+    logs.adopt(1);
+    logs.follow();
+    assert!(!logs.home.has("T0") && !logs.other.has("T0"), "the oldest is remembered");
+    for (log, all) in [(0, false), (0, false), (7, false), (1, true)] {
+        logs.decide(reported(log));
+        assert_eq!(logs.home.shared.state().registry().has_adopted_all(), all);
+    }
+    logs.decide(delete("one more"));
+    logs.decide(reported(0));
+    assert!(logs.home.shared.state().registry().has_adopted_all());
+}
+
+#[test]
+fn the_settings_of_single_logs_and_what_one_record_may_hold_are_bounded() {
+    let mut logs = Logs::new();
+    let many = (0..1025).map(|n| (format!("T{n}"), None)).collect::<Vec<_>>();
+    let before = logs.other.shared.state().clone();
+    logs.other.change(Change::Follow(Follow { from: 0, to: 9, topics: many }));
+    assert_eq!(*logs.other.shared.state(), before);
+    let many = (0..1025).map(|n| (format!("T{n}"), config(1))).collect();
+    let answer = logs.home.change(Change::Decide(Decision::Adopt { log: 1, topics: many }));
+    assert!(matches!(answer, Answer::Refused(Refusal::TooLarge(_))), "{answer:?}");
+    let long = delete(&"n".repeat(300));
+    assert!(matches!(logs.home.change(long), Answer::Refused(Refusal::TooLarge(_))));
 }
 
 #[test]

@@ -13,6 +13,8 @@ fn restored() -> Log {
     let mut log = Log::new();
     log.machine.restore(&mut &*BYTES).expect("an older checkpoint");
     log.index = 700;
+    assert_eq!(log.shared.state().rules(), Rules::Version2);
+    log.change(Change::Rules { version: Rules::NEWEST.version() });
     log
 }
 
