@@ -113,8 +113,8 @@ pub struct Limits {
 pub struct Retention {
     /// Drop the oldest sealed segments while a log is larger than this. No limit if not given.
     pub size_max: Option<ByteCount>,
-    /// Drop sealed segments whose newest record is older than this. After the node was off, or its clock has jumped ahead,
-    /// ages follow at twice the pace of time. No limit if not given.
+    /// Drop sealed segments whose newest record is older than this. After the node was off, ages follow at twice the
+    /// pace of time. No limit if not given.
     #[serde(with = "humantime_serde")]
     pub age_max: Option<Duration>,
 }

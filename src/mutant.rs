@@ -167,6 +167,20 @@ mutants! {
     ReceivedCrcIgnored,
     /// Records with priority count as ordinary ones.
     PriorityIgnored,
+    /// A flood of locks or consumed offsets on a full disk holds up who leads.
+    EssentialStarved,
+    /// On a full disk each log of a follower may use some of the reserve, however many there are.
+    FollowedUnbounded,
+    /// Checkpoints are written into the reserve of the disk.
+    CheckpointTakesReserve,
+    /// What was received of a checkpoint is dropped when a piece of it cannot be taken.
+    ReceivedDropped,
+    /// A deposed leader's checkpoint is taken, too.
+    DeposedSenderBelieved,
+    /// A record that the disk cannot read is no reason to give up the lead.
+    UnreadableIgnored,
+    /// A page that cannot be read from a mapped file ends the process.
+    MappedUnchecked,
     /// Readers see a batch before its last entry is committed.
     BatchShownByHalves,
     /// Readers get what there is of a batch that its leader did not finish.
@@ -252,6 +266,8 @@ mutants! {
     DeliveryDropped,
     /// Ages of segments go by the wall clock, so that a jump makes all of them old.
     AgesByWallClock,
+    /// The clock of a node's logs makes up for jumps of the wall clock as if the node had been off.
+    JumpsMadeUpFor,
     /// A delayed message is due by its time of storing, which one wrong clock puts ahead for good.
     DueByStoredTime,
     /// A delayed message is due by the wall clock, whatever was seen of it.

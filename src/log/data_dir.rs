@@ -10,6 +10,7 @@ use crate::record::LogId;
 use crate::segment::disk::DiskLock;
 use crate::segment::{Disk, LockMode, atomic_file};
 
+use super::open::read_manifest;
 use super::writer::remove_all;
 
 pub(super) const LOCK_NAME: &str = "LOCK";
@@ -134,6 +135,17 @@ impl DataDir {
         let names =
             self.disk.list(&logs).map_err(|error| StorageError::io("list", &logs, error))?;
         Ok(names.iter().filter_map(|entry| log_of(&entry.name)).collect())
+    }
+
+    /// The newest time that a sealed segment of any log is stamped with; none if there is none. Blocks on the disk.
+    pub(crate) fn newest_stamp_ms(&self) -> Option<u64> {
+        let logs = self.superblock().logs.clone();
+        let stamps = logs.into_iter().filter_map(|log| {
+            // What cannot be read fails the open of its log, which tells why.
+            let manifest = read_manifest(&*self.disk, &self.log_dir(LogId(log)), log).ok()?;
+            manifest.sealed.iter().map(|sealed| sealed.newest_ms).max()
+        });
+        stamps.max()
     }
 
     /// Removes the files of a log that is not open and was forgotten. Blocks on the disk.

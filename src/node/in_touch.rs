@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::inner::NodeInner;
+use super::per_log::PerLog;
 use crate::member::Replica;
 use crate::problem::{Problem, ProblemKind};
 use crate::raft::messages::Reached;
@@ -28,6 +29,7 @@ pub(super) async fn keep_in_touch(node: Arc<NodeInner>) {
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let looking = async {
         let mut not_reached = 0;
+        let mut led = PerLog::default();
         loop {
             ticks.tick().await;
             node.look_after_members();
@@ -35,13 +37,18 @@ pub(super) async fn keep_in_touch(node: Arc<NodeInner>) {
                 node.retire(&reason);
             }
             let proven = node.ask_whether_reached(&mut not_reached).await;
-            let led: Vec<_> = node.groups().into_iter().filter(|group| group.is_leader()).collect();
-            for group in &led {
-                group.write_moves(proven.then_some(&node.member)).await;
-            }
-            if not_reached >= ROUNDS {
-                futures_util::future::join_all(led.iter().map(|group| hand_over(group))).await;
-            }
+            let own = proven.then(|| node.member.clone());
+            let leaves = not_reached >= ROUNDS;
+            let groups = node.groups().into_iter().filter(|group| group.is_leader());
+            led.round(groups.map(|group| (group.id, group)).collect(), |group| {
+                let own = own.clone();
+                async move {
+                    match leaves {
+                        true => hand_over(&group).await,
+                        false => group.write_moves(own.as_ref()).await,
+                    }
+                }
+            });
         }
     };
     tokio::select! {

@@ -131,6 +131,12 @@ impl NodeInner {
         *self.stopping.borrow()
     }
 
+    /// Resolves once the node stops.
+    pub(super) async fn stopped(&self) {
+        // An error means that the node is gone, which is the same.
+        let _ = self.stopping.subscribe().wait_for(|stopping| *stopping).await;
+    }
+
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).spawn(task);
     }

@@ -3,6 +3,7 @@
 mod append;
 mod catalog;
 mod clock;
+mod clock_file;
 mod cluster_admin;
 mod commit_log;
 mod follow_catalog;
@@ -16,6 +17,7 @@ mod log_clock;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod open;
+mod per_log;
 mod problems;
 mod shutdown;
 mod state_dir;

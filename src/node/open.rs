@@ -12,7 +12,7 @@ use super::catalog::{Catalog, CatalogMachine};
 use super::clock::keep_time;
 use super::commit_log::Groups;
 use super::follow_catalog::follow_catalog;
-use super::housekeeping::{keep_house, keep_retention};
+use super::housekeeping::{keep_house, keep_log_clock, keep_retention};
 use super::identity::NodeIdentity;
 use super::in_touch::keep_in_touch;
 use super::inner::{NodeInner, StateMachineFactory};
@@ -129,7 +129,7 @@ impl NodeBuilder {
         let writers = self.start_writers()?;
         let disk = self.disk;
         let config = self.config;
-        let log_clock = Arc::new(LogClock::open(&*disk, &config));
+        let log_clock = Arc::new(LogClock::open(&*disk, &config, &dir));
         let listen_error = |source| OpenError::Listen { addr: config.listen.clone(), source };
         let acceptor = self.transport.bind(&config.listen).await.map_err(listen_error)?;
         let member = Member::new(config.node_id, advertised(&config, acceptor.as_ref()))
@@ -210,6 +210,8 @@ fn start_tasks(inner: &Arc<NodeInner>, acceptor: Box<dyn Acceptor>, limits: Wire
     inner.spawn(inner.clone().keep("members", move || keep_in_touch(node.clone())));
     let node = inner.clone();
     inner.spawn(inner.clone().keep("retention", move || keep_retention(node.clone())));
+    let node = inner.clone();
+    inner.spawn(inner.clone().keep("log clock", move || keep_log_clock(node.clone())));
 }
 
 /// The address for others: as configured, with the port that the system chose where it was to.

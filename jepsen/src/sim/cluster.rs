@@ -21,6 +21,10 @@ const CARE_MS: u64 = 10;
 const OBSERVE_MS: u64 = 20;
 /// Pause before a node that stopped itself is started again.
 const RESTART_MS: u64 = 30;
+/// How far behind a wall clock is that is wrong from the first start on.
+const YEARS_MS: i64 = 20 * 365 * 86_400_000;
+/// A node has saved the clock of its logs this long ago at most, unless its disk hangs.
+const CLOCK_SAVED_MS: u64 = 3_000;
 
 /// How a node goes down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +63,12 @@ pub(crate) struct Machine {
     /// Starts with this data directory.
     restarts: u64,
     pub(crate) restart_at: Option<u64>,
+    /// When its process ended, while it is down.
+    down_since: Option<u64>,
+    /// When its wall clock was set ahead, and by how much.
+    steps_ahead: Vec<(u64, u64)>,
+    /// What it may have taken for time that it was off.
+    unsure_ms: u64,
     /// What a halt of the disk is, if one is due.
     pub(crate) halts_as: Option<Crash>,
     /// Faults of the disk before the last start, and how often it was full.
@@ -72,6 +82,24 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
+    /// Its process ends.
+    fn goes_down(&mut self, now_ms: u64) {
+        if self.down_since.is_none() {
+            let saved_ms = now_ms.saturating_sub(CLOCK_SAVED_MS);
+            let recent = self.steps_ahead.iter().filter(|(at, _)| *at >= saved_ms);
+            self.unsure_ms += CLOCK_SAVED_MS + recent.map(|(_, by)| by).sum::<u64>();
+            self.down_since = Some(now_ms);
+        }
+    }
+
+    /// Its process starts.
+    fn comes_up(&mut self, now_ms: u64) {
+        if let Some(since) = self.down_since.take() {
+            let meanwhile = self.steps_ahead.iter().filter(|(at, _)| *at >= since);
+            self.unsure_ms += now_ms - since + meanwhile.map(|(_, by)| by).sum::<u64>();
+        }
+    }
+
     /// How others reach its node.
     pub(crate) fn member(&self, id: u64) -> Member {
         node::member_after(id, self.moves)
@@ -154,6 +182,9 @@ impl Cluster {
             moves: 0,
             restarts: 0,
             restart_at: Some(0),
+            down_since: None,
+            steps_ahead: Vec::new(),
+            unsure_ms: 0,
             halts_as: None,
             faults_before: (0, 0),
             lies_about_space: false,
@@ -209,7 +240,10 @@ impl Cluster {
         self.starts += 1;
         let (life, shared, states) = (self.lives, Arc::clone(&self.shared), self.states.clone());
         let network = self.network.clone();
+        let now_ms = self.shared.now_ms();
         let machine = self.machine(id);
+        let is_first = machine.restarts == 0 && machine.incarnation == 0;
+        machine.comes_up(now_ms);
         machine.restarts += 1;
         machine.restart_at = None;
         machine.halts_as = None;
@@ -223,13 +257,34 @@ impl Cluster {
             let transport = network.transport(&name);
             node::run(NodeSetup { id, life, member, disk, pace, transport, states, shared })
         });
+        if is_first && self.shared.profile.behind == Some(id) {
+            self.world.step_wall_clock(&host, -YEARS_MS);
+        }
+    }
+
+    /// Sets the wall clock of a node.
+    pub(crate) fn step_clock(&mut self, id: u64, by_ms: i64) {
+        let now_ms = self.shared.now_ms();
+        self.world.step_wall_clock(&host_of(id), by_ms);
+        let ahead = u64::try_from(by_ms).into_iter().map(|by| (now_ms, by));
+        self.machine(id).steps_ahead.extend(ahead);
+    }
+
+    /// Sets the clock right that is wrong since the first start.
+    pub(crate) fn set_clock_right(&mut self) {
+        if let Some(id) = self.shared.profile.behind {
+            self.shared.event(&host_of(id), "its clock is set right".to_owned());
+            self.step_clock(id, YEARS_MS);
+        }
     }
 
     /// Ends a node as it stands. It is started again after `down_ms`.
     pub(crate) fn crash(&mut self, id: u64, crash: Crash, down_ms: u64) {
         let slot = self.shared.node_down(id);
-        let restart_at = Some(self.shared.now_ms() + down_ms);
+        let now_ms = self.shared.now_ms();
+        let restart_at = Some(now_ms + down_ms);
         let machine = self.machine(id);
+        machine.goes_down(now_ms);
         machine.disk = machine.disk.crash(&crash.policy());
         machine.restart_at = restart_at;
         machine.halts_as = None;
@@ -390,16 +445,18 @@ impl Cluster {
         }
     }
 
-    /// Retention by age let go what is below `begin`. Whatever the wall clocks do, its clock goes at twice the pace of the
-    /// node's monotonic clock at most, which is fast by a tenth at most.
+    /// Retention by age let go what is below `begin`. Whatever the wall clocks do, its clock goes at the pace of the node's
+    /// monotonic clock, which is fast by a tenth at most, and at twice that pace while it makes up for time off.
     fn check_age(&mut self, log: &LogState, id: u64, begin: u64, age: u64) {
         let ends = self.ends.get(&log.id).map_or(&[][..], Vec::as_slice);
         let at = ends.partition_point(|(end, _)| *end < begin);
         let Some((_, written)) = ends.get(at) else { return };
         let passed = self.shared.now_ms() - written + OBSERVE_MS;
-        if passed * 22 < age * 10 {
+        let unsure = self.machines[&id].unsure_ms;
+        if passed.saturating_add(passed.min(unsure)) * 11 < age * 10 {
             let detail = format!(
-                "node {id} begins {} at {begin}, and the record before that was written {passed} ms ago, of {age}",
+                "node {id} begins {} at {begin}, and the record before that was written {passed} ms ago, of {age}; \
+                 it may believe that it was off for {unsure} ms",
                 log.name
             );
             self.shared.breach("deleted-early", detail);

@@ -73,7 +73,11 @@ async fn write(shared: Arc<Shared>, node: Node, mut random: Random) {
             kind => {
                 let payloads = [shared.payload(padding)];
                 let call = shared.calls_append(&log, process, &payloads);
-                let priority = if kind < 7 { Priority::Reserved } else { Priority::Normal };
+                let priority = match kind {
+                    5 => Priority::Reserved,
+                    6 => Priority::Essential,
+                    _ => Priority::Normal,
+                };
                 let options = AppendOptions::default().with_priority(priority);
                 let result = handle.append_with(payloads[0].clone(), options).await;
                 check_shown(&shared, &log, &handle, &result);

@@ -58,6 +58,8 @@ pub(crate) struct Profile {
     pub(crate) retained_segments: Option<u64>,
     /// Age from which retention lets segments go.
     pub(crate) retained_ms: Option<u64>,
+    /// The node whose wall clock is years behind when it starts first, until it is set right.
+    pub(crate) behind: Option<u64>,
     pub(crate) tail_cache_bytes: u64,
     pub(crate) request_bytes: u64,
     pub(crate) replication_window: u32,
@@ -115,6 +117,7 @@ impl Profile {
             segment_bytes,
             retained_segments: random.percent(50).then(|| random.within(1..5)),
             retained_ms: None,
+            behind: None,
             tail_cache_bytes: random.pick(&[0, 2 << 10, 64 << 10]),
             request_bytes: random.pick(&[1, 1 << 10, 64 << 10]),
             replication_window: random.pick(&[1, 2, 4, 8]) as u32,
@@ -142,6 +145,7 @@ impl Profile {
             if !profile.classes.contains(&Class::Clock) {
                 profile.classes.push(Class::Clock);
             }
+            profile.behind = ages.percent(40).then(|| 1 + ages.below(profile.voters));
         }
         if kind == ProfileKind::Leaders {
             profile.focus_on_leaders(&mut random);

@@ -95,8 +95,13 @@ fn go_through(cluster: &mut Cluster, schedule: Schedule) -> u64 {
     let begun = cluster.shared.now_ms();
     let mut nemesis = Nemesis::new(schedule, begun);
     let chaos_ms = cluster.shared.profile.chaos_ms;
+    // By then there are sealed segments that were stamped while it was wrong.
+    let clock_right_at = begun + chaos_ms / 10;
     while cluster.shared.now_ms() < begun + chaos_ms {
         nemesis.act(cluster);
+        if cluster.shared.now_ms() == clock_right_at {
+            cluster.set_clock_right();
+        }
         cluster.tick();
     }
     heal(cluster, &mut nemesis)

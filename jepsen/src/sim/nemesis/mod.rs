@@ -155,7 +155,7 @@ impl Nemesis {
             }
             Fault::ClockStep => {
                 let step = random.pick(&[-3_600_000, -5_000, 5_000, 3_600_000]);
-                cluster.world.step_wall_clock(&lane, step);
+                cluster.step_clock(target, step);
             }
             Fault::CrashAtDiskOp
             | Fault::PowerCutAtDiskOp
