@@ -31,11 +31,13 @@ pub enum ProblemKind {
     PeerLostData,
     /// Two processes have one member's data.
     PeerDuplicate,
+    /// A checkpoint that this node needs to go on with a log waits for space on its disk.
+    CheckpointWaits,
 }
 
 impl ProblemKind {
     /// All kinds.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::LogStopped,
         Self::LogDamaged,
         Self::LogNotOpen,
@@ -46,6 +48,7 @@ impl ProblemKind {
         Self::PeerUnreachable,
         Self::PeerLostData,
         Self::PeerDuplicate,
+        Self::CheckpointWaits,
     ];
 
     /// Its name, as in JSON and metrics.
@@ -61,6 +64,7 @@ impl ProblemKind {
             Self::PeerUnreachable => "peer-unreachable",
             Self::PeerLostData => "peer-lost-data",
             Self::PeerDuplicate => "peer-duplicate",
+            Self::CheckpointWaits => "checkpoint-waits",
         }
     }
 

@@ -19,6 +19,9 @@ use crate::segment::{Access, Disk, DiskFile, atomic_file};
 
 /// Bytes that are read at a time.
 const READ_BYTES: usize = 256 << 10;
+/// A state of up to this many bytes may use half of the disk's reserve: a log cannot do without it, and it is no larger
+/// than what one log's entries may take.
+const SMALL_BYTES: u64 = 64 << 10;
 
 /// A checkpoint's file, open. It can be read to its end whatever becomes of its name.
 #[derive(Debug, Clone)]
@@ -155,6 +158,8 @@ pub(crate) struct Draft {
     buffer: Vec<u8>,
     /// With more than this in the buffer it is written out.
     buffer_max: usize,
+    /// Bytes of the disk that are not for it.
+    reserve: u64,
     written: u64,
     crc: crc32fast::Hasher,
 }
@@ -165,10 +170,10 @@ impl Draft {
         disk: Arc<dyn Disk>,
         path: PathBuf,
         (log_id, id): (u64, EntryId),
-        buffer_max: usize,
+        (buffer_max, reserve): (usize, u64),
     ) -> Self {
         let (buffer, crc) = (Vec::new(), crc32fast::Hasher::new());
-        Self { disk, path, log_id, id, made: None, buffer, buffer_max, written: 0, crc }
+        Self { disk, path, log_id, id, made: None, buffer, buffer_max, reserve, written: 0, crc }
     }
 
     /// What it is as of.
@@ -194,7 +199,21 @@ impl Draft {
         Ok(Arc::clone(file))
     }
 
+    /// Fails with `StorageFull` unless the disk has space for so many bytes more of the state than were written out, and
+    /// its reserve besides.
+    pub(crate) fn check_space(&self, more: u64) -> io::Result<()> {
+        let dir = self.path.parent().unwrap_or(&self.path);
+        let small = self.written + more <= SMALL_BYTES;
+        let kept = if small { self.reserve / 2 } else { self.reserve };
+        let enough = self.disk.free_space(dir)? >= more.saturating_add(kept);
+        match enough || Mutant::CheckpointTakesReserve.is_active() {
+            true => Ok(()),
+            false => Err(ErrorKind::StorageFull.into()),
+        }
+    }
+
     fn write_out(&mut self) -> io::Result<()> {
+        self.check_space(self.buffer.len() as u64)?;
         let offset = CHECKPOINT_HEADER as u64 + self.written;
         self.file()?.write_all_at(&self.buffer, offset)?;
         self.crc.update(&self.buffer);
@@ -203,13 +222,14 @@ impl Draft {
         Ok(())
     }
 
-    /// Adds the head. Durable on return, under its temporary name.
-    pub(crate) fn finish(mut self) -> Result<CheckpointFile, StorageError> {
+    /// Adds the head. Durable on return, under its temporary name. Nothing may be written to it any more then. May be done
+    /// again if it fails.
+    pub(crate) fn finish(&mut self) -> Result<CheckpointFile, StorageError> {
         let finished = self.write_rest();
         let (file, header) =
             finished.map_err(|error| StorageError::io("write", &self.path, error))?;
-        let temporary = self.made.map(|(_, temporary)| temporary);
-        Ok(CheckpointFile { file, path: self.path, header, temporary })
+        let temporary = self.made.as_ref().map(|(_, temporary)| Arc::clone(temporary));
+        Ok(CheckpointFile { file, path: self.path.clone(), header, temporary })
     }
 
     fn write_rest(&mut self) -> io::Result<(Arc<dyn DiskFile>, CheckpointHeader)> {
@@ -230,10 +250,15 @@ impl Draft {
 }
 
 impl Write for Draft {
+    /// All of it, or nothing if it fails.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let before = self.buffer.len();
         self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() > self.buffer_max {
-            self.write_out()?;
+        if self.buffer.len() > self.buffer_max
+            && let Err(error) = self.write_out()
+        {
+            self.buffer.truncate(before);
+            return Err(error);
         }
         Ok(bytes.len())
     }

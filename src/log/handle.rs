@@ -286,13 +286,6 @@ impl Log {
         self.core.shared.keep_checkpoint(file)
     }
 
-    /// What the file system has free.
-    pub(crate) fn free_space(&self) -> Result<u64, StorageError> {
-        let shared = &self.core.shared;
-        let free = shared.disk().free_space(shared.dir());
-        free.map_err(|error| StorageError::io("tell free space of", shared.dir(), error))
-    }
-
     /// Where it lies.
     pub(crate) fn dir(&self) -> &Path {
         self.core.shared.dir()

@@ -20,8 +20,8 @@ use super::pool::WriterPool;
 use super::writer_task::Pace;
 use super::{Draft, Log};
 
-/// What waits for the thread. Each log has one at most to save ([`Turn`]), and one for each connection from a leader, which
-/// bounds the queue.
+/// What waits for the thread. Each log has one at most to save ([`Turn`]), one to read, and one for each connection from a
+/// leader, which bounds the queue.
 enum Job {
     Save(Save),
     /// Something else about a log's checkpoints.

@@ -214,13 +214,14 @@ impl Shared {
     pub(super) fn draft(&self, id: EntryId, buffer_max: usize) -> Draft {
         let number = self.drafts.fetch_add(1, Ordering::Relaxed);
         let path = self.dir.join(format!("{:020}.{number}{TMP_SUFFIX}", id.index));
-        Draft::new(Arc::clone(&self.disk), path, (self.options.log_id.0, id), buffer_max)
+        let limits = (buffer_max, self.options.disk_reserve);
+        Draft::new(Arc::clone(&self.disk), path, (self.options.log_id.0, id), limits)
     }
 
     /// Makes durable what a checkpoint names, then itself. One at a time.
     pub(super) fn save_checkpoint(
         &self,
-        draft: Draft,
+        mut draft: Draft,
         files: impl FnOnce() -> io::Result<()>,
     ) -> Result<(), StorageError> {
         let _alone = self.checkpoint_io.lock().unwrap_or_else(PoisonError::into_inner);

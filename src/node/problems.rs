@@ -114,8 +114,12 @@ impl NodeInner {
 fn of_group(group: &Group) -> Option<Problem> {
     let log = Some(group.name.to_string());
     let Some(reason) = group.stop_reason() else {
-        let reason = group.damage.reason()?;
-        return Some(Problem { log, ..Problem::new(ProblemKind::LogDamaged, reason) });
+        if let Some(reason) = group.damage.reason() {
+            return Some(Problem { log, ..Problem::new(ProblemKind::LogDamaged, reason) });
+        }
+        let (reason, lasts) = group.waiting_for_space()?;
+        let for_ms = super::supervise::millis(lasts);
+        return Some(Problem { log, for_ms, ..Problem::new(ProblemKind::CheckpointWaits, reason) });
     };
     Some(Problem {
         log,

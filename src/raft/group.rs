@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::Fatal;
@@ -133,7 +134,8 @@ impl Group {
             apply.clone(),
             crash.clone(),
             metrics.clone(),
-        )?;
+        )
+        .await?;
         let request_bytes = usize::try_from(config.limits.replication_request_max.bytes());
         let store = LogStore::new(
             log.clone(),
@@ -215,6 +217,19 @@ impl Group {
     /// Drops what came of a checkpoint whose leader has fallen silent.
     pub(crate) fn forget_silent(&self) {
         self.receiving.forget_silent();
+    }
+
+    /// What a leader sends and this node's disk has no space for, and for how long.
+    pub(crate) fn waiting_for_space(&self) -> Option<(String, Duration)> {
+        self.receiving.waiting()
+    }
+
+    /// Does something that blocks on the disk on the thread that saves checkpoints. None if the node is stopping.
+    pub(crate) async fn beside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        self.saver.run(move |_| work()).await
     }
 
     /// The error of a read from a group that has stopped.

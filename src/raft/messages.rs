@@ -1,5 +1,7 @@
 //! What nodes say to each other: kinds of frames and their heads. Bodies are entries or checkpoints.
 
+use std::cmp::Ordering;
+
 use bytes::{Bytes, BytesMut};
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest, VoteResponse};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -128,9 +130,19 @@ impl SnapshotHead {
         of(self) == of(other)
     }
 
+    /// True if it comes from a later leader than `other`, or is as of a later entry.
+    pub(crate) fn is_later_than(&self, other: &Self) -> bool {
+        match self.vote().partial_cmp(&other.vote()) {
+            Some(Ordering::Greater) => true,
+            Some(Ordering::Equal) => self.last > other.last,
+            Some(Ordering::Less) | None => false,
+        }
+    }
+
     pub(crate) fn vote(&self) -> RaftVote {
         from_wire_vote(self.vote)
     }
+
     pub(crate) fn set_vote(&mut self, vote: &RaftVote) {
         self.vote = wire_vote(vote);
     }

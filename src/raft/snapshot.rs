@@ -4,7 +4,7 @@
 //! A sender first asks how much of this very checkpoint the node has, and goes on from there: a broken connection loses only
 //! the bytes on the way, not those that had arrived.
 
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -43,9 +43,23 @@ pub(crate) struct Incoming {
     touched: Instant,
 }
 
-/// An unfinished checkpoint. Each log has one at most; another one from a leader replaces it.
+/// What waits for space.
+#[derive(Debug)]
+struct Waits {
+    reason: String,
+    since: Instant,
+    asked: Instant,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    incoming: Option<Incoming>,
+    waits: Option<Waits>,
+}
+
+/// An unfinished checkpoint. Each log has one at most; a later one replaces it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Receiving(Arc<Mutex<Option<Incoming>>>);
+pub(super) struct Receiving(Arc<Mutex<State>>);
 
 /// The result of a piece.
 #[derive(Debug)]
@@ -53,67 +67,142 @@ pub(super) enum Received {
     /// So many bytes are there.
     SoFar(u64),
     All(CheckpointFile),
+    /// The sender leads no more: nothing was taken.
+    Deposed,
+}
+
+/// Why a piece was not taken.
+#[derive(Debug)]
+enum Failed {
+    /// It is no piece of this checkpoint: of another sender, or of before a connection broke.
+    Unfitting(String),
+    Disk(StorageError),
+    /// All of it is there, and it is another than the sender's.
+    Damaged,
 }
 
 impl Receiving {
-    /// Adds a piece; an empty one asks how much is there. Blocks on the disk.
+    /// Adds a piece; an empty one asks how much is there. Pieces may come twice. What is there stays if a piece cannot be taken.
+    /// `vote` is that of this node. Blocks on the disk.
     pub(super) fn take(
         &self,
         log: &Log,
-        head: SnapshotHead,
+        vote: &RaftVote,
+        head: &SnapshotHead,
         piece: &[u8],
     ) -> Result<Received, String> {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let asks = piece.is_empty() && head.state_len > 0;
-        let begun = held.take().filter(|begun| begun.head.is_of_same_checkpoint(&head));
-        let mut incoming = match begun.filter(|_| asks || head.offset > 0) {
-            Some(begun) => begun,
-            None if head.offset == 0 => Incoming::begin(log, head.clone())?,
-            None => return Err("an earlier piece of the checkpoint is missing".to_owned()),
-        };
-        let so_far = incoming.draft.state_len();
-        if !asks {
-            if head.offset != so_far || head.state_len - so_far < piece.len() as u64 {
-                return Err(format!("piece {} of a checkpoint does not follow", head.offset));
-            }
-            incoming.draft.write_all(piece).map_err(|error| no_checkpoint(log, error))?;
+        if *vote > head.vote() && !Mutant::DeposedSenderBelieved.is_active() {
+            return Ok(Received::Deposed);
         }
-        let so_far = incoming.draft.state_len();
-        if so_far < head.state_len {
-            incoming.touched = Instant::now();
-            *held = Some(incoming);
-            return Ok(Received::SoFar(so_far));
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = state.piece(log, head, piece);
+        if matches!(taken, Ok(Received::All(_)) | Err(Failed::Damaged))
+            || taken.is_err() && Mutant::ReceivedDropped.is_active()
+        {
+            state.incoming = None;
         }
-        let file = incoming.draft.finish().map_err(|error| with_sources(&error))?;
-        if file.state_crc() != head.state_crc && !Mutant::ReceivedCrcIgnored.is_active() {
-            return Err("a checkpoint arrived damaged".to_owned());
-        }
-        Ok(Received::All(file))
+        state.note_waiting(&taken, head);
+        taken.map_err(|failed| match failed {
+            Failed::Unfitting(reason) => reason,
+            Failed::Disk(error) => with_sources(&error),
+            Failed::Damaged => "a checkpoint arrived damaged".to_owned(),
+        })
     }
 
     /// Drops a checkpoint that has made no progress for long. It leaves a piece that is being written alone.
     pub(super) fn forget_silent(&self) {
-        if let Ok(mut held) = self.0.try_lock() {
-            held.take_if(|incoming| incoming.touched.elapsed() > PATIENCE);
+        if let Ok(mut state) = self.0.try_lock() {
+            state.incoming.take_if(|incoming| incoming.touched.elapsed() > PATIENCE);
+            state.waits.take_if(|waits| waits.asked.elapsed() > PATIENCE);
+        }
+    }
+
+    /// What a leader sends and the disk has no space for, and since when. None while a piece is being written.
+    pub(super) fn waiting(&self) -> Option<(String, Duration)> {
+        let state = self.0.try_lock().ok()?;
+        state.waits.as_ref().map(|waits| (waits.reason.clone(), waits.since.elapsed()))
+    }
+}
+
+impl State {
+    fn piece(&mut self, log: &Log, head: &SnapshotHead, piece: &[u8]) -> Result<Received, Failed> {
+        let under_way = self.incoming.as_ref().map(|incoming| &incoming.head);
+        match under_way {
+            Some(begun) if begun.is_of_same_checkpoint(head) => {}
+            Some(begun) if begun.is_later_than(head) => {
+                return Err(Failed::Unfitting("a later checkpoint is under way".to_owned()));
+            }
+            _ if head.offset > 0 => {
+                let reason = "an earlier piece of the checkpoint is missing".to_owned();
+                return Err(Failed::Unfitting(reason));
+            }
+            _ => {
+                // Its space first.
+                self.incoming = None;
+                self.incoming = Some(Incoming::begin(log, head.clone()));
+            }
+        }
+        let incoming = self.incoming.as_mut().expect("it was begun");
+        incoming.touched = Instant::now();
+        incoming.take(log, head, piece)
+    }
+
+    /// Tells of a full disk while the sender tries again and again.
+    fn note_waiting(&mut self, taken: &Result<Received, Failed>, head: &SnapshotHead) {
+        match taken {
+            Err(Failed::Disk(StorageError::Full { .. })) => {
+                let now = Instant::now();
+                let since = self.waits.as_ref().map_or(now, |waits| waits.since);
+                let there = self.incoming.as_ref().map_or(0, |incoming| incoming.draft.state_len());
+                let reason = format!(
+                    "a checkpoint of {} bytes waits for space on the disk, which keeps its reserve besides; \
+                     {there} are there",
+                    head.state_len
+                );
+                if self.waits.is_none() {
+                    tracing::warn!("{reason}");
+                }
+                self.waits = Some(Waits { reason, since, asked: now });
+            }
+            Ok(_) => self.waits = None,
+            Err(_) => {}
         }
     }
 }
 
 impl Incoming {
-    fn begin(log: &Log, head: SnapshotHead) -> Result<Self, String> {
-        let free = log.free_space().map_err(|error| with_sources(&error))?;
-        if free < head.state_len {
-            let len = head.state_len;
-            return Err(format!("no space for a checkpoint of {len} bytes: {free} are free"));
-        }
+    fn begin(log: &Log, head: SnapshotHead) -> Self {
         let (term, index) = head.last;
         let draft = log.receive_checkpoint(EntryId { term, index });
-        Ok(Self { head, draft, touched: Instant::now() })
+        Self { head, draft, touched: Instant::now() }
     }
-}
 
-fn no_checkpoint(log: &Log, error: io::Error) -> String {
-    with_sources(&StorageError::io("write a checkpoint in", log.dir(), error))
+    fn take(&mut self, log: &Log, head: &SnapshotHead, piece: &[u8]) -> Result<Received, Failed> {
+        let (so_far, len) = (self.draft.state_len(), head.state_len);
+        if head.offset > so_far || len - head.offset < piece.len() as u64 {
+            let reason = format!("piece {} of a checkpoint does not follow", head.offset);
+            return Err(Failed::Unfitting(reason));
+        }
+        // What is there already has come a second time.
+        let known = usize::try_from(so_far - head.offset).unwrap_or(usize::MAX);
+        let new = piece.get(known..).unwrap_or_default();
+        let written = match new {
+            [] => self.draft.check_space(len - so_far),
+            new => self.draft.write_all(new),
+        };
+        written.map_err(|error| {
+            Failed::Disk(StorageError::io("write a checkpoint in", log.dir(), error))
+        })?;
+        let so_far = self.draft.state_len();
+        if so_far < len {
+            return Ok(Received::SoFar(so_far));
+        }
+        let file = self.draft.finish().map_err(Failed::Disk)?;
+        match file.state_crc() == head.state_crc || Mutant::ReceivedCrcIgnored.is_active() {
+            true => Ok(Received::All(file)),
+            false => Err(Failed::Damaged),
+        }
+    }
 }
 
 /// Takes a piece of a checkpoint from a leader; the last one installs it.
@@ -156,10 +245,11 @@ impl Group {
     ) -> Result<(RaftVote, u64), String> {
         let (vote, len) = (head.vote(), head.state_len);
         let state = if head.has_state {
-            let receiving = self.receiving.clone();
-            let taking = self.saver.run(move |log| receiving.take(log, head, &piece));
+            let (receiving, own) = (self.receiving.clone(), self.vote());
+            let taking = self.saver.run(move |log| receiving.take(log, &own, &head, &piece));
             match taking.await.ok_or("the node is stopping")?? {
                 Received::SoFar(so_far) => return Ok((self.vote(), so_far)),
+                Received::Deposed => return Ok((self.vote(), 0)),
                 Received::All(file) => Some(file),
             }
         } else {

@@ -119,10 +119,17 @@ impl User {
         })
     }
 
-    fn restore(&mut self, from: &mut dyn io::Read) -> io::Result<()> {
-        let restored =
-            self.call(|| "restoring a checkpoint".to_owned(), |machine| machine.restore(from));
-        restored.flatten()
+    /// Restores the machine from a checkpoint, on the thread that saves them. It is lost if the node is stopping.
+    async fn restored(mut self, saver: &Saver, file: CheckpointFile) -> io::Result<Self> {
+        let restoring = saver.run(move |_| {
+            let from = &mut file.reader();
+            let what = || "restoring a checkpoint".to_owned();
+            self.call(what, |machine| machine.restore(from)).flatten()?;
+            self.batch.clear();
+            self.checkpoint_segment = file.id().index;
+            Ok(self)
+        });
+        restoring.await.unwrap_or_else(|| Err(to_io(saver.closed())))
     }
 }
 
@@ -134,6 +141,7 @@ pub(crate) struct LogStateMachine {
     membership: RaftMembership,
     user: Option<User>,
     saver: Saver,
+    sound: Sound,
     /// Boundary announced but not purged yet.
     snapshot: Option<RaftSnapshotMeta>,
     metrics: Arc<GroupMetrics>,
@@ -162,39 +170,62 @@ async fn keep_when_there_is_space(
     }
 }
 
-/// A checkpoint that was read to its end and found to be the one that was saved.
-fn verified(log: &Log, id: EntryId) -> Result<CheckpointFile, StorageError> {
-    let file = log.open_checkpoint(id)?;
-    file.verify()?;
-    Ok(file)
+/// Opens checkpoints that are what was saved: each is read to its end once, on the thread that saves them.
+#[derive(Clone)]
+struct Sound {
+    saver: Saver,
+    /// The last one that was read: what it is as of, its length and its CRC.
+    known: Arc<Mutex<Option<(EntryId, u64, u32)>>>,
 }
 
-/// The newest sound checkpoint to go on from; none if the log holds everything itself. A damaged one is
-/// passed over, and replaying from an older one takes longer.
-fn newest_checkpoint(log: &Log) -> Result<Option<CheckpointFile>, StorageError> {
-    let (purged, committed) = (log.purged(), log.committed());
-    let mut damaged = None;
-    let held = log.checkpoints().into_iter();
-    let applied = |id: EntryId| Some(id) <= committed || Mutant::AppliedNotClamped.is_active();
-    for id in held.rev().filter(|id| applied(*id) && Some(*id) >= purged) {
-        match verified(log, id) {
-            Ok(file) => return Ok(Some(file)),
-            Err(error) => {
-                tracing::warn!(error = %with_sources(&error), "passing over a checkpoint");
-                damaged.get_or_insert(error);
+impl Sound {
+    fn new(saver: Saver) -> Self {
+        Self { saver, known: Arc::default() }
+    }
+
+    async fn open(&self, id: EntryId) -> Result<CheckpointFile, StorageError> {
+        let known = Arc::clone(&self.known);
+        let opening = self.saver.run(move |log| {
+            let file = log.open_checkpoint(id)?;
+            let this = Some((id, file.state_len(), file.state_crc()));
+            let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+            if *known != this {
+                file.verify()?;
+                *known = this;
+            }
+            Ok(file)
+        });
+        opening.await.unwrap_or_else(|| Err(self.saver.closed()))
+    }
+
+    /// The newest sound checkpoint to go on from; none if the log holds everything itself. A damaged one is
+    /// passed over, and replaying from an older one takes longer.
+    async fn newest(&self) -> Result<Option<CheckpointFile>, StorageError> {
+        let log = self.saver.log();
+        let (purged, committed) = (log.purged(), log.committed());
+        let mut damaged = None;
+        let held = log.checkpoints().into_iter();
+        let applied = |id: EntryId| Some(id) <= committed || Mutant::AppliedNotClamped.is_active();
+        for id in held.rev().filter(|id| applied(*id) && Some(*id) >= purged) {
+            match self.open(id).await {
+                Ok(file) => return Ok(Some(file)),
+                Err(error) => {
+                    tracing::warn!(error = %with_sources(&error), "passing over a checkpoint");
+                    damaged.get_or_insert(error);
+                }
             }
         }
-    }
-    match damaged {
-        Some(error) if purged.is_some() => Err(error),
-        _ => Ok(None),
+        match damaged {
+            Some(error) if purged.is_some() => Err(error),
+            _ => Ok(None),
+        }
     }
 }
 
 impl LogStateMachine {
     /// Takes up where the log's recovery left off: at its committed entry, or, with an embedder's
     /// state machine, at the newest checkpoint; openraft replays the rest.
-    pub(crate) fn open(
+    pub(crate) async fn open(
         saver: Saver,
         machine: Option<Box<dyn StateMachine>>,
         shared: Arc<ApplyShared>,
@@ -205,20 +236,17 @@ impl LogStateMachine {
         let committed = log.committed();
         let mut applied = committed;
         let mut user = None;
+        let sound = Sound::new(saver.clone());
         if let Some(machine) = machine {
-            let newest = newest_checkpoint(&log)?;
-            let mut held = User {
-                machine: Mutex::new(machine),
-                crash,
-                batch: Vec::new(),
-                checkpoint_segment: newest.as_ref().map_or(0, |file| file.id().index),
-            };
-            if let Some(file) = &newest {
-                held.restore(&mut file.reader()).map_err(|error| {
+            let machine = Mutex::new(machine);
+            let mut held = User { machine, crash, batch: Vec::new(), checkpoint_segment: 0 };
+            let newest = sound.newest().await?;
+            applied = newest.as_ref().map(CheckpointFile::id);
+            if let Some(file) = newest {
+                held = held.restored(&saver, file).await.map_err(|error| {
                     StorageError::io("restore the checkpoint in", log.dir(), error)
                 })?;
             }
-            applied = newest.map(|file| file.id());
             user = Some(held);
         }
         let membership = match applied.and_then(|id| log.membership_at(id.index)) {
@@ -229,7 +257,7 @@ impl LogStateMachine {
         if let Some(id) = applied {
             shared.set_applied(id);
         }
-        Ok(Self { log, shared, applied, membership, user, saver, snapshot: None, metrics })
+        Ok(Self { log, shared, applied, membership, user, saver, sound, snapshot: None, metrics })
     }
 
     fn apply_record(&mut self, record: Record, batch: Batch) -> io::Result<Bytes> {
@@ -303,18 +331,30 @@ impl LogStateMachine {
         Ok(RaftSnapshotMeta { last_log_id: Some(raft_log_id(id)), last_membership })
     }
 
-    fn checkpoint_at(&self, id: EntryId) -> io::Result<Checkpoint> {
-        let state = match &self.user {
+    /// What travels with a boundary at `id`.
+    fn checkpoint_at(&self, id: EntryId) -> io::Result<Unread> {
+        match &self.user {
             Some(_) if self.log.checkpoints().contains(&id) => {
-                Some(verified(&self.log, id).map_err(to_io)?)
+                Ok(Unread(Some((self.sound.clone(), id))))
             }
             Some(_) => {
                 let detail = format!("no checkpoint as of the boundary {}", id.index);
-                return Err(io::Error::new(io::ErrorKind::NotFound, detail));
+                Err(io::Error::new(io::ErrorKind::NotFound, detail))
             }
-            None => None,
-        };
-        Ok(Checkpoint { state })
+            None => Ok(Unread(None)),
+        }
+    }
+}
+
+/// What travels with a boundary, before it was read.
+struct Unread(Option<(Sound, EntryId)>);
+
+impl Unread {
+    /// Takes long if there is much to read.
+    async fn read(self) -> io::Result<Checkpoint> {
+        let Some((sound, id)) = self.0 else { return Ok(Checkpoint::default()) };
+        let state = sound.open(id).await.map_err(to_io)?;
+        Ok(Checkpoint { state: Some(state) })
     }
 }
 
@@ -375,17 +415,15 @@ impl RaftStateMachine<Types> for LogStateMachine {
             id <= self.applied.max(self.log.purged()) || Mutant::BoundaryPassesApplied.is_active(),
             "I8: boundary {id:?} is not applied yet"
         );
-        let snapshot = match id {
+        let boundary = match id {
             Some(id) => self.boundary_meta(id).and_then(|meta| {
-                let snapshot = self.checkpoint_at(id)?;
+                let checkpoint = self.checkpoint_at(id)?;
                 self.snapshot = Some(meta.clone());
-                Ok(Snapshot { meta, snapshot })
+                Ok((meta, checkpoint))
             }),
-            None => {
-                Ok(Snapshot { meta: RaftSnapshotMeta::default(), snapshot: Checkpoint::default() })
-            }
+            None => Ok((RaftSnapshotMeta::default(), Unread(None))),
         };
-        BoundaryBuilder { snapshot: Some(snapshot) }
+        BoundaryBuilder(Some(boundary))
     }
 
     async fn install_snapshot(
@@ -395,14 +433,16 @@ impl RaftStateMachine<Types> for LogStateMachine {
     ) -> io::Result<()> {
         let Some(last) = &meta.last_log_id else { return Ok(()) };
         let id = entry_id(last);
-        if let (Some(user), Some(state)) = (&mut self.user, &checkpoint.state) {
-            // On disk before the log refers to it; a crash between leaves an unused file.
-            keep_when_there_is_space(&self.saver, state).await.map_err(to_io)?;
-            user.restore(&mut state.reader())?;
-            user.batch.clear();
-            user.checkpoint_segment = id.index;
-        } else if self.user.is_some() {
-            return Err(io::Error::other("the leader sent no checkpoint for the state machine"));
+        match (self.user.take(), checkpoint.state) {
+            (Some(user), Some(state)) => {
+                // On disk before the log refers to it; a crash between leaves an unused file.
+                keep_when_there_is_space(&self.saver, &state).await.map_err(to_io)?;
+                self.user = Some(user.restored(&self.saver, state).await?);
+            }
+            (Some(_), None) => {
+                return Err(io::Error::other("the leader sent no checkpoint for the state machine"));
+            }
+            (None, _) => {}
         }
         self.log.install(id, stored_membership(&meta.last_membership)).await.map_err(to_io)?;
         self.applied = Some(id);
@@ -420,20 +460,20 @@ impl RaftStateMachine<Types> for LogStateMachine {
             (_, None) => return Ok(None),
         };
         let Some(last) = &meta.last_log_id else { return Ok(None) };
-        let snapshot = self.checkpoint_at(entry_id(last))?;
+        let snapshot = self.checkpoint_at(entry_id(last))?.read().await?;
         Ok(Some(Snapshot { meta, snapshot }))
     }
 }
 
-/// Hands out the boundary that was prepared when it was asked for.
-pub(crate) struct BoundaryBuilder {
-    snapshot: Option<io::Result<RaftSnapshot>>,
-}
+/// Hands out the boundary that was asked for, once its checkpoint was read. openraft waits for it beside what it applies.
+pub(crate) struct BoundaryBuilder(Option<io::Result<(RaftSnapshotMeta, Unread)>>);
 
 impl RaftSnapshotBuilder<Types> for BoundaryBuilder {
     type SnapshotData = Checkpoint;
 
     async fn build_snapshot(&mut self) -> io::Result<RaftSnapshot> {
-        self.snapshot.take().unwrap_or_else(|| Err(io::Error::other("built already")))
+        let built_already = || Err(io::Error::other("built already"));
+        let (meta, checkpoint) = self.0.take().unwrap_or_else(built_already)?;
+        Ok(Snapshot { meta, snapshot: checkpoint.read().await? })
     }
 }

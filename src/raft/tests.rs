@@ -46,6 +46,7 @@ impl StoreBuilder<Types, LogStore, LogStateMachine, (tempfile::TempDir, WriterPo
         let store = LogStore::new(log.clone(), 1 << 20, false, metrics.clone());
         let saver = Saver::new(log, &writers);
         let machine = LogStateMachine::open(saver, None, Arc::default(), Arc::default(), metrics)
+            .await
             .expect("a new state machine");
         Ok(((dir, writers), store, machine))
     }

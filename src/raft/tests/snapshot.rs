@@ -7,6 +7,7 @@ use super::super::snapshot::{Received, Receiving};
 use super::*;
 
 const STATE: &[u8] = b"the state as of seven";
+const RESERVE: u64 = 1 << 20;
 
 struct Place {
     disk: SimDisk,
@@ -19,17 +20,32 @@ impl Place {
     fn new() -> Self {
         let disk = SimDisk::new();
         let writers = WriterPool::start(1).expect("a thread");
-        let log = Log::open(disk.shared(), Path::new("/log"), options(), &writers).expect("new");
+        let options = LogOptions { disk_reserve: RESERVE, ..options() };
+        let log = Log::open(disk.shared(), Path::new("/log"), options, &writers).expect("new");
         Self { disk, log, receiving: Receiving::default(), _writers: writers }
     }
 
     fn take(&self, state: &[u8], offset: usize, piece: &[u8]) -> Result<Received, String> {
-        let mut head = SnapshotHead::new(id(1, 7), None);
+        self.take_from(5, id(1, 7), state, offset, piece)
+    }
+
+    /// From the leader of a term, while this node votes for that of term 5.
+    fn take_from(
+        &self,
+        term: u64,
+        last: EntryId,
+        state: &[u8],
+        offset: usize,
+        piece: &[u8],
+    ) -> Result<Received, String> {
+        let leads = |term| RaftVote::new_committed(term, replica(1));
+        let mut head = SnapshotHead::new(last, None);
+        head.set_vote(&leads(term));
         head.has_state = true;
         head.state_len = state.len() as u64;
         head.state_crc = crc32fast::hash(state);
         head.offset = offset as u64;
-        self.receiving.take(&self.log, head, piece)
+        self.receiving.take(&self.log, &leads(5), &head, piece)
     }
 
     /// How much is there after this piece of `STATE`.
@@ -64,7 +80,7 @@ fn pieces_become_the_checkpoint_and_who_begins_again_is_told_how_far_it_came() {
 }
 
 #[test]
-fn a_checkpoint_that_arrives_damaged_or_out_of_order_is_refused_and_leaves_nothing() {
+fn a_checkpoint_that_arrives_damaged_is_dropped_and_one_out_of_order_only_refused() {
     let place = Place::new();
     let mut damaged = STATE.to_vec();
     damaged[3] ^= 1;
@@ -73,10 +89,80 @@ fn a_checkpoint_that_arrives_damaged_or_out_of_order_is_refused_and_leaves_nothi
     assert!(refused.contains("damaged"), "{refused}");
     assert_eq!(place.after(0, 2), 2);
     place.take(STATE, 3, &STATE[3..]).expect_err("a byte is missing");
-    place.take(STATE, 2, &STATE[2..]).expect_err("what came before it was dropped");
-    assert_eq!(place.after(0, 2), 2);
     place.take(STATE, 2, &[0; 64]).expect_err("more than it said");
-    assert_eq!(place.temporary_files(), 0);
+    assert_eq!(place.after(0, 0), 2, "what came before stays");
+    assert_eq!(place.after(2, 9), 9);
+    assert_eq!(place.after(2, 9), 9, "it came twice");
+    assert_eq!(place.after(5, 12), 12, "some of it came twice");
+    let Ok(Received::All(file)) = place.take(STATE, 9, &STATE[9..]) else { panic!("the last") };
+    drop(file);
+    assert_eq!(place.temporary_files(), 0, "it was not installed");
+}
+
+#[test]
+fn neither_a_deposed_sender_nor_a_late_one_takes_away_what_is_there() {
+    let place = Place::new();
+    assert_eq!(place.after(0, 9), 9);
+    let other = b"of another leader";
+    for (offset, piece) in [(0, &b""[..]), (0, &other[..]), (4, &other[4..])] {
+        let taken = place.take_from(4, id(1, 9), other, offset, piece).expect("it is told");
+        assert!(matches!(taken, Received::Deposed), "{taken:?}");
+        let late = place.take_from(5, id(1, 6), other, offset, piece).expect_err("it is older");
+        assert!(late.contains("later") || late.contains("missing"), "{late}");
+    }
+    place.take_from(5, id(1, 8), other, 4, &other[4..]).expect_err("what came before is not here");
+    assert_eq!(place.after(0, 0), 9);
+    let taken = place.take_from(6, id(1, 6), other, 0, b"").expect("a later leader knows better");
+    assert!(matches!(taken, Received::SoFar(0)), "{taken:?}");
+    place.take(STATE, 0, b"").expect_err("a later checkpoint is under way");
+}
+
+#[test]
+fn what_was_received_stays_while_the_disk_is_full_and_the_node_says_what_it_waits_for() {
+    let place = Place::new();
+    assert_eq!(place.after(0, 9), 9);
+    assert!(place.receiving.waiting().is_none());
+    place.disk.set_space(Some(RESERVE / 2 + 3));
+    for _ in 0..2 {
+        let full = place.take(STATE, 9, &STATE[9..15]).expect_err("no space");
+        assert!(full.contains("no space"), "{full}");
+        place.take(STATE, 9, b"").expect_err("who asks is told at once");
+    }
+    let (reason, _) = place.receiving.waiting().expect("it waits");
+    assert!(reason.contains("21 bytes") && reason.contains("9 are there"), "{reason}");
+    assert_eq!(place.temporary_files(), 1);
+    place.disk.set_space(None);
+    assert_eq!(place.after(0, 0), 9);
+    assert!(place.receiving.waiting().is_none());
+    let Ok(Received::All(file)) = place.take(STATE, 9, &STATE[9..]) else { panic!("the last") };
+    place.log.keep_checkpoint(&file).expect("a healthy disk");
+    assert_eq!(place.log.load_state(id(1, 7)).expect("sound"), STATE);
+}
+
+#[test]
+fn checkpoints_leave_the_reserve_alone_and_small_ones_half_of_it() {
+    let place = Place::new();
+    let large = vec![7; 100 << 10];
+    let received = |space| {
+        place.disk.set_space(Some(space));
+        place.take_from(9, id(1, 8), &large, 0, b"").map(|_| ())
+    };
+    received(RESERVE + (100 << 10) - 1).expect_err("a byte is missing");
+    received(RESERVE + (100 << 10)).expect("there is space");
+    let own = |space, state: &[u8]| {
+        place.disk.set_space(Some(space));
+        place.log.save_state(id(1, 9), state)
+    };
+    let huge = vec![7; 9 << 20];
+    for (state, missing) in [(&large, 1), (&huge, 1), (&huge, 9 << 20)] {
+        let space = RESERVE + state.len() as u64 - missing;
+        let full = own(space, state).expect_err("it is taken of the state machine here");
+        assert!(full.to_string().contains("no space"), "{full}");
+        assert_eq!(place.temporary_files(), 0);
+    }
+    own(RESERVE + (10 << 20), &huge).expect("there is space");
+    own(RESERVE / 2, STATE).expect_err("a small one");
+    own(RESERVE / 2 + (1 << 10), STATE).expect("a small one");
 }
 
 #[test]
@@ -84,9 +170,10 @@ fn another_checkpoint_replaces_the_one_that_was_under_way() {
     let place = Place::new();
     assert_eq!(place.after(0, 5), 5);
     let other = b"of another leader";
-    let taken = place.take(other, 0, b"").expect("it asks");
+    let later = |piece| place.take_from(6, id(1, 7), other, 0, piece);
+    let taken = later(b"").expect("it asks");
     assert!(matches!(taken, Received::SoFar(0)), "{taken:?}");
-    let Ok(Received::All(file)) = place.take(other, 0, other) else { panic!("all of it") };
+    let Ok(Received::All(file)) = later(other) else { panic!("all of it") };
     drop(file);
     assert_eq!(place.temporary_files(), 0, "it was not installed");
 }
@@ -94,13 +181,13 @@ fn another_checkpoint_replaces_the_one_that_was_under_way() {
 #[test]
 fn a_checkpoint_that_there_is_no_space_for_is_refused_at_once_and_taken_later() {
     let place = Place::new();
-    place.disk.set_space(Some(STATE.len() as u64 - 1));
+    place.disk.set_space(Some(RESERVE / 2 + STATE.len() as u64 - 1));
     let refused = place.take(STATE, 0, b"").expect_err("no space");
     assert!(refused.contains("no space"), "{refused}");
     // There was space when it began.
-    place.disk.set_space(Some(STATE.len() as u64));
+    place.disk.set_space(Some(RESERVE / 2 + STATE.len() as u64));
     assert_eq!(place.after(0, 0), 0);
-    place.disk.set_space(Some(3));
+    place.disk.set_space(Some(RESERVE / 2));
     place.take(STATE, 0, &STATE[..9]).expect_err("no space");
     assert_eq!(place.temporary_files(), 0);
     place.disk.set_space(None);

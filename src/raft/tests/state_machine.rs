@@ -5,6 +5,7 @@ use std::sync::Mutex;
 
 use futures_util::stream;
 use openraft::entry::RaftEntry as _;
+use openraft::RaftSnapshotBuilder as _;
 use openraft::storage::RaftStateMachine as _;
 
 use super::super::state_machine::{ApplyShared, Checkpoint};
@@ -44,7 +45,7 @@ impl StateMachine for Kept {
     }
 }
 
-fn machine(
+async fn machine(
     log: &Log,
     writers: &WriterPool,
     kept: &Kept,
@@ -52,7 +53,8 @@ fn machine(
     let metrics = Arc::new(GroupMetrics::new(&LogName::system()));
     let shared = Arc::new(ApplyShared::default());
     let saver = Saver::new(log.clone(), writers);
-    LogStateMachine::open(saver, Some(Box::new(kept.clone())), shared, Arc::default(), metrics)
+    let machine = Box::new(kept.clone());
+    LogStateMachine::open(saver, Some(machine), shared, Arc::default(), metrics).await
 }
 
 async fn append(log: &Log, entries: Vec<LogEntry>) {
@@ -72,7 +74,7 @@ async fn a_batch_that_was_never_finished_does_not_keep_checkpoints_from_being_ta
     let writers = WriterPool::start(1).expect("a thread");
     let log = Log::open(Arc::new(disk), Path::new("/log"), options(), &writers).expect("new");
     let kept = Kept::default();
-    let mut machine = machine(&log, &writers, &kept).expect("new");
+    let mut machine = machine(&log, &writers, &kept).await.expect("new");
     let entries = vec![
         record(id(1, 0), Batch::SINGLE),
         record(id(1, 1), Batch { position: 0, count: 2 }),
@@ -132,25 +134,25 @@ async fn a_damaged_checkpoint_is_passed_over_if_an_older_one_will_do() {
     log.set_committed(id(1, 8)).expect("readable");
     log.save_state(id(1, 3), b"older").expect("a healthy disk");
     log.save_state(id(1, 6), b"newer").expect("a healthy disk");
-    let opened = |log: &Log| {
+    let opened = async |log: &Log| {
         let kept = Kept::default();
-        machine(log, &writers, &kept).map(|_| String::from_utf8(kept.seen()).expect("text"))
+        machine(log, &writers, &kept).await.map(|_| String::from_utf8(kept.seen()).expect("text"))
     };
-    assert_eq!(opened(&log).expect("sound"), "newer");
+    assert_eq!(opened(&log).await.expect("sound"), "newer");
     let damage = |index: u64| {
         let path = format!("/log/{index:020}.ckpt");
         disk.tamper(Path::new(&path), |bytes| *bytes.last_mut().expect("state") ^= 1);
     };
     damage(6);
-    assert_eq!(opened(&log).expect("the older one is sound"), "older");
+    assert_eq!(opened(&log).await.expect("the older one is sound"), "older");
     damage(3);
-    assert_eq!(opened(&log).expect("the log holds everything"), "");
+    assert_eq!(opened(&log).await.expect("the log holds everything"), "");
     // The log does not reach back behind its boundary.
     log.save_state(id(1, 3), b"older").expect("a healthy disk");
     log.save_state(id(1, 6), b"newer").expect("a healthy disk");
     log.purge(id(1, 6)).await.expect("a healthy disk");
     damage(6);
-    let error = opened(&log).expect_err("nothing stands for what is gone");
+    let error = opened(&log).await.expect_err("nothing stands for what is gone");
     assert!(matches!(error, crate::StorageError::Corrupt { .. }), "{error}");
 }
 
@@ -160,7 +162,7 @@ async fn a_checkpoint_that_finds_no_space_is_installed_once_there_is_some() {
     let writers = WriterPool::start(1).expect("a thread");
     let log = Log::open(disk.shared(), Path::new("/log"), options(), &writers).expect("a new log");
     let kept = Kept::default();
-    let mut machine = machine(&log, &writers, &kept).expect("it opens");
+    let mut machine = machine(&log, &writers, &kept).await.expect("it opens");
     let voters = Membership::new_with_defaults(vec![BTreeSet::from([replica(1)])], []);
     let members = RaftMembership::new(Some(raft_log_id(id(1, 0))), voters);
     let last = Some(raft_log_id(id(1, 7)));
@@ -182,7 +184,7 @@ async fn records_are_applied_while_a_checkpoint_waits_for_the_disk() {
     let small = LogOptions { segment_size: 8 << 10, ..options() };
     let log = Log::open(disk.shared(), Path::new("/log"), small, &writers).expect("a new log");
     let kept = Kept::default();
-    let mut machine = machine(&log, &writers, &kept).expect("it opens");
+    let mut machine = machine(&log, &writers, &kept).await.expect("it opens");
     let mut end = 0;
     let mut entries = Vec::new();
     while log.active_base() == 0 {
@@ -215,4 +217,60 @@ async fn records_are_applied_while_a_checkpoint_waits_for_the_disk() {
     assert_eq!(log.checkpoints(), [last]);
     assert_eq!(log.load_state(last).expect("it is sound").len() as u64, end);
     drop(applying.await.expect("no panic"));
+}
+
+/// Notes which thread restores it.
+struct Placed(Arc<Mutex<Vec<String>>>);
+
+impl StateMachine for Placed {
+    fn apply(&mut self, _record: &Record) -> Bytes {
+        Bytes::new()
+    }
+
+    fn checkpoint(&self, _out: &mut dyn Write) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn restore(&mut self, from: &mut dyn Read) -> io::Result<()> {
+        io::copy(from, &mut io::sink())?;
+        let here = std::thread::current().name().unwrap_or_default().to_owned();
+        self.0.lock().expect("no panic").push(here);
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn whole_checkpoints_are_read_once_and_on_the_thread_that_saves_them() {
+    let disk = SimDisk::new();
+    let writers = WriterPool::start(1).expect("a thread");
+    let log = Log::open(disk.shared(), Path::new("/log"), options(), &writers).expect("a new log");
+    append(&log, (0..9).map(|index| record(id(1, index), Batch::SINGLE)).collect()).await;
+    log.set_committed(id(1, 8)).expect("readable");
+    log.save_state(id(1, 6), &[7; 1 << 20]).expect("a healthy disk");
+    log.purge(id(1, 6)).await.expect("a healthy disk");
+    let places = Arc::new(Mutex::new(Vec::new()));
+    let metrics = Arc::new(GroupMetrics::new(&LogName::system()));
+    let saver = Saver::new(log.clone(), &writers);
+    let machine = Some(Box::new(Placed(places.clone())) as Box<dyn StateMachine>);
+    let opened =
+        LogStateMachine::open(saver, machine, Arc::default(), Arc::default(), metrics).await;
+    let mut machine = opened.expect("it is sound");
+    let reads = || disk.counts().operations(OpKind::Read);
+    let before = reads();
+    for _ in 0..3 {
+        let current = machine.get_current_snapshot().await.expect("it is sound").expect("one");
+        assert!(current.snapshot.state.is_some());
+        let built = machine.get_snapshot_builder().await.build_snapshot().await;
+        assert!(built.expect("it is sound").snapshot.state.is_some());
+    }
+    assert!(reads() - before <= 6, "more than its head: {}", reads() - before);
+    let state = log.received(id(2, 20), b"sent", 3).expect("there is space");
+    let voters = Membership::new_with_defaults(vec![BTreeSet::from([replica(1)])], []);
+    let members = RaftMembership::new(Some(raft_log_id(id(1, 0))), voters);
+    let last = Some(raft_log_id(id(2, 20)));
+    let meta = RaftSnapshotMeta { last_log_id: last, last_membership: members };
+    let sent = Checkpoint { state: Some(state) };
+    machine.install_snapshot(&meta, sent).await.expect("there is space");
+    let places = places.lock().expect("no panic");
+    assert_eq!(*places, ["quorumlog-checkpoints", "quorumlog-checkpoints"]);
 }
