@@ -116,10 +116,14 @@ pub enum Priority {
     /// None.
     #[default]
     Normal,
-    /// Those that need little and that the program cannot do without, such as who leads, or how far consumers have
-    /// come. All logs of a node together may use a 64th of the reserve at once and a 4096th a second, and not the last 1 MiB
-    /// (or 16th) of it.
+    /// Those that need little and that users of the program cannot do without, such as locks. All logs that a node leads may
+    /// use a 64th of the reserve at once and a 4096th a second, and not the last 1 MiB (or 16th) of it.
     Reserved,
+    /// The same, and a quarter of what may be used at once is kept from [`Reserved`](Self::Reserved) ones: for those that
+    /// say how far work has come.
+    Preferred,
+    /// The same, and an eighth is kept from all others: for the few that nothing goes on without, such as who leads.
+    Essential,
 }
 
 impl AppendOptions {

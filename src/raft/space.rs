@@ -22,13 +22,14 @@ use crate::record::Priority;
 /// The part of the reserve that no record may use: votes, cuts and manifests need a little.
 const FLOOR_PART: u64 = 16;
 const FLOOR_MAX: u64 = 1 << 20;
-/// What records may use of the reserve in a second, and at once: the reserve lasts for an hour at least.
+/// What records may use of the reserve in a second, and at once: the reserve lasts for an hour at least. As much again is
+/// for entries that a follower takes of logs that could do without.
 const RATE_PART: u64 = 4096;
 const RATE_MIN: u64 = 4 << 10;
 const BURST_PART: u64 = 64;
 const BURST_MIN: u64 = 64 << 10;
-/// What a follower uses of it in a second, and at once, for a log that could do without: enough to learn who leads, and to
-/// keep up where little is sent.
+/// What a follower uses of it in a second, and at once, for one log that could do without: enough to learn who leads, and
+/// to keep up where little is sent.
 const FOLLOWED_RATE: u64 = 4 << 10;
 const FOLLOWED_BURST: u64 = 64 << 10;
 
@@ -80,7 +81,10 @@ pub(crate) struct DiskSpace {
     reserve: u64,
     free: AtomicU64,
     level: Level,
+    /// For records that are proposed here.
     budget: Budget,
+    /// For entries of other leaders, of all logs together.
+    followed: Budget,
 }
 
 /// How much of the reserve may be used in a second, and at once.
@@ -97,8 +101,36 @@ impl Budget {
         Self { rate, burst, left: Mutex::new((burst, Instant::now())) }
     }
 
-    /// Takes `bytes`, if there are so many.
-    fn spend(&self, bytes: u64) -> bool {
+    /// Of this reserve.
+    fn of_reserve(reserve: u64) -> Self {
+        Self::new((reserve / RATE_PART).max(RATE_MIN), (reserve / BURST_PART).max(BURST_MIN))
+    }
+
+    /// Takes `bytes`, if there are so many, and `kept` are left.
+    fn spend(&self, bytes: u64, kept: u64) -> bool {
+        self.with_left(|left| {
+            let fits = *left >= bytes.saturating_add(kept);
+            *left -= if fits { bytes } else { 0 };
+            fits
+        })
+    }
+
+    /// How much of what may be used at once is kept from such records, for those that matter more.
+    fn kept_from(&self, priority: Priority) -> u64 {
+        match priority {
+            _ if Mutant::EssentialStarved.is_active() => 0,
+            Priority::Normal | Priority::Reserved => self.burst / 4,
+            Priority::Preferred => self.burst / 8,
+            Priority::Essential => 0,
+        }
+    }
+
+    fn has(&self, bytes: u64) -> bool {
+        self.with_left(|left| *left >= bytes)
+    }
+
+    /// Looks at what may be used now.
+    fn with_left(&self, look: impl FnOnce(&mut u64) -> bool) -> bool {
         let mut held = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         let (left, at) = *held;
         let now = Instant::now();
@@ -107,9 +139,7 @@ impl Budget {
         if gained > 0 {
             *held = (left.saturating_add(gained).min(self.burst), now);
         }
-        let fits = held.0 >= bytes;
-        held.0 -= if fits { bytes } else { 0 };
-        fits
+        look(&mut held.0)
     }
 }
 
@@ -120,10 +150,8 @@ impl DiskSpace {
             reserve,
             free: AtomicU64::new(u64::MAX),
             level: Level::default(),
-            budget: Budget::new(
-                (reserve / RATE_PART).max(RATE_MIN),
-                (reserve / BURST_PART).max(BURST_MIN),
-            ),
+            budget: Budget::of_reserve(reserve),
+            followed: Budget::of_reserve(reserve),
         }
     }
 
@@ -178,11 +206,14 @@ impl GroupSpace {
     pub(crate) fn admits(&self, priority: Priority, bytes: u64) -> bool {
         match (self.level(), priority) {
             (Space::Ample, _) => true,
-            (Space::Reserve, Priority::Reserved) if !Mutant::PriorityIgnored.is_active() => {
+            (Space::Exhausted, _) | (_, Priority::Normal) => false,
+            (Space::Reserve, _) if Mutant::PriorityIgnored.is_active() => false,
+            (Space::Reserve, _) => {
                 let stored = bytes + (ENTRY_HEADER + GROUP_HEADER) as u64;
-                self.disk.budget.spend(stored) || Mutant::ReserveUnbounded.is_active()
+                let budget = &self.disk.budget;
+                budget.spend(stored, budget.kept_from(priority))
+                    || Mutant::ReserveUnbounded.is_active()
             }
-            (Space::Reserve | Space::Exhausted, _) => false,
         }
     }
 
@@ -191,9 +222,17 @@ impl GroupSpace {
         match self.disk.level() {
             Space::Ample => true,
             Space::Reserve if Mutant::ReserveKept.is_active() => false,
-            Space::Reserve => needed || self.followed.spend(bytes),
+            Space::Reserve => needed || self.spend_followed(bytes),
             Space::Exhausted => false,
         }
+    }
+
+    /// One log takes little, and so do all together.
+    fn spend_followed(&self, bytes: u64) -> bool {
+        let all = &self.disk.followed;
+        self.followed.has(bytes)
+            && (all.spend(bytes, 0) || Mutant::FollowedUnbounded.is_active())
+            && self.followed.spend(bytes, 0)
     }
 }
 
@@ -316,20 +355,30 @@ mod tests {
         assert!(space.admits(Priority::Normal, MIB));
         disk.note(20 * MIB, false);
         assert!(!space.admits(Priority::Normal, 1));
-        let flood = |mut used: u64| {
-            while space.admits(Priority::Reserved, 1000) {
+        let flood = |priority| {
+            let mut used = 0_u64;
+            while space.admits(priority, 1000) {
                 used += 1104;
             }
             used
         };
-        let at_once = flood(0);
-        assert!((MIB - 1104..=MIB).contains(&at_once), "a 64th at once: {at_once}");
+        let about = |used: u64, expected: u64| expected.abs_diff(used) < expected / 16 + 2 * 1104;
+        let at_once = flood(Priority::Reserved);
+        assert!(about(at_once, 3 * MIB / 4), "of a 64th at once, a quarter is kept: {at_once}");
+        let preferred = flood(Priority::Preferred);
+        assert!(about(preferred, MIB / 8), "half of the quarter: {preferred}");
+        assert!(!space.admits(Priority::Reserved, 0));
+        let essential = flood(Priority::Essential);
+        assert!(about(essential, MIB / 8), "the rest: {essential}");
         tokio::time::advance(Duration::from_secs(10)).await;
-        let later = flood(0);
-        assert!((150 << 10..=170 << 10).contains(&later), "a 4096th a second: {later}");
+        assert!(!space.admits(Priority::Reserved, 0), "first there is for the others");
+        let later = flood(Priority::Essential);
+        assert!(about(later, 160 << 10), "a 4096th a second: {later}");
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert!(flood(Priority::Reserved) > 0);
         disk.note(1, false);
         tokio::time::advance(Duration::from_secs(10)).await;
-        assert!(!space.admits(Priority::Reserved, 1), "the last of it is for no record");
+        assert!(!space.admits(Priority::Essential, 1), "the last of it is for no record");
     }
 
     #[tokio::test(start_paused = true)]
@@ -346,5 +395,27 @@ mod tests {
         assert!(!space.takes_entries(false, 20 << 10));
         disk.note(0, false);
         assert!(!space.takes_entries(true, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_logs_of_a_follower_take_together_what_one_budget_allows() {
+        let disk = Arc::new(DiskSpace::new(64 * MIB));
+        let logs: Vec<_> = (0..1024).map(|_| GroupSpace::new(Arc::clone(&disk))).collect();
+        disk.note(20 * MIB, false);
+        let mut taken = 0;
+        let mut offer = || {
+            let takes = |log: &&GroupSpace| log.takes_entries(false, 8 << 10);
+            taken += logs.iter().filter(takes).count() * (8 << 10);
+            taken as u64
+        };
+        for _ in 0..10 {
+            offer();
+        }
+        assert_eq!(offer(), MIB, "a 64th of the reserve, and no 64 KiB for each of 1024 logs");
+        tokio::time::advance(Duration::from_secs(64)).await;
+        for _ in 0..10 {
+            offer();
+        }
+        assert_eq!(offer(), 2 * MIB, "a 4096th of it in a second");
     }
 }

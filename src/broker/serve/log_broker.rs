@@ -83,10 +83,13 @@ fn accepted(response: &[u8]) -> Result<Answer, Failure> {
     }
 }
 
-/// What a full disk still takes: all but new topics, which anybody can ask for without end.
+/// What a full disk still takes: all but new topics, which anybody can ask for without end. No flood of locks holds up
+/// offsets, and no flood of either holds up who leads.
 fn priority_of(change: &Change) -> Priority {
     match change {
         Change::Decide(Decision::Ensure { .. } | Decision::Put { .. }) => Priority::Normal,
+        Change::Lead { .. } | Change::Follow(_) => Priority::Essential,
+        Change::Offsets(_) => Priority::Preferred,
         _ => Priority::Reserved,
     }
 }
