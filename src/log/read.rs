@@ -7,6 +7,7 @@ use crate::error::StorageError;
 use crate::format::entry::{Batch, Entry, EntryId, EntryKind};
 use crate::mutant::Mutant;
 use crate::segment::cursor::ReadRequest;
+use crate::segment::sealed::SealedSegment;
 
 use super::shared::Shared;
 use super::state::SegmentSet;
@@ -54,12 +55,31 @@ impl Shared {
                 Ok(()) if got_any => {}
                 // The segment was dropped since; what the log holds now decides.
                 Ok(()) if retries < RETRIES_MAX => retries += 1,
-                Err(error) if is_gone(&error) && retries < RETRIES_MAX => retries += 1,
+                Err(error) if is_gone(&error) => {
+                    self.missing(&segments, before)?;
+                    retries += 1;
+                    if retries > RETRIES_MAX {
+                        return Err(error);
+                    }
+                }
                 Ok(()) => break,
                 Err(error) => return Err(error),
             }
         }
         Ok(request.into_entries())
+    }
+
+    /// Fails if a file that is not there is still listed: then it was not dropped.
+    fn missing(&self, read: &SegmentSet, next: u64) -> Result<(), StorageError> {
+        let Some(sealed) = sealed_with(read, next) else { return Ok(()) };
+        let now = Arc::clone(&self.state().segments);
+        match sealed_with(&now, next) {
+            Some(still) if Arc::ptr_eq(still, sealed) => {
+                let detail = "the manifest lists it".to_owned();
+                Err(StorageError::Missing { path: sealed.path().to_owned(), detail })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// See [`Log::id_at`](super::Log::id_at).
@@ -122,11 +142,17 @@ fn read_segment(
     if let Some(active) = segments.active.as_ref().filter(|active| active.meta().base <= next) {
         return active.read(request);
     }
-    let behind = segments.sealed.partition_point(|sealed| sealed.meta().segment.base <= next);
-    match behind.checked_sub(1).map(|at| &segments.sealed[at]) {
-        Some(sealed) if next <= sealed.meta().last.index => sealed.read(request, committed),
-        _ => Ok(()),
+    match sealed_with(segments, next) {
+        Some(sealed) => sealed.read(request, committed),
+        None => Ok(()),
     }
+}
+
+/// The sealed segment that holds an index.
+fn sealed_with(segments: &SegmentSet, index: u64) -> Option<&Arc<SealedSegment>> {
+    let behind = segments.sealed.partition_point(|sealed| sealed.meta().segment.base <= index);
+    let sealed = &segments.sealed[behind.checked_sub(1)?];
+    (index <= sealed.meta().last.index).then_some(sealed)
 }
 
 fn is_gone(error: &StorageError) -> bool {

@@ -3,12 +3,14 @@
 #[cfg(feature = "server")]
 mod client_appends;
 mod commit_pause;
+mod damaged;
 mod first_election;
 mod idle;
 mod large_checkpoint;
 mod members;
 mod moved;
 mod progress;
+mod shaped;
 mod slow_link;
 mod stopped_logs;
 mod transfer;

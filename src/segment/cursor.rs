@@ -1,6 +1,7 @@
 //! Walks the entries of a segment from a known entry on, group headers skipped, every CRC checked.
 
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use crate::format::group::{GROUP_HEADER, GROUP_MAGIC, GroupHeader};
 use crate::mutant::Mutant;
 
 use super::disk::DiskFile;
+use super::mmap;
 
 /// Least that is read from a file at once.
 const WINDOW_MIN: u64 = 64 << 10;
@@ -19,8 +21,9 @@ const WINDOW_MIN: u64 = 64 << 10;
 /// Where a segment's bytes come from.
 #[derive(Debug)]
 pub(crate) enum Source {
-    /// A mapping of the whole file: payloads are slices of it.
-    Mapped(Bytes),
+    /// A mapping of the whole file: payloads are slices of it. `checked` is what is known to be readable, and `window` how
+    /// much is asked for at once.
+    Mapped { bytes: Bytes, checked: Range<u64>, window: u64 },
     /// The file, read `window` bytes at a time.
     File { file: Arc<dyn DiskFile>, window: Window },
 }
@@ -41,11 +44,27 @@ impl Source {
         Self::File { file, window }
     }
 
+    /// Reads a mapping, about `window` bytes at a time.
+    pub(crate) fn mapped(bytes: Bytes, window: u64) -> Self {
+        Self::Mapped { bytes, checked: 0..0, window: window.max(WINDOW_MIN) }
+    }
+
     /// Bytes `at..at + len`, all of which lie below `end`.
     fn bytes(&mut self, at: u64, len: usize, end: u64) -> io::Result<&Bytes> {
         match self {
-            Self::Mapped(bytes) if at + len as u64 <= bytes.len() as u64 => Ok(bytes),
-            Self::Mapped(_) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Self::Mapped { bytes, checked, window } => {
+                let to = at + len as u64;
+                let have = bytes.len() as u64;
+                if to > have {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                if at < checked.start || to > checked.end {
+                    let next = at..to.max(at.saturating_add(*window)).min(end).min(have);
+                    mmap::read_in(&bytes[next.start as usize..next.end as usize])?;
+                    *checked = next;
+                }
+                Ok(bytes)
+            }
             Self::File { file, window } => {
                 let have = window.at..window.at + window.bytes.len() as u64;
                 if !(have.contains(&at) && at + len as u64 <= have.end) {
@@ -62,7 +81,7 @@ impl Source {
     /// Offset in the file at which the bytes that `bytes` returns begin.
     fn origin(&self) -> u64 {
         match self {
-            Self::Mapped(_) => 0,
+            Self::Mapped { .. } => 0,
             Self::File { window, .. } => window.at,
         }
     }
@@ -118,7 +137,7 @@ impl<'a> Cursor<'a> {
         } else {
             let (path, end) = (self.path, self.end);
             let bytes = self.source.bytes(payload_at, len, end);
-            let bytes = bytes.map_err(|error| StorageError::io("read", path, error))?.clone();
+            let bytes = bytes.map_err(|error| unread(path, at, error))?.clone();
             let begin = (payload_at - self.source.origin()) as usize;
             bytes.slice(begin..begin + len)
         };
@@ -151,14 +170,22 @@ impl<'a> Cursor<'a> {
     fn peek(&mut self, at: u64, len: usize) -> Result<&[u8], StorageError> {
         let (path, end) = (self.path, self.end);
         if let Err(error) = self.source.bytes(at, len, end) {
-            return Err(StorageError::io("read", path, error));
+            return Err(unread(path, at, error));
         }
         let begin = (at - self.source.origin()) as usize;
         let bytes = match &self.source {
-            Source::Mapped(bytes) => bytes,
+            Source::Mapped { bytes, .. } => bytes,
             Source::File { window, .. } => &window.bytes,
         };
         Ok(&bytes[begin..begin + len])
+    }
+}
+
+/// A file that ends too soon has been cut: no read of it fails.
+fn unread(path: &Path, at: u64, error: io::Error) -> StorageError {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => StorageError::corrupt(path, at, "the file ends here"),
+        _ => StorageError::io("read", path, error),
     }
 }
 

@@ -92,6 +92,11 @@ impl Footer {
         fits.then_some(Self(bytes))
     }
 
+    /// Where it lies.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// Offset of the last known entry at or before the `entry`th of the segment.
     pub(crate) fn offset_before(&self, entry: u64) -> u64 {
         offset_before(slot_count(self.0.len()), |at| slot_at(&self.0, at), entry)

@@ -12,7 +12,10 @@ use crate::format::manifest::SealedMeta;
 use super::cursor::{Cursor, ReadRequest, Source};
 use super::disk::{Access, Disk};
 use super::offset_index::{Footer, SparseIndex};
-use super::segment_path;
+use super::{mmap, segment_path};
+
+/// Bytes that are read at once to rebuild an index.
+const REBUILT_AT_ONCE: u64 = 1 << 20;
 
 /// One sealed segment.
 #[derive(Debug)]
@@ -43,6 +46,14 @@ impl Index {
             Self::Rebuilt(index) => index.offset_before(entry),
         }
     }
+
+    /// False if it lies in a file that cannot be read any more.
+    fn is_readable(&self) -> bool {
+        match self {
+            Self::Footer(footer) => mmap::read_in(footer.bytes()).is_ok(),
+            Self::Rebuilt(_) => true,
+        }
+    }
 }
 
 impl SealedSegment {
@@ -59,6 +70,10 @@ impl SealedSegment {
         Self { meta, path, disk, loaded: Mutex::new(loaded) }
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub(crate) fn meta(&self) -> &SealedMeta {
         &self.meta
     }
@@ -66,6 +81,14 @@ impl SealedSegment {
     /// Adds the entries that `request` asks for; the first of them lies in this segment. `committed`
     /// is the last committed index: it decides whether the file may be mapped.
     pub(crate) fn read(
+        &self,
+        request: &mut ReadRequest,
+        committed: Option<u64>,
+    ) -> Result<(), StorageError> {
+        self.read_entries(request, committed).map_err(|error| self.explain(error))
+    }
+
+    fn read_entries(
         &self,
         request: &mut ReadRequest,
         committed: Option<u64>,
@@ -108,7 +131,7 @@ impl SealedSegment {
     fn source(&self, window: u64, committed: Option<u64>) -> Result<Source, StorageError> {
         let failed = |op| move |error| StorageError::io(op, &self.path, error);
         if let Some(mapping) = &self.loaded().mapping {
-            return Ok(Source::Mapped(mapping.clone()));
+            return Ok(Source::mapped(mapping.clone(), window));
         }
         let file = self.disk.open(&self.path, Access::Read).map_err(failed("open"))?;
         let whole = self.meta.end + self.meta.footer_len;
@@ -122,16 +145,29 @@ impl SealedSegment {
         assert!(committed >= Some(self.meta.last.index), "I7: an uncommitted entry is not mapped");
         let mapping = file.map(if size >= whole { whole } else { self.meta.end });
         let mapping = mapping.map_err(failed("map"))?;
-        Ok(Source::Mapped(self.loaded().mapping.insert(mapping).clone()))
+        Ok(Source::mapped(self.loaded().mapping.insert(mapping).clone(), window))
+    }
+
+    /// A file that was cut fails in several ways, some of which a failing disk has too.
+    fn explain(&self, error: StorageError) -> StorageError {
+        let file = self.disk.open(&self.path, Access::Read);
+        match (&error, file.and_then(|file| file.size())) {
+            (StorageError::Io { .. }, Ok(size)) if size < self.meta.end => {
+                let why = format!("the file ends here, and the manifest says at {}", self.meta.end);
+                StorageError::corrupt(&self.path, size, why)
+            }
+            _ => error,
+        }
     }
 
     fn index(&self, source: &Source) -> Result<Index, StorageError> {
-        if let Some(index) = &self.loaded().index {
-            return Ok(index.clone());
+        let known = self.loaded().index.clone();
+        if let Some(index) = known.filter(Index::is_readable) {
+            return Ok(index);
         }
         let footer = self.footer(source).and_then(|bytes| Footer::check(bytes, &self.meta));
         let index = match (footer, source) {
-            (Some(footer), Source::Mapped(_)) => Index::Footer(Arc::new(footer)),
+            (Some(footer), Source::Mapped { .. }) => Index::Footer(Arc::new(footer)),
             // Soon it will be found in the mapping, and need no memory of its own.
             (Some(footer), Source::File { .. }) => return Ok(Index::Footer(Arc::new(footer))),
             (None, _) => {
@@ -139,8 +175,8 @@ impl SealedSegment {
                     tracing::warn!(path = %self.path.display(), "rebuilding a damaged index");
                 }
                 let source = match source {
-                    Source::Mapped(mapping) => Source::Mapped(mapping.clone()),
-                    Source::File { file, .. } => Source::file(Arc::clone(file), 1 << 20),
+                    Source::Mapped { bytes, .. } => Source::mapped(bytes.clone(), REBUILT_AT_ONCE),
+                    Source::File { file, .. } => Source::file(Arc::clone(file), REBUILT_AT_ONCE),
                 };
                 let rebuilt = SparseIndex::rebuild(&self.path, &self.meta, source)?;
                 Index::Rebuilt(Arc::new(rebuilt))
@@ -156,9 +192,10 @@ impl SealedSegment {
             return None;
         }
         match source {
-            Source::Mapped(mapping) => {
+            Source::Mapped { bytes, .. } => {
                 let range = usize::try_from(end).ok()?..usize::try_from(end + footer_len).ok()?;
-                (range.end <= mapping.len()).then(|| mapping.slice(range))
+                mmap::read_in(bytes.get(range.clone())?).ok()?;
+                Some(bytes.slice(range))
             }
             Source::File { file, .. } => {
                 let have = file.size().ok()?.checked_sub(end)?;

@@ -1,4 +1,4 @@
-//! A leader whose copy of a message has rotted on disk, while two others hold it whole.
+//! A leader whose copy of a message has rotted on disk, or is gone, while two others hold it whole.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt as _;
@@ -16,22 +16,48 @@ fn files(of: &Path) -> Vec<PathBuf> {
     paths.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
-/// Flips a bit where a text is stored; returns the file.
-fn rot(of: &Path, text: &str) -> PathBuf {
+/// The file that a text is stored in, and where.
+fn file_with(of: &Path, text: &str) -> (PathBuf, usize) {
     for path in files(of) {
         let bytes = std::fs::read(&path).expect("it can be read");
-        let found = bytes.windows(text.len()).position(|part| part == text.as_bytes());
-        if let Some(at) = found {
-            let file = OpenOptions::new().write(true).open(&path).expect("it can be written");
-            file.write_all_at(&[bytes[at] ^ 1], at as u64).expect("it can be written");
-            return path;
+        if let Some(at) = bytes.windows(text.len()).position(|part| part == text.as_bytes()) {
+            return (path, at);
         }
     }
     panic!("{text} is in no file of {}", of.display());
 }
 
-#[tokio::test]
-async fn consumers_go_on_at_once_where_the_leaders_copy_of_a_message_is_damaged() {
+/// Flips the bit there.
+fn rot(file: &Path, at: usize) {
+    let bytes = std::fs::read(file).expect("it can be read");
+    let file = OpenOptions::new().write(true).open(file).expect("it can be written");
+    file.write_all_at(&[bytes[at] ^ 1], at as u64).expect("it can be written");
+}
+
+fn cut(file: &Path, at: usize) {
+    let file = OpenOptions::new().write(true).open(file).expect("it can be written");
+    file.set_len(at as u64).expect("it can be cut");
+}
+
+fn remove(file: &Path, _at: usize) {
+    std::fs::remove_file(file).expect("it is there");
+}
+
+struct Damaged {
+    brokers: Brokers,
+    leader: u64,
+    file: PathBuf,
+}
+
+fn body(n: usize) -> String {
+    format!("message-{n:03}-{}", "x".repeat(3000))
+}
+
+const COUNT: usize = 200;
+
+/// Has consumers pull a message whose copy on the leader was damaged, after they had pulled it before or not. They get it
+/// at once, and the leader leads no more.
+async fn consumers_go_on(damage: fn(&Path, usize), pulled_before: bool) -> Damaged {
     let setup = Setup { tail_cache: Some(64 << 10), ..Setup::default() };
     let brokers = Brokers::start_with(setup).await;
     // The broker wants this node to lead, so that it has to be kept from it.
@@ -40,14 +66,16 @@ async fn consumers_go_on_at_once_where_the_leaders_copy_of_a_message_is_damaged(
         (leader == 1).then_some(leader)
     })
     .await;
-    let filler = "x".repeat(3000);
-    let body = |n: usize| format!("message-{n:03}-{filler}");
     let mut client = brokers.client(leader).await;
-    let count = 200;
-    for n in 0..count {
+    for n in 0..COUNT {
         client.send("T", 0, &body(n)).await.done();
     }
-    let file = rot(&brokers.directory().join(leader.to_string()), "message-005-");
+    if pulled_before {
+        assert!(!bodies(&client.pull("T", 0, 0).await.done()).is_empty());
+    }
+    let (file, at) =
+        file_with(&brokers.directory().join(leader.to_string()), "message-005-");
+    damage(&file, at);
     // Three pulls took nine seconds, and each got SYSTEM_ERROR.
     let asked = Instant::now();
     let mut next = 0;
@@ -69,6 +97,27 @@ async fn consumers_go_on_at_once_where_the_leaders_copy_of_a_message_is_damaged(
         log.join("DAMAGE").exists().then_some(())
     })
     .await;
+    Damaged { brokers, leader, file }
+}
+
+#[tokio::test]
+async fn consumers_go_on_at_once_where_the_leaders_segment_file_is_gone() {
+    let damaged = consumers_go_on(remove, false).await;
+    assert!(!damaged.file.exists());
+}
+
+/// The process of a leader that had mapped the file ended with SIGBUS.
+#[tokio::test]
+async fn consumers_go_on_at_once_where_the_leaders_segment_file_was_cut() {
+    for pulled_before in [false, true] {
+        let damaged = consumers_go_on(cut, pulled_before).await;
+        assert!(damaged.file.exists());
+    }
+}
+
+#[tokio::test]
+async fn consumers_go_on_at_once_where_the_leaders_copy_of_a_message_is_damaged() {
+    let Damaged { brokers, leader, .. } = consumers_go_on(rot, false).await;
     // Not even where the broker spreads leaders, or an administrator asks for it.
     meanwhile(Duration::from_secs(3)).await;
     let now = brokers.leader().await;
@@ -80,5 +129,5 @@ async fn consumers_go_on_at_once_where_the_leaders_copy_of_a_message_is_damaged(
     let other = brokers.others(leader).into_iter().find(|id| *id != now).expect("three nodes");
     brokers.kill(other);
     let sent = brokers.client(leader).await.send("T", 0, "after").await.done();
-    assert_eq!(sent.number("queueOffset"), count as i64);
+    assert_eq!(sent.number("queueOffset"), COUNT as i64);
 }
