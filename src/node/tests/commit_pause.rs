@@ -1,81 +1,22 @@
 //! How followers hear of commits.
 
 use std::io;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-
+use super::shaped::{Shape, ShapedTransport};
 use super::*;
-use crate::wire::{Acceptor, BoxFuture, Duplex};
 
-/// Counts what those who dial write, in one piece or several.
-#[derive(Debug, Clone, Default)]
-struct CountingTransport {
-    inner: MemoryTransport,
-    writes: Arc<AtomicUsize>,
-}
+/// Counts writes, in one piece or several.
+struct Counted(Arc<AtomicUsize>);
 
-impl Transport for CountingTransport {
-    fn dial(&self, addr: &str) -> BoxFuture<io::Result<Box<dyn Duplex>>> {
-        let (dialed, writes) = (self.inner.dial(addr), self.writes.clone());
-        Box::pin(async move {
-            Ok(Box::new(CountingStream { inner: dialed.await?, writes }) as Box<dyn Duplex>)
-        })
+impl Shape for Counted {
+    fn poll_room(&mut self, _cx: &mut Context<'_>, bytes: usize) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(bytes))
     }
 
-    fn bind(&self, addr: &str) -> BoxFuture<io::Result<Box<dyn Acceptor>>> {
-        self.inner.bind(addr)
-    }
-}
-
-struct CountingStream {
-    inner: Box<dyn Duplex>,
-    writes: Arc<AtomicUsize>,
-}
-
-impl AsyncRead for CountingStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for CountingStream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let written = std::task::ready!(Pin::new(&mut self.inner).poll_write(cx, bytes))?;
-        self.writes.fetch_add(1, Ordering::Relaxed);
-        Poll::Ready(Ok(written))
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = std::task::ready!(Pin::new(&mut self.inner).poll_write_vectored(cx, bufs))?;
-        self.writes.fetch_add(1, Ordering::Relaxed);
-        Poll::Ready(Ok(written))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
+    fn wrote(&mut self, _bytes: usize) {
+        self.0.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -89,16 +30,18 @@ fn calm(config: &mut Config) {
 fn one_append_after_the_other_costs_about_one_request_a_follower_each() {
     const APPENDS: usize = 300;
     let disks = [SimDisk::new(), SimDisk::new(), SimDisk::new()];
-    let transport = CountingTransport::default();
+    let writes = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&writes);
+    let transport = ShapedTransport::new(move || Counted(Arc::clone(&counted)));
     let nodes = three(&transport, &disks, calm);
     let log = nodes[0].node.log("orders").expect("it leads it");
-    let before = transport.writes.load(Ordering::Relaxed);
+    let before = writes.load(Ordering::Relaxed);
     nodes[0].run(async {
         for _ in 0..APPENDS {
             log.append(bytes::Bytes::from_static(b"one")).await.expect("a quorum is there");
         }
     });
-    let writes = transport.writes.load(Ordering::Relaxed) - before;
+    let writes = writes.load(Ordering::Relaxed) - before;
     // More than three an append if each commit is told by itself at once.
     assert!(3 * writes < 8 * APPENDS, "{writes} writes for {APPENDS} appends to two followers");
     nodes.into_iter().for_each(Running::kill);

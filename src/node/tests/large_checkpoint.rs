@@ -2,16 +2,13 @@
 
 use std::io::{self, Read, Write};
 use std::path::Path;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-
+use super::shaped::{Shape, ShapedTransport};
 use super::*;
 use crate::record::Record;
 use crate::state_machine::StateMachine;
-use crate::wire::{Acceptor, BoxFuture, Duplex};
 
 const STATE_BYTES: u64 = 20 << 20;
 
@@ -47,64 +44,24 @@ impl StateMachine for Inflated {
     }
 }
 
-/// Connections that break once they have taken so many bytes.
-#[derive(Debug, Clone)]
-struct BreakingTransport {
-    inner: MemoryTransport,
+/// Breaks once it has taken so many bytes.
+struct Breaking {
     bytes_each: Arc<AtomicUsize>,
     broken: Arc<AtomicUsize>,
-}
-
-impl Transport for BreakingTransport {
-    fn dial(&self, addr: &str) -> BoxFuture<io::Result<Box<dyn Duplex>>> {
-        let (dialed, transport) = (self.inner.dial(addr), self.clone());
-        Box::pin(async move {
-            Ok(Box::new(Breaking { inner: dialed.await?, transport, taken: 0 }) as Box<dyn Duplex>)
-        })
-    }
-
-    fn bind(&self, addr: &str) -> BoxFuture<io::Result<Box<dyn Acceptor>>> {
-        self.inner.bind(addr)
-    }
-}
-
-struct Breaking {
-    inner: Box<dyn Duplex>,
-    transport: BreakingTransport,
     taken: usize,
 }
 
-impl AsyncRead for Breaking {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Breaking {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        if self.taken > self.transport.bytes_each.load(Ordering::Relaxed) {
-            self.transport.broken.fetch_add(1, Ordering::Relaxed);
+impl Shape for Breaking {
+    fn poll_room(&mut self, _cx: &mut Context<'_>, bytes: usize) -> Poll<io::Result<usize>> {
+        if self.taken > self.bytes_each.load(Ordering::Relaxed) {
+            self.broken.fetch_add(1, Ordering::Relaxed);
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        let written = ready!(Pin::new(&mut self.inner).poll_write(cx, bytes))?;
-        self.taken += written;
-        Poll::Ready(Ok(written))
+        Poll::Ready(Ok(bytes))
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
+    fn wrote(&mut self, bytes: usize) {
+        self.taken += bytes;
     }
 }
 
@@ -129,9 +86,14 @@ fn start(
 
 #[test]
 fn a_checkpoint_arrives_over_connections_that_each_break_before_they_took_all_of_it() {
-    let inner = MemoryTransport::default();
     let bytes_each = Arc::new(AtomicUsize::new(usize::MAX));
-    let transport = BreakingTransport { inner, bytes_each, broken: Arc::default() };
+    let broken: Arc<AtomicUsize> = Arc::default();
+    let (each, count) = (Arc::clone(&bytes_each), Arc::clone(&broken));
+    let transport = ShapedTransport::new(move || Breaking {
+        bytes_each: Arc::clone(&each),
+        broken: Arc::clone(&count),
+        taken: 0,
+    });
     let counts = [(); 2].map(|()| Arc::new(AtomicU64::new(0)));
     let disks = [SimDisk::new(), SimDisk::with_seed(2)];
     let first = start(&transport, &disks[0], 1, &counts[0]);
@@ -140,7 +102,7 @@ fn a_checkpoint_arrives_over_connections_that_each_break_before_they_took_all_of
     while first.run(log.admin().trim(u64::MAX)).expect("one node") == 0 {
         first.run(log.append(vec![7; 40 << 10])).expect("one node");
     }
-    transport.bytes_each.store(6 << 20, Ordering::Relaxed);
+    bytes_each.store(6 << 20, Ordering::Relaxed);
     let second = start(&transport, &disks[1], 2, &counts[1]);
     first.run(first.node.admin().add_learner(second.node.member())).expect("both run");
     let copy = second.until("the log", || second.node.log("orders"));
@@ -149,7 +111,7 @@ fn a_checkpoint_arrives_over_connections_that_each_break_before_they_took_all_of
         (has.begin > 0 && has.applied == wanted.applied).then_some(())
     });
     assert_eq!(counts[1].load(Ordering::Relaxed), counts[0].load(Ordering::Relaxed));
-    let broken = transport.broken.load(Ordering::Relaxed);
+    let broken = broken.load(Ordering::Relaxed);
     assert!(broken >= 3, "{broken} connections broke");
     // A node that still hears from the leader may have begun to receive once more, or save its own state.
     second.until("what was received is kept or removed", || {

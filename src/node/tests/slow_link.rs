@@ -3,84 +3,47 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-
+use super::shaped::{Shape, ShapedTransport};
 use super::*;
-use crate::wire::{Acceptor, BoxFuture, Duplex};
 
-/// Connections that take so many bytes a second each.
-#[derive(Debug, Clone)]
-struct SlowTransport {
-    inner: MemoryTransport,
-    bytes_a_second: Arc<AtomicUsize>,
-}
-
-impl Transport for SlowTransport {
-    fn dial(&self, addr: &str) -> BoxFuture<io::Result<Box<dyn Duplex>>> {
-        let (dialed, rate) = (self.inner.dial(addr), self.bytes_a_second.clone());
-        Box::pin(async move {
-            // paced: a link of so many bytes a second is what is being tested
-            let pause = Box::pin(tokio::time::sleep(Duration::ZERO));
-            Ok(Box::new(SlowStream { inner: dialed.await?, rate, pause }) as Box<dyn Duplex>)
-        })
-    }
-
-    fn bind(&self, addr: &str) -> BoxFuture<io::Result<Box<dyn Acceptor>>> {
-        self.inner.bind(addr)
-    }
-}
-
-struct SlowStream {
-    inner: Box<dyn Duplex>,
+/// Takes so many bytes a second.
+struct Slow {
     rate: Arc<AtomicUsize>,
     /// Nothing is taken before it ends.
     pause: Pin<Box<tokio::time::Sleep>>,
 }
 
-impl AsyncRead for SlowStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buf)
+impl Shape for Slow {
+    fn poll_room(&mut self, cx: &mut Context<'_>, bytes: usize) -> Poll<io::Result<usize>> {
+        ready!(self.pause.as_mut().poll(cx));
+        Poll::Ready(Ok(bytes.min(16 << 10)))
+    }
+
+    fn wrote(&mut self, bytes: usize) {
+        // The number of bytes is small.
+        let rate = self.rate.load(Ordering::Relaxed) as f64;
+        let taken = Duration::from_secs_f64(bytes as f64 / rate);
+        self.pause.as_mut().reset(Instant::now() + taken);
     }
 }
 
-impl AsyncWrite for SlowStream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        std::task::ready!(self.pause.as_mut().poll(cx));
-        let piece = bytes.len().min(16 << 10);
-        let written = std::task::ready!(Pin::new(&mut self.inner).poll_write(cx, &bytes[..piece]))?;
-        // The number of bytes is small.
-        let rate = self.rate.load(Ordering::Relaxed) as f64;
-        let taken = Duration::from_secs_f64(written as f64 / rate);
-        self.pause.as_mut().reset(Instant::now() + taken);
-        Poll::Ready(Ok(written))
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
+/// Connections that take so many bytes a second each.
+fn slow(rate: &Arc<AtomicUsize>) -> ShapedTransport {
+    let rate = Arc::clone(rate);
+    ShapedTransport::new(move || {
+        // paced: a link of so many bytes a second is what is being tested
+        let pause = Box::pin(tokio::time::sleep(Duration::ZERO));
+        Slow { rate: Arc::clone(&rate), pause }
+    })
 }
 
 #[test]
 fn an_append_that_a_slow_link_takes_longer_for_than_a_request_may_take_is_committed() {
     let disks = [SimDisk::new(), SimDisk::new(), SimDisk::new()];
     let rate = Arc::new(AtomicUsize::new(usize::MAX >> 16));
-    let transport =
-        SlowTransport { inner: MemoryTransport::default(), bytes_a_second: rate.clone() };
-    let nodes = three(&transport, &disks, |config| {
+    let nodes = three(&slow(&rate), &disks, |config| {
         config.raft.heartbeat_interval = Duration::from_millis(50);
         config.raft.election_timeout_min = Duration::from_millis(500);
         config.raft.election_timeout_max = Duration::from_millis(600);
@@ -98,9 +61,7 @@ fn an_append_that_a_slow_link_takes_longer_for_than_a_request_may_take_is_commit
 fn appends_on_a_slow_link_do_not_keep_heartbeats_back() {
     let disks = [SimDisk::new(), SimDisk::new(), SimDisk::new()];
     let rate = Arc::new(AtomicUsize::new(usize::MAX >> 16));
-    let transport =
-        SlowTransport { inner: MemoryTransport::default(), bytes_a_second: rate.clone() };
-    let nodes = three(&transport, &disks, |config| {
+    let nodes = three(&slow(&rate), &disks, |config| {
         config.raft.heartbeat_interval = Duration::from_millis(100);
         config.raft.election_timeout_min = Duration::from_millis(1000);
         config.raft.election_timeout_max = Duration::from_millis(1500);
