@@ -30,7 +30,7 @@ pub(super) enum Expected {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Row {
     /// M1 to M25 are the reliability study's; R are rules of the consensus library, S of the storage, V of the
-    /// invariants, A of the API, P of the broker's topics, N of its connections, T of time.
+    /// invariants, A of the API, D of disks, C of checkpoints, P of the broker's topics, N of its connections, T of time.
     pub(super) id: &'static str,
     /// The library's name for it; empty if there is no such mutant.
     pub(super) name: &'static str,

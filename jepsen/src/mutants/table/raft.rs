@@ -192,7 +192,84 @@ pub(super) const ROWS: &[Row] = &[
         rule: "4.1, 7 snapshot",
         expected: Test(
             "lib",
-            "raft::tests::snapshot::a_checkpoint_that_arrives_damaged_or_out_of_order_is_refused_and_leaves_nothing",
+            "raft::tests::snapshot::a_checkpoint_that_arrives_damaged_is_dropped_and_one_out_of_order_only_refused",
+        ),
+    },
+    Row {
+        id: "D6",
+        name: "FollowedUnbounded",
+        breaks: "many logs of a follower with a full disk use up the reserve together",
+        place: "src/raft/space.rs",
+        rule: "storage.disk_reserve, P8",
+        expected: Test(
+            "lib",
+            "raft::space::tests::many_logs_of_a_follower_take_together_what_one_budget_allows",
+        ),
+    },
+    Row {
+        id: "D7",
+        name: "EssentialStarved",
+        breaks: "a flood of locks on a full disk holds up consumed offsets and who leads",
+        place: "src/raft/space.rs",
+        rule: "storage.disk_reserve, P8",
+        expected: Test(
+            "lib",
+            "raft::space::tests::records_with_priority_use_the_reserve_slowly_and_ordinary_ones_never",
+        ),
+    },
+    Row {
+        id: "D8",
+        name: "UnreadableIgnored",
+        breaks: "a leader leads on with a segment that its disk cannot read",
+        place: "src/log/damage.rs",
+        rule: "4.7",
+        expected: Test(
+            "lib",
+            "node::tests::damaged::a_leader_whose_disk_cannot_read_a_segment_hands_over_until_it_starts_again",
+        ),
+    },
+    Row {
+        id: "D9",
+        name: "MappedUnchecked",
+        breaks: "a page of a mapped file that cannot be read ends the process",
+        place: "src/segment/mmap.rs",
+        rule: "4.7",
+        expected: Test(
+            "broker",
+            "damage::consumers_go_on_at_once_where_the_leaders_segment_file_was_cut",
+        ),
+    },
+    Row {
+        id: "C1",
+        name: "CheckpointTakesReserve",
+        breaks: "checkpoints use up the reserve of a disk",
+        place: "src/log/checkpoint_file.rs",
+        rule: "storage.disk_reserve, 10",
+        expected: Test(
+            "lib",
+            "raft::tests::snapshot::checkpoints_leave_the_reserve_alone_and_small_ones_half_of_it",
+        ),
+    },
+    Row {
+        id: "C2",
+        name: "ReceivedDropped",
+        breaks: "what was received of a checkpoint is dropped when a piece of it cannot be taken",
+        place: "src/raft/snapshot.rs",
+        rule: "7, snapshot",
+        expected: Test(
+            "lib",
+            "raft::tests::snapshot::what_was_received_stays_while_the_disk_is_full_and_the_node_says_what_it_waits_for",
+        ),
+    },
+    Row {
+        id: "C3",
+        name: "DeposedSenderBelieved",
+        breaks: "a deposed leader's checkpoint takes away what the next one has sent",
+        place: "src/raft/snapshot.rs",
+        rule: "7, snapshot",
+        expected: Test(
+            "lib",
+            "raft::tests::snapshot::neither_a_deposed_sender_nor_a_late_one_takes_away_what_is_there",
         ),
     },
     Row {
