@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::inner::NodeInner;
 use super::clock_file::{ClockFile, Saved};
+use super::inner::NodeInner;
 use super::log_clock::Jump;
 use super::per_log::PerLog;
 use crate::error::with_sources;

@@ -256,7 +256,11 @@ mod tests {
         let saved = clock.to_save(START + HOUR_MS);
         let clock = LogClock::resume(saved, START + 2 * HOUR_MS, MONTH);
         pass(5 * HOUR_MS).await;
-        assert_eq!(clock.now_ms(START + 7 * HOUR_MS), 1_000 + 7 * HOUR_MS, "an hour off, made up for");
+        assert_eq!(
+            clock.now_ms(START + 7 * HOUR_MS),
+            1_000 + 7 * HOUR_MS,
+            "an hour off, made up for"
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -440,7 +440,9 @@ impl RaftStateMachine<Types> for LogStateMachine {
                 self.user = Some(user.restored(&self.saver, state).await?);
             }
             (Some(_), None) => {
-                return Err(io::Error::other("the leader sent no checkpoint for the state machine"));
+                return Err(io::Error::other(
+                    "the leader sent no checkpoint for the state machine",
+                ));
             }
             (None, _) => {}
         }

@@ -73,8 +73,7 @@ async fn consumers_go_on(damage: fn(&Path, usize), pulled_before: bool) -> Damag
     if pulled_before {
         assert!(!bodies(&client.pull("T", 0, 0).await.done()).is_empty());
     }
-    let (file, at) =
-        file_with(&brokers.directory().join(leader.to_string()), "message-005-");
+    let (file, at) = file_with(&brokers.directory().join(leader.to_string()), "message-005-");
     damage(&file, at);
     // Three pulls took nine seconds, and each got SYSTEM_ERROR.
     let asked = Instant::now();

@@ -4,8 +4,8 @@ use std::io::{self, Read, Write};
 use std::sync::Mutex;
 
 use futures_util::stream;
-use openraft::entry::RaftEntry as _;
 use openraft::RaftSnapshotBuilder as _;
+use openraft::entry::RaftEntry as _;
 use openraft::storage::RaftStateMachine as _;
 
 use super::super::state_machine::{ApplyShared, Checkpoint};
