@@ -107,7 +107,7 @@ async fn a_machine_that_has_stopped_at_a_record_takes_no_checkpoint() {
     let writers = WriterPool::start(1).expect("a thread");
     let log = Log::open(Arc::new(disk), Path::new("/log"), options(), &writers).expect("new");
     let kept = Kept::default();
-    let mut machine = machine(&log, &writers, &kept).expect("new");
+    let mut machine = machine(&log, &writers, &kept).await.expect("new");
     let payload = Bytes::from_static(b"newer");
     let payload_crc = crc32fast::hash(&payload);
     let newer = Proposal { payload, payload_crc, ..proposal(Batch::SINGLE) };
@@ -223,8 +223,8 @@ async fn records_are_applied_while_a_checkpoint_waits_for_the_disk() {
 struct Placed(Arc<Mutex<Vec<String>>>);
 
 impl StateMachine for Placed {
-    fn apply(&mut self, _record: &Record) -> Bytes {
-        Bytes::new()
+    fn apply(&mut self, _record: &Record) -> Result<Bytes, ApplyError> {
+        Ok(Bytes::new())
     }
 
     fn checkpoint(&self, _out: &mut dyn Write) -> io::Result<()> {
