@@ -65,7 +65,6 @@ impl PerLog {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
 
     use tokio::sync::Semaphore;
 
@@ -75,7 +74,14 @@ mod tests {
         ids.map(|id| (LogId(id), id)).collect()
     }
 
-    #[tokio::test(start_paused = true)]
+    async fn all_ended(per_log: &mut PerLog) {
+        while !per_log.busy.is_empty() {
+            tokio::task::yield_now().await;
+            per_log.note_ended();
+        }
+    }
+
+    #[tokio::test]
     async fn a_log_that_is_slow_delays_no_other_and_is_not_begun_twice() {
         let mut per_log = PerLog::default();
         let (begun, slow) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
@@ -89,11 +95,10 @@ mod tests {
                     }
                 }
             });
-            tokio::time::sleep(Duration::from_secs(1)).await;
         }
         assert_eq!(begun.available_permits(), 1 + 3 * 3);
         slow.add_permits(1);
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        all_ended(&mut per_log).await;
         per_log.round(logs(0..1), |_| std::future::pending());
         assert_eq!(per_log.busy.len(), 1, "it is begun again once it has ended");
     }
@@ -109,8 +114,7 @@ mod tests {
         per_log.round(logs(0..100), work);
         assert_eq!(per_log.busy, (0..64).map(LogId).collect());
         done.add_permits(64);
-        while per_log.tasks.join_next().await.is_some() {}
-        per_log.busy.clear();
+        all_ended(&mut per_log).await;
         per_log.round(logs(0..100), work);
         assert_eq!(per_log.busy, (0..28).chain(64..100).map(LogId).collect());
     }
@@ -123,9 +127,6 @@ mod tests {
             tokio::task::yield_now().await;
             panic!("a bug");
         });
-        while per_log.tasks.len() > 0 {
-            tokio::task::yield_now().await;
-            per_log.note_ended();
-        }
+        all_ended(&mut per_log).await;
     }
 }
