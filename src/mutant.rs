@@ -254,6 +254,16 @@ mutants! {
     MemberLeavesWithAnyConnection,
     /// Connections hold any number of bytes.
     ConnectionsUnbounded,
+    /// A pull that waits keeps its frame and its fields.
+    ParkedKeepsFrame,
+    /// Any number of pulls may wait.
+    ParkedUnbounded,
+    /// A long question takes a place before its client has room for the answer.
+    LongPlaceBeforeRoom,
+    /// One connection may have all long questions that are answered at once.
+    LongQuestionsOfOne,
+    /// One connection may speak for any number of clients, and bring any amount of memory.
+    ConnectionSpeaksForAll,
     /// Idle connections keep their places when new ones come.
     IdleKeepPlaces,
     /// A request that waits for a leader that hangs is not taken back in time.

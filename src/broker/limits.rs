@@ -73,9 +73,15 @@ pub(super) const LIST_BYTES_MAX: usize = 15 << 20;
 pub(super) const LISTED_QUEUES_MAX: usize = 16_384;
 /// Questions that may read or list a lot, and are answered at the same time.
 pub(super) const LONG_ANSWERS_MAX: usize = 4;
+/// Such questions of one connection that are answered or wait, one after another.
+pub(super) const LONG_QUESTIONS_OF_CONNECTION_MAX: usize = 16;
 
 /// Clients that one broker knows at once.
 pub(super) const CLIENTS_MAX: usize = 65_536;
+/// Clients that one connection speaks for. Stock clients have a connection of their own.
+pub(super) const CLIENTS_OF_CONNECTION_MAX: usize = 16;
+/// Most memory that one connection's clients, groups and subscriptions take: more than the largest heartbeat takes.
+pub(super) const CONNECTION_CLIENTS_BYTES_MAX: usize = 8 << 20;
 /// Groups of one client.
 pub(super) const GROUPS_OF_CLIENT_MAX: usize = 1024;
 /// Clients of one group.

@@ -23,3 +23,4 @@ mod routes;
 mod send_status;
 mod tools;
 mod topics;
+mod waiting;

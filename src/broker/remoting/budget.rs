@@ -98,16 +98,26 @@ impl Share {
         held.saturating_add(bytes) <= self.limit && used.saturating_add(bytes) <= self.budget.limit
     }
 
+    /// Takes bytes if there is room for them now, and nobody waits for some.
+    pub(crate) fn try_reserve(self: &Arc<Self>, bytes: usize) -> Option<Room> {
+        let _turn = self.turn.try_lock().ok()?;
+        self.has_room(bytes).then(|| Room::taken(self, bytes))
+    }
+
     /// Takes bytes as soon as there is room for them. Cancel safe.
     pub(crate) async fn reserve(self: &Arc<Self>, bytes: usize) -> Room {
         self.wait_for(|share| share.has_room(bytes)).await;
-        self.take(bytes);
-        Room { share: Arc::clone(self), bytes }
+        Room::taken(self, bytes)
     }
 
     /// Waits until more may be begun: neither this share nor, if it holds anything, the node's budget is used up.
     pub(crate) async fn ready(&self) {
-        self.wait_for(|share| share.has_room(0)).await;
+        self.ready_for(0).await;
+    }
+
+    /// Waits until there is room for so many bytes, and takes none. Cancel safe.
+    pub(crate) async fn ready_for(&self, bytes: usize) {
+        self.wait_for(|share| share.has_room(bytes)).await;
     }
 
     async fn wait_for(&self, holds: impl Fn(&Self) -> bool) {

@@ -94,6 +94,13 @@ impl Command {
         serde_json::from_value(value).map_err(JsonError::from)
     }
 
+    /// Drops the body, and all fields but these: what is left can still be answered.
+    pub(crate) fn keep(&mut self, fields: &[&str]) {
+        self.body = Bytes::new();
+        self.head.remark = None;
+        self.head.fields.keep(fields);
+    }
+
     /// True if this answers a request of ours.
     pub(crate) fn is_answer(&self) -> bool {
         self.head.flag & ANSWER != 0

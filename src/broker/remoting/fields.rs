@@ -93,6 +93,19 @@ impl Fields {
         self.spans.reserve(FIELDS);
     }
 
+    /// Drops all but these, and the memory that the others took.
+    pub(crate) fn keep(&mut self, names: &[&str]) {
+        let mut kept = Self { text: String::new(), spans: Vec::new() };
+        for name in names {
+            if let Some(value) = self.get(name) {
+                kept.push(name, value);
+            }
+        }
+        kept.text.shrink_to_fit();
+        kept.spans.shrink_to_fit();
+        *self = kept;
+    }
+
     fn put(&mut self, text: &str) -> (usize, usize) {
         let begin = self.text.len();
         self.text.push_str(text);

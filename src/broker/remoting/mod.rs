@@ -18,7 +18,7 @@ mod tests;
 mod waiting;
 mod writer;
 
-pub(super) use budget::{Budget, Share};
+pub(super) use budget::{Budget, Room, Share};
 pub(super) use command::{Command, Encoding, Reply};
 pub(super) use fields::{Field, FieldError, Fields};
 pub(super) use frame::{FrameError, read_frame};

@@ -19,6 +19,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::listener::Service;
+use super::long_answers::LongQuestions;
+use super::pending_request::PendingRequest;
 use super::relay::Relay;
 use super::settings::BrokerConfig;
 use crate::broker::remoting::codes::response;
@@ -33,7 +35,10 @@ const REQUESTS_MAX: usize = 4096;
 /// Bytes of them.
 const REQUEST_BYTES_MAX: usize = 16 << 20;
 /// Bytes of answers of one connection that wait. One that is larger goes alone.
-const ANSWER_BYTES_MAX: usize = 4 << 20;
+pub(super) const ANSWER_BYTES_MAX: usize = 4 << 20;
+/// Bytes that requests of one connection hold while they are parked. So many that fewer are parked than may be under way:
+/// what else comes on the connection, such as its heartbeats, is always read.
+const PARKED_BYTES_MAX: usize = 7 << 20;
 /// Answers that wait to be written.
 const QUEUE_MAX: usize = 256;
 
@@ -41,6 +46,7 @@ const QUEUE_MAX: usize = 256;
 pub(super) struct Budgets {
     requests: Arc<Budget>,
     answers: Arc<Budget>,
+    parked: Arc<Budget>,
 }
 
 impl Budgets {
@@ -48,6 +54,7 @@ impl Budgets {
         Self {
             requests: Budget::new(config.request_bytes_max),
             answers: Budget::new(config.answer_bytes_max),
+            parked: Budget::new(config.waiting_bytes_max),
         }
     }
 }
@@ -96,6 +103,8 @@ pub(super) struct Connection {
     remote: SocketAddr,
     out: Out,
     requests: Arc<Share>,
+    parked: Arc<Share>,
+    long_questions: LongQuestions,
     activity: Arc<Activity>,
     /// Requests that are not answered yet.
     under_way: AtomicUsize,
@@ -121,6 +130,8 @@ impl Connection {
             remote,
             out,
             requests: Share::new(&budgets.requests, REQUEST_BYTES_MAX),
+            parked: Share::new(&budgets.parked, PARKED_BYTES_MAX),
+            long_questions: LongQuestions::default(),
             activity: Arc::default(),
             under_way: AtomicUsize::new(0),
             asked: AtomicBool::new(false),
@@ -160,6 +171,15 @@ impl Connection {
     /// A way to send to the client.
     pub(super) fn out(&self) -> &Out {
         &self.out
+    }
+
+    /// What parked requests of this connection hold.
+    pub(super) fn parked(&self) -> &Arc<Share> {
+        &self.parked
+    }
+
+    pub(super) fn long_questions(&self) -> &LongQuestions {
+        &self.long_questions
     }
 
     /// True once it brought a request.
@@ -310,7 +330,8 @@ async fn answer_all(reader: OwnedReadHalf, served: &Served) -> io::Result<()> {
                 }
                 connection.asked.store(true, Ordering::Relaxed);
                 let service = Arc::clone(service);
-                let mut answer = service.answer(Arc::clone(connection), frame, command);
+                let request = PendingRequest::new(frame, command);
+                let mut answer = service.answer(Arc::clone(connection), request);
                 // The first step is taken here, so that messages keep the order in which they came.
                 match tokio::task::unconstrained(&mut answer).now_or_never() {
                     Some(answer) => answering.put(answer, out),

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
 
 use super::connection::Connection;
@@ -14,6 +13,7 @@ use super::failure::Failure;
 use super::listener::Service;
 use super::log_broker::{LogBroker, Part};
 use super::metrics;
+use super::pending_request::PendingRequest;
 use super::pull::wait_of;
 use super::relay::{Deadlines, RelayError};
 use super::request_limits::check_size;
@@ -36,30 +36,31 @@ impl Service for LogBroker {
     fn answer(
         self: Arc<Self>,
         connection: Arc<Connection>,
-        frame: Bytes,
-        command: Command,
+        mut request: PendingRequest,
     ) -> BoxFuture<'static, Option<Vec<Bytes>>> {
         let since = Instant::now();
-        if let Err(failure) = check_size(&command).and_then(|()| self.check_named(&command)) {
-            let answer = (!command.is_oneway()).then(|| failure.into_reply().encode(&command));
+        let command = &request.command;
+        if let Err(failure) = check_size(command).and_then(|()| self.check_named(command)) {
+            let answer = (!command.is_oneway()).then(|| failure.into_reply().encode(command));
             return Box::pin(ready(answer));
         }
         // Apart, or every send would need the memory of what may become of a request.
         if is_plain_send(command.head.code)
             && *self.part.borrow() == Part::Leads
-            && let Some(begun) = self.begin_send(&connection, &command)
+            && let Some(begun) = self.begin_send(&connection, command)
         {
             self.requests.count(&self.name, command.head.code);
-            return Box::pin(self.finish_send(connection, frame, command, begun, since));
+            return Box::pin(self.finish_send(connection, request, begun, since));
         }
         Box::pin(async move {
+            let command = &request.command;
             if command.head.code == request::RELAY {
                 let client = command.head.fields.get("client").and_then(|addr| addr.parse().ok());
                 client.into_iter().for_each(|client| connection.set_relayed(client));
-                return (!command.is_oneway()).then(|| Reply::done().encode(&command));
+                return (!command.is_oneway()).then(|| Reply::done().encode(command));
             }
-            let answer = self.route(&connection, &frame, &command, since).await;
-            answer.filter(|_| !command.is_oneway())
+            let answer = self.route(&connection, &mut request, since).await;
+            answer.filter(|_| !request.command.is_oneway())
         })
     }
 
@@ -83,99 +84,91 @@ fn is_send(code: i32) -> bool {
     is_plain_send(code) || code == request::CONSUMER_SEND_MSG_BACK
 }
 
-/// True for questions whose answers may list a lot, or need a lot of reading.
-fn is_long_question(code: i32) -> bool {
-    matches!(
-        code,
-        request::QUERY_MESSAGE
-            | request::GET_BROKER_RUNTIME_INFO
-            | request::GET_ALL_SUBSCRIPTIONGROUP_CONFIG
-            | request::GET_TOPIC_STATS_INFO
-            | request::GET_CONSUMER_CONNECTION_LIST
-            | request::GET_CONSUME_STATS
-            | request::QUERY_TOPIC_CONSUME_BY_WHO
-            | request::QUERY_TOPICS_BY_CONSUMER
-    )
-}
-
 impl LogBroker {
-    /// A place among the few long questions that are answered at once, so that their memory has a limit.
-    ///
-    /// # Errors
-    /// There was none for as long as the client waits.
-    async fn turn(&self, code: i32) -> Result<Option<SemaphorePermit<'_>>, Failure> {
-        if !is_long_question(code) {
-            return Ok(None);
-        }
-        match tokio::time::timeout(LEADER_TIMEOUT, self.long_answers.acquire()).await {
-            Ok(Ok(turn)) => Ok(Some(turn)),
-            _ => Err(Failure::refused(response::SYSTEM_BUSY, "too many long answers at once")),
-        }
-    }
-
     async fn route(
         self: &Arc<Self>,
         connection: &Arc<Connection>,
-        frame: &Bytes,
-        command: &Command,
+        request: &mut PendingRequest,
         since: Instant,
     ) -> Option<Vec<Bytes>> {
-        let code = command.head.code;
+        let code = request.command.head.code;
         let patience = if is_send(code) { LEADER_TIMEOUT_SEND } else { LEADER_TIMEOUT };
         let deadline = since + patience;
-        // The leader gives a request as much time as this node would if it led.
-        let asked_wait = if is_pull(code) { wait_of(command) } else { Duration::ZERO };
-        let deadlines = Deadlines {
-            begun: deadline,
-            answered: deadline + asked_wait.max(self.config.send_timeout),
-        };
         let mut parts = self.part.subscribe();
         loop {
             let part = parts.borrow_and_update().clone();
             match part {
                 Part::Leads => {
-                    let done = self.handle(connection, command).await;
-                    if let Some(answer) = Self::answered(connection, command, done) {
+                    let done = self.handle(connection, request).await;
+                    if let Some(answer) = Self::answered(connection, &request.command, done) {
                         return answer;
                     }
                 }
                 _ if connection.is_relayed() => {
                     let remark = "this node does not lead";
                     // The other broker looks for the code, which the binary form has no room for.
-                    let asked = Command { encoding: Encoding::Json, ..command.clone() };
+                    let asked = Command { encoding: Encoding::Json, ..request.command.clone() };
                     return Some(Reply::refused(response::NOT_LEADING, remark).encode(&asked));
                 }
                 Part::Follows(addr) => {
-                    let relay = &connection.relay;
-                    let passed = relay.pass(connection, &addr, frame, command, deadlines);
-                    let passed = if is_send(code) {
-                        Box::pin(passed).await
-                    } else {
-                        // A request without an unsure outcome does not wait for a node that leads no more, or hangs.
-                        tokio::select! {
-                            passed = Box::pin(passed) => passed,
-                            _ = parts.wait_for(|part| *part != Part::Follows(addr.clone())) => {
-                                Err(RelayError::Lost)
-                            }
-                            () = self.leader_is_lost(deadline) => Err(RelayError::Lost),
-                        }
-                    };
-                    match passed {
-                        Ok(answer) => return answer,
-                        Err(RelayError::Lost) if is_send(code) => {
-                            Self::outcome_unknown(connection, command, "the leader went away");
-                            return None;
-                        }
-                        Err(RelayError::NotDone | RelayError::Lost) => {}
+                    let passed = self.pass_on(connection, &addr, request, deadline);
+                    if let Some(answer) = Box::pin(passed).await {
+                        return answer;
                     }
                 }
                 Part::Unknown => {}
             }
-            if Instant::now() + PAUSE >= deadline {
-                return Some(Failure::Moved.into_reply().encode(command));
+            if request.is_shed() || Instant::now() + PAUSE >= deadline {
+                return Some(Failure::Moved.into_reply().encode(&request.command));
             }
             // A change is told; a leader that was not reached is asked again.
             let _ = tokio::time::timeout(PAUSE, parts.changed()).await;
+        }
+    }
+
+    /// The answer of the node at `addr`, which may be nothing; none if it did not answer.
+    async fn pass_on(
+        &self,
+        connection: &Arc<Connection>,
+        addr: &str,
+        request: &mut PendingRequest,
+        deadline: Instant,
+    ) -> Option<Option<Vec<Bytes>>> {
+        let code = request.command.head.code;
+        // The leader gives a request as much time as this node would if it led.
+        let wait = if is_pull(code) { wait_of(&request.command) } else { Duration::ZERO };
+        let answered = deadline + wait.max(self.config.send_timeout);
+        let deadlines = Deadlines { begun: deadline, answered };
+        if !wait.is_zero()
+            && let Err(full) = request.claim(connection, 0)
+        {
+            return Some(Some(full.into_reply().encode(&request.command)));
+        }
+        let mut parts = self.part.subscribe();
+        let passed = connection.relay.pass(connection, addr, request, deadlines);
+        let passed = if is_send(code) {
+            passed.await
+        } else {
+            // A request without an unsure outcome does not wait for a node that leads no more, or hangs.
+            tokio::select! {
+                passed = passed => passed,
+                _ = parts.wait_for(|part| !part.follows(addr)) => Err(RelayError::Lost),
+                () = self.leader_is_lost(deadline) => Err(RelayError::Lost),
+            }
+        };
+        match passed {
+            Ok(answer) => Some(answer),
+            Err(RelayError::Lost) if is_send(code) => {
+                Self::outcome_unknown(connection, &request.command, "the leader went away");
+                Some(None)
+            }
+            Err(_) if is_pull(code) && request.is_shed() => {
+                // Its client comes again at once. It can as well wait here until there may be another leader.
+                let elsewhere = parts.wait_for(|part| !part.follows(addr));
+                let _ = tokio::time::timeout(LEADER_TIMEOUT, elsewhere).await;
+                Some(Some(self.pull_again(&request.command).encode(&request.command)))
+            }
+            Err(RelayError::NotDone | RelayError::Lost) => None,
         }
     }
 
@@ -194,17 +187,16 @@ impl LogBroker {
     async fn finish_send(
         self: Arc<Self>,
         connection: Arc<Connection>,
-        frame: Bytes,
-        command: Command,
+        mut request: PendingRequest,
         begun: Begun,
         since: Instant,
     ) -> Option<Vec<Bytes>> {
         let done = self.acknowledged(begun).await;
-        let answer = match Self::answered(&connection, &command, done) {
+        let answer = match Self::answered(&connection, &request.command, done) {
             Some(answer) => answer,
-            None => Box::pin(self.route(&connection, &frame, &command, since)).await,
+            None => Box::pin(self.route(&connection, &mut request, since)).await,
         };
-        answer.filter(|_| !command.is_oneway())
+        answer.filter(|_| !request.command.is_oneway())
     }
 
     /// What the client is told, which may be nothing; none if another node has to be asked.
@@ -236,16 +228,18 @@ impl LogBroker {
     async fn handle(
         self: &Arc<Self>,
         connection: &Arc<Connection>,
-        command: &Command,
+        asked: &mut PendingRequest,
     ) -> Result<Reply, Failure> {
-        self.requests.count(&self.name, command.head.code);
-        match command.head.code {
+        let code = asked.command.head.code;
+        self.requests.count(&self.name, code);
+        match code {
+            code if is_pull(code) => self.pull(connection, asked).await,
+            // Apart, or each pull that waits would hold what the largest of these needs.
             request::SEND_MESSAGE | request::SEND_MESSAGE_V2 | request::SEND_BATCH_MESSAGE => {
-                self.send(connection, command).await
+                Box::pin(self.send(connection, &asked.command)).await
             }
-            code if is_pull(code) => self.pull(connection, command).await,
-            // Apart, or every send would allocate and move what the largest of these needs.
-            _ => Box::pin(self.handle_other(connection, command)).await,
+            request::VIEW_MESSAGE_BY_ID => Box::pin(self.view_by_id(connection, asked)).await,
+            _ => Box::pin(self.handle_other(connection, &asked.command)).await,
         }
     }
 
@@ -254,7 +248,7 @@ impl LogBroker {
         connection: &Arc<Connection>,
         command: &Command,
     ) -> Result<Reply, Failure> {
-        let _turn = self.turn(command.head.code).await?;
+        let _turn = self.long_answers.turn(connection, command.head.code).await?;
         match command.head.code {
             request::HEART_BEAT => self.heartbeat(connection, command).await,
             request::UNREGISTER_CLIENT => self.unregister(connection, command),
@@ -268,8 +262,7 @@ impl LogBroker {
             request::UNLOCK_BATCH_MQ => self.unlock_queues(command).await,
             request::CHECK_CLIENT_CONFIG => Self::check_client_config(command),
             request::CONSUMER_SEND_MSG_BACK => self.send_back(command).await,
-            request::VIEW_MESSAGE_BY_ID => self.view_by_id(connection, command).await,
-            request::QUERY_MESSAGE => self.query_messages(connection, command).await,
+            request::QUERY_MESSAGE => self.query_messages(command).await,
             request::GET_BROKER_RUNTIME_INFO => self.runtime_info().await,
             request::UPDATE_AND_CREATE_TOPIC => self.put_topic(command).await,
             request::GET_TOPIC_STATS_INFO => self.topic_stats(command).await,

@@ -12,8 +12,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::connection::{self, Budgets, Connection};
+use super::pending_request::PendingRequest;
 use super::places::Places;
-use crate::broker::remoting::Command;
 use crate::panics;
 
 /// Pause after a connection could not be taken, as when there are too many open files.
@@ -26,8 +26,7 @@ pub(super) trait Service: Send + Sync + 'static {
     fn answer(
         self: Arc<Self>,
         connection: Arc<Connection>,
-        frame: Bytes,
-        command: Command,
+        request: PendingRequest,
     ) -> BoxFuture<'static, Option<Vec<Bytes>>>;
 
     /// The connection has ended.

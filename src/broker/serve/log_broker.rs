@@ -5,18 +5,18 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use bytes::{Bytes, BytesMut};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use super::clients::Clients;
 use super::consume_offsets::ConsumeOffsets;
 use super::failure::Failure;
 use super::home::Home;
 use super::locks::LeaseClock;
+use super::long_answers::LongAnswers;
 use super::metrics::Requests;
 use super::routes::Brokers;
 use super::settings::BrokerConfig;
 use super::throughput::Throughput;
-use crate::broker::limits::LONG_ANSWERS_MAX;
 use crate::broker::record::Message;
 use crate::broker::state::{Answer, Change, Decision, Shared, change, messages};
 use crate::error::AppendError;
@@ -34,6 +34,13 @@ pub(super) enum Part {
     Leads,
     /// The leader serves clients at this address.
     Follows(String),
+}
+
+impl Part {
+    /// True while the leader serves clients at `addr`.
+    pub(super) fn follows(&self, addr: &str) -> bool {
+        matches!(self, Self::Follows(leader) if leader == addr)
+    }
 }
 
 /// The log and its state, once the node has it.
@@ -66,8 +73,7 @@ pub(super) struct LogBroker {
     pub(super) consumed: ConsumeOffsets,
     /// The way to those who decide on topics; used of the home log's broker only.
     pub(super) decisions: Home,
-    /// Places of those whose answers may be long.
-    pub(super) long_answers: Semaphore,
+    pub(super) long_answers: LongAnswers,
     /// Held by whoever makes parts of the index again.
     pub(super) rebuilding: tokio::sync::Mutex<()>,
     /// Where records are made, one behind another.
@@ -119,7 +125,7 @@ impl LogBroker {
             leases: LeaseClock::default(),
             consumed: ConsumeOffsets::default(),
             decisions: Home::default(),
-            long_answers: Semaphore::new(LONG_ANSWERS_MAX),
+            long_answers: LongAnswers::default(),
             rebuilding: tokio::sync::Mutex::default(),
             records: Mutex::default(),
             last_stored_ms: AtomicI64::new(0),

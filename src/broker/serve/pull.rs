@@ -1,6 +1,6 @@
 //! Pulls: what is there at once, or as soon as something comes.
 
-use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,8 +11,9 @@ use super::failure::Failure;
 use super::heartbeat::{check_expression, tags_of};
 use super::log_broker::{LogBroker, Part};
 use super::names::check_group;
+use super::pending_request::PendingRequest;
 use crate::broker::remoting::codes::response;
-use crate::broker::remoting::{Command, Reply};
+use crate::broker::remoting::{Command, Reply, Room};
 use crate::broker::state::{Entry, Lost, Shared};
 
 const COMMIT_OFFSET: i32 = 1;
@@ -28,16 +29,31 @@ const LOOKED_AT_MAX: usize = 16_384;
 /// Longest wait that a client can ask for.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
+/// What a pull keeps that another node serves, for `pull_again`.
+pub(super) const PULL_AGAIN: [&str; 3] = ["topic", "queueId", "queueOffset"];
+
 /// What a client asks for.
 struct Pull {
-    group: String,
     topic: String,
     queue: u32,
     /// As it was asked for; below zero is before every beginning.
     from: i64,
     count: usize,
     wait: Duration,
-    tags: BTreeSet<i32>,
+    /// In their order; empty for all.
+    tags: Box<[i32]>,
+}
+
+impl Pull {
+    /// True if a message with these tags is wanted.
+    fn wants(&self, tags: i32) -> bool {
+        self.tags.is_empty() || self.tags.binary_search(&tags).is_ok()
+    }
+
+    /// Bytes beside its own: its topic is also among those that are waited for.
+    fn bytes(&self) -> usize {
+        2 * self.topic.len() + size_of_val(&*self.tags)
+    }
 }
 
 /// How long a pull waits for messages.
@@ -75,7 +91,7 @@ fn look(shared: &Shared, pull: &Pull, from: u64) -> Result<Found, Lost> {
                 return Ok(found);
             }
             found.next = entry.offset + 1;
-            if pull.tags.is_empty() || pull.tags.contains(&entry.tags) {
+            if pull.wants(entry.tags) {
                 found.entries.push(entry);
             }
         }
@@ -86,7 +102,7 @@ fn look(shared: &Shared, pull: &Pull, from: u64) -> Result<Found, Lost> {
 }
 
 /// All four fields are in every answer, or clients fail.
-fn reply(code: i32, found: &Found, next: u64) -> Reply {
+fn reply(code: i32, found: &Found, next: impl Display) -> Reply {
     Reply { code, ..Reply::default() }
         .with("suggestWhichBrokerId", 0)
         .with("nextBeginOffset", next)
@@ -135,22 +151,36 @@ impl LogBroker {
         }
         fields.number_or("suspendTimeoutMillis", 0)?;
         Ok(Pull {
-            group: group.to_owned(),
             topic: topic.to_owned(),
             queue,
             from,
             count: usize::try_from(fields.int("maxMsgNums")?.clamp(1, MESSAGES_MAX)).unwrap_or(1),
             wait: wait_of(command),
-            tags,
+            tags: tags.into_iter().collect(),
         })
     }
 
     pub(super) async fn pull(
         &self,
         connection: &Connection,
-        command: &Command,
+        request: &mut PendingRequest,
     ) -> Result<Reply, Failure> {
-        let pull = self.read_pull(command)?;
+        let pull = self.read_pull(&request.command)?;
+        match self.look_until_found(connection, request, &pull).await {
+            // Nobody can be asked in its name any more.
+            Err(Failure::Moved) if request.is_shed() => {
+                Ok(self.retry(&pull.topic, pull.queue, pull.from))
+            }
+            done => done,
+        }
+    }
+
+    async fn look_until_found(
+        &self,
+        connection: &Connection,
+        request: &mut PendingRequest,
+        pull: &Pull,
+    ) -> Result<Reply, Failure> {
         let shared = self.shared()?;
         let deadline = Instant::now() + pull.wait;
         let arrivals = shared.arrivals.wait_for(&pull.topic, pull.queue);
@@ -158,11 +188,13 @@ impl LogBroker {
         let since = shared.state().topic_since(&pull.topic);
         let first = u64::try_from(pull.from).ok();
         let mut from = first.unwrap_or(0);
+        let answers = connection.out().share();
+        let mut room = None;
         loop {
             let mut arrival = std::pin::pin!(arrivals.notified());
             // Registered before the look, or what comes in between would be missed.
             arrival.as_mut().enable();
-            let found = self.indexed(|shared| look(shared, &pull, from)).await?;
+            let found = self.indexed(|shared| look(shared, pull, from)).await?;
             if since.is_some() && shared.state().topic_since(&pull.topic) != since {
                 // It was deleted. Another one of that name has other messages, and its own pulls.
                 return Err(Failure::no_topic(&pull.topic));
@@ -174,13 +206,23 @@ impl LogBroker {
                 return Ok(reply(response::PULL_OFFSET_MOVED, &found, found.max));
             }
             if !found.entries.is_empty() {
-                return self.found(connection, &found).await;
+                if let Some(room) = room.or_else(|| answers.try_reserve(BYTES_MAX)) {
+                    return self.found(&found, room).await;
+                }
+                drop(found);
+                request.park(connection, pull.bytes())?;
+                room = Some(answers.reserve(BYTES_MAX).await);
+                continue;
             }
+            room = None;
             from = found.next;
             if from < found.max {
                 // More to look at, but not at the cost of others.
                 tokio::task::yield_now().await;
                 continue;
+            }
+            if Instant::now() < deadline {
+                request.park(connection, pull.bytes())?;
             }
             let moved = parts.wait_for(|part| *part != Part::Leads);
             tokio::select! {
@@ -189,15 +231,14 @@ impl LogBroker {
                 () = tokio::time::sleep_until(deadline) => {
                     let skipped = Some(from) != first;
                     let code = if skipped { response::PULL_RETRY_IMMEDIATELY } else { response::PULL_NOT_FOUND };
-                    tracing::trace!(group = pull.group, topic = pull.topic, "a pull found nothing");
+                    tracing::trace!(topic = pull.topic, "a pull found nothing");
                     return Ok(reply(code, &found, from));
                 }
             }
         }
     }
 
-    async fn found(&self, connection: &Connection, found: &Found) -> Result<Reply, Failure> {
-        let _room = connection.out().share().reserve(BYTES_MAX).await;
+    async fn found(&self, found: &Found, _room: Room) -> Result<Reply, Failure> {
         let (chunks, done): (Vec<Bytes>, usize) = self.chunks(&found.entries, BYTES_MAX).await?;
         let next = found.entries.get(done).map_or(found.next, |left| left.offset);
         if chunks.is_empty() {
@@ -207,5 +248,26 @@ impl LogBroker {
         let mut reply = reply(response::SUCCESS, found, next);
         reply.body = chunks;
         Ok(reply)
+    }
+
+    /// Has a client pull again at once that waits for messages, since another node may lead by now. What it asked for is
+    /// not there any more, so nobody can be asked in its name.
+    fn retry(&self, topic: &str, queue: u32, from: i64) -> Reply {
+        let min = self.begin_of(topic, queue).unwrap_or(0);
+        let max = self.end_of(topic, queue).unwrap_or(0);
+        let found = Found { min, max, next: 0, entries: Vec::new() };
+        reply(response::PULL_RETRY_IMMEDIATELY, &found, from)
+    }
+
+    /// `retry` for a pull that another node was asked to serve; `command` has the fields `PULL_AGAIN`.
+    pub(super) fn pull_again(&self, command: &Command) -> Reply {
+        let fields = &command.head.fields;
+        let queue = fields.int("queueId").ok().and_then(|queue| u32::try_from(queue).ok());
+        let (topic, from) = (fields.text("topic"), fields.number("queueOffset"));
+        match (topic, queue, from) {
+            (Ok(topic), Some(queue), Ok(from)) => self.retry(topic, queue, from),
+            // The leader would have refused it.
+            _ => Failure::Moved.into_reply(),
+        }
     }
 }

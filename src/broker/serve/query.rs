@@ -2,9 +2,11 @@
 
 use bytes::Bytes;
 
-use super::connection::Connection;
+use super::connection::{ANSWER_BYTES_MAX, Connection};
 use super::failure::Failure;
 use super::log_broker::LogBroker;
+use super::long_answers::room;
+use super::pending_request::PendingRequest;
 use crate::broker::record::{Message, Properties, names};
 use crate::broker::remoting::codes::response;
 use crate::broker::remoting::{Command, Reply};
@@ -15,8 +17,8 @@ use crate::broker::state::{Entry, Sought};
 const READ_MAX: usize = 20_000;
 /// Messages in one answer.
 const MESSAGES_MAX: i64 = 64;
-/// Bytes in one answer.
-const BYTES_MAX: usize = 4 << 20;
+/// Bytes in one answer, for which there is room before its turn comes.
+const BYTES_MAX: usize = ANSWER_BYTES_MAX;
 
 /// What is asked for.
 struct Query<'a> {
@@ -45,10 +47,17 @@ impl LogBroker {
     pub(super) async fn view_by_id(
         &self,
         connection: &Connection,
-        command: &Command,
+        request: &mut PendingRequest,
     ) -> Result<Reply, Failure> {
-        let _room = connection.out().share().reserve(self.config.message_bytes_max).await;
-        let offset = command.head.fields.number("offset")?;
+        let offset = request.command.head.fields.number("offset")?;
+        let bytes_max = self.config.message_bytes_max;
+        let _room = match connection.out().share().try_reserve(bytes_max) {
+            Some(room) => room,
+            None => {
+                request.park(connection, 0)?;
+                room(connection, bytes_max).await?
+            }
+        };
         let not_found = || {
             let remark = format!("can not find message by the offset, {offset}");
             Failure::refused(response::SYSTEM_ERROR, remark)
@@ -68,11 +77,7 @@ impl LogBroker {
         Ok(reply)
     }
 
-    pub(super) async fn query_messages(
-        &self,
-        connection: &Connection,
-        command: &Command,
-    ) -> Result<Reply, Failure> {
+    pub(super) async fn query_messages(&self, command: &Command) -> Result<Reply, Failure> {
         let fields = &command.head.fields;
         let query = Query {
             topic: fields.text("topic")?,
@@ -89,7 +94,6 @@ impl LogBroker {
             );
             return Err(Failure::refused(response::SYSTEM_ERROR, remark));
         }
-        let _room = connection.out().share().reserve(BYTES_MAX).await;
         let (chunks, _): (Vec<Bytes>, usize) = self.chunks(&found, BYTES_MAX).await?;
         if chunks.is_empty() {
             let remark = "can not find message, maybe time range not correct";

@@ -9,11 +9,13 @@ use std::time::Duration;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use super::connection::{Connection, Out};
+use super::pending_request::PendingRequest;
+use super::pull::PULL_AGAIN;
 use crate::broker::remoting::codes::{request, response};
 use crate::broker::remoting::{
     Account, Command, Fields, FrameReader, Queued, Waiting, write_queued,
@@ -68,7 +70,10 @@ struct Passed {
 
 /// Whether a request in the queue is still wanted. Either its sender takes it back, or it is written.
 #[derive(Default)]
-struct Turn(AtomicU8);
+struct Turn {
+    decided: AtomicU8,
+    written: Notify,
+}
 
 impl Turn {
     const WRITTEN: u8 = 1;
@@ -76,13 +81,15 @@ impl Turn {
 
     /// True if nothing was decided before.
     fn decide(&self, what: u8) -> bool {
-        self.0.compare_exchange(0, what, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        self.decided.compare_exchange(0, what, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 }
 
 impl Queued for Passed {
     fn begin(self) -> Option<Vec<Bytes>> {
-        self.turn.decide(Turn::WRITTEN).then_some(self.chunks)
+        let wanted = self.turn.decide(Turn::WRITTEN);
+        self.turn.written.notify_one();
+        wanted.then_some(self.chunks)
     }
 }
 
@@ -102,12 +109,11 @@ impl Relay {
         &self,
         client: &Connection,
         addr: &str,
-        frame: &Bytes,
-        command: &Command,
+        request: &mut PendingRequest,
         deadlines: Deadlines,
     ) -> Result<Option<Vec<Bytes>>, RelayError> {
         let link = timeout_at(deadlines.begun, self.link(client, addr)).await;
-        link.map_err(|_| RelayError::NotDone)??.pass(frame, command, deadlines).await
+        link.map_err(|_| RelayError::NotDone)??.pass(client, request, deadlines).await
     }
 
     /// Ends the connection to the leader.
@@ -142,32 +148,50 @@ fn hello(client: SocketAddr) -> Vec<Bytes> {
 }
 
 impl Link {
+    /// As `Relay::pass`. A request with room among the parked is shed once it is written; each other one, if there is
+    /// room, once it is too late to ask anybody else.
     async fn pass(
         &self,
-        frame: &Bytes,
-        command: &Command,
+        client: &Connection,
+        request: &mut PendingRequest,
         deadlines: Deadlines,
     ) -> Result<Option<Vec<Bytes>>, RelayError> {
         let turn = Arc::<Turn>::default();
-        let passed = Passed { chunks: framed(frame.clone()), turn: Arc::clone(&turn) };
+        let passed = Passed { chunks: framed(request.frame().clone()), turn: Arc::clone(&turn) };
         let queue = async {
             let place = timeout_at(deadlines.begun, self.out.reserve()).await;
             place.ok().and_then(Result::ok).ok_or(RelayError::NotDone)?.send(passed);
             Ok(())
         };
-        if command.is_oneway() {
+        if request.command.is_oneway() {
             return queue.await.map(|()| None);
         }
-        let mut waiter = self.waiting.begin(command.head.opaque).ok_or(RelayError::NotDone)?;
+        let opaque = request.command.head.opaque;
+        let mut waiter = self.waiting.begin(opaque).ok_or(RelayError::NotDone)?;
         queue.await?;
-        let mut answer = timeout_at(deadlines.begun, waiter.answer()).await;
-        if answer.is_err() {
+        let mut answer = if request.has_room() {
+            tokio::select! {
+                biased;
+                answer = waiter.answer() => Some(answer),
+                () = turn.written.notified() => {
+                    request.shed(&PULL_AGAIN);
+                    timeout_at(deadlines.begun, waiter.answer()).await.ok()
+                }
+                () = tokio::time::sleep_until(deadlines.begun) => None,
+            }
+        } else {
+            timeout_at(deadlines.begun, waiter.answer()).await.ok()
+        };
+        if answer.is_none() {
             if turn.decide(Turn::TAKEN_BACK) && !Mutant::RelayedWithoutLimit.is_active() {
                 return Err(RelayError::NotDone);
             }
-            answer = timeout_at(deadlines.answered, waiter.answer()).await;
+            if !request.is_shed() && request.claim(client, 0).is_ok() {
+                request.shed(&[]);
+            }
+            answer = timeout_at(deadlines.answered, waiter.answer()).await.ok();
         }
-        answer.ok().flatten().unwrap_or(Err(RelayError::Lost)).map(Some)
+        answer.flatten().unwrap_or(Err(RelayError::Lost)).map(Some)
     }
 
     fn start(
@@ -218,6 +242,8 @@ async fn read(from: impl AsyncRead + Unpin, waiting: &Waiting<Answer>, to_client
 
 #[cfg(test)]
 mod tests {
+    use super::super::connection::Budgets;
+    use super::super::settings::BrokerConfig;
     use super::*;
     use crate::broker::remoting::{Budget, Share};
 
@@ -229,9 +255,16 @@ mod tests {
         Link::start(ends, "a node", Out::new(mpsc::channel(1).0, share))
     }
 
-    fn request() -> (Bytes, Command) {
-        let command = Command::request(request::GET_MAX_OFFSET, 1, Fields::default());
-        (Bytes::from(command.clone().encode().concat()).slice(4..), command)
+    fn request(code: i32) -> PendingRequest {
+        let fields = [("queueOffset", "7"), ("padding", &"x".repeat(10_000))].into_iter().collect();
+        let command = Command::request(code, 1, fields);
+        let frame = Bytes::from(command.clone().encode().concat()).slice(4..);
+        PendingRequest::new(frame, command)
+    }
+
+    fn client() -> Arc<Connection> {
+        let budgets = Budgets::new(&BrokerConfig::default());
+        Connection::new(1, ([127, 0, 0, 1], 1).into(), &budgets).0
     }
 
     fn within(begun: u64, answered: u64) -> Deadlines {
@@ -240,8 +273,8 @@ mod tests {
     }
 
     async fn asked(link: &Link) -> RelayError {
-        let (frame, command) = request();
-        let passed = link.pass(&frame, &command, within(20, 20));
+        let (client, mut request) = (client(), request(request::GET_MAX_OFFSET));
+        let passed = link.pass(&client, &mut request, within(20, 20));
         let answered = tokio::time::timeout(Duration::from_secs(10), passed).await;
         answered.expect("it is told that no answer comes").expect_err("there is no answer")
     }
@@ -272,13 +305,51 @@ mod tests {
         // It takes a part of the first request and then nothing more.
         let (writer, _full) = tokio::io::duplex(16);
         let link = link((reader, writer));
-        let (frame, command) = request();
+        let client = client();
+        let new = || request(request::GET_MAX_OFFSET);
         let since = Instant::now();
-        let first = link.pass(&frame, &command, within(1, 6)).await;
+        let first = link.pass(&client, &mut new(), within(1, 6)).await;
         assert_eq!((first, since.elapsed().as_secs()), (Err(RelayError::Lost), 6));
-        let second = link.pass(&frame, &command, within(1, 6)).await;
-        assert_eq!((second, since.elapsed().as_secs()), (Err(RelayError::NotDone), 7));
-        let oneway = command.oneway();
-        assert_eq!(link.pass(&frame, &oneway, within(1, 6)).await, Ok(None), "it is queued");
+        let mut second = new();
+        let answer = link.pass(&client, &mut second, within(1, 6)).await;
+        assert_eq!((answer, since.elapsed().as_secs()), (Err(RelayError::NotDone), 7));
+        assert!(!second.is_shed(), "another node can be asked");
+        let mut oneway = new();
+        oneway.command = oneway.command.oneway();
+        assert_eq!(link.pass(&client, &mut oneway, within(1, 6)).await, Ok(None), "it is queued");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_for_the_leader_keeps_its_frame_only_while_another_node_can_be_asked() {
+        let (reader, _silent) = tokio::io::duplex(64);
+        let (writer, _taken) = tokio::io::duplex(1 << 20);
+        let link = link((reader, writer));
+        let client = client();
+        for (code, waits, shed_after) in
+            [(request::PULL_MESSAGE, true, 0..1), (request::GET_MAX_OFFSET, false, 9..12)]
+        {
+            let mut request = request(code);
+            if waits {
+                request.claim(&client, 0).expect("there is room");
+            }
+            let frame = request.frame().clone();
+            let mut passed = Box::pin(link.pass(&client, &mut request, within(1, 6)));
+            let mut seen = None;
+            for tenth in 0..60 {
+                let step = Duration::from_millis(100);
+                if tokio::time::timeout(step, &mut passed).await.is_ok() {
+                    break;
+                }
+                // The test has one; the request, what was decoded of it and the link had the others.
+                if seen.is_none() && frame.is_unique() {
+                    seen = Some(tenth);
+                }
+            }
+            drop(passed);
+            assert!(seen.is_some_and(|tenth| shed_after.contains(&tenth)), "{code}: {seen:?}");
+            assert!(request.is_shed());
+            let left = request.command.head.fields.get("queueOffset");
+            assert_eq!(left, waits.then_some("7"), "{code}: what it is told to pull from again");
+        }
     }
 }

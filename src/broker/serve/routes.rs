@@ -13,6 +13,7 @@ use super::listener::Service;
 use super::listing::Names;
 use super::log_broker::{LogBroker, Part};
 use super::names::{AUTO_CREATE_TOPIC, check_topic};
+use super::pending_request::PendingRequest;
 use super::request_limits::check_size;
 use super::settings::BrokerConfig;
 use crate::broker::remoting::codes::{request, response};
@@ -32,8 +33,7 @@ impl Service for Brokers {
     fn answer(
         self: Arc<Self>,
         _connection: Arc<Connection>,
-        _frame: Bytes,
-        command: Command,
+        PendingRequest { command, .. }: PendingRequest,
     ) -> BoxFuture<'static, Option<Vec<Bytes>>> {
         if let Err(failure) = check_size(&command) {
             let answer = (!command.is_oneway()).then(|| failure.into_reply().encode(&command));

@@ -41,6 +41,9 @@ pub struct BrokerConfig {
     /// Bytes of answers that wait for their clients to take them. When there are so many, connections that have answers
     /// waiting get no more, and those that take too little end.
     pub answer_bytes_max: usize,
+    /// Bytes that pulls hold while they wait for messages, about 2 KiB each. When there are so many, connections that have
+    /// pulls waiting get no more: their clients pause before they pull again.
+    pub waiting_bytes_max: usize,
 }
 
 impl Default for BrokerConfig {
@@ -61,6 +64,7 @@ impl Default for BrokerConfig {
             idle_timeout: Duration::from_secs(120),
             request_bytes_max: 64 << 20,
             answer_bytes_max: 64 << 20,
+            waiting_bytes_max: 128 << 20,
         }
     }
 }

@@ -91,4 +91,56 @@ pub(super) const ROWS: &[Row] = &[
             "send_status::a_message_that_another_leader_has_overwritten_is_not_said_to_be_stored",
         ),
     },
+    Row {
+        id: "N9",
+        name: "ParkedKeepsFrame",
+        breaks: "a pull that waits holds its frame, and so what others need for their requests",
+        place: "src/broker/serve/pending_request.rs",
+        rule: "17, limits",
+        expected: Test("broker", "waiting::pulls_that_wait_hold_nothing_that_others_need"),
+    },
+    Row {
+        id: "N10",
+        name: "ParkedUnbounded",
+        breaks: "any number of pulls may wait",
+        place: "src/broker/serve/pending_request.rs",
+        rule: "17, limits",
+        expected: Test(
+            "broker",
+            "waiting::more_pulls_than_may_wait_are_refused_and_all_else_goes_on",
+        ),
+    },
+    Row {
+        id: "N11",
+        name: "LongPlaceBeforeRoom",
+        breaks: "a client that does not take its answers holds a place of the few long questions",
+        place: "src/broker/serve/long_answers.rs",
+        rule: "17, limits",
+        expected: Test(
+            "lib",
+            "broker::serve::long_answers::tests::who_does_not_take_its_answers_keeps_nobody_from_a_turn_and_is_refused_in_time",
+        ),
+    },
+    Row {
+        id: "N12",
+        name: "LongQuestionsOfOne",
+        breaks: "one connection has all the places of long questions",
+        place: "src/broker/serve/long_answers.rs",
+        rule: "17, limits",
+        expected: Test(
+            "lib",
+            "broker::serve::long_answers::tests::a_connection_has_one_turn_at_a_time_however_much_it_asks",
+        ),
+    },
+    Row {
+        id: "N13",
+        name: "ConnectionSpeaksForAll",
+        breaks: "one connection takes all the places of clients, and the memory for them",
+        place: "src/broker/serve/known_clients.rs",
+        rule: "17, limits",
+        expected: Test(
+            "lib",
+            "broker::serve::known_clients::tests::one_connection_takes_neither_the_places_nor_the_memory_of_the_others",
+        ),
+    },
 ];

@@ -22,18 +22,17 @@ impl Service for Fixed {
     fn answer(
         self: Arc<Self>,
         connection: Arc<Connection>,
-        frame: Bytes,
-        command: Command,
+        request: PendingRequest,
     ) -> BoxFuture<'static, Option<Vec<Bytes>>> {
         *self.taken.lock().expect("no panic").entry(connection.number).or_default() += 1;
         Box::pin(async move {
             let Some(bytes) = self.answer else {
-                let _held = (frame, command);
+                let _held = request;
                 return std::future::pending().await;
             };
             // As a pull does before it reads.
             let _room = connection.out().share().reserve(bytes).await;
-            Some(Reply::done().with_body(vec![0; bytes]).encode(&command))
+            Some(Reply::done().with_body(vec![0; bytes]).encode(&request.command))
         })
     }
 
