@@ -37,14 +37,15 @@ impl Clients {
 
     /// A connection has ended.
     pub(super) fn disconnected(&self, connection: u64) {
-        let told = self.known().forget(|number, _| number == connection);
+        let told = self.known().forget_connection(connection);
         told.iter().for_each(|group| self.notify_group(group));
     }
 
     /// Forgets those that have been silent for too long.
     pub(super) fn forget_silent(&self) {
-        let now = Instant::now();
-        let told = self.known().forget(|_, heard| now.duration_since(heard.seen) > SILENCE_MAX);
+        // The clock has not run for so long if there is no such time.
+        let Some(since) = Instant::now().checked_sub(SILENCE_MAX) else { return };
+        let told = self.known().forget_unheard(since);
         told.iter().for_each(|group| self.notify_group(group));
     }
 

@@ -59,6 +59,8 @@ pub(super) struct Subscription {
     pub(super) tags: BTreeSet<i32>,
     /// As the group said it.
     pub(super) expression: String,
+    /// The number of the connection that said it.
+    pub(super) brought_by: u64,
 }
 
 fn too_much(remark: impl Into<String>) -> Failure {
@@ -162,14 +164,15 @@ impl SubscriptionData {
         check_expression(self.sub_string.as_deref().unwrap_or_default())
     }
 
-    pub(super) fn read(&self) -> Subscription {
+    /// As a connection says it.
+    pub(super) fn read(&self, connection: u64) -> Subscription {
         let codes = self.code_set.iter().flatten().filter_map(number);
         let mut tags: BTreeSet<i32> = codes.filter_map(|code| i32::try_from(code).ok()).collect();
         let expression = self.sub_string.clone().unwrap_or_else(|| "*".to_owned());
         if tags.is_empty() {
             tags = tags_of(&expression);
         }
-        Subscription { version: self.version(), tags, expression }
+        Subscription { version: self.version(), tags, expression, brought_by: connection }
     }
 
     pub(super) fn version(&self) -> i64 {
@@ -179,7 +182,7 @@ impl SubscriptionData {
 
 /// About the memory that a subscription to a topic takes.
 pub(super) fn cost_of(topic: &str, subscription: &Subscription) -> usize {
-    128 + topic.len() + subscription.expression.len() + 8 * subscription.tags.len()
+    192 + topic.len() + subscription.expression.len() + 8 * subscription.tags.len()
 }
 
 fn tags_in(expression: &str) -> impl Iterator<Item = &str> {

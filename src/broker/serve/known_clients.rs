@@ -1,5 +1,5 @@
 //! The clients that a broker has heard of, and the groups that they are in. All of it has limits, together and for each
-//! client and group: a heartbeat that is over one is refused.
+//! connection, client and group: a heartbeat that is over one is refused.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,21 +10,23 @@ use super::connection::Connection;
 use super::failure::Failure;
 use super::heartbeat::{ConsumerData, Heartbeat, Kind, Subscription, cost_of};
 use crate::broker::limits::{
-    CLIENTS_BYTES_MAX, CLIENTS_MAX, GROUPS_OF_CLIENT_MAX, MEMBERS_OF_GROUP_MAX,
-    SUBSCRIPTIONS_OF_GROUP_MAX,
+    CLIENTS_BYTES_MAX, CLIENTS_MAX, CLIENTS_OF_CONNECTION_MAX, CONNECTION_CLIENTS_BYTES_MAX,
+    GROUPS_OF_CLIENT_MAX, MEMBERS_OF_GROUP_MAX, SUBSCRIPTIONS_OF_GROUP_MAX,
 };
 use crate::broker::remoting::Speaker;
 use crate::broker::remoting::codes::response;
 use crate::mutant::Mutant;
 
-/// About the memory that each of these takes, beside its names.
-const CLIENT_COST: usize = 256;
-const MEMBER_COST: usize = 384;
-const GROUP_COST: usize = 768;
+/// About the memory that each of these takes, beside its names: a map has room for eleven from its first one on.
+const CLIENT_COST: usize = 1024;
+const MEMBER_COST: usize = 512;
+const GROUP_COST: usize = 2048;
 
 /// A consumer group's members and subscriptions.
 #[derive(Clone, Default)]
 pub(super) struct Group {
+    /// The connection that brought it first, by its number.
+    brought_by: u64,
     pub(super) kind: Kind,
     /// By the client's id.
     pub(super) members: BTreeMap<String, GroupMember>,
@@ -86,8 +88,13 @@ impl Group {
         left
     }
 
-    /// Takes over what a group subscribes to; true if that is more than before. `room` is less what it takes.
-    fn subscribe(&mut self, consumer: &ConsumerData, room: &mut usize) -> Result<bool, Failure> {
+    /// Takes over what a connection says that the group subscribes to; true if that is more than before.
+    fn subscribe(
+        &mut self,
+        connection: u64,
+        consumer: &ConsumerData,
+        memory: &mut Memory,
+    ) -> Result<bool, Failure> {
         let mut differs = false;
         for data in consumer.subscriptions() {
             let held = self.subscriptions.get(&data.topic);
@@ -97,21 +104,53 @@ impl Group {
             if held.is_none() && self.subscriptions.len() >= SUBSCRIPTIONS_OF_GROUP_MAX {
                 return Err(full("subscriptions of a group", SUBSCRIPTIONS_OF_GROUP_MAX));
             }
-            let subscription = data.read();
-            let freed = held.map_or(0, |held| cost_of(&data.topic, held));
-            *room += freed;
-            if let Err(failure) = take(room, cost_of(&data.topic, &subscription)) {
-                *room -= freed;
-                return Err(failure);
+            let subscription = data.read(connection);
+            memory.take(connection, cost_of(&data.topic, &subscription))?;
+            if let Some(held) = held {
+                memory.give_back(held.brought_by, cost_of(&data.topic, held));
             }
             differs |= held.is_none_or(|held| held.tags != subscription.tags);
             self.subscriptions.insert(data.topic.clone(), subscription);
         }
         Ok(differs)
     }
+}
 
-    fn subscription_bytes(&self) -> usize {
-        self.subscriptions.iter().map(|(topic, held)| cost_of(topic, held)).sum()
+/// Memory that clients, groups and subscriptions take.
+struct Memory {
+    /// Bytes that are left.
+    left: usize,
+    /// What each connection has brought of what there is, by its number.
+    brought: BTreeMap<u64, usize>,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self { left: CLIENTS_BYTES_MAX, brought: BTreeMap::new() }
+    }
+}
+
+impl Memory {
+    /// Takes so many bytes for what a connection brings.
+    fn take(&mut self, connection: u64, bytes: usize) -> Result<(), Failure> {
+        let brought = self.brought.get(&connection).copied().unwrap_or(0) + bytes;
+        if brought > CONNECTION_CLIENTS_BYTES_MAX && !Mutant::ConnectionSpeaksForAll.is_active() {
+            let limit = CONNECTION_CLIENTS_BYTES_MAX;
+            return Err(full("bytes of memory for the clients of one connection", limit));
+        }
+        let left = self.left.checked_sub(bytes);
+        self.left = left.ok_or_else(|| full("bytes of memory for clients", CLIENTS_BYTES_MAX))?;
+        self.brought.insert(connection, brought);
+        Ok(())
+    }
+
+    /// Gives back what a connection brought.
+    fn give_back(&mut self, connection: u64, bytes: usize) {
+        self.left += bytes;
+        // A connection that has ended counts no more.
+        if let Some(brought) = self.brought.get_mut(&connection) {
+            *brought -= bytes;
+        }
     }
 }
 
@@ -126,31 +165,19 @@ pub(super) struct Heard {
 type Client = BTreeMap<u64, Heard>;
 
 /// Clients and groups.
+#[derive(Default)]
 pub(super) struct Known {
     clients: BTreeMap<String, Client>,
     pub(super) groups: BTreeMap<String, Group>,
+    /// The ids of the clients that each connection speaks for, by its number.
+    spoken_for: BTreeMap<u64, BTreeSet<String>>,
     /// Connections of clients.
     heard: usize,
-    /// Bytes that are left for all of it.
-    room: usize,
-}
-
-impl Default for Known {
-    fn default() -> Self {
-        let (clients, groups) = (BTreeMap::new(), BTreeMap::new());
-        Self { clients, groups, heard: 0, room: CLIENTS_BYTES_MAX }
-    }
+    memory: Memory,
 }
 
 fn full(what: &str, limit: usize) -> Failure {
     Failure::refused(response::SYSTEM_ERROR, format!("{limit} {what}, which is the most"))
-}
-
-/// Takes so many bytes.
-fn take(room: &mut usize, bytes: usize) -> Result<(), Failure> {
-    let left = room.checked_sub(bytes);
-    *room = left.ok_or_else(|| full("bytes of memory for clients", CLIENTS_BYTES_MAX))?;
-    Ok(())
 }
 
 impl Known {
@@ -171,7 +198,14 @@ impl Known {
             return Err(full("clients are connected", CLIENTS_MAX));
         }
         if is_new {
-            take(&mut self.room, CLIENT_COST + id.len())?;
+            let spoken_for = self.spoken_for.get(&number).map_or(0, BTreeSet::len);
+            if spoken_for >= CLIENTS_OF_CONNECTION_MAX
+                && !Mutant::ConnectionSpeaksForAll.is_active()
+            {
+                return Err(full("clients speak on one connection", CLIENTS_OF_CONNECTION_MAX));
+            }
+            self.memory.take(number, CLIENT_COST + 2 * id.len())?;
+            self.spoken_for.entry(number).or_default().insert(id.clone());
             self.heard += 1;
         }
         let new = Heard { seen: Instant::now(), groups: BTreeSet::new() };
@@ -206,14 +240,15 @@ impl Known {
         }
         let mut cost = if is_new { MEMBER_COST + id.len() + name.len() } else { 0 };
         cost += if group.is_none() { GROUP_COST + name.len() } else { 0 };
-        take(&mut self.room, cost)?;
+        self.memory.take(number, cost)?;
         heard.groups.insert(name.to_owned());
-        let group = self.groups.entry(name.to_owned()).or_default();
+        let new = Group { brought_by: number, ..Group::default() };
+        let group = self.groups.entry(name.to_owned()).or_insert(new);
         group.kind = consumer.kind();
         if group.enter(id, connection, speaker) {
             changed.insert(name.to_owned());
         }
-        if group.subscribe(consumer, &mut self.room)? {
+        if group.subscribe(number, consumer, &mut self.memory)? {
             changed.insert(name.to_owned());
         }
         Ok(())
@@ -224,7 +259,10 @@ impl Known {
         let Some(found) = self.groups.get_mut(group) else { return false };
         let left = found.leave(client, connection);
         if found.members.is_empty() {
-            self.room += GROUP_COST + group.len() + found.subscription_bytes();
+            self.memory.give_back(found.brought_by, GROUP_COST + group.len());
+            for (topic, held) in &found.subscriptions {
+                self.memory.give_back(held.brought_by, cost_of(topic, held));
+            }
             self.groups.remove(group);
         }
         left
@@ -234,18 +272,30 @@ impl Known {
     pub(super) fn unregister(&mut self, client: &str, connection: u64, group: &str) -> bool {
         let heard = self.clients.get_mut(client).and_then(|it| it.get_mut(&connection));
         if heard.is_some_and(|heard| heard.groups.remove(group)) {
-            self.room += MEMBER_COST + client.len() + group.len();
+            self.memory.give_back(connection, MEMBER_COST + client.len() + group.len());
         }
         self.leave(client, connection, group)
     }
 
-    /// Forgets the connections of clients that match `wanted`; returns the groups to notify.
-    pub(super) fn forget(&mut self, wanted: impl Fn(u64, &Heard) -> bool) -> BTreeSet<String> {
+    /// Forgets a connection that has ended; returns the groups to notify.
+    pub(super) fn forget_connection(&mut self, connection: u64) -> BTreeSet<String> {
+        let clients = self.spoken_for.get(&connection).cloned().unwrap_or_default();
+        let told = self.forget(clients.into_iter().map(|client| (client, connection)));
+        self.memory.brought.remove(&connection);
+        told
+    }
+
+    /// Forgets what connections have said of clients if it was not said again since; returns the groups to notify.
+    pub(super) fn forget_unheard(&mut self, since: Instant) -> BTreeSet<String> {
         let all = self.clients.iter().flat_map(|(id, client)| {
-            client.iter().map(move |(connection, heard)| (id, *connection, heard))
+            let unheard = client.iter().filter(|(_, heard)| heard.seen < since);
+            unheard.map(|(connection, _)| (id.clone(), *connection))
         });
-        let gone = all.filter(|(_, connection, heard)| wanted(*connection, heard));
-        let gone: Vec<_> = gone.map(|(id, connection, _)| (id.clone(), connection)).collect();
+        let gone: Vec<_> = all.collect();
+        self.forget(gone)
+    }
+
+    fn forget(&mut self, gone: impl IntoIterator<Item = (String, u64)>) -> BTreeSet<String> {
         let mut told = BTreeSet::new();
         for (id, connection) in gone {
             let Some(client) = self.clients.get_mut(&id) else { continue };
@@ -253,10 +303,16 @@ impl Known {
             if client.is_empty() {
                 self.clients.remove(&id);
             }
+            if let Some(clients) = self.spoken_for.get_mut(&connection) {
+                clients.remove(&id);
+                if clients.is_empty() {
+                    self.spoken_for.remove(&connection);
+                }
+            }
             self.heard -= 1;
-            self.room += CLIENT_COST + id.len();
+            self.memory.give_back(connection, CLIENT_COST + 2 * id.len());
             for group in heard.groups {
-                self.room += MEMBER_COST + id.len() + group.len();
+                self.memory.give_back(connection, MEMBER_COST + id.len() + group.len());
                 if self.leave(&id, connection, &group) {
                     told.insert(group);
                 }
@@ -265,3 +321,6 @@ impl Known {
         told
     }
 }
+
+#[cfg(test)]
+mod tests;
