@@ -14,7 +14,7 @@ use super::listener::Service;
 use super::log_broker::{LogBroker, Part};
 use super::metrics;
 use super::pending_request::PendingRequest;
-use super::pull::wait_of;
+use super::pull::{bytes_to_pull_again, wait_of};
 use super::relay::{Deadlines, RelayError};
 use super::request_limits::check_size;
 use super::send::Begun;
@@ -140,7 +140,7 @@ impl LogBroker {
         let answered = deadline + wait.max(self.config.send_timeout);
         let deadlines = Deadlines { begun: deadline, answered };
         if !wait.is_zero()
-            && let Err(full) = request.claim(connection, 0)
+            && let Err(full) = request.claim(connection, bytes_to_pull_again(&request.command))
         {
             return Some(Some(full.into_reply().encode(&request.command)));
         }

@@ -56,6 +56,12 @@ impl Pull {
     }
 }
 
+/// Bytes of that, whatever a client put there.
+pub(super) fn bytes_to_pull_again(command: &Command) -> usize {
+    let kept = PULL_AGAIN.iter().filter_map(|name| command.head.fields.get(name));
+    kept.map(str::len).sum()
+}
+
 /// How long a pull waits for messages.
 pub(super) fn wait_of(command: &Command) -> Duration {
     let fields = &command.head.fields;
