@@ -1,3 +1,5 @@
+//! What connections say of clients, and what that takes.
+
 use serde_json::json;
 
 use super::super::connection::Budgets;
