@@ -284,6 +284,20 @@ mutants! {
     SightingsIgnored,
     /// A leader with a slower clock than the last gives earlier times of storing.
     StoredTimeGoesBack,
+    /// A frame of another version is taken for one of this.
+    OtherVersionServed,
+    /// A member counts as unreached when the lane for entries fails.
+    AnyLaneCounts,
+    /// A process that does not answer counts as ended at once.
+    SilentCountsAsEnded,
+    /// A process that was refused, and has taken part elsewhere, is forgotten.
+    RivalForgotten,
+    /// Members that were removed are still dialed and warned of.
+    RemovedMembersKept,
+    /// A process that must not go on opens further logs.
+    RetiredOpensLogs,
+    /// A leader that was removed still changes the members.
+    RemovedLeaderChangesMembers,
     /// Locks of queues are released by the wall clock.
     LeasesByWallClock,
     /// Each delayed message that is due takes its own record.

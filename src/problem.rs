@@ -33,11 +33,13 @@ pub enum ProblemKind {
     PeerDuplicate,
     /// A checkpoint that this node needs to go on with a log waits for space on its disk.
     CheckpointWaits,
+    /// A node runs a build that speaks another version of the protocol.
+    OtherVersion,
 }
 
 impl ProblemKind {
     /// All kinds.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::LogStopped,
         Self::LogDamaged,
         Self::LogNotOpen,
@@ -49,6 +51,7 @@ impl ProblemKind {
         Self::PeerLostData,
         Self::PeerDuplicate,
         Self::CheckpointWaits,
+        Self::OtherVersion,
     ];
 
     /// Its name, as in JSON and metrics.
@@ -65,12 +68,16 @@ impl ProblemKind {
             Self::PeerLostData => "peer-lost-data",
             Self::PeerDuplicate => "peer-duplicate",
             Self::CheckpointWaits => "checkpoint-waits",
+            Self::OtherVersion => "other-version",
         }
     }
 
     /// True if it keeps the node that reports it from doing its part; false if another node has the problem.
     pub const fn is_own(self) -> bool {
-        !matches!(self, Self::PeerUnreachable | Self::PeerLostData | Self::PeerDuplicate)
+        !matches!(
+            self,
+            Self::PeerUnreachable | Self::PeerLostData | Self::PeerDuplicate | Self::OtherVersion
+        )
     }
 }
 

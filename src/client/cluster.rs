@@ -40,6 +40,8 @@ pub(super) struct Cluster {
 struct Directory {
     nodes: BTreeMap<Arc<str>, NodeLink>,
     members: BTreeMap<NodeId, Member>,
+    /// Where nodes have answered; memberships may list them elsewhere.
+    places: BTreeMap<NodeId, Arc<str>>,
     logs: BTreeMap<LogName, LogId>,
     leaders: BTreeMap<LogId, NodeLink>,
     /// Where the next round over all nodes begins, so that no node gets all first attempts.
@@ -111,7 +113,7 @@ impl Cluster {
         };
         let transport = Arc::clone(&self.transport);
         let hello = Arc::new(move || hello.clone());
-        Link::new(transport, Arc::new(addr.to_owned()), hello, Arc::new(|_| Ok(())), limits)
+        Link::new(transport, Arc::new(addr.to_owned()), hello, Arc::new(|_, _| Ok(())), limits)
     }
 
     /// All nodes, beginning with another one each time.
@@ -137,8 +139,32 @@ impl Cluster {
 
     /// The node of this number, if it is known and serves clients.
     pub(super) fn member_node(&self, id: NodeId) -> Option<NodeLink> {
-        let addr = self.directory().members.get(&id).map(|member| member.client_addr.clone());
-        addr.filter(|addr| !addr.is_empty()).map(|addr| self.node(&addr))
+        let member = self.directory().members.get(&id).cloned();
+        self.place_of(&member.unwrap_or_else(|| Member::new(id, "")))
+    }
+
+    /// Where a member is asked: where it has answered, or else where it is listed; none if it serves no clients.
+    pub(super) fn place_of(&self, member: &Member) -> Option<NodeLink> {
+        let answered = {
+            let directory = self.directory();
+            directory.places.get(&member.id).and_then(|addr| directory.nodes.get(addr)).cloned()
+        };
+        let listed = Some(&member.client_addr).filter(|addr| !addr.is_empty());
+        answered.or_else(|| listed.map(|addr| self.node(addr)))
+    }
+
+    /// A node has answered.
+    pub(super) fn learn_place(&self, id: NodeId, node: &NodeLink) {
+        let mut directory = self.directory();
+        directory.places.retain(|other, addr| *other == id || *addr != node.addr);
+        if directory.places.get(&id) != Some(&node.addr) {
+            directory.places.insert(id, Arc::clone(&node.addr));
+        }
+    }
+
+    /// A node did not answer.
+    pub(super) fn forget_place(&self, node: &NodeLink) {
+        self.directory().places.retain(|_, addr| *addr != node.addr);
     }
 
     /// Replaces what is known of the members. Connections to nodes that left are closed once unused.

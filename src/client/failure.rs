@@ -43,9 +43,10 @@ impl Failure for AppendError {
     fn from_link(error: LinkError) -> Self {
         let detail = error.to_string();
         match error {
-            LinkError::Unreachable { .. } | LinkError::Refused { .. } | LinkError::Busy { .. } => {
-                Self::Unreachable { detail }
-            }
+            LinkError::Unreachable { .. }
+            | LinkError::Refused { .. }
+            | LinkError::OtherVersion { .. }
+            | LinkError::Busy { .. } => Self::Unreachable { detail },
             LinkError::TooLarge { size, limit, .. } => {
                 Self::TooLarge { what: "record", size: size as u64, limit: limit as u64 }
             }

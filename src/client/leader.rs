@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::cluster::{Cluster, NodeLink};
 use super::routing::ANSWER_PATIENCE;
-use crate::member::Role;
+use crate::member::{Member, Role};
 use crate::record::LogId;
 use crate::wire::client_protocol::{Request, Response};
 
@@ -66,26 +66,28 @@ impl Cluster {
             (node, answer)
         };
         let mut answers: FuturesUnordered<_> = self.nodes().into_iter().map(ask).collect();
-        let mut hint: Option<(u64, String)> = None;
+        let mut hint: Option<(u64, Member)> = None;
         let mut refuted: Vec<Arc<str>> = Vec::new();
         while let Ok(Some((node, answer))) = timeout_at(until, answers.next()).await {
             refuted.push(Arc::clone(&node.addr));
             let Ok(Response::Statuses(statuses)) = answer else { continue };
             until = until.min(Instant::now() + STRAGGLER_PATIENCE);
+            if let Some(status) = statuses.first() {
+                self.learn_place(status.node_id, &node);
+            }
             let status = statuses.into_iter().find(|status| status.log_id == log.0);
             let Some(status) = status else { continue };
             if status.role == Role::Leader {
                 return self.learn_leader(log, &node);
             }
-            let addr = status.leader.map(|leader| leader.client_addr).unwrap_or_default();
-            if !addr.is_empty() && hint.as_ref().is_none_or(|(term, _)| *term < status.term) {
-                hint = Some((status.term, addr));
+            let newer = hint.as_ref().is_none_or(|(term, _)| *term < status.term);
+            if let Some(leader) = status.leader.filter(|_| newer) {
+                hint = Some((status.term, leader));
             }
         }
-        if let Some((_, addr)) = hint
-            && !refuted.iter().any(|refuted| **refuted == *addr)
+        if let Some(leader) = hint.and_then(|(_, leader)| self.place_of(&leader))
+            && !refuted.contains(&leader.addr)
         {
-            let leader = self.node(&addr);
             self.learn_leader(log, &leader);
         }
     }

@@ -10,9 +10,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::error::{AdminError, ReadError};
-use crate::member::{Member, NodeId, Status};
+use crate::member::{Member, NodeId};
 use crate::node::LogInfo;
-use crate::problem::NodeStatus;
 use crate::record::{LogId, LogName};
 use crate::wire::client_protocol::{Request, Response};
 use crate::wire::{TcpTransport, Transport};
@@ -22,6 +21,7 @@ mod failure;
 mod leader;
 mod log;
 mod routing;
+mod statuses;
 mod subscription;
 #[cfg(test)]
 mod tests;
@@ -149,24 +149,6 @@ impl Client {
         self.fetch_members().await
     }
 
-    /// Status of every log (the system log first) on each node that answers, and why the others did not.
-    pub async fn statuses(&self) -> Vec<(Member, Result<Vec<Status>, AdminError>)> {
-        let asked = self.each_node(&Request::Statuses, |response| match response {
-            Response::Statuses(statuses) => Ok(statuses),
-            other => Err(AdminError::from_response(other)),
-        });
-        asked.await
-    }
-
-    /// What each node says about itself, its logs and its problems; for a node that did not answer, the reason.
-    pub async fn node_statuses(&self) -> Vec<(Member, Result<NodeStatus, AdminError>)> {
-        let asked = self.each_node(&Request::NodeStatus, |response| match response {
-            Response::NodeStatus(status) => Ok(*status),
-            other => Err(AdminError::from_response(other)),
-        });
-        asked.await
-    }
-
     /// See [`ClusterAdmin::add_learner`](crate::ClusterAdmin::add_learner).
     ///
     /// # Errors
@@ -212,27 +194,6 @@ impl Client {
             }
             other => other,
         })
-    }
-
-    /// Asks each member.
-    async fn each_node<T>(
-        &self,
-        request: &Request,
-        read: impl Fn(Response) -> Result<T, AdminError> + Copy,
-    ) -> Vec<(Member, Result<T, AdminError>)> {
-        // If nobody knows the members, those known before are asked.
-        let _ = self.members().await;
-        let deadline = self.deadline();
-        let ask = |member: Member| async move {
-            if member.client_addr.is_empty() {
-                let detail = format!("{member} serves no clients");
-                return (member, Err(AdminError::Unreachable { detail }));
-            }
-            let target = Target::Node(self.cluster.node(&member.client_addr));
-            let answer = self.cluster.route(target, LogId::SYSTEM, request, deadline, read).await;
-            (member, answer)
-        };
-        futures_util::future::join_all(self.cluster.members().into_iter().map(ask)).await
     }
 
     async fn fetch_members<E: Failure>(&self) -> Result<Vec<crate::MemberStatus>, E> {

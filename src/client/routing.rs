@@ -171,6 +171,8 @@ impl Cluster {
                 Err(error) => {
                     if is_answer {
                         answered = Some(node.clone());
+                    } else {
+                        self.forget_place(&node);
                     }
                     let verdict = link_verdict.unwrap_or_else(|| error.verdict());
                     (error, verdict)
@@ -184,9 +186,10 @@ impl Cluster {
                     return Err(Exhausted { error, again: false, answered });
                 }
                 Verdict::Leader(member) => {
-                    let leader = self.node(&member.client_addr);
-                    self.learn_leader(log, &leader);
-                    round.follow(leader);
+                    if let Some(leader) = self.place_of(&member) {
+                        self.learn_leader(log, &leader);
+                        round.follow(leader);
+                    }
                 }
                 Verdict::Elsewhere => self.doubt_leader(log, &node),
                 Verdict::Absent => {
@@ -284,7 +287,10 @@ impl Cluster {
 /// What a link's failure means for the next attempt at this request.
 fn verdict(error: &LinkError, request: &Request) -> Verdict {
     let nothing_happened = match error {
-        LinkError::Unreachable { .. } | LinkError::Refused { .. } | LinkError::Busy { .. } => true,
+        LinkError::Unreachable { .. }
+        | LinkError::Refused { .. }
+        | LinkError::OtherVersion { .. }
+        | LinkError::Busy { .. } => true,
         LinkError::TooLarge { .. } => false,
         LinkError::Broken { .. } | LinkError::Timeout { .. } => {
             request.changes_nothing() || Mutant::UnknownOutcomeRetried.is_active()

@@ -53,8 +53,9 @@ impl ClientTicket {
         // The next append goes where this one should have gone.
         match error.verdict() {
             Verdict::Leader(member) => {
-                let leader = self.cluster.node(&member.client_addr);
-                self.cluster.learn_leader(self.id, &leader);
+                if let Some(leader) = self.cluster.place_of(&member) {
+                    self.cluster.learn_leader(self.id, &leader);
+                }
             }
             Verdict::Absent => {
                 self.cluster.forget_log(&self.name);

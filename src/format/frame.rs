@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! 0   u32  magic: "QLFP" between nodes, "QLFC" between a client and a node
-//! 4   u8   version = 1
+//! 4   u8   version: 2 between nodes, 1 between a client and a node
 //! 5   u8   kind
 //! 6   u16  zero
 //! 8   u64  log id
@@ -24,7 +24,6 @@ pub(crate) const HEADER_BYTES: usize = 40;
 /// Largest head.
 pub(crate) const HEAD_BYTES_MAX: usize = 4 << 20;
 
-const VERSION: u8 = 1;
 const CRC_AT: usize = 36;
 
 /// Which protocol a connection speaks; they never mix on one listener.
@@ -42,6 +41,15 @@ impl Protocol {
         }
     }
 
+    /// The version that this build speaks. Nodes of different versions do not talk to each other: raise it with
+    /// every change that an older node would misread or pass over, and with every new kind of entry in a log.
+    pub(crate) const fn version(self) -> u8 {
+        match self {
+            Self::Peer => 2,
+            Self::Client => 1,
+        }
+    }
+
     /// The protocol of a frame that begins with these bytes.
     pub(crate) fn of(magic: [u8; 4]) -> Result<Self, FrameError> {
         [Self::Peer, Self::Client]
@@ -56,8 +64,10 @@ impl Protocol {
 pub(crate) enum FrameError {
     #[error("the bytes {found:02x?} do not begin a frame")]
     Magic { found: [u8; 4] },
-    #[error("the frame has version {found}, and this program speaks version {VERSION}")]
-    Version { found: u8 },
+    #[error(
+        "the other end speaks version {found} of the protocol, and this build speaks version {ours}"
+    )]
+    Version { found: u8, ours: u8 },
     #[error("reserved bits of the frame are set")]
     Reserved,
     #[error("the frame's head has {size} bytes, and the limit is {limit}")]
@@ -84,7 +94,7 @@ impl FrameHeader {
     pub(crate) fn encode(&self, head: &[u8]) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
         bytes[..4].copy_from_slice(&self.protocol.magic());
-        bytes[4] = VERSION;
+        bytes[4] = self.protocol.version();
         bytes[5] = self.kind;
         bytes[8..16].copy_from_slice(&self.log.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.correlation.to_le_bytes());
@@ -102,8 +112,9 @@ impl FrameHeader {
         frame_bytes_max: usize,
     ) -> Result<Self, FrameError> {
         let protocol = Protocol::of([bytes[0], bytes[1], bytes[2], bytes[3]])?;
-        if bytes[4] != VERSION {
-            return Err(FrameError::Version { found: bytes[4] });
+        let ours = protocol.version();
+        if bytes[4] != ours && !Mutant::OtherVersionServed.is_active() {
+            return Err(FrameError::Version { found: bytes[4], ours });
         }
         if bytes[6..8] != [0; 2] || bytes[32..CRC_AT] != [0; 4] {
             return Err(FrameError::Reserved);
@@ -191,7 +202,7 @@ mod tests {
         assert_eq!(error, FrameError::TooLarge { size: 7, limit: 6 });
         bytes[4] = 2;
         let error = FrameHeader::decode(&bytes, 100).expect_err("version 2");
-        assert_eq!(error, FrameError::Version { found: 2 });
+        assert_eq!(error, FrameError::Version { found: 2, ours: 1 });
         let large = FrameHeader { head_bytes: u32::MAX, ..HEADER };
         let error = FrameHeader::decode(&large.encode(b""), usize::MAX).expect_err("large head");
         assert!(matches!(error, FrameError::HeadTooLarge { .. }));
@@ -222,7 +233,7 @@ mod tests {
         #[test]
         fn no_bytes_make_it_panic_or_pass_the_limit(bytes: [u8; HEADER_BYTES], limit in 0..1_usize << 30) {
             let mut bytes = bytes;
-            bytes[..5].copy_from_slice(b"QLFP\x01");
+            bytes[..5].copy_from_slice(b"QLFP\x02");
             (bytes[6], bytes[7]) = (0, 0);
             bytes[32..36].fill(0);
             if let Ok(header) = FrameHeader::decode(&bytes, limit) {

@@ -188,9 +188,10 @@ impl NodeInner {
                 AdminError::Unreachable { detail: error.to_string() }
             }
             // Nothing was sent.
-            LinkError::Unreachable { .. } | LinkError::Refused { .. } | LinkError::Busy { .. } => {
-                AdminError::NotLeader { leader: None }
-            }
+            LinkError::Unreachable { .. }
+            | LinkError::Refused { .. }
+            | LinkError::OtherVersion { .. }
+            | LinkError::Busy { .. } => AdminError::NotLeader { leader: None },
         })?;
         let result: Result<AdminReply, WireError> = messages::accepted(&answer)
             .map_err(|error| AdminError::Unreachable { detail: error.to_string() })?;

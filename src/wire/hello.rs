@@ -7,6 +7,7 @@ use super::connection::{Connection, Reader, Writer, reason_of, refuse};
 use super::reader::FrameReader;
 use super::{Duplex, Frame, OutFrame, Outbound, Protocol, WireLimits, kind};
 use crate::format::codec;
+use crate::format::frame::FrameError;
 
 /// Longest address that a node may give: a host's name has at most 253 bytes.
 pub(crate) const ADDR_BYTES_MAX: usize = 300;
@@ -25,11 +26,11 @@ pub(crate) struct Hello {
     pub(crate) incarnation: u128,
     /// The node that the dialer means to reach, 0 if any.
     pub(crate) target: u64,
-    /// Absent from clients, and from nodes of older versions.
+    /// Absent from clients.
     pub(crate) intro: Option<Intro>,
 }
 
-/// The further details that a node gives, in the body of the hello. Older versions do not read it.
+/// The further details that a node gives, in the body of the hello.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Intro {
     /// Random number of the sender's process.
@@ -40,6 +41,8 @@ pub(crate) struct Intro {
     pub(crate) client_addr: String,
     /// Incarnation of the data that the dialer expects the target to have; 0 if it does not know.
     pub(crate) expects: u128,
+    /// A member has talked to this process.
+    pub(crate) took_part: bool,
 }
 
 /// A hello's head. The protocol is in the frame's magic.
@@ -58,6 +61,8 @@ struct HelloHead {
 pub(crate) enum HandshakeError {
     /// One end refused.
     Refused(String),
+    /// The other end speaks another version of the protocol.
+    OtherVersion { theirs: u8, ours: u8 },
     /// It broke.
     Broken(String),
 }
@@ -111,6 +116,10 @@ where
             Err(reason) => Err(reason),
         },
         Err(HandshakeError::Refused(reason)) => Err(reason),
+        Err(HandshakeError::OtherVersion { theirs, ours }) => {
+            // The frame that says so has our version, which is enough for the other end to say the same.
+            Err(other_version(theirs, ours))
+        }
         Err(broken) => return Err(broken),
     };
     let protocol = reader.protocol().unwrap_or(Protocol::Peer);
@@ -165,11 +174,19 @@ async fn send(
         .map_err(|error| HandshakeError::Broken(format!("writing failed: {error}")))
 }
 
+/// What a node says of a version that is not its own.
+pub(crate) fn other_version(theirs: u8, ours: u8) -> String {
+    FrameError::Version { found: theirs, ours }.to_string()
+}
+
 async fn next(reader: &mut Reader) -> Result<Frame, HandshakeError> {
-    use super::reader::ReadFailure::{Io, Torn};
+    use super::reader::ReadFailure::{Frame, Io, Torn};
     match reader.next().await {
         Ok(Some(frame)) => Ok(frame),
         Ok(None) => Err(HandshakeError::Broken("it closed without a word".to_owned())),
+        Err(Frame(FrameError::Version { found, ours })) => {
+            Err(HandshakeError::OtherVersion { theirs: found, ours })
+        }
         Err(failure @ (Io(_) | Torn)) => Err(HandshakeError::Broken(failure.to_string())),
         Err(failure) => Err(HandshakeError::Refused(failure.to_string())),
     }
@@ -225,6 +242,7 @@ mod tests {
             peer_addr: peer_addr.to_owned(),
             client_addr: String::new(),
             expects: 2,
+            took_part: true,
         };
         assert_eq!(read_intro(&[]), Ok(None));
         let sound = intro("n1:1");

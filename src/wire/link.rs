@@ -23,6 +23,11 @@ pub(crate) enum LinkError {
     /// The other end refused the handshake; nothing was sent.
     #[error("{addr} refused the connection: {reason}")]
     Refused { addr: String, reason: String },
+    /// The other end speaks another version of the protocol; nothing was sent.
+    #[error(
+        "{addr} speaks version {theirs} of the protocol, and this build speaks version {ours}: run the same build on both"
+    )]
+    OtherVersion { addr: String, theirs: u8, ours: u8 },
     /// The queue to the peer is full, or too many requests wait for their responses; nothing was sent.
     #[error("{addr} is too slow: {queued} bytes or requests wait")]
     Busy { addr: String, queued: usize },
@@ -36,8 +41,11 @@ pub(crate) enum LinkError {
     Timeout { addr: String, after: Duration },
 }
 
-/// Decides about the other end's hello when dialing: Err refuses.
-pub(crate) type HelloCheck = Arc<dyn Fn(&Hello) -> Result<(), String> + Send + Sync>;
+/// Decides about the hello that came from the address when dialing: Err refuses.
+pub(crate) type HelloCheck = Arc<dyn Fn(&Hello, &str) -> Result<(), String> + Send + Sync>;
+
+/// Pause before a node of another version is dialed again. Once it has been upgraded it dials by itself.
+const OTHER_VERSION_PAUSE: Duration = Duration::from_secs(30);
 
 /// Where the other end of a link is. Asked at each dial, since it may move.
 pub(crate) trait Place: Send + Sync + 'static {
@@ -183,6 +191,14 @@ impl Link {
         self.poke();
     }
 
+    /// Ends the connection, if there is one, and begins to make another: the process at the other end is another now.
+    pub(crate) fn renew(&self) {
+        if let Phase::Open(calls) = &*self.shared.phase.borrow() {
+            calls.close("another process has come in the place of the other end's");
+        }
+        self.poke();
+    }
+
     /// Closes the connection and makes no other. What waits for a response fails.
     pub(crate) fn close(&self) {
         if let Phase::Open(calls) = self.shared.phase.send_replace(Phase::Closed) {
@@ -270,7 +286,11 @@ impl Shared {
         let failures = self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         let seed = u64::from(crc32fast::hash(self.dialer.place.addr().as_bytes())) << 32;
         let seed = seed ^ (self.dialer.hello)().node_id;
-        Phase::Waiting { until: Instant::now() + backoff::delay(failures, seed), error }
+        let pause = match error {
+            LinkError::OtherVersion { .. } => OTHER_VERSION_PAUSE,
+            _ => backoff::delay(failures, seed),
+        };
+        Phase::Waiting { until: Instant::now() + pause, error }
     }
 
     /// A connection that broke soon counts as a failure, so that one that is refused late is not
@@ -323,14 +343,17 @@ impl Dialer {
             let io = self.transport.dial(addr).await;
             let io = io.map_err(|error| unreachable(error.to_string()))?;
             let hello = (self.hello)();
-            hello::dial(io, &hello, |hello| (self.check)(hello), &self.limits).await.map_err(
-                |error| match error {
-                    HandshakeError::Refused(reason) => {
-                        LinkError::Refused { addr: addr.to_owned(), reason }
-                    }
-                    HandshakeError::Broken(detail) => unreachable(detail),
-                },
-            )
+            let check = |hello: &Hello| (self.check)(hello, addr);
+            let dialed = hello::dial(io, &hello, check, &self.limits).await;
+            dialed.map_err(|error| match error {
+                HandshakeError::Refused(reason) => {
+                    LinkError::Refused { addr: addr.to_owned(), reason }
+                }
+                HandshakeError::OtherVersion { theirs, ours } => {
+                    LinkError::OtherVersion { addr: addr.to_owned(), theirs, ours }
+                }
+                HandshakeError::Broken(detail) => unreachable(detail),
+            })
         };
         let limit = self.limits.handshake_timeout;
         timeout(limit, handshake)

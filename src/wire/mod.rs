@@ -30,7 +30,9 @@ mod link;
 pub(crate) mod memory;
 mod outbound;
 mod patience;
+mod probe;
 mod reader;
+mod refusals;
 mod serve;
 #[cfg(test)]
 mod tests;
@@ -46,6 +48,7 @@ pub(crate) use hello::{ADDR_BYTES_MAX, Hello, Intro};
 pub(crate) use link::{HelloCheck, Link, LinkError, Place};
 pub(crate) use outbound::{Outbound, Queued};
 pub(crate) use patience::Patience;
+pub(crate) use probe::{Probed, probe};
 pub(crate) use serve::{Service, serve};
 pub use transport::{Acceptor, BoxFuture, Duplex, TcpTransport, Transport};
 

@@ -11,7 +11,8 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::connection::{End, Side};
-use super::hello::{self, HandshakeError};
+use super::hello::{self, HandshakeError, other_version};
+use super::refusals::Refusals;
 use super::{Acceptor, Duplex, Frame, Hello, Outbound, WireLimits};
 use crate::panics;
 
@@ -50,6 +51,7 @@ pub(crate) async fn serve<S: Service>(
 ) {
     let (stop, stopped) = watch::channel(false);
     let places = Arc::new(Semaphore::new(limits.connections_max.min(Semaphore::MAX_PERMITS)));
+    let refusals = Arc::new(Refusals::default());
     let mut tasks = JoinSet::new();
     let mut shutdown = pin!(shutdown);
     loop {
@@ -72,8 +74,14 @@ pub(crate) async fn serve<S: Service>(
         };
         if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
             let told = remote.clone();
-            let connection =
-                connection(io, remote, Arc::clone(&service), limits.clone(), stopped.clone());
+            let refused = Arc::clone(&refusals);
+            let connection = connection(
+                (io, remote),
+                Arc::clone(&service),
+                limits.clone(),
+                refused,
+                stopped.clone(),
+            );
             tasks.spawn(async move {
                 // A panic ends this connection and no other: what it held is dropped.
                 panics::or_else(connection, |panic| {
@@ -97,10 +105,10 @@ pub(crate) async fn serve<S: Service>(
 }
 
 async fn connection<S: Service>(
-    io: Box<dyn Duplex>,
-    remote: String,
+    (io, remote): (Box<dyn Duplex>, String),
     service: Arc<S>,
     limits: WireLimits,
+    refusals: Arc<Refusals>,
     mut stopped: watch::Receiver<bool>,
 ) {
     let open = |hello: Hello| service.open(hello, &remote);
@@ -112,7 +120,11 @@ async fn connection<S: Service>(
     let (connection, mut session) = match opened {
         Ok(Ok(opened)) => opened,
         Ok(Err(HandshakeError::Refused(reason))) => {
-            tracing::warn!(remote, reason, "connection refused");
+            refusals.log(&remote, &reason);
+            return;
+        }
+        Ok(Err(HandshakeError::OtherVersion { theirs, ours })) => {
+            refusals.log(&remote, &other_version(theirs, ours));
             return;
         }
         Ok(Err(HandshakeError::Broken(reason))) => {
@@ -120,7 +132,7 @@ async fn connection<S: Service>(
             return;
         }
         Err(_) => {
-            tracing::warn!(remote, reason = "no hello in time", "connection closed");
+            refusals.log(&remote, "no hello in time");
             return;
         }
     };

@@ -70,6 +70,13 @@ pub(crate) enum ProtocolError {
     Payload,
 }
 
+/// True if this is how a node's build refuses a request that is newer than it.
+#[cfg_attr(not(feature = "client"), allow(dead_code, reason = "for clients"))]
+pub(crate) fn is_unknown(request: &Request, refusal: &str) -> bool {
+    let kind = request.clone().into_frame(LogId::SYSTEM).kind;
+    refusal.contains(&ProtocolError::Kind(kind).to_string())
+}
+
 /// What a client asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Request {

@@ -218,3 +218,50 @@ async fn a_client_that_takes_nothing_leaves_room_for_those_that_do() {
     drop((held, own));
     assert!(other.reserve(1000).await.is_some());
 }
+
+/// A frame as a node of version 1 writes it.
+fn old_frame(kind: u8, head: &[u8]) -> Vec<u8> {
+    let mut bytes = header(kind, head, 0).to_vec();
+    bytes[4] = 1;
+    bytes.truncate(36);
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&bytes);
+    crc.update(head);
+    bytes.extend_from_slice(&crc.finalize().to_le_bytes());
+    bytes.extend_from_slice(head);
+    bytes
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_of_another_version_is_refused_at_both_ends_with_both_versions() {
+    let transport = MemoryTransport::default();
+    let _server = Server::start(&transport, "node:1", LIMITS).await;
+    let mut old = transport.connect("node:1").expect("connect");
+    old.write_all(&old_frame(kind::HELLO, &[0; 52])).await.expect("write");
+    let refusal = closed(old).await;
+    assert_eq!(refusal[4..6], [2, kind::REFUSE], "a node of version 1 reads no further");
+    let text = String::from_utf8_lossy(&refusal[HEADER_BYTES..]);
+    assert!(text.contains("version 1") && text.contains("version 2"), "{text}");
+
+    let mut listener = transport.bind("old:1").await.expect("bind");
+    let refusing = tokio::spawn(async move {
+        for _ in 0.. {
+            let (mut io, _) = listener.accept().await.expect("it lives");
+            let mut first = [0; HEADER_BYTES];
+            io.read_exact(&mut first).await.expect("a hello");
+            assert_eq!(first[4], 2);
+            io.write_all(&old_frame(kind::REFUSE, b"version 2?")).await.expect("write");
+        }
+    });
+    let link = link(&transport, "old:1");
+    let error = link.connect().await.expect_err("it is of version 1");
+    assert!(matches!(error, LinkError::OtherVersion { theirs: 1, ours: 2, .. }), "{error:?}");
+    let (before, began) = (link.failures(), tokio::time::Instant::now());
+    while link.failures() == before {
+        link.poke();
+        // paced: by the clock of the test.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(began.elapsed() >= Duration::from_secs(30), "it logs each dial");
+    refusing.abort();
+}

@@ -144,7 +144,11 @@ fn link_as(transport: Arc<dyn Transport>, addr: &str, hello: Hello, limits: Wire
         transport,
         Arc::new(addr.to_owned()),
         Arc::new(move || hello.clone()),
-        Arc::new(|theirs| if theirs.node_id == 2 { Ok(()) } else { Err("not node 2".to_owned()) }),
+        Arc::new(
+            |theirs, _| {
+                if theirs.node_id == 2 { Ok(()) } else { Err("not node 2".to_owned()) }
+            },
+        ),
         limits,
     )
 }
