@@ -1,5 +1,6 @@
 //! Appending to a log.
 
+#[cfg(feature = "server")]
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -49,7 +49,13 @@ impl Identity for NodeIdentity {
             node_id: id,
             incarnation: self.dir.incarnation(),
             target,
-            intro: Some(Intro { session: self.session, peer_addr, client_addr, expects }),
+            intro: Some(Intro {
+                session: self.session,
+                peer_addr,
+                client_addr,
+                expects,
+                took_part: false,
+            }),
         }
     }
 

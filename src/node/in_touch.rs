@@ -10,7 +10,7 @@ use super::per_log::PerLog;
 use crate::member::Replica;
 use crate::problem::{Problem, ProblemKind};
 use crate::raft::messages::Reached;
-use crate::raft::{Group, Lane, messages};
+use crate::raft::{Cause, Group, Lane, messages};
 use crate::record::LogId;
 
 /// How often the node checks on the members.
@@ -41,12 +41,13 @@ pub(super) async fn keep_in_touch(node: Arc<NodeInner>) {
             let leaves = not_reached >= ROUNDS;
             let groups = node.groups().into_iter().filter(|group| group.is_leader());
             led.round(groups.map(|group| (group.id, group)).collect(), |group| {
-                let own = own.clone();
+                let (own, member) = (own.clone(), node.member.clone());
                 async move {
-                    match leaves {
-                        true => hand_over(&group).await,
-                        false => group.write_moves(own.as_ref()).await,
+                    if leaves {
+                        return hand_over(&group).await;
                     }
+                    group.write_own_place(&member).await;
+                    group.write_moves(own.as_ref()).await;
                 }
             });
         }
@@ -88,15 +89,17 @@ impl NodeInner {
         members.into_values().collect()
     }
 
-    /// Dials members that are not connected, and warns of those that it cannot reach.
+    /// Dials members that are not connected, warns of those that it cannot reach, and forgets those that were removed.
     fn look_after_members(&self) {
         let replicas = self.system().map(|system| system.replicas()).unwrap_or_default();
         if replicas.iter().any(|member| member.id == self.identity.replica()) {
             self.peers.standing.is_member();
         }
-        for member in self.other_members() {
-            self.peers.link(member.id, &member.member.peer_addr, Lane::Control).poke();
+        let members = self.other_members();
+        for member in &members {
+            self.peers.poke(member.id, &member.member.peer_addr);
         }
+        self.peers.keep(&members.iter().map(|member| member.id).collect());
         self.peers.contacts.warn();
     }
 
@@ -107,7 +110,7 @@ impl NodeInner {
         let Some(system) = self.system() else { return false };
         let voters = system.voters();
         let members = self.other_members().into_iter();
-        let members = members.filter(|member| self.peers.contacts.introduces_itself(member.id));
+        let members = members.filter(|member| self.peers.contacts.session(member.id).is_some());
         let asking = members.map(async |member| {
             let frame = messages::frame(messages::REACHED, LogId::SYSTEM, &());
             let link = self.peers.link(member.id, &member.member.peer_addr, Lane::Control);
@@ -149,8 +152,9 @@ impl NodeInner {
                 reason,
                 "this process takes no part in the cluster; its logs are stopped"
             );
-            self.groups().iter().for_each(|group| group.retire(reason));
+            // In this order: a group that is opened meanwhile is stopped by one of the two.
             self.retired.send_replace(Some(reason.to_owned()));
+            self.groups().iter().for_each(|group| group.retire(reason));
         }
     }
 
@@ -169,9 +173,10 @@ impl NodeInner {
                 ..Problem::new(kind, reason)
             };
             if let Some(failing) = failing {
-                let kind = match failing.lost_data {
-                    true => ProblemKind::PeerLostData,
-                    false => ProblemKind::PeerUnreachable,
+                let kind = match failing.cause {
+                    Cause::LostData => ProblemKind::PeerLostData,
+                    Cause::OtherVersion => ProblemKind::OtherVersion,
+                    Cause::Unreachable => ProblemKind::PeerUnreachable,
                 };
                 problems.push(about(kind, &failing.reason, failing.since));
             }

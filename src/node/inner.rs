@@ -175,6 +175,10 @@ impl NodeInner {
         })?;
         self.dir.add_log(id)?;
         self.groups.write().unwrap_or_else(PoisonError::into_inner).insert(id, group.clone());
+        let retired = self.retired.borrow().clone();
+        if let Some(reason) = retired.filter(|_| !Mutant::RetiredOpensLogs.is_active()) {
+            group.retire(&reason);
+        }
         self.groups_changed.send_modify(|count| *count += 1);
         Ok(group)
     }

@@ -3,9 +3,11 @@
 #[cfg(feature = "server")]
 mod client_appends;
 mod commit_pause;
+mod copies;
 mod damaged;
 mod first_election;
 mod idle;
+mod lanes;
 mod large_checkpoint;
 mod members;
 mod moved;

@@ -4,47 +4,31 @@
 //! it has the data of a member is that member, wherever it is. So a link tries the address that memberships list and the
 //! one that the member itself told, and stays with the one that works.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::failing::{Cause, Failing};
+use super::peers::Lane;
+use super::processes::{Process, Processes};
 use super::types::Address;
-use crate::member::{NodeId, ReplicaId};
+use crate::member::ReplicaId;
 use crate::mutant::Mutant;
-use crate::wire::{ADDR_BYTES_MAX, Hello};
+use crate::wire::{ADDR_BYTES_MAX, Hello, Intro, LinkError};
 
 /// Addresses of one member by the memberships of logs, which differ while a change goes from log to log.
 const LISTED_MAX: usize = 4;
 /// Members that one tells another of.
 const HINTS_MAX: usize = 256;
-/// A member that cannot be reached is warned of after that time.
-const WARNED_AFTER: Duration = Duration::from_secs(2);
 /// Pause between two warnings about one member.
-const WARNING_PAUSE: Duration = Duration::from_secs(60);
+pub(super) const WARNING_PAUSE: Duration = Duration::from_secs(60);
 
-/// Why a member is not reached.
-#[derive(Debug, Clone)]
-pub(crate) struct Failing {
-    pub(crate) since: Instant,
-    pub(crate) reason: String,
-    /// The node there has other data than the member was added with.
-    pub(crate) lost_data: bool,
-    warned: Option<Instant>,
-}
-
-impl Failing {
-    /// What is wrong with the member of this number, in a sentence's part.
-    pub(crate) fn describe(&self, node: NodeId) -> String {
-        format!(
-            "node {node}, not reached for {} s: {}",
-            self.since.elapsed().as_secs(),
-            self.reason
-        )
-    }
-}
+/// Who is a member of no log for this long is forgotten. A change of members takes a moment to be known here.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(5);
 
 /// Another process has a member's data.
 #[derive(Debug, Clone)]
@@ -66,12 +50,14 @@ struct Contact {
     reached: Option<String>,
     /// Which of the candidates is tried next.
     turn: usize,
+    /// On the lane for what must not wait: whether the member is reached depends on this lane alone.
     failing: Option<Failing>,
-    /// Number of the process that was met last.
-    session: Option<u128>,
-    /// Connections of that process to this node.
-    inbound: usize,
+    /// On the lane for entries.
+    bulk_failing: Option<Failing>,
+    processes: Processes,
     twin: Option<Twin>,
+    /// Since when no log has it as a member.
+    unlisted: Option<Instant>,
 }
 
 impl Contact {
@@ -100,6 +86,11 @@ fn on_host(addr: &str, from: &str) -> String {
     }
 }
 
+/// Where a node says that it is, from the host `from`.
+pub(super) fn intro_address(intro: &Intro, from: &str) -> Address {
+    Address { peer: on_host(&intro.peer_addr, from), client: on_host(&intro.client_addr, from) }
+}
+
 /// All members that this node has to do with.
 #[derive(Debug, Default)]
 pub(crate) struct Contacts(Mutex<BTreeMap<ReplicaId, Contact>>);
@@ -113,6 +104,7 @@ impl Contacts {
     pub(crate) fn list(&self, replica: ReplicaId, addr: &str) {
         let mut all = self.lock();
         let contact = all.entry(replica).or_default();
+        contact.unlisted = None;
         if contact.listed.first().is_some_and(|first| first == addr) {
             return;
         }
@@ -125,6 +117,20 @@ impl Contacts {
         self.lock().retain(|replica, _| !gone(*replica));
     }
 
+    /// Those that have been members of no log for a while.
+    pub(super) fn gone(&self, members: &BTreeSet<ReplicaId>) -> BTreeSet<ReplicaId> {
+        let mut gone = BTreeSet::new();
+        for (replica, contact) in self.lock().iter_mut() {
+            if members.contains(replica) {
+                contact.unlisted = None;
+            } else if contact.unlisted.get_or_insert_with(Instant::now).elapsed() >= FORGOTTEN_AFTER
+            {
+                gone.insert(*replica);
+            }
+        }
+        gone
+    }
+
     /// Where to dial next.
     pub(super) fn addr(&self, replica: ReplicaId) -> String {
         let all = self.lock();
@@ -134,43 +140,47 @@ impl Contacts {
         candidates.get(at).copied().unwrap_or_default().to_owned()
     }
 
-    /// How a dial of `addr` ended.
-    pub(super) fn dialed(&self, replica: ReplicaId, addr: &str, failure: Option<String>) {
+    /// How a dial of `addr` for a lane ended.
+    pub(super) fn dialed(
+        &self,
+        replica: ReplicaId,
+        lane: Lane,
+        addr: &str,
+        failure: Option<&LinkError>,
+    ) {
         let mut all = self.lock();
         let Some(contact) = all.get_mut(&replica) else { return };
-        let Some(reason) = failure else {
-            contact.reached = Some(addr.to_owned());
-            contact.turn = 0;
-            if contact.failing.take().is_some_and(|failing| failing.warned.is_some()) {
-                tracing::info!(member = %replica, addr, "the member is reached again");
+        let control = lane == Lane::Control || Mutant::AnyLaneCounts.is_active();
+        let failing = if control { &mut contact.failing } else { &mut contact.bulk_failing };
+        let Some(error) = failure else {
+            if failing.take().is_some_and(|failing| failing.warned.is_some()) {
+                tracing::info!(member = %replica, addr, ?lane, "the member is reached again");
+            }
+            if control {
+                contact.reached = Some(addr.to_owned());
+                contact.turn = 0;
             }
             return;
         };
-        // A member's links often dial at the same time: if each failure counted, they would pass over every other address.
+        failing.get_or_insert_with(|| Failing::new(addr)).note(addr, error);
+        // The other lane goes where this one got through.
         let candidates = contact.candidates();
-        if candidates.get(contact.turn % candidates.len().max(1)) == Some(&addr) {
+        if control && candidates.get(contact.turn % candidates.len().max(1)) == Some(&addr) {
             contact.turn = contact.turn.wrapping_add(1);
-        }
-        let failing = contact.failing.get_or_insert_with(|| Failing {
-            since: Instant::now(),
-            reason: String::new(),
-            lost_data: false,
-            warned: None,
-        });
-        // That its data is gone says more than that nobody is at another address.
-        if !failing.lost_data {
-            failing.reason = reason;
         }
     }
 
-    /// The node that answered at the member's address has other data than the member.
-    pub(super) fn lost_data(&self, replica: ReplicaId, reason: &str) {
+    /// The node that answered at `addr` has other data than the member.
+    pub(super) fn lost_data(&self, replica: ReplicaId, addr: &str, reason: &str) {
         let mut all = self.lock();
         let Some(contact) = all.get_mut(&replica) else { return };
-        let warned = contact.failing.as_ref().and_then(|failing| failing.warned);
-        let since = contact.failing.as_ref().map_or_else(Instant::now, |failing| failing.since);
-        let reason = reason.to_owned();
-        contact.failing = Some(Failing { since, reason, lost_data: true, warned });
+        let failing = contact.failing.get_or_insert_with(|| Failing::new(addr));
+        (failing.cause, failing.reason) = (Cause::LostData, reason.to_owned());
+    }
+
+    /// True if entries cannot be sent to the member.
+    pub(super) fn bulk_fails(&self, replica: ReplicaId) -> bool {
+        self.lock().get(&replica).is_some_and(|contact| contact.bulk_failing.is_some())
     }
 
     /// Why the member is not reached, if the last attempt failed.
@@ -207,21 +217,14 @@ impl Contacts {
         }
     }
 
-    /// True if the member has said who it is with the number of its process.
-    pub(crate) fn introduces_itself(&self, replica: ReplicaId) -> bool {
-        self.lock().get(&replica).is_some_and(|contact| contact.session.is_some())
+    /// The process that counts as the member, if it has said hello.
+    pub(crate) fn session(&self, replica: ReplicaId) -> Option<u128> {
+        self.lock().get(&replica)?.processes.held()
     }
 
     /// True if a membership names it.
     pub(super) fn knows(&self, replica: ReplicaId) -> bool {
         self.lock().contains_key(&replica)
-    }
-
-    /// The process of the member that this node has a connection of, if it is another than `session`.
-    pub(crate) fn other_session(&self, replica: ReplicaId, session: u128) -> Option<u128> {
-        let all = self.lock();
-        let contact = all.get(&replica)?;
-        contact.session.filter(|held| *held != session && contact.inbound > 0)
     }
 
     /// Where members have told that they are.
@@ -242,31 +245,43 @@ impl Contacts {
         }
     }
 
-    /// Where the member's process may be.
-    pub(super) fn places(&self, replica: ReplicaId) -> Vec<String> {
+    /// The processes beside `session` that count as the member, or did and are not known to have ended.
+    pub(super) fn others(&self, replica: ReplicaId, session: u128) -> Vec<Process> {
         let all = self.lock();
         let Some(contact) = all.get(&replica) else { return Vec::new() };
-        let told = contact.told.iter().map(|told| told.peer.clone());
-        let mut places: Vec<String> = told.chain(contact.reached.clone()).collect();
-        places.dedup();
-        places
+        let held = contact.processes.held().map(|session| {
+            let told = contact.told.iter().map(|told| told.peer.clone());
+            let mut places: Vec<String> = told.chain(contact.reached.clone()).collect();
+            places.retain(|addr| !addr.is_empty());
+            places.dedup();
+            Process { session, places, is_near: false }
+        });
+        let mut others = contact.processes.rivals();
+        others.extend(held);
+        others.retain(|other| other.session != session);
+        others
     }
 
-    /// The member said who it is, from the host `from`. What it calls an unspecified address is one on that host.
-    pub(super) fn met(&self, replica: ReplicaId, hello: &Hello, from: &str) {
-        let Some(intro) = &hello.intro else { return };
+    /// Changes what is known of the member's processes.
+    pub(super) fn of_processes<T>(
+        &self,
+        replica: ReplicaId,
+        change: impl FnOnce(&mut Processes) -> T,
+    ) -> Option<T> {
+        self.lock().get_mut(&replica).map(|contact| change(&mut contact.processes))
+    }
+
+    /// The member said who it is, from the host `from`. What it calls an unspecified address is one on that host. True if
+    /// another process counted as the member before.
+    pub(super) fn met(&self, replica: ReplicaId, hello: &Hello, from: &str) -> bool {
+        let Some(intro) = &hello.intro else { return false };
         let mut all = self.lock();
-        let Some(contact) = all.get_mut(&replica) else { return };
-        if contact.session.replace(intro.session) != Some(intro.session) {
-            contact.inbound = 0;
-        }
+        let Some(contact) = all.get_mut(&replica) else { return false };
+        let replaced = contact.processes.hold(intro.session);
         if Mutant::MoveIgnored.is_active() {
-            return;
+            return replaced;
         }
-        let told = Address {
-            peer: on_host(&intro.peer_addr, from),
-            client: on_host(&intro.client_addr, from),
-        };
+        let told = intro_address(intro, from);
         if contact.told.as_ref() != Some(&told) {
             // It is tried next, if the others do not work.
             contact.turn = 0;
@@ -275,24 +290,12 @@ impl Contacts {
             }
             contact.told = Some(told);
         }
+        replaced
     }
 
-    /// Counts a connection of a member's process to this node.
-    pub(super) fn came(&self, replica: ReplicaId, session: u128) {
-        let mut all = self.lock();
-        let contact = all.get_mut(&replica).filter(|contact| contact.session == Some(session));
-        if let Some(contact) = contact {
-            contact.inbound += 1;
-        }
-    }
-
-    /// The end of a connection that `came`.
-    pub(super) fn went(&self, replica: ReplicaId, session: u128) {
-        let mut all = self.lock();
-        let contact = all.get_mut(&replica).filter(|contact| contact.session == Some(session));
-        if let Some(contact) = contact {
-            contact.inbound = contact.inbound.saturating_sub(1);
-        }
+    /// Whether what comes in from the member's process counts; shared by its connections.
+    pub(super) fn validity(&self, replica: ReplicaId) -> Option<Arc<AtomicBool>> {
+        Some(self.lock().get(&replica)?.processes.validity())
     }
 
     /// Two processes have the member's data.
@@ -310,14 +313,10 @@ impl Contacts {
     /// Warns of members that have not been reached for a while, now and then.
     pub(crate) fn warn(&self) {
         for (replica, contact) in self.lock().iter_mut() {
-            let Some(failing) = &mut contact.failing else { continue };
-            let lasts = failing.since.elapsed();
-            let due =
-                failing.warned.map_or(lasts >= WARNED_AFTER, |at| at.elapsed() >= WARNING_PAUSE);
-            if due {
-                failing.warned = Some(Instant::now());
-                let reason = &failing.reason;
-                tracing::warn!(member = %replica, ?lasts, reason, "a member cannot be reached");
+            if let Some(failing) = &mut contact.failing {
+                failing.warn(*replica, "a member cannot be reached");
+            } else if let Some(failing) = &mut contact.bulk_failing {
+                failing.warn(*replica, "a member cannot be sent entries");
             }
         }
     }
@@ -327,10 +326,8 @@ impl Contacts {
         let all = self.lock();
         let recent = |twin: &Twin| twin.seen.elapsed() < WARNING_PAUSE;
         let trouble = all.iter().map(|(replica, contact)| {
-            let failing = contact
-                .failing
-                .clone()
-                .filter(|f| f.lost_data || f.since.elapsed() >= WARNED_AFTER);
+            let failing = contact.failing.as_ref().or(contact.bulk_failing.as_ref());
+            let failing = failing.filter(|failing| failing.is_told()).cloned();
             (*replica, failing, contact.twin.clone().filter(recent))
         });
         trouble.filter(|(_, failing, twin)| failing.is_some() || twin.is_some()).collect()

@@ -91,6 +91,8 @@ pub(crate) struct Group {
     pub(super) crash: Arc<Crash>,
     /// The node that leadership is being handed to; 0 if none.
     pub(super) successor: AtomicU64,
+    /// A sole voter's memberships have its present addresses.
+    pub(super) own_place_written: AtomicBool,
 }
 
 impl Group {
@@ -184,6 +186,7 @@ impl Group {
             damage,
             crash,
             successor: AtomicU64::new(0),
+            own_place_written: AtomicBool::new(false),
         }))
     }
 

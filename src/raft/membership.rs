@@ -1,18 +1,19 @@
 //! Changes of one log's members. All are for its leader.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
-use openraft::raft::ClientWriteResponse;
+use openraft::raft::{ClientWriteResponse, Precondition};
 use openraft::{ChangeMembers, Membership};
 use tokio::time::Instant;
 
+use super::failing::{Cause, Failing};
 use super::group::Group;
 use super::peers::Lane;
 use super::responder::leader_of;
-use super::types::{Address, Types, decode_membership};
+use super::types::{Address, RaftLogId, Types, decode_membership};
 use crate::error::AdminError;
 use crate::member::{NodeId, Replica, ReplicaId};
 use crate::mutant::Mutant;
@@ -24,6 +25,13 @@ const PROMOTE_LAG_MAX: u64 = 1000;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Pause between two looks at what is missing.
 const LOOK_PAUSE: Duration = Duration::from_millis(250);
+
+/// Members whose last change is committed.
+pub(super) struct Settled {
+    /// Of the change.
+    id: Option<RaftLogId>,
+    pub(super) members: Membership<ReplicaId, Address>,
+}
 
 type Written = Result<ClientWriteResponse<Types>, RaftError<Types, ClientWriteError<Types>>>;
 
@@ -45,12 +53,13 @@ impl Group {
         }
         let addr = Address::from(&replica.member);
         let settled = self.settled(timeout).await?;
-        match settled.get_node(&replica.id) {
-            Some(held) if *held == addr => Ok(()),
-            Some(_) => self.set_addresses([(replica.id, addr)].into(), timeout).await,
+        let addresses = BTreeMap::from([(replica.id, addr)]);
+        match settled.members.get_node(&replica.id) {
+            Some(held) if *held == addresses[&replica.id] => Ok(()),
+            Some(_) => self.set_addresses(settled, addresses, timeout).await,
             None => {
-                let adding = self.raft.add_learner(replica.id, addr, false);
-                self.changed(self.attempted(adding, timeout).await)
+                let change = ChangeMembers::AddNodes(addresses);
+                self.change(settled, change, true, timeout).await
             }
         }
     }
@@ -99,9 +108,9 @@ impl Group {
     fn trouble_with(&self, id: ReplicaId) -> Option<AdminError> {
         let failing = self.peers.contacts.failing(id)?;
         let reason = failing.describe(id.node);
-        Some(match failing.lost_data {
-            true => AdminError::Invalid { reason },
-            false => AdminError::Unreachable { detail: reason },
+        Some(match failing.cause {
+            Cause::LostData => AdminError::Invalid { reason },
+            Cause::Unreachable | Cause::OtherVersion => AdminError::Unreachable { detail: reason },
         })
     }
 
@@ -130,14 +139,15 @@ impl Group {
 
     /// Makes a learner a voter, once it has caught up.
     pub(crate) async fn promote(&self, node: NodeId, timeout: Duration) -> Result<(), AdminError> {
-        let settled = self.settled(timeout).await?;
-        let voter = settled.voter_ids().find(|id| id.node == node);
-        if let Some(voter) = voter.filter(|_| settled.get_joint_config().len() == 1) {
-            return self.counts(voter, &settled).await;
+        let Settled { members, .. } = self.settled(timeout).await?;
+        let voter = members.voter_ids().find(|id| id.node == node);
+        if let Some(voter) = voter.filter(|_| members.get_joint_config().len() == 1) {
+            return self.counts(voter, &members).await;
         }
         let replica = self.caught_up(node, timeout).await?;
+        let settled = self.settled(timeout).await?;
         let change = ChangeMembers::AddVoterIds(BTreeSet::from([replica]));
-        self.change(change, true, timeout).await
+        self.change(settled, change, true, timeout).await
     }
 
     /// Whether a voter does its part: it is reached, with the data that it was added with.
@@ -167,24 +177,27 @@ impl Group {
         let member = |node| self.replicas_of(node).pop_first().ok_or_else(|| self.no_member(node));
         let voters: BTreeSet<ReplicaId> =
             voters.into_iter().map(member).collect::<Result<_, _>>()?;
-        self.change(ChangeMembers::ReplaceAllVoters(voters), true, timeout).await
+        let settled = self.settled(timeout).await?;
+        self.change(settled, ChangeMembers::ReplaceAllVoters(voters), true, timeout).await
     }
 
     /// Makes a voter a learner.
     pub(crate) async fn demote(&self, node: NodeId, timeout: Duration) -> Result<(), AdminError> {
         let settled = self.settled(timeout).await?;
-        if settled.get_joint_config().len() == 1 && !settled.voter_ids().any(|id| id.node == node) {
+        let members = &settled.members;
+        if members.get_joint_config().len() == 1 && !members.voter_ids().any(|id| id.node == node) {
             return Ok(());
         }
         self.not_the_only_voter(node)?;
         let change = ChangeMembers::RemoveVoters(self.replicas_of(node));
-        self.change(change, true, timeout).await
+        self.change(settled, change, true, timeout).await
     }
 
     /// Removes a voter or learner.
     pub(crate) async fn remove(&self, node: NodeId, timeout: Duration) -> Result<(), AdminError> {
         let settled = self.settled(timeout).await?;
-        if settled.get_joint_config().len() == 1 && !settled.nodes().any(|(id, _)| id.node == node)
+        let members = &settled.members;
+        if members.get_joint_config().len() == 1 && !members.nodes().any(|(id, _)| id.node == node)
         {
             return Ok(());
         }
@@ -195,7 +208,7 @@ impl Group {
         } else {
             ChangeMembers::RemoveVoters(replicas)
         };
-        self.change(change, false, timeout).await
+        self.change(settled, change, false, timeout).await
     }
 
     fn not_the_only_voter(&self, node: NodeId) -> Result<(), AdminError> {
@@ -240,10 +253,10 @@ impl Group {
     /// it could finish it: then the next change does.
     ///
     /// Until then nothing is done: a removed node's data may be needed, and an added one does not count for sure.
-    pub(super) async fn settled(
-        &self,
-        timeout: Duration,
-    ) -> Result<Membership<ReplicaId, Address>, AdminError> {
+    ///
+    /// # Errors
+    /// This node does not lead, or only until its own removal has come to an end.
+    pub(super) async fn settled(&self, timeout: Duration) -> Result<Settled, AdminError> {
         let wait = self.raft.wait(None);
         let settled = wait.metrics(
             |now| {
@@ -253,20 +266,28 @@ impl Group {
             "the last change of members",
         );
         let now = self.attempted(settled, timeout).await?.map_err(|_| self.stopped_change())?;
-        if now.current_leader == Some(self.replica) {
-            Ok(now.membership_config.membership().clone())
+        let membership = now.membership_config.membership();
+        // openraft leaves a leader that was removed in its place for a moment. Its next change would be of a cluster
+        // that it does not belong to.
+        let belongs = membership.get_node(&self.replica).is_some()
+            || Mutant::RemovedLeaderChangesMembers.is_active();
+        if now.current_leader == Some(self.replica) && belongs {
+            Ok(Settled { id: *now.membership_config.log_id(), members: membership.clone() })
         } else {
-            Err(AdminError::NotLeader { leader: self.leader() })
+            Err(AdminError::NotLeader { leader: self.leader().filter(|_| belongs) })
         }
     }
 
+    /// Changes the members, provided that they are still as they were when the change was decided.
     pub(super) async fn change(
         &self,
+        settled: Settled,
         change: ChangeMembers<ReplicaId, Address>,
         retain: bool,
         timeout: Duration,
     ) -> Result<(), AdminError> {
-        let changing = self.raft.change_membership(change, retain);
+        let unchanged = Precondition::LastMembershipLogId { last_membership_log_id: settled.id };
+        let changing = self.raft.change_membership_if(change, retain, [unchanged]);
         self.changed(self.attempted(changing, timeout).await)
     }
 
@@ -276,6 +297,10 @@ impl Group {
             Err(RaftError::APIError(error)) => Err(match error {
                 ClientWriteError::ForwardToLeader(forward) => {
                     AdminError::NotLeader { leader: leader_of(&forward) }
+                }
+                // Another change came first. All changes can be asked for again.
+                ClientWriteError::PreconditionFailed(_) => {
+                    AdminError::NotLeader { leader: self.leader() }
                 }
                 ClientWriteError::ChangeMembershipError(error) => invalid(&error),
                 other => AdminError::Invalid { reason: other.to_string() },
@@ -307,7 +332,8 @@ impl Group {
             "a member to catch up",
         );
         let hopeless = async {
-            while self.peers.contacts.failing(replica).is_none_or(|failing| !failing.lost_data) {
+            let lost = |failing: &Failing| failing.cause == Cause::LostData;
+            while !self.peers.contacts.failing(replica).as_ref().is_some_and(lost) {
                 tokio::time::sleep(LOOK_PAUSE).await;
             }
         };

@@ -1,8 +1,10 @@
 //! Consensus: the only place that names openraft.
 
+mod admission;
 mod barrier;
 mod contacts;
 mod damage;
+mod failing;
 mod group;
 mod hand_over;
 mod log_store;
@@ -14,6 +16,7 @@ mod network;
 mod peer_service;
 mod peers;
 mod pipeline;
+mod processes;
 mod propose;
 mod responder;
 mod retention;
@@ -29,6 +32,7 @@ mod ticks;
 mod timing;
 mod types;
 
+pub(crate) use failing::Cause;
 pub(crate) use group::{Founding, Group, GroupSetup};
 pub(crate) use peer_service::{Host, PeerService};
 pub(crate) use peers::{Identity, Lane, Peers};

@@ -1,12 +1,14 @@
 //! Members that have moved: the leader writes down where they are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use openraft::ChangeMembers;
 use openraft::async_runtime::watch::WatchReceiver as _;
 
 use super::group::Group;
+use super::membership::Settled;
 use super::types::Address;
 use crate::error::AdminError;
 use crate::member::{Member, ReplicaId};
@@ -19,10 +21,11 @@ impl Group {
     /// one that was meant: a link finds out who answers (`ReplicaId`).
     pub(super) async fn set_addresses(
         &self,
+        settled: Settled,
         addresses: BTreeMap<ReplicaId, Address>,
         timeout: Duration,
     ) -> Result<(), AdminError> {
-        self.change(ChangeMembers::SetNodes(addresses), true, timeout).await
+        self.change(settled, ChangeMembers::SetNodes(addresses), true, timeout).await
     }
 
     /// On the leader: writes down where members have moved, so that it is known after a restart, to those that they have
@@ -42,19 +45,42 @@ impl Group {
         };
         for (id, listed) in self.listed(&moves) {
             // Both addresses may be the member's, as a name and what it stands for: then the name stays.
-            if id != self.replica && self.peers.session_at(id, &listed).await.is_some() {
+            if id != self.replica && self.peers.is_at(id, &listed).await {
                 self.peers.contacts.is_at(id, &listed);
                 moves.remove(&id);
             }
         }
-        if moves.is_empty() || self.settled(MOVE_TIMEOUT).await.is_err() {
+        if moves.is_empty() {
             return;
         }
+        let Ok(settled) = self.settled(MOVE_TIMEOUT).await else { return };
+        // `SetNodes` adds whom it does not find.
+        moves.retain(|id, _| settled.members.get_node(id).is_some());
         for (id, addr) in &moves {
             tracing::info!(log = %self.name, member = %id, peers = addr.peer, clients = addr.client, "a member has moved");
         }
-        if let Err(error) = self.set_addresses(moves, MOVE_TIMEOUT).await {
+        if let Err(error) = self.set_addresses(settled, moves, MOVE_TIMEOUT).await {
             tracing::warn!(log = %self.name, %error, "cannot store the new addresses of members");
+        }
+    }
+
+    /// On a sole voter that leads: writes down where it is, since nobody else can tell. It does so once after its start:
+    /// what an operator has it told later stays.
+    pub(crate) async fn write_own_place(&self, own: &Member) {
+        let alone = self.voters() == BTreeSet::from([self.replica]);
+        if !alone || self.own_place_written.load(Ordering::Relaxed) {
+            return;
+        }
+        let Ok(settled) = self.settled(MOVE_TIMEOUT).await else { return };
+        let own = Address::from(own);
+        if settled.members.get_node(&self.replica).is_none_or(|held| *held == own) {
+            self.own_place_written.store(true, Ordering::Relaxed);
+            return;
+        }
+        tracing::info!(log = %self.name, peers = own.peer, clients = own.client, "this node has moved");
+        let written = self.set_addresses(settled, [(self.replica, own)].into(), MOVE_TIMEOUT).await;
+        if let Err(error) = written {
+            tracing::warn!(log = %self.name, %error, "cannot store this node's new address");
         }
     }
 

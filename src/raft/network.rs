@@ -104,6 +104,7 @@ impl PeerClient {
             LinkError::Broken { .. } => RPCError::Network(NetworkError::new(error)),
             LinkError::Unreachable { .. }
             | LinkError::Refused { .. }
+            | LinkError::OtherVersion { .. }
             | LinkError::Busy { .. }
             | LinkError::TooLarge { .. } => RPCError::Unreachable(Unreachable::new(error)),
         }
@@ -111,7 +112,9 @@ impl PeerClient {
 
     /// An append request, as the space of a majority has it.
     pub(super) fn append_frame(&self, request: AppendEntriesRequest<Types>) -> OutFrame {
-        messages::encode_append(self.log, request, self.space.level() < Space::Ample)
+        // Who has ample space takes entries anyway.
+        let to_reserve = self.space.level() < Space::Ample && self.peer_space.is_short();
+        messages::encode_append(self.log, request, to_reserve)
     }
 
     /// The answer to an append request; notes what it says of the peer's disk and copy.
@@ -282,3 +285,72 @@ impl RaftNetworkV2<Types> for PeerClient {
 }
 
 type AppendResponses<'s> = BoxStream<'s, Result<StreamAppendResult<Types>, RPCError<Types>>>;
+
+#[cfg(test)]
+mod tests {
+    use super::super::space::DiskSpace;
+    use super::*;
+    use crate::format::entry::{Batch, Entry, EntryId, EntryKind};
+    use crate::member::NodeId;
+    use crate::raft::Identity;
+    use crate::raft::types::{entry_to_raft, raft_vote};
+    use crate::wire::memory::MemoryTransport;
+    use crate::wire::{Hello, Protocol, WireLimits};
+
+    struct Nobody;
+
+    impl Identity for Nobody {
+        fn hello(&self, target: NodeId, _expects: u128) -> Hello {
+            let protocol = Protocol::Peer;
+            Hello { protocol, cluster: 0, node_id: 1, incarnation: 1, target, intro: None }
+        }
+
+        fn check(&self, _hello: &Hello) -> Result<(), String> {
+            Ok(())
+        }
+    }
+
+    fn request() -> AppendEntriesRequest<Types> {
+        let id = EntryId { term: 1, index: 0 };
+        let entry = Entry::new(id, EntryKind::Blank, false, Batch::SINGLE, bytes::Bytes::new());
+        let vote = crate::log::Vote { term: 1, voted_for: ReplicaId::default(), committed: true };
+        AppendEntriesRequest {
+            vote: raft_vote(vote),
+            prev_log_id: None,
+            entries: vec![entry_to_raft(entry).expect("sound")],
+            leader_commit: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn only_followers_that_are_short_of_space_are_asked_for_their_reserves() {
+        let limits = WireLimits {
+            frame_bytes_max: 1 << 20,
+            queue_bytes_max: 1 << 20,
+            queued: None,
+            connections_max: 1,
+            handshake_timeout: Duration::from_secs(1),
+        };
+        let transport = Arc::new(MemoryTransport::default());
+        let peers = Arc::new(Peers::new(transport, Arc::new(Nobody), limits));
+        let disk = Arc::new(DiskSpace::new(64 << 20));
+        let mut factory = NetworkFactory {
+            peers: Arc::clone(&peers),
+            space: Arc::new(GroupSpace::new(Arc::clone(&disk))),
+            damage: Arc::default(),
+            log: LogId(7),
+            replica: ReplicaId::default(),
+            window: 1,
+            append_timeout: Duration::from_secs(1),
+        };
+        let target = ReplicaId { node: 2, incarnation: 2 };
+        let client = factory.new_client(target, &Address::default()).await;
+        let kind = || client.append_frame(request()).kind;
+        peers.space(target).note(Space::Reserve);
+        assert_eq!(kind(), messages::APPEND, "a majority has space");
+        disk.note(1 << 20, false);
+        assert_eq!(kind(), messages::APPEND_TO_RESERVE);
+        peers.space(target).note(Space::Ample);
+        assert_eq!(kind(), messages::APPEND, "this one has space");
+    }
+}

@@ -10,9 +10,10 @@ use openraft::raft::VoteRequest;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::admission::Visit;
 use super::group::Group;
 use super::messages::{self, BadMessage, Reached};
-use super::peers::{Identity, Peers, Visit};
+use super::peers::{Identity, Peers};
 use super::snapshot;
 use super::space::DiskSpace;
 use super::types::Types;
@@ -77,6 +78,9 @@ impl<H: Host> Service for PeerService<H> {
         frame: Frame,
         out: &Outbound,
     ) -> Result<(), String> {
+        if let Some(visit) = &session.visit {
+            visit.counts()?;
+        }
         let mut answer = match self.answer(session, frame) {
             Ok(Served::Later(answer)) => answer,
             Ok(Served::Now(response)) => {

@@ -1,11 +1,12 @@
 //! Links to the other nodes, shared by all logs: two connections to each, so that a heartbeat or a vote
 //! does not wait behind megabytes of entries, of its own log or another.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use super::admission::meet;
 use super::contacts::Contacts;
 use super::space::PeerSpace;
 use super::standing::{Standing, TWIN};
@@ -15,9 +16,6 @@ use crate::wire::{Hello, HelloCheck, Link, LinkError, Place, Transport, WireLimi
 
 /// Pause before a node that was not reached, or was not ready, is asked again.
 pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(20);
-
-/// How long a process may take to say that it is there, before another one with its data counts.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Who this node says it is, and whom it accepts.
 pub(crate) trait Identity: Send + Sync + 'static {
@@ -40,12 +38,14 @@ pub(crate) enum Lane {
     Bulk,
 }
 
+pub(super) type Links = Mutex<BTreeMap<(ReplicaId, Lane), Link>>;
+
 /// Links by replica and lane.
 pub(crate) struct Peers {
-    transport: Arc<dyn Transport>,
-    identity: Arc<dyn Identity>,
-    limits: WireLimits,
-    links: Mutex<BTreeMap<(ReplicaId, Lane), Link>>,
+    pub(super) transport: Arc<dyn Transport>,
+    pub(super) identity: Arc<dyn Identity>,
+    pub(super) limits: WireLimits,
+    pub(super) links: Arc<Links>,
     /// What they say of their disks.
     spaces: Mutex<BTreeMap<ReplicaId, Arc<PeerSpace>>>,
     pub(crate) contacts: Arc<Contacts>,
@@ -61,6 +61,7 @@ impl fmt::Debug for Peers {
 /// Where a member is, for its links.
 struct Whereabouts {
     replica: ReplicaId,
+    lane: Lane,
     contacts: Arc<Contacts>,
     standing: Arc<Standing>,
 }
@@ -78,20 +79,7 @@ impl Place for Whereabouts {
             }
             Err(_) => {}
         }
-        self.contacts.dialed(self.replica, addr, ended.err().map(ToString::to_string));
-    }
-}
-
-/// A member's connection to this node, while it lasts.
-pub(crate) struct Visit {
-    contacts: Arc<Contacts>,
-    pub(crate) replica: ReplicaId,
-    session: u128,
-}
-
-impl Drop for Visit {
-    fn drop(&mut self) {
-        self.contacts.went(self.replica, self.session);
+        self.contacts.dialed(self.replica, self.lane, addr, ended.err());
     }
 }
 
@@ -110,97 +98,48 @@ impl Peers {
     pub(crate) fn link(&self, replica: ReplicaId, addr: &str, lane: Lane) -> Link {
         self.contacts.list(replica, addr);
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        links.entry((replica, lane)).or_insert_with(|| self.new_member_link(replica)).clone()
+        let link = links.entry((replica, lane));
+        link.or_insert_with(|| self.new_member_link(replica, lane)).clone()
     }
 
-    fn new_member_link(&self, replica: ReplicaId) -> Link {
+    fn new_member_link(&self, replica: ReplicaId, lane: Lane) -> Link {
         let (contacts, standing) = (self.contacts.clone(), self.standing.clone());
-        let place = Whereabouts { replica, contacts: contacts.clone(), standing };
+        let place = Whereabouts { replica, lane, contacts: contacts.clone(), standing };
+        let links = Arc::downgrade(&self.links);
         let expected = replica.incarnation;
-        self.new_link(replica.node, expected, Arc::new(place), move |hello| {
+        self.new_link(replica.node, expected, Arc::new(place), move |hello, addr| {
             if hello.incarnation == expected || Mutant::WipedNodeAccepted.is_active() {
-                contacts.met(replica, hello, &contacts.addr(replica));
-                return Ok(());
+                return meet(&contacts, &links, (replica, lane), hello, addr);
             }
             let reason = format!(
                 "node {} was a member with another data directory; its data is gone, and with it what it had \
                  acknowledged and voted: remove it from the cluster, then add it again",
                 hello.node_id
             );
-            contacts.lost_data(replica, &reason);
+            if lane == Lane::Control {
+                contacts.lost_data(replica, addr, &reason);
+            }
             Err(reason)
         })
     }
 
-    /// Lets a node in that has dialed this one, from `remote`.
-    ///
-    /// # Errors
-    /// Another process with the same data is connected, and answers: one of the two is a copy.
-    pub(crate) async fn admit(&self, hello: &Hello, remote: &str) -> Result<Option<Visit>, String> {
-        let Some(intro) = &hello.intro else { return Ok(None) };
-        let own = self.identity.hello(0, 0);
-        if intro.expects != 0 && intro.expects != own.incarnation {
-            // The dialer will refuse when it learns who answers.
-            self.standing.data_lost(&format!(
-                "the cluster knows node {} with other data than it has now: remove it from the cluster, then add it \
-                 again",
-                own.node_id
-            ));
-        }
-        let replica = ReplicaId { node: hello.node_id, incarnation: hello.incarnation };
-        if !self.contacts.knows(replica) {
-            return Ok(None);
-        }
-        if let Some(other) = self.contacts.other_session(replica, intro.session)
-            && let Some(addr) = self.answers(replica, other).await
-        {
-            let reason = format!(
-                "{TWIN}: node {} runs at {addr}, and says that it is at {} too; stop the copy",
-                replica.node, intro.peer_addr
-            );
-            self.contacts.twin(replica, &reason);
-            return Err(reason);
-        }
-        self.contacts.met(replica, hello, remote);
-        self.retry_now(replica);
-        self.contacts.came(replica, intro.session);
-        Ok(Some(Visit { contacts: self.contacts.clone(), replica, session: intro.session }))
-    }
-
-    /// Where the process answers that this node has a connection with; it may have ended meanwhile.
-    async fn answers(&self, replica: ReplicaId, session: u128) -> Option<String> {
-        if Mutant::TwinAdmitted.is_active() {
-            return None;
-        }
-        for addr in self.contacts.places(replica) {
-            if self.session_at(replica, &addr).await == Some(session) {
-                return Some(addr);
-            }
-        }
-        None
-    }
-
-    /// The process of `replica` that answers at `addr`, if one does soon; otherwise it counts as gone.
-    pub(super) async fn session_at(&self, replica: ReplicaId, addr: &str) -> Option<u128> {
-        let told = Arc::new(OnceLock::new());
-        let seen = Arc::clone(&told);
-        let place = Arc::new(addr.to_owned());
-        let link = self.new_link(replica.node, replica.incarnation, place, move |hello| {
-            // A link dials once before it is connected.
-            let _ = seen.set((hello.incarnation, hello.intro.as_ref().map(|intro| intro.session)));
-            Ok(())
-        });
-        let connected = tokio::time::timeout(PROBE_TIMEOUT, link.connect()).await;
-        link.close();
-        connected.ok()?.ok()?;
-        let (incarnation, session) = *told.get()?;
-        session.filter(|_| incarnation == replica.incarnation)
+    pub(super) fn own_hello(&self, target: NodeId, expects: u128) -> Hello {
+        with_standing(self.identity.hello(target, expects), &self.standing)
     }
 
     /// Has the links to a member dial now: it has just been heard of.
-    fn retry_now(&self, replica: ReplicaId) {
+    pub(super) fn retry_now(&self, replica: ReplicaId) {
         let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         links.iter().filter(|((id, _), _)| *id == replica).for_each(|(_, link)| link.retry_now());
+    }
+
+    /// Begins to connect to a member, unless this node is connected to it or waits before it tries again.
+    pub(crate) fn poke(&self, replica: ReplicaId, addr: &str) {
+        self.link(replica, addr, Lane::Control).poke();
+        if self.contacts.bulk_fails(replica) {
+            // Nobody may have entries for it now, and yet it should be known when they get through again.
+            self.link(replica, addr, Lane::Bulk).poke();
+        }
     }
 
     /// Has a member dialed that this node does not reach, to find out whether it can.
@@ -221,7 +160,7 @@ impl Peers {
     pub(crate) async fn identify(&self, node: NodeId, addr: &str) -> Result<ReplicaId, LinkError> {
         let told = Arc::new(OnceLock::new());
         let seen = Arc::clone(&told);
-        let link = self.new_link(node, 0, Arc::new(addr.to_owned()), move |hello| {
+        let link = self.new_link(node, 0, Arc::new(addr.to_owned()), move |hello, _| {
             // A second dial of one link does not come before this one is done with.
             let _ = seen.set(ReplicaId { node, incarnation: hello.incarnation });
             Ok(())
@@ -240,16 +179,16 @@ impl Peers {
         node: NodeId,
         expects: u128,
         place: Arc<dyn Place>,
-        expected: impl Fn(&Hello) -> Result<(), String> + Send + Sync + 'static,
+        expected: impl Fn(&Hello, &str) -> Result<(), String> + Send + Sync + 'static,
     ) -> Link {
+        let (identity, standing) = (self.identity.clone(), self.standing.clone());
+        let hello = Arc::new(move || with_standing(identity.hello(node, expects), &standing));
         let identity = self.identity.clone();
-        let hello = Arc::new(move || identity.hello(node, expects));
-        let identity = self.identity.clone();
-        let check: HelloCheck = Arc::new(move |hello: &Hello| {
+        let check: HelloCheck = Arc::new(move |hello: &Hello, addr: &str| {
             if hello.node_id != node {
                 return Err(format!("expected node {node}, and node {} answered", hello.node_id));
             }
-            expected(hello)?;
+            expected(hello, addr)?;
             identity.check(hello)
         });
         Link::new(self.transport.clone(), place, hello, check, self.limits.clone())
@@ -257,13 +196,25 @@ impl Peers {
 
     /// Lets go of a node that was removed.
     pub(crate) fn forget(&self, node: NodeId) {
+        self.let_go(|replica| replica.node == node);
+    }
+
+    /// Lets go of those that have been members of no log for a while; `members` are members of some.
+    pub(crate) fn keep(&self, members: &BTreeSet<ReplicaId>) {
+        let gone = self.contacts.gone(members);
+        if !gone.is_empty() && !Mutant::RemovedMembersKept.is_active() {
+            self.let_go(|replica| gone.contains(&replica));
+        }
+    }
+
+    fn let_go(&self, gone: impl Fn(ReplicaId) -> bool) {
         let mut spaces = self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
-        spaces.retain(|replica, _| replica.node != node);
+        spaces.retain(|replica, _| !gone(*replica));
         drop(spaces);
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        self.contacts.forget(|replica| replica.node == node);
+        self.contacts.forget(&gone);
         links.retain(|(replica, _), link| {
-            let stays = replica.node != node;
+            let stays = !gone(*replica);
             if !stays {
                 link.close();
             }
@@ -277,4 +228,11 @@ impl Peers {
             link.close();
         }
     }
+}
+
+fn with_standing(mut hello: Hello, standing: &Standing) -> Hello {
+    if let Some(intro) = &mut hello.intro {
+        intro.took_part = standing.took_part();
+    }
+    hello
 }

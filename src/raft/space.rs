@@ -245,6 +245,12 @@ impl PeerSpace {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((space, Instant::now()));
     }
 
+    /// True if it has said that its disk is short of space, and nothing else since.
+    pub(super) fn is_short(&self) -> bool {
+        let told = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        told.is_some_and(|(space, _)| space < Space::Ample)
+    }
+
     /// None if it has not answered for so long.
     fn within(&self, patience: Duration) -> Option<Space> {
         let told = *self.0.lock().unwrap_or_else(PoisonError::into_inner);

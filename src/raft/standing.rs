@@ -61,6 +61,11 @@ impl Standing {
         self.accepted.store(true, Ordering::Relaxed);
     }
 
+    /// True if some member has talked to this process.
+    pub(super) fn took_part(&self) -> bool {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
     /// A member says that this node has other data than it expects.
     pub(super) fn data_lost(&self, reason: &str) {
         say(&mut self.said().data_lost, reason);
@@ -87,7 +92,7 @@ impl Standing {
     /// Why this process must not go on, if it must not: another one with the same data has its place, and no member
     /// has ever talked to this one. A process that has taken part goes on: the other one is the copy.
     pub(crate) fn superseded(&self) -> Option<String> {
-        if self.accepted.load(Ordering::Relaxed) {
+        if self.took_part() {
             return None;
         }
         self.said().twin.as_ref().map(|saying| saying.reason.clone())

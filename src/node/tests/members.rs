@@ -79,3 +79,46 @@ fn a_node_that_does_not_run_is_not_added_and_nothing_is_changed() {
     assert!(error.to_string().contains("nothing was changed"), "{error}");
     nodes.into_iter().for_each(Running::kill);
 }
+
+#[test]
+fn a_member_that_was_removed_is_forgotten_on_every_node() {
+    let transport = MemoryTransport::default();
+    let disks = [SimDisk::new(), SimDisk::new(), SimDisk::new()];
+    let mut nodes = three(&transport, &disks, moved::steady);
+    let third = nodes.pop().expect("three");
+    let id = third.replica().id;
+    third.kill();
+    for running in &nodes {
+        running.until("the member to be missed", || running.node.inner.peers.contacts.failing(id));
+    }
+    nodes[0].run(nodes[0].node.admin().remove(3)).expect("a majority runs");
+    for running in &nodes {
+        let peers = &running.node.inner.peers;
+        running.until("it to be forgotten", || peers.contacts.failing(id).is_none().then_some(()));
+        assert!(peers.contacts.session(id).is_none());
+    }
+    nodes.into_iter().for_each(Running::kill);
+}
+
+#[test]
+fn a_leader_that_was_removed_changes_no_members_and_goes_on_until_the_next_one_leads() {
+    let transport = MemoryTransport::default();
+    let disks = [SimDisk::new(), SimDisk::new(), SimDisk::new()];
+    let nodes = three(&transport, &disks, moved::steady);
+    let first = &nodes[0];
+    first.run(first.node.admin().transfer_leadership(1)).expect("all run");
+    let orders = first.node.inner.group_named("orders").expect("it is open");
+    let other = nodes[1].replica();
+    let moved = Member::new(2, "elsewhere:1");
+    first.run(async {
+        orders.remove(1, PATIENCE).await.expect("it leads");
+        let changed = orders.demote(3, PATIENCE).await;
+        assert!(matches!(changed, Err(AdminError::NotLeader { .. })), "{changed:?}");
+        let changed = orders.add_learner(&Replica { member: moved, ..other }, PATIENCE).await;
+        assert!(matches!(changed, Err(AdminError::NotLeader { .. })), "{changed:?}");
+    });
+    assert_eq!(orders.stop_reason(), None);
+    let next = nodes[1].node.log("orders").expect("it is open");
+    nodes[1].until("another leader", || next.status().leader.filter(|leader| leader.id != 1));
+    nodes.into_iter().for_each(Running::kill);
+}

@@ -9,10 +9,10 @@ use crate::wire::{Acceptor, BoxFuture, Duplex};
 
 /// Starts node 2 on what `disk` holds, listening elsewhere.
 fn moved(transport: &(impl Transport + Clone), disk: &SimDisk, advertise: Option<&str>) -> Running {
-    moved_node(transport, disk, 2, advertise)
+    moved_node_on(transport, disk, 2, advertise)
 }
 
-fn moved_node(
+pub(super) fn moved_node_on(
     transport: &(impl Transport + Clone),
     disk: &SimDisk,
     id: NodeId,
@@ -29,7 +29,7 @@ fn moved_node(
 }
 
 /// With elections so slow that none happens because the machine is busy.
-fn steady(config: &mut Config) {
+pub(super) fn steady(config: &mut Config) {
     config.raft.heartbeat_interval = Duration::from_millis(50);
     config.raft.election_timeout_min = Duration::from_millis(400);
     config.raft.election_timeout_max = Duration::from_millis(800);
@@ -42,7 +42,7 @@ fn addresses(running: &Running) -> Vec<String> {
     statuses.filter_map(|status| of(status).map(|status| status.member.peer_addr)).collect()
 }
 
-fn problem(running: &Running, kind: ProblemKind) -> Problem {
+pub(super) fn problem(running: &Running, kind: ProblemKind) -> Problem {
     running.until("the problem", || {
         running.node.problems().into_iter().find(|problem| problem.kind == kind)
     })
@@ -92,7 +92,7 @@ fn voters_that_move_at_once_find_each_other_through_a_member_that_does_not_vote(
     nodes.drain(1..).for_each(Running::kill);
     let again = |id: NodeId| {
         let disk = disks[id as usize - 1].crash(&CrashPolicy::KeepAll);
-        moved_node(&transport, &disk, id, None)
+        moved_node_on(&transport, &disk, id, None)
     };
     let (second, third) = (again(2), again(3));
     for running in [&nodes[0], &second, &third] {
@@ -200,9 +200,8 @@ fn a_copy_of_a_member_that_runs_stops_and_the_member_goes_on() {
     let mut nodes = three(&transport, &disks, steady);
     let second = nodes[1].replica().id;
     for running in [&nodes[0], &nodes[2]] {
-        running.until("node 2 to have dialed", || {
-            running.node.inner.peers.contacts.other_session(second, 0)
-        });
+        running
+            .until("node 2 to have dialed", || running.node.inner.peers.contacts.session(second));
     }
     let copied = disks[1].after_crash(&CrashPolicy::KeepAll);
     let copy = moved(&transport, &copied, None);
