@@ -49,6 +49,8 @@ pub(super) const LOCKING_CLIENTS_MAX: usize = 1024;
 pub(super) const LOCKS_OF_GROUP_MAX: usize = 16_384;
 /// Most memory that all locks of a log take.
 pub(super) const LOCKS_BYTES_MAX: usize = 32 << 20;
+/// Most locks that records of the oldest builds leave in a log.
+pub(super) const OLD_LOCKS_MAX: usize = 1 << 18;
 /// Most queues in one request for locks.
 pub(super) const LOCK_QUEUES_MAX: usize = 4096;
 

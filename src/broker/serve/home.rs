@@ -34,9 +34,6 @@ const DECISION_BYTES_MAX: usize = 512 << 10;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Pause before something is tried again.
 const PAUSE: Duration = Duration::from_millis(20);
-/// Pause before a log reports again that it has no more topics to take over: nobody is in a hurry, and a node with another
-/// number of logs refuses it.
-const REPORT_PAUSE: Duration = Duration::from_millis(500);
 
 /// A node's way to the leader of the home log.
 pub(super) struct Home {
@@ -347,7 +344,7 @@ impl LogBroker {
             } else {
                 return std::future::pending().await;
             }
-            tokio::time::sleep(REPORT_PAUSE).await;
+            tokio::time::sleep(PAUSE).await;
         }
     }
 

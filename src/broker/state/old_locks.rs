@@ -1,6 +1,5 @@
 //! Locks as they were kept under the rules 2: one that was not renewed stayed until another client took its queue. They are
-//! kept here until the rules are raised, and no longer. There may be as many as there were then, in a third of the memory:
-//! names are shared.
+//! kept here until the rules are raised, and no longer.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::command::LockRequest;
 use super::locks::{LOCK_LEASE_MS, Locks};
 use super::name::{Name, bounded, is_stand_in};
-use crate::broker::limits::{LOCK_QUEUES_MAX, LOCKING_GROUPS_MAX, LOCKS_OF_GROUP_MAX};
+use crate::broker::limits::{
+    LOCK_QUEUES_MAX, LOCKING_GROUPS_MAX, LOCKS_OF_GROUP_MAX, OLD_LOCKS_MAX,
+};
 
 /// Who holds a queue, and when the lock was last renewed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,39 +28,33 @@ impl OldHolder {
 /// The locks of one group, by topic and queue.
 type OfGroup = BTreeMap<(Name, u32), OldHolder>;
 
-/// A name, and in the place of another allocation for it the one that `known` has.
-fn shared(name: &str, known: Option<&Name>) -> Name {
-    let name = bounded(name);
-    known.filter(|known| ***known == *name).cloned().unwrap_or_else(|| Name::from(&*name))
-}
-
-/// A queue as `held` names it.
-fn key(held: &OfGroup, topic: &str, queue: u32) -> (Name, u32) {
-    let first = (shared(topic, None), 0);
-    let known = held.range(&first..).next().map(|((topic, _), _)| topic);
-    (known.filter(|known| **known == first.0).cloned().unwrap_or(first.0), queue)
-}
-
 /// The locks of all groups.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct OldLocks {
     groups: BTreeMap<Name, OfGroup>,
+    /// How many there are.
+    count: usize,
 }
 
 impl OldLocks {
-    /// The locks of a group in a checkpoint of version 2: topic, queue, client, and when it was renewed.
-    pub(super) fn put_group<'a>(
+    /// A lock of a checkpoint of version 2.
+    pub(super) fn put(
         &mut self,
         group: &str,
-        locks: impl Iterator<Item = (&'a str, u32, &'a str, i64)>,
+        topic: &str,
+        queue: u32,
+        client: &str,
+        since_ms: i64,
     ) {
-        let held = self.groups.entry(shared(group, None)).or_default();
-        for (topic, queue, client, since_ms) in locks {
-            let last = held.last_key_value();
-            let topic = shared(topic, last.map(|((topic, _), _)| topic));
-            let client = shared(client, last.map(|(_, holder)| &holder.client));
-            held.insert((topic, queue), OldHolder { client, since_ms });
-        }
+        let [group, topic, client] = [group, topic, client].map(|name| Name::from(&*bounded(name)));
+        let holder = OldHolder { client, since_ms };
+        let held = self.groups.entry(group).or_default();
+        self.count += usize::from(held.insert((topic, queue), holder).is_none());
+    }
+
+    /// A group of a checkpoint of version 2, which may hold nothing.
+    pub(super) fn put_group(&mut self, group: &str) {
+        self.groups.entry(Name::from(&*bounded(group))).or_default();
     }
 
     /// Gives the client what nobody else holds; returns what it holds of what it asked for.
@@ -72,18 +67,23 @@ impl OldLocks {
         let client = Name::from(&*bounded(&request.client));
         let mut locked = Vec::new();
         for (topic, queue) in request.queues {
-            let key = key(held, &topic, queue);
+            let key = (Name::from(&*bounded(&topic)), queue);
             if held.len() >= LOCKS_OF_GROUP_MAX && !held.contains_key(&key) {
+                let before = held.len();
                 held.retain(|_, holder| holder.is_valid(now_ms));
+                self.count -= before - held.len();
                 if held.len() >= LOCKS_OF_GROUP_MAX {
                     break;
                 }
             }
             let before = held.get(&key);
-            if before.is_none_or(|of| of.client == client || !of.is_valid(now_ms)) {
-                held.insert(key, OldHolder { client: client.clone(), since_ms: now_ms });
-                locked.push((topic, queue));
+            let taken = before.is_some_and(|of| of.client != client && of.is_valid(now_ms));
+            if taken || before.is_none() && self.count >= OLD_LOCKS_MAX {
+                continue;
             }
+            let holder = OldHolder { client: client.clone(), since_ms: now_ms };
+            self.count += usize::from(held.insert(key, holder).is_none());
+            locked.push((topic, queue));
         }
         locked
     }
@@ -94,9 +94,10 @@ impl OldLocks {
         let Some(held) = self.groups.get_mut(&*group) else { return };
         let client = bounded(&request.client);
         for (topic, queue) in &request.queues {
-            let key = key(held, topic, *queue);
+            let key = (Name::from(&*bounded(topic)), *queue);
             if held.get(&key).is_some_and(|holder| *holder.client == *client) {
                 held.remove(&key);
+                self.count -= 1;
             }
         }
         if held.is_empty() {

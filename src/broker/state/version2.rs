@@ -93,10 +93,10 @@ pub(super) fn decode(body: &[u8]) -> Result<(State, Vec<FileName>), CodecError> 
 fn restore_locks(old: BTreeMap<&str, BTreeMap<QueueName<'_>, Holder<'_>>>) -> OldLocks {
     let mut locks = OldLocks::default();
     for (group, held) in old {
-        let held = held.into_iter();
-        let held =
-            held.map(|((topic, queue), holder)| (topic, queue, holder.client, holder.since_ms));
-        locks.put_group(group, held);
+        locks.put_group(group);
+        for ((topic, queue), Holder { client, since_ms }) in held {
+            locks.put(group, topic, queue, client, since_ms);
+        }
     }
     locks
 }

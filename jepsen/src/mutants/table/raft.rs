@@ -325,6 +325,83 @@ pub(super) const ROWS: &[Row] = &[
         ),
     },
     Row {
+        id: "O5",
+        name: "OtherVersionServed",
+        breaks: "a node of another version is talked to, and skips or misreads what it does not know",
+        place: "src/format/frame.rs",
+        rule: "9, versions",
+        expected: Test(
+            "lib",
+            "wire::tests::faults::a_node_of_another_version_is_refused_at_both_ends_with_both_versions",
+        ),
+    },
+    Row {
+        id: "O6",
+        name: "AnyLaneCounts",
+        breaks: "a member counts as unreached because entries do not get through",
+        place: "src/raft/contacts.rs",
+        rule: "9, members that move",
+        expected: Test(
+            "lib",
+            "node::tests::lanes::a_member_that_only_entries_do_not_get_to_counts_as_reached_and_is_told_of",
+        ),
+    },
+    Row {
+        id: "O7",
+        name: "SilentCountsAsEnded",
+        breaks: "a copy gets in as soon as the member does not answer",
+        place: "src/raft/admission.rs",
+        rule: "9, two processes with one member's data",
+        expected: Test(
+            "lib",
+            "node::tests::copies::a_copy_is_kept_out_while_it_is_not_known_whether_the_member_runs",
+        ),
+    },
+    Row {
+        id: "O8",
+        name: "RivalForgotten",
+        breaks: "two processes that have both taken part go on as one member",
+        place: "src/raft/processes.rs",
+        rule: "9, two processes with one member's data",
+        expected: Test(
+            "lib",
+            "node::tests::copies::a_copy_that_came_in_while_the_member_was_away_is_found_and_neither_counts_until_one_is_gone",
+        ),
+    },
+    Row {
+        id: "O9",
+        name: "RemovedMembersKept",
+        breaks: "members that were removed are dialed and warned of for ever",
+        place: "src/raft/peers.rs",
+        rule: "9, members that move",
+        expected: Test(
+            "lib",
+            "node::tests::members::a_member_that_was_removed_is_forgotten_on_every_node",
+        ),
+    },
+    Row {
+        id: "O10",
+        name: "RetiredOpensLogs",
+        breaks: "a copy that was found out opens further logs",
+        place: "src/node/inner.rs",
+        rule: "9, two processes with one member's data",
+        expected: Test(
+            "lib",
+            "node::tests::copies::a_process_that_must_not_go_on_opens_no_further_log",
+        ),
+    },
+    Row {
+        id: "O11",
+        name: "RemovedLeaderChangesMembers",
+        breaks: "a leader that was removed changes the members of a cluster that it does not belong to",
+        place: "src/raft/membership.rs",
+        rule: "7, changes of members",
+        expected: Test(
+            "lib",
+            "node::tests::members::a_leader_that_was_removed_changes_no_members_and_goes_on_until_the_next_one_leads",
+        ),
+    },
+    Row {
         id: "A1",
         name: "UnknownOutcomeRetried",
         breaks: "an append that may have happened is done again",
