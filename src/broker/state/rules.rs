@@ -75,6 +75,9 @@ impl State {
         }
         if self.rules < Rules::Version4 && to >= Rules::Version4 {
             self.registry.end_version_3();
+            // A replay knows nothing of what came under the rules 3 before the record that shows them, and takes it for what
+            // came under the rules 2.
+            self.topics.forget_local_origins();
         }
         self.rules = self.rules.max(to);
     }

@@ -197,6 +197,13 @@ impl Topics {
         self.queues += topic.room();
     }
 
+    /// Forgets which records made the topics on which no registry decides.
+    pub(super) fn forget_local_origins(&mut self) {
+        for topic in self.by_name.values_mut().filter(|topic| topic.is_local()) {
+            topic.since = 0;
+        }
+    }
+
     /// Makes a topic whatever the number of topics: for one that cannot be done without.
     pub(super) fn put_anyway(&mut self, index: u64, name: &str, config: TopicConfig) {
         self.set(name.to_owned(), config, 0, index);
