@@ -258,6 +258,8 @@ mutants! {
     ParkedKeepsFrame,
     /// Any number of pulls may wait.
     ParkedUnbounded,
+    /// Each send that waits for a new topic has it decided again.
+    TopicMadeByEach,
     /// A long question takes a place before its client has room for the answer.
     LongPlaceBeforeRoom,
     /// One connection may have all long questions that are answered at once.

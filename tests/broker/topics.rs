@@ -337,3 +337,29 @@ async fn a_delayed_message_for_a_deleted_topic_does_not_come_to_the_next_of_that
     let dead = client.pull("%DLQ%SCHEDULE_CONSUMER", 0, 0).await.done();
     assert_eq!(bodies(&dead), ["old"]);
 }
+
+#[tokio::test]
+async fn many_first_sends_of_a_topic_make_it_once_and_are_all_stored() {
+    const SENDS: usize = 1000;
+    let brokers = Brokers::start().await;
+    let leader = brokers.leader().await;
+    let committed =
+        || brokers.node(leader).log("broker-0").expect("it has it").watermarks().committed;
+    let before = committed();
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        let mut client = brokers.client(leader).await;
+        for _ in 0..SENDS {
+            client.ask(SEND, &send_fields("New", "0", ""), b"x").await;
+        }
+        clients.push(client);
+    }
+    for client in &mut clients {
+        let refused: Vec<_> =
+            client.answers(SENDS).await.into_iter().filter(|answer| answer.code != 0).collect();
+        assert!(refused.is_empty(), "{} refused, the first: {:?}", refused.len(), refused[0]);
+    }
+    let records = committed() - before;
+    let most = 2 * SENDS as u64 + 200;
+    assert!(records <= most, "{records} records: the topic was decided on again and again");
+}

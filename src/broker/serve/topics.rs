@@ -96,15 +96,39 @@ impl LogBroker {
         let known = self.home()?.shared()?.state().registry().version();
         let seen = known.max(self.shared()?.state().followed());
         let deadline = Instant::now() + SEND_TIMEOUT;
-        let version = match (self.registered(topic), self.topic_config(topic).or(make)) {
-            (Some((_, version)), _) => version,
-            (None, Some(config)) => {
-                let ensure = Decision::Ensure { name: topic.to_owned(), config, seen };
-                self.decide(ensure, deadline).await.map_err(|failure| not_made(topic, failure))?
-            }
-            (None, None) => return Err(Failure::no_topic(topic)),
+        let following = async {
+            let version = match (self.registered(topic), self.topic_config(topic).or(make)) {
+                (Some((_, version)), _) => version,
+                (None, Some(config)) => {
+                    let ensure = Decision::Ensure { name: topic.to_owned(), config, seen };
+                    let decided = self.decide(ensure, deadline).await;
+                    decided.map_err(|failure| not_made(topic, failure))?
+                }
+                (None, None) => return Err(Failure::no_topic(topic)),
+            };
+            self.followed(version, deadline).await
         };
-        self.followed(version, deadline).await
+        // Many may wait for a new topic. One decision is enough for all of them.
+        tokio::select! {
+            biased;
+            () = self.appeared(topic) => Ok(()),
+            followed = following => followed,
+        }
+    }
+
+    /// Waits until this log has a topic, whoever asked for it. Cancel safe.
+    async fn appeared(&self, topic: &str) {
+        if let Ok(shared) = self.shared()
+            && !Mutant::TopicMadeByEach.is_active()
+        {
+            let mut followed = shared.followed.subscribe();
+            while shared.state().topic(topic).is_none() {
+                // Its sender goes only with the broker.
+                let _ = followed.changed().await;
+            }
+            return;
+        }
+        std::future::pending().await
     }
 
     /// Checks that a queue can be pulled from.

@@ -94,4 +94,15 @@ pub(super) const ROWS: &[Row] = &[
         rule: "17, limits",
         expected: Test("broker_costs", "every_request_costs_no_more_than_its_bound"),
     },
+    Row {
+        id: "L10",
+        name: "TopicMadeByEach",
+        breaks: "each send that waits for a new topic has it decided again, and most of them come too late",
+        place: "src/broker/serve/topics.rs",
+        rule: "17, topics",
+        expected: Test(
+            "broker",
+            "topics::many_first_sends_of_a_topic_make_it_once_and_are_all_stored",
+        ),
+    },
 ];
