@@ -33,6 +33,7 @@ pub(super) async fn keep_in_touch(node: Arc<NodeInner>) {
         loop {
             ticks.tick().await;
             node.look_after_members();
+            node.peers.let_in_found().await;
             if let Some(reason) = node.peers.standing.superseded() {
                 node.retire(&reason);
             }

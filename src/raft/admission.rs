@@ -54,22 +54,44 @@ impl Peers {
         if !self.contacts.knows(replica) {
             return Ok(None);
         }
-        self.contacts.of_processes(replica, |processes| processes.was_heard(intro.session));
+        self.let_in(replica, hello, intro.session, remote).await?;
+        self.retry_now(replica);
+        let counts = self.contacts.validity(replica);
+        Ok(counts.map(|counts| Visit { replica, counts }))
+    }
+
+    /// Lets a process count as `replica`, if no other one does.
+    async fn let_in(
+        &self,
+        replica: ReplicaId,
+        hello: &Hello,
+        session: u128,
+        from: &str,
+    ) -> Result<(), String> {
+        self.contacts.of_processes(replica, |processes| processes.was_heard(session));
         let mut alone = true;
-        for other in self.contacts.others(replica, intro.session) {
+        for other in self.contacts.others(replica, session) {
             if let Some(addr) = self.may_run(replica, &other).await? {
-                self.refuse(replica, hello, remote, &addr)?;
+                self.refuse(replica, hello, from, &addr)?;
             }
             self.contacts.of_processes(replica, |processes| processes.ended(other.session));
             alone = false;
         }
-        let replaced = self.contacts.met(replica, hello, remote);
+        let replaced = self.contacts.met(replica, hello, from);
         if replaced || !alone {
             renew(&self.links, replica, None);
         }
-        self.retry_now(replica);
-        let counts = self.contacts.validity(replica);
-        Ok(counts.map(|counts| Visit { replica, counts }))
+        Ok(())
+    }
+
+    /// Lets processes in that this node has found at other addresses, and that may be unable to dial it.
+    pub(crate) async fn let_in_found(&self) {
+        for (replica, hello, addr) in self.contacts.take_found() {
+            let session = session_of(&hello, replica).unwrap_or_default();
+            if self.let_in(replica, &hello, session, &addr).await.is_ok() {
+                self.retry_now(replica);
+            }
+        }
     }
 
     /// Where another process with the data of `replica` runs; none if it has ended.
@@ -192,8 +214,9 @@ pub(super) fn meet(
     for other in contacts.others(replica, session) {
         // A process that has the place of another one proves that the other has ended.
         if !other.places.iter().any(|place| place == addr) && !Mutant::TwinAdmitted.is_active() {
+            contacts.found(replica, hello, addr);
             return Err(format!(
-                "another process may be node {}, too; this one is talked to once it has dialed, and the other has ended",
+                "another process may be node {}, too: this one is talked to once the other is known to have ended",
                 replica.node
             ));
         }

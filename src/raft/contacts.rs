@@ -56,6 +56,8 @@ struct Contact {
     bulk_failing: Option<Failing>,
     processes: Processes,
     twin: Option<Twin>,
+    /// A process that answered elsewhere than the one that counts, what it said and where.
+    found: Option<(Hello, String)>,
     /// Since when no log has it as a member.
     unlisted: Option<Instant>,
 }
@@ -260,6 +262,23 @@ impl Contacts {
         others.extend(held);
         others.retain(|other| other.session != session);
         others
+    }
+
+    /// Another process than the one that counts has answered at `addr`.
+    pub(super) fn found(&self, replica: ReplicaId, hello: &Hello, addr: &str) {
+        if let Some(contact) = self.lock().get_mut(&replica) {
+            contact.found = Some((hello.clone(), addr.to_owned()));
+        }
+    }
+
+    /// Processes that have answered elsewhere since the last call.
+    pub(super) fn take_found(&self) -> Vec<(ReplicaId, Hello, String)> {
+        let mut all = self.lock();
+        let found = all.iter_mut().filter_map(|(id, contact)| {
+            let (hello, addr) = contact.found.take()?;
+            Some((*id, hello, addr))
+        });
+        found.collect()
     }
 
     /// Changes what is known of the member's processes.

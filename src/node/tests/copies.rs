@@ -197,3 +197,22 @@ fn a_process_that_must_not_go_on_opens_no_further_log() {
     copy.kill();
     cluster.nodes.into_iter().for_each(Running::kill);
 }
+
+#[test]
+fn a_member_that_cannot_dial_the_others_is_let_in_where_it_is_found() {
+    let mut cluster = Cluster::start();
+    cluster.nodes.remove(1).kill();
+    let cut = Arc::new(AtomicBool::new(true));
+    let mute = Cable { net: cluster.cable.net.clone(), own: true, cut };
+    let disk = cluster.disks[1].crash(&CrashPolicy::KeepAll);
+    let second = moved_node_on(&mute, &disk, 2, None);
+    let first = &cluster.nodes[0];
+    first.run(first.node.admin().add_learner(second.node.member())).expect("a majority runs");
+    let log = first.node.log("orders").expect("it is open");
+    let end = first.run(log.append("one")).expect("a majority runs").index + 1;
+    second.until("what it missed", || {
+        (second.node.log("orders")?.watermarks().end >= end).then_some(())
+    });
+    second.kill();
+    cluster.nodes.into_iter().for_each(Running::kill);
+}
