@@ -258,6 +258,8 @@ mutants! {
     ParkedKeepsFrame,
     /// Any number of pulls may wait.
     ParkedUnbounded,
+    /// The reader of plain headers takes any number of fields, and searches them for each name.
+    PlainFieldsUnbounded,
     /// Each send that waits for a new topic has it decided again.
     TopicMadeByEach,
     /// A long question takes a place before its client has room for the answer.

@@ -4,9 +4,12 @@
 use super::command::Head;
 use super::fields::{FIELDS_MAX, Fields};
 use super::speaker::Speaker;
+use crate::mutant::Mutant;
 
 /// Digits of the numbers that are read here: all of them fit 64 bits.
 const DIGITS_MAX: usize = 18;
+/// Fields that are read here. Each name is looked for among those before it, so many of them are left to the whole reader.
+const PLAIN_FIELDS_MAX: usize = 64;
 
 /// Reads a header. None says nothing about it but that it is not so plain.
 pub(super) fn decode(bytes: &[u8]) -> Option<Head> {
@@ -175,7 +178,11 @@ impl<'a> Reader<'a> {
                 Value::Text { raw, .. } | Value::Other(raw) => fields.push(name, raw),
                 Value::Null => {}
             }
-            (fields.len() <= FIELDS_MAX).then_some(())
+            let most = match Mutant::PlainFieldsUnbounded.is_active() {
+                true => FIELDS_MAX,
+                false => PLAIN_FIELDS_MAX,
+            };
+            (fields.len() <= most).then_some(())
         })?;
         Some(fields)
     }
@@ -337,6 +344,17 @@ mod tests {
         ] {
             assert!(!agree(header.as_bytes()), "{header}");
         }
+    }
+
+    #[test]
+    fn so_many_fields_that_a_search_among_them_takes_long_are_left_to_the_whole_reader() {
+        let with = |count: usize| {
+            let fields: Vec<_> = (0..count).map(|n| format!(r#""f{n}":{n}"#)).collect();
+            let fields = fields.join(",");
+            format!(r#"{{"code":1,"language":"JAVA","version":1,"extFields":{{{fields}}}}}"#)
+        };
+        assert!(agree(with(PLAIN_FIELDS_MAX).as_bytes()));
+        assert!(!agree(with(PLAIN_FIELDS_MAX + 1).as_bytes()));
     }
 
     #[test]

@@ -105,4 +105,15 @@ pub(super) const ROWS: &[Row] = &[
             "topics::many_first_sends_of_a_topic_make_it_once_and_are_all_stored",
         ),
     },
+    Row {
+        id: "L11",
+        name: "PlainFieldsUnbounded",
+        breaks: "a header of many fields takes time quadratic in their number",
+        place: "src/broker/remoting/plain_json.rs",
+        rule: "17, limits",
+        expected: Test(
+            "lib",
+            "broker::remoting::plain_json::tests::so_many_fields_that_a_search_among_them_takes_long_are_left_to_the_whole_reader",
+        ),
+    },
 ];
