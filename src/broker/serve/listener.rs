@@ -1,5 +1,6 @@
 //! Takes connections.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket, ToSocketAddrs, lookup_host};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -18,6 +19,33 @@ use crate::panics;
 
 /// Pause after a connection could not be taken, as when there are too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Bytes that the system holds for a client that does not take them; Linux doubles this. Left alone it would hold up to
+/// 4 MiB for each, which no budget counts.
+const SEND_BUFFER: u32 = 256 << 10;
+/// Connections that wait to be taken, as those of the standard library's listeners.
+const BACKLOG: u32 = 1024;
+
+/// A listener for clients, on the first of its addresses that is free.
+///
+/// # Errors
+/// None is, or the name has no address.
+pub(super) async fn bind(addr: impl ToSocketAddrs) -> io::Result<TcpListener> {
+    let mut failed = io::Error::from(io::ErrorKind::InvalidInput);
+    for addr in lookup_host(addr).await? {
+        let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // As the standard library does it; on Windows it would mean something else.
+        #[cfg(unix)]
+        socket.set_reuseaddr(true)?;
+        // Its connections inherit it.
+        socket.set_send_buffer_size(SEND_BUFFER)?;
+        match socket.bind(addr).and_then(|()| socket.listen(BACKLOG)) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
+}
 
 /// What a listener serves.
 pub(super) trait Service: Send + Sync + 'static {

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::connection::Budgets;
-use super::listener::{Bounds, listen};
+use super::listener::{Bounds, bind, listen};
 use super::log_broker::LogBroker;
 use super::places::Places;
 use super::routes::Brokers;
@@ -46,11 +46,11 @@ impl Broker {
         let config = Arc::new(config);
         let mut listeners = Vec::new();
         for addr in &config.listen {
-            listeners.push(TcpListener::bind(addr).await?);
+            listeners.push(bind(addr).await?);
         }
         let name_server = match config.name_server_listen.as_str() {
             "" => None,
-            addr => Some(TcpListener::bind(addr).await?),
+            addr => Some(bind(addr).await?),
         };
         let brokers = Arc::new(Brokers::new(Arc::clone(&config)));
         let (stop, stopping) = watch::channel(false);
@@ -125,7 +125,7 @@ async fn vip_listener(
     let addr = main.local_addr()?;
     let Some(vip) = vip::port(addr.port()).filter(|_| config.vip_channel) else { return Ok(None) };
     let vip = SocketAddr::new(addr.ip(), vip);
-    match TcpListener::bind(vip).await {
+    match bind(vip).await {
         Ok(listener) => Ok(Some(listener)),
         Err(error) => {
             tracing::warn!(%addr, %vip, %error, "no VIP channel: clients that use it cannot reach this broker");

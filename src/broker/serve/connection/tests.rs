@@ -3,10 +3,9 @@
 use std::sync::Mutex;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use super::super::listener::{Bounds, listen};
+use super::super::listener::{Bounds, bind, listen};
 use super::super::places::Places;
 use super::*;
 use crate::broker::remoting::{Fields, Reply};
@@ -49,7 +48,7 @@ struct Listening {
 impl Listening {
     async fn start(answer: Option<usize>, connections_max: usize, config: BrokerConfig) -> Self {
         let service = Arc::new(Fixed { answer, taken: Mutex::default() });
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let listener = bind("127.0.0.1:0").await.expect("a free port");
         let addr = listener.local_addr().expect("it listens");
         let (stop, stopping) = watch::channel(false);
         let budgets = Arc::new(Budgets::new(&config));
