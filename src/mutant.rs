@@ -310,6 +310,30 @@ mutants! {
     OrderlyRetried,
     /// A message with a timer is stored at once, without its timer.
     TimerIgnored,
+    /// Memberships and the first entries of terms are flushed only where the node flushes everything.
+    MembershipNotFlushed,
+    /// A committed position found on disk counts though the log has another entry there.
+    CommittedBelievedByIndex,
+    /// A start after a power cut takes what is left of logs for all that they had acknowledged.
+    LostPagesUnnoticed,
+    /// A log whose flush failed is not noted as one that may have lost something.
+    FailedLogTrusted,
+    /// A run counts as ended well before its logs are closed.
+    RunEndedEarly,
+    /// The grant of a log that may have lost something is not marked.
+    SuspectGrantUnmarked,
+    /// A candidate takes its own vote for a trusted one.
+    OwnGrantTrusted,
+    /// Any majority of grants elects, whatever their logs may have lost.
+    AnyGrantsElect,
+    /// Where too many logs may have lost something, nobody is ever elected.
+    NoElectionBySuspects,
+    /// Nobody waits for the nodes that lost nothing before those that lost something elect one of them.
+    StragglersNotWaitedFor,
+    /// A log that may have lost something is trusted again once it holds what the leader has committed.
+    TrustedAtCommitted,
+    /// A log is trusted again in memory only.
+    TrustNotStored,
 }
 
 #[cfg(feature = "mutants")]

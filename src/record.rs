@@ -70,8 +70,9 @@ pub enum Flush {
     #[default]
     Sync,
     /// A majority of voters holds the record in its page cache and flushes it in the background:
-    /// the record survives the crash of any number of processes and the loss of a minority of
-    /// machines, but not a power cut of all of them within the flush interval.
+    /// the record survives the crash of any number of processes, the loss of a minority of
+    /// machines, and power cuts of nodes one after the other, each of which a leader has brought up to date before the
+    /// next. It does not survive a power cut of so many at once that no majority is left which lost nothing.
     Async,
 }
 

@@ -48,6 +48,7 @@ enum Command {
     ReferenceNode(commands::reference_node::Args),
     Inspect(commands::inspect::Args),
     Verify(commands::verify::Args),
+    AcceptLoss(commands::accept_loss::Args),
     Config(commands::config::Args),
     Completions(commands::completions::Args),
 }
@@ -78,6 +79,7 @@ impl Cli {
             Command::ReferenceNode(args) => commands::reference_node::run(args),
             Command::Inspect(args) => commands::inspect::run(&args, out),
             Command::Verify(args) => commands::verify::run(&args, out),
+            Command::AcceptLoss(args) => commands::accept_loss::run(&args, out),
             Command::Config(args) => commands::config::run(&args, out),
             Command::Completions(args) => commands::completions::run(&args, out),
         }

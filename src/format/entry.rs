@@ -160,6 +160,12 @@ impl Entry {
         Self { id, kind, sync, batch, payload_crc, payload }
     }
 
+    /// True if it is flushed before it is acknowledged, on every node and however that runs: if its caller asked for it, or if
+    /// the promises about all others rest on it.
+    pub(crate) fn is_flushed_first(&self) -> bool {
+        self.sync || self.kind != EntryKind::Record && !Mutant::MembershipNotFlushed.is_active()
+    }
+
     /// Bytes of header and payload.
     pub(crate) fn encoded_len(&self) -> usize {
         ENTRY_HEADER + self.payload.len()

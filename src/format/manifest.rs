@@ -2,12 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::committed::Committed;
 use super::entry::EntryId;
 use super::envelope::Envelope;
 use super::{FormatError, codec, field};
 
 const WHAT: &str = "manifest";
-const ENVELOPE: Envelope = Envelope { what: WHAT, magic: *b"QLMF", version: 1 };
+const ENVELOPE: Envelope = Envelope { what: WHAT, magic: *b"QLMF", version: 2 };
+const ENVELOPE_V1: Envelope = Envelope { version: 1, ..ENVELOPE };
 
 /// Everything that a log's directory must hold besides the vote.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,14 +17,44 @@ pub(crate) struct Manifest {
     pub(crate) log_id: u64,
     /// Never used before.
     pub(crate) next_segment_id: u64,
-    /// One past the last committed index known when this was written.
-    pub(crate) committed: u64,
+    /// The last committed entry known when this was written.
+    pub(crate) committed: Committed,
+    /// One past the last index that a majority had flushed, as far as that was known.
+    pub(crate) stable: u64,
     pub(crate) boundary: Option<Boundary>,
     /// In the order of their indexes.
     pub(crate) sealed: Vec<SealedMeta>,
     pub(crate) active: SegmentMeta,
     /// The memberships that lie in the sealed segments, oldest first. May name more, from the active one.
     pub(crate) memberships: Vec<MembershipMeta>,
+}
+
+/// The manifest of version 1.
+#[derive(Deserialize)]
+struct ManifestV1 {
+    log_id: u64,
+    next_segment_id: u64,
+    /// One past the last committed index.
+    committed: u64,
+    boundary: Option<Boundary>,
+    sealed: Vec<SealedMeta>,
+    active: SegmentMeta,
+    memberships: Vec<MembershipMeta>,
+}
+
+impl From<ManifestV1> for Manifest {
+    fn from(old: ManifestV1) -> Self {
+        Self {
+            log_id: old.log_id,
+            next_segment_id: old.next_segment_id,
+            committed: old.committed.checked_sub(1).map_or(Committed::Nothing, Committed::Index),
+            stable: 0,
+            boundary: old.boundary,
+            sealed: old.sealed,
+            active: old.active,
+            memberships: old.memberships,
+        }
+    }
 }
 
 /// Where the log begins: behind this entry.
@@ -74,7 +106,12 @@ impl Manifest {
 
     /// Decodes and checks a file: the segments follow each other without a hole.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
-        let manifest: Self = codec::decode(ENVELOPE.open(bytes)?)?;
+        let manifest: Self = match ENVELOPE.open(bytes) {
+            Err(FormatError::Version { found: 1, .. }) => {
+                codec::decode::<ManifestV1>(ENVELOPE_V1.open(bytes)?)?.into()
+            }
+            body => codec::decode(body?)?,
+        };
         manifest.check()?;
         Ok(manifest)
     }
@@ -109,7 +146,8 @@ mod tests {
         Manifest {
             log_id: 4,
             next_segment_id: 3,
-            committed: 5,
+            committed: Committed::Entry(EntryId { term: 2, index: 4 }),
+            stable: 3,
             boundary: Some(Boundary {
                 id: EntryId { term: 1, index: 2 },
                 membership: Some(MembershipMeta { id: EntryId::default(), payload: vec![1, 2] }),

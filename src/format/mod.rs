@@ -10,6 +10,7 @@ use crate::mutant::Mutant;
 
 pub(crate) mod checkpoint;
 pub(crate) mod codec;
+pub(crate) mod committed;
 pub(crate) mod damage_note;
 pub(crate) mod entry;
 pub(crate) mod envelope;

@@ -1,4 +1,4 @@
-//! The superblock: whose data directory it is.
+//! The superblock: whose data directory it is, how it was used last, and which logs may have lost something by that.
 
 use std::collections::BTreeSet;
 
@@ -6,9 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::envelope::Envelope;
 use super::{FormatError, codec};
+use crate::record::LogId;
 
 const WHAT: &str = "superblock";
-const ENVELOPE: Envelope = Envelope { what: WHAT, magic: *b"QLND", version: 1 };
+const ENVELOPE: Envelope = Envelope { what: WHAT, magic: *b"QLND", version: 2 };
+const ENVELOPE_V1: Envelope = Envelope { version: 1, ..ENVELOPE };
 
 /// What the file `NODE` says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,9 +22,53 @@ pub(crate) struct Superblock {
     pub(crate) cluster: u128,
     /// Logs whose directories must be there.
     pub(crate) logs: BTreeSet<u64>,
+    /// The last run; none if an older build had the directory last.
+    pub(crate) run: Option<Run>,
+    /// Logs that may have lost what this node had acknowledged.
+    pub(crate) suspects: BTreeSet<u64>,
+}
+
+/// How a data directory was used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Run {
+    /// The system was booted as this; none if that is not known.
+    pub(crate) boot: Option<u128>,
+    /// All that was acknowledged is durable: the run ended as it should.
+    pub(crate) clean: bool,
+    /// Some log acknowledged what was not flushed.
+    pub(crate) asynchronous: bool,
+}
+
+#[derive(Deserialize)]
+struct SuperblockV1 {
+    node_id: u64,
+    incarnation: u128,
+    cluster: u128,
+    logs: BTreeSet<u64>,
+}
+
+impl From<SuperblockV1> for Superblock {
+    fn from(old: SuperblockV1) -> Self {
+        let SuperblockV1 { node_id, incarnation, cluster, logs } = old;
+        Self { node_id, incarnation, cluster, logs, run: None, suspects: BTreeSet::new() }
+    }
 }
 
 impl Superblock {
+    /// The logs that may have lost something, as of a start in this boot. Not the system log for what the last run did: since
+    /// there are runs, it acknowledges nothing that is not flushed.
+    pub(crate) fn doubtful(&self, boot: Option<u128>) -> BTreeSet<u64> {
+        let lost = |run: Run| {
+            let same_boot = boot.is_some() && run.boot == boot;
+            run.asynchronous && !run.clean && !same_boot
+        };
+        let mut doubtful = self.suspects.clone();
+        if self.run.is_some_and(lost) {
+            doubtful.extend(self.logs.iter().filter(|log| **log != LogId::SYSTEM.0));
+        }
+        doubtful
+    }
+
     /// The file's bytes.
     pub(crate) fn encode(&self) -> Result<Vec<u8>, FormatError> {
         Ok(ENVELOPE.seal(&codec::encode(self)))
@@ -30,7 +76,12 @@ impl Superblock {
 
     /// Decodes and checks a file.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
-        Ok(codec::decode(ENVELOPE.open(bytes)?)?)
+        match ENVELOPE.open(bytes) {
+            Err(FormatError::Version { found: 1, .. }) => {
+                Ok(codec::decode::<SuperblockV1>(ENVELOPE_V1.open(bytes)?)?.into())
+            }
+            body => Ok(codec::decode(body?)?),
+        }
     }
 }
 
@@ -40,8 +91,14 @@ mod tests {
 
     #[test]
     fn a_superblock_round_trips_and_every_flipped_bit_is_refused() {
-        let block =
-            Superblock { node_id: 1, incarnation: 5, cluster: 6, logs: BTreeSet::from([0, 3]) };
+        let block = Superblock {
+            node_id: 1,
+            incarnation: 5,
+            cluster: 6,
+            logs: BTreeSet::from([0, 3]),
+            run: Some(Run { boot: Some(9), clean: true, asynchronous: true }),
+            suspects: BTreeSet::from([3]),
+        };
         let good = block.encode().expect("encode");
         assert_eq!(Superblock::decode(&good), Ok(block));
         for bit in 0..good.len() * 8 {
@@ -49,5 +106,14 @@ mod tests {
             bad[bit / 8] ^= 1 << (bit % 8);
             assert!(Superblock::decode(&bad).is_err(), "bit {bit}");
         }
+    }
+
+    #[test]
+    fn a_superblock_of_version_1_says_nothing_of_its_last_run() {
+        let old =
+            ENVELOPE_V1.seal(&codec::encode(&(1_u64, 5_u128, 6_u128, BTreeSet::from([0_u64, 3]))));
+        let block = Superblock::decode(&old).expect("version 1");
+        assert_eq!((block.node_id, block.incarnation, block.cluster), (1, 5, 6));
+        assert_eq!((block.logs, block.run), (BTreeSet::from([0, 3]), None));
     }
 }

@@ -4,10 +4,12 @@ use std::fmt::Debug;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Told about every flush, by the writer thread. Must not block.
+/// Told about every flush, by the writer thread. Must not block, save when the log has failed.
 pub(crate) trait WriterObserver: Debug + Send + Sync {
     /// A flush of `entries` entries of together `bytes` bytes took `duration`.
     fn flushed(&self, duration: Duration, entries: u64, bytes: u64);
+    /// A write or a flush has failed: the log takes nothing any more. Nobody was told yet.
+    fn failed(&self) {}
 }
 
 /// Counts since the log was opened. They only grow.

@@ -1,12 +1,14 @@
 //! The data directory of a node: whose it is, its lock, and where its logs lie.
 
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::StorageError;
-use crate::format::superblock::Superblock;
-use crate::record::LogId;
+use crate::format::superblock::{Run, Superblock};
+use crate::mutant::Mutant;
+use crate::record::{Flush, LogId};
 use crate::segment::disk::DiskLock;
 use crate::segment::{Disk, LockMode, atomic_file};
 
@@ -29,6 +31,8 @@ pub(crate) struct DataDir {
     path: PathBuf,
     superblock: Mutex<Superblock>,
     lock: Mutex<Option<Box<dyn DiskLock>>>,
+    /// Logs that this run has opened, which made durable what was found.
+    opened: Mutex<BTreeSet<u64>>,
 }
 
 impl DataDir {
@@ -65,7 +69,8 @@ impl DataDir {
         disk.sync_dir(path).map_err(|error| StorageError::io("sync", path, error))?;
         remove_leftovers(&*disk, &path.join(LOGS_NAME))?;
         let superblock = Mutex::new(superblock);
-        Ok(Self { disk, path: path.to_owned(), superblock, lock: Mutex::new(Some(lock)) })
+        let (path, lock) = (path.to_owned(), Mutex::new(Some(lock)));
+        Ok(Self { disk, path, superblock, lock, opened: Mutex::default() })
     }
 
     /// Lets another process have the directory. Nothing may be written to it after.
@@ -112,9 +117,10 @@ impl DataDir {
         self.superblock().logs.iter().copied().map(LogId).collect()
     }
 
-    /// Notes that a log exists, once it does: from then on a missing directory is an error and not
+    /// Notes that a log exists and was opened, once it was: from then on a missing directory is an error and not
     /// a new log. Durable on return.
     pub(crate) fn add_log(&self, log: LogId) -> Result<(), StorageError> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner).insert(log.0);
         self.update(|superblock| {
             superblock.logs.insert(log.0);
             Ok(())
@@ -125,6 +131,98 @@ impl DataDir {
     pub(crate) fn remove_log(&self, log: LogId) -> Result<(), StorageError> {
         self.update(|superblock| {
             superblock.logs.remove(&log.0);
+            superblock.suspects.remove(&log.0);
+            Ok(())
+        })
+    }
+
+    /// Begins a run, before any log is opened. If the last one acknowledged what it had not flushed, did not end well, and
+    /// the page cache is gone since, all logs are suspect from now on. Durable on return.
+    pub(crate) fn begin_run(&self, flush: Flush) -> Result<(), StorageError> {
+        let boot = self.disk.boot_id(&self.path);
+        let here = self.logs_on_disk()?;
+        self.update(|superblock| {
+            let asynchronous = flush == Flush::Async;
+            let last = superblock.run;
+            if last.is_none() && asynchronous {
+                // An older build says nothing of how it ran: it is taken to have run as this one does.
+                superblock.run = Some(Run { asynchronous, ..Run::default() });
+                superblock.suspects.insert(LogId::SYSTEM.0);
+            }
+            // A log that was made and not listed yet, too.
+            let listed = superblock.logs.clone();
+            superblock.logs.extend(here.iter().map(|log| log.0));
+            let doubtful = superblock.doubtful(boot);
+            superblock.logs = listed;
+            if !Mutant::LostPagesUnnoticed.is_active() {
+                superblock.suspects = doubtful;
+            }
+            if !superblock.suspects.is_empty() {
+                tracing::warn!(
+                    logs = superblock.suspects.len(),
+                    "logs may have lost what was not flushed: they count again once a leader has made them whole"
+                );
+            }
+            // What the last run left in the page cache stays there until its log is opened.
+            let unflushed = last.is_some_and(|run| run.asynchronous && !run.clean);
+            let asynchronous = asynchronous || unflushed;
+            let boot = boot.filter(|_| asynchronous);
+            superblock.run = Some(Run { boot, clean: false, asynchronous });
+            Ok(())
+        })
+    }
+
+    /// Nothing is acknowledged without a flush from now on: once all logs are open, which made them durable, a power cut
+    /// loses nothing. Durable on return.
+    pub(crate) fn flushes_always(&self) -> Result<(), StorageError> {
+        if !self.has_opened_all() {
+            return Ok(());
+        }
+        self.update(|superblock| {
+            superblock.run = Some(Run::default());
+            Ok(())
+        })
+    }
+
+    /// Ends a run, after all logs were closed without an error. Durable on return.
+    pub(crate) fn end_run(&self) -> Result<(), StorageError> {
+        // One that was not opened may have something in the page cache that an earlier run left there.
+        if !self.has_opened_all() {
+            return Ok(());
+        }
+        self.update(|superblock| {
+            if let Some(run) = superblock.run.as_mut().filter(|run| run.asynchronous) {
+                run.clean = true;
+            }
+            Ok(())
+        })
+    }
+
+    fn has_opened_all(&self) -> bool {
+        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        self.superblock().logs.is_subset(&opened)
+    }
+
+    /// True if a log may have lost what it had acknowledged.
+    pub(crate) fn is_suspect(&self, log: LogId) -> bool {
+        self.superblock().suspects.contains(&log.0)
+    }
+
+    /// Notes that a log may have lost what it had acknowledged. Durable on return.
+    pub(crate) fn suspect(&self, log: LogId) -> Result<(), StorageError> {
+        self.update(|superblock| {
+            superblock.suspects.insert(log.0);
+            Ok(())
+        })
+    }
+
+    /// Notes that a log is whole again. Durable on return.
+    pub(crate) fn trust(&self, log: LogId) -> Result<(), StorageError> {
+        if Mutant::TrustNotStored.is_active() {
+            return Ok(());
+        }
+        self.update(|superblock| {
+            superblock.suspects.remove(&log.0);
             Ok(())
         })
     }
@@ -170,6 +268,26 @@ impl DataDir {
     fn superblock(&self) -> MutexGuard<'_, Superblock> {
         self.superblock.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Takes all logs of a directory for whole that may have lost something, and gives them. Durable on return.
+pub(super) fn accept_loss(disk: &dyn Disk, path: &Path) -> Result<Vec<LogId>, StorageError> {
+    let lock_path = path.join(LOCK_NAME);
+    let lock = disk.lock(&lock_path, LockMode::Exclusive);
+    let lock = lock.map_err(|error| StorageError::io("lock", &lock_path, error))?;
+    let _lock = lock.ok_or(StorageError::Locked { path: lock_path })?;
+    let Some(mut superblock) = read_superblock(disk, path)? else {
+        let detail = "this is no data directory of a node".to_owned();
+        return Err(StorageError::Missing { path: path.join(SUPERBLOCK_NAME), detail });
+    };
+    let accepted = superblock.doubtful(disk.boot_id(path));
+    superblock.suspects.clear();
+    if !superblock.doubtful(disk.boot_id(path)).is_empty() {
+        // What the next start would else find out.
+        superblock.run = superblock.run.map(|run| Run { clean: true, ..run });
+    }
+    write_superblock(disk, path, &superblock)?;
+    Ok(accepted.into_iter().map(LogId).collect())
 }
 
 /// Where a log lies in a data directory.
@@ -219,6 +337,8 @@ fn found(disk: &dyn Disk, path: &Path, node_id: u64) -> Result<Superblock, Stora
         incarnation: disk.random().map_err(failed("draw a number for"))?.max(1),
         cluster: 0,
         logs: Default::default(),
+        run: Some(Run::default()),
+        suspects: Default::default(),
     };
     write_superblock(disk, path, &superblock)?;
     Ok(superblock)

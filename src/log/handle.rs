@@ -86,6 +86,19 @@ impl Log {
         self.core.shared.state().vote
     }
 
+    /// The vote together with the last entry: what a later leader does to the log comes behind the vote for it.
+    pub(crate) fn vote_and_last(&self) -> (Option<Vote>, Option<EntryId>) {
+        let state = self.core.shared.state();
+        (state.vote, state.tail.last().max(state.boundary))
+    }
+
+    /// True if the log holds this very entry, or begins behind it.
+    pub(crate) fn holds(&self, id: EntryId) -> bool {
+        let purged = self.purged().is_some_and(|boundary| boundary.index >= id.index);
+        // What cannot be read is not held.
+        purged || self.core.shared.id_at(id.index).ok().flatten() == Some(id)
+    }
+
     /// Drops every entry behind `last` (all entries if none), but none at or below the boundary.
     /// Durable on return.
     pub(crate) async fn truncate_after(

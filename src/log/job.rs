@@ -59,7 +59,7 @@ impl Job {
     pub(super) fn is_small_async_append(&self) -> bool {
         let Self::Append { entries, .. } = self else { return false };
         let bytes: usize = entries.iter().map(Entry::encoded_len).sum();
-        bytes <= AT_ONCE_BYTES_MAX && !entries.iter().any(|entry| entry.sync)
+        bytes <= AT_ONCE_BYTES_MAX && !entries.iter().any(Entry::is_flushed_first)
     }
 
     /// Takes the job back undone.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::StorageError;
+use crate::format::committed::Committed;
 use crate::format::entry::EntryId;
 use crate::format::envelope::ENVELOPE;
 use crate::format::manifest::{Manifest, SealedMeta, SegmentMeta};
@@ -74,7 +75,8 @@ fn create(disk: &dyn Disk, dir: &Path, options: &LogOptions) -> Result<(), Stora
     let manifest = Manifest {
         log_id,
         next_segment_id: 2,
-        committed: 0,
+        committed: Committed::Nothing,
+        stable: 0,
         boundary: None,
         sealed: Vec::new(),
         active,
@@ -228,8 +230,10 @@ impl Found {
             &mut self.scan,
             disk.now_ms(),
         );
-        let committed = self.manifest.committed.max(self.scan.committed);
-        let committed = committed.max(self.vote.newest().committed);
+        let stored = [self.manifest.committed, self.vote.newest().committed];
+        let is_old = |claim: &Committed| matches!(claim, Committed::Index(_));
+        let old = stored.map(|claim| is_old(&claim));
+        let stable = self.manifest.stable.max(self.vote.newest().stable);
         let segments =
             SegmentSet { sealed: sealed.clone(), active: Some(Arc::clone(active.segment())) };
         let vote = self.vote.newest().vote;
@@ -242,9 +246,13 @@ impl Found {
         });
         self.checkpoints.set_boundary(boundary);
         let shared = Shared::new(Arc::clone(&disk), dir, options, state, self.checkpoints);
-        recommit(&shared, committed)?;
+        recommit(&shared, stored, self.scan.committed)?;
+        let committed = shared.state().committed;
         // Nothing has been changed so far.
         self.vote.repair()?;
+        if old[1] {
+            self.vote.restate(committed.into())?;
+        }
         remove_orphans(&*disk, dir, &self.manifest)?;
         let mut writer = LogWriter::new(Parts {
             disk,
@@ -256,12 +264,14 @@ impl Found {
             active,
             vote: self.vote,
             committed,
+            stable,
         });
         let changed = match behind_tail {
             Some(boundary) => writer.restart_behind(&shared, boundary),
             None if self.scan.torn && !Mutant::TornTailOverwritten.is_active() => {
                 writer.cut_torn_tail(&shared)
             }
+            None if old[0] => writer.restate(&shared),
             None => Ok(()),
         };
         changed.map_err(|(Fault::Stall(error) | Fault::Fatal(error))| error)?;
@@ -270,16 +280,33 @@ impl Found {
     }
 }
 
-/// Takes up the committed position that was stored, as far as the log reaches.
-fn recommit(shared: &Shared, committed: u64) -> Result<(), StorageError> {
+/// Takes up the last committed entry of those that were `stored`, as far as the log holds them, and of what the groups of
+/// the active segment say, which is about their own entries. The one that is taken up is read; others are not.
+fn recommit(shared: &Shared, stored: [Committed; 2], in_groups: u64) -> Result<(), StorageError> {
     let held = shared.state().watermarks().end;
-    if Mutant::CommittedNotClamped.is_active() && committed > held {
+    let highest = stored.into_iter().map(Committed::end).max().unwrap_or(0).max(in_groups);
+    if Mutant::CommittedNotClamped.is_active() && highest > held {
         let term = shared.state().tail.last().map_or(0, |last| last.term);
-        return shared.commit(EntryId { term, index: committed - 1 });
+        return shared.commit(EntryId { term, index: highest - 1 });
     }
-    let end = held.min(committed);
-    if let Some(id) = end.checked_sub(1).map(|index| shared.id_at(index)).transpose()?.flatten() {
-        shared.commit(id)?;
+    let in_groups = in_groups.checked_sub(1).map_or(Committed::Nothing, Committed::Index);
+    let mut claims = [stored[0], stored[1], in_groups];
+    claims.sort_by_key(|claim| std::cmp::Reverse(claim.end().min(held)));
+    for claim in claims {
+        let end = claim.end().min(held);
+        let Some(index) = end.checked_sub(1) else { break };
+        let Some(id) = shared.id_at(index)? else { continue };
+        let believed = match claim {
+            Committed::Entry(committed) => {
+                committed == id || Mutant::CommittedBelievedByIndex.is_active()
+            }
+            // A log that lost its tail may have others there by now. Groups speak of themselves.
+            Committed::Index(_) => !shared.options().suspect || claim == in_groups,
+            Committed::Nothing => false,
+        };
+        if believed {
+            return shared.commit(id);
+        }
     }
     Ok(())
 }

@@ -138,12 +138,12 @@ impl Shared {
         Ok(entries.first().map(|entry| entry.batch))
     }
 
-    /// One past the last committed index, for the writer to store. None while a change of memory that
+    /// The last committed entry, for the writer to store. The outer none while a change of memory that
     /// drops entries has not reached the writer, which is at `epoch`: the position may then be that of
     /// entries to come, and the writer still holds others at the same indexes.
-    pub(super) fn committed_end(&self, epoch: u64) -> Option<u64> {
+    pub(super) fn committed_as_of(&self, epoch: u64) -> Option<Option<EntryId>> {
         let state = self.state();
-        (state.epoch() == epoch).then(|| state.committed.map_or(0, |committed| committed.index + 1))
+        (state.epoch() == epoch).then_some(state.committed)
     }
 
     /// True if this changes it.
@@ -261,6 +261,13 @@ impl Shared {
         self.counters.flush_nanos.add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
         if let Some(observer) = &self.options.observer {
             observer.flushed(duration, entries, bytes);
+        }
+    }
+
+    /// A write or a flush has failed.
+    pub(super) fn note_failed(&self) {
+        if let Some(observer) = &self.options.observer {
+            observer.failed();
         }
     }
 

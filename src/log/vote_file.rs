@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::StorageError;
+use crate::format::committed::Committed;
 use crate::format::vote::{VOTE_FILE, VOTE_SLOT, VOTE_SLOTS_AT, Vote, VoteSlot};
 use crate::mutant::Mutant;
 use crate::segment::{Access, Disk, DiskFile};
@@ -26,7 +27,8 @@ impl VoteFile {
     /// Makes the file of a new log, without a vote. The directory is not synced.
     pub(super) fn create(disk: &dyn Disk, dir: &Path, log_id: u64) -> Result<(), StorageError> {
         let path = dir.join(VOTE_NAME);
-        let newest = VoteSlot { log_id, sequence: 1, vote: None, committed: 0 };
+        let newest =
+            VoteSlot { log_id, sequence: 1, vote: None, committed: Committed::Nothing, stable: 0 };
         let made = disk.open(&path, Access::Create).and_then(|file| {
             file.allocate(0, VOTE_FILE)?;
             file.write_all_at(&vec![0; VOTE_FILE as usize], 0)?;
@@ -97,11 +99,23 @@ impl VoteFile {
         Ok(())
     }
 
-    /// Saves a vote, and the committed position with it. Durable on return; after an error it may be
-    /// either vote.
-    pub(super) fn save(&mut self, vote: Vote, committed: u64) -> Result<(), StorageError> {
+    /// Saves a vote, and with it what is committed and what a majority has flushed. Durable on return; after an error it may
+    /// be either vote.
+    pub(super) fn save(
+        &mut self,
+        vote: Vote,
+        committed: Committed,
+        stable: u64,
+    ) -> Result<(), StorageError> {
         let sequence = self.newest.sequence + 1;
-        self.write(VoteSlot { sequence, vote: Some(vote), committed, ..self.newest }, [true; 2])
+        let vote = Some(vote);
+        self.write(VoteSlot { sequence, vote, committed, stable, ..self.newest }, [true; 2])
+    }
+
+    /// Replaces what an older build wrote of the committed position, which could be believed for other entries.
+    pub(super) fn restate(&mut self, committed: Committed) -> Result<(), StorageError> {
+        let sequence = self.newest.sequence + 1;
+        self.write(VoteSlot { sequence, committed, ..self.newest }, [true; 2])
     }
 
     fn write(&mut self, slot: VoteSlot, slots: [bool; 2]) -> Result<(), StorageError> {

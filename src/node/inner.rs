@@ -162,6 +162,7 @@ impl NodeInner {
             config: &self.config,
             disk: Arc::new(ClockedDisk { disk: self.disk.clone(), clock: self.log_clock.clone() }),
             dir: &self.dir.log_dir(id),
+            data: self.dir.clone(),
             replica: self.identity.replica(),
             founding,
             writers: &self.writers,

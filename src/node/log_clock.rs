@@ -202,6 +202,10 @@ impl Disk for ClockedDisk {
     fn random(&self) -> io::Result<u128> {
         self.disk.random()
     }
+
+    fn boot_id(&self, path: &Path) -> Option<u128> {
+        self.disk.boot_id(path)
+    }
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use crate::error::{OpenError, StorageError};
 use crate::log::{DataDir, WriterPool};
 use crate::member::Member;
 use crate::raft::{DiskSpace, Group, PeerService, Peers};
-use crate::record::{LogId, LogName};
+use crate::record::{Flush, LogId, LogName};
 use crate::segment::{Disk, RealDisk};
 use crate::state_machine::StateMachine;
 use crate::wire::{Acceptor, TcpTransport, Transport, WireLimits, serve};
@@ -126,6 +126,7 @@ impl NodeBuilder {
         self.config.validate()?;
         let dir = DataDir::open(self.disk.clone(), &self.config.data_dir, self.config.node_id)?;
         let dir = Arc::new(dir);
+        dir.begin_run(self.config.storage.flush)?;
         let writers = self.start_writers()?;
         let disk = self.disk;
         let config = self.config;
@@ -185,6 +186,9 @@ async fn open_logs(inner: &Arc<NodeInner>) -> Result<Arc<Group>, OpenError> {
     // of in the node's status, and the node is not ready.
     for (name, entry) in inner.catalog.state().logs {
         inner.try_open_listed(&name, &entry).await;
+    }
+    if inner.config.storage.flush == Flush::Sync {
+        inner.dir.flushes_always()?;
     }
     inner.begin_log_clock();
     Ok(system)

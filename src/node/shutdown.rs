@@ -4,7 +4,8 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::inner::NodeInner;
-use crate::error::StorageError;
+use crate::error::{StorageError, with_sources};
+use crate::mutant::Mutant;
 use crate::raft::Group;
 
 /// How long leadership may take to be handed over.
@@ -34,12 +35,22 @@ impl NodeInner {
         }
         // The list of logs was followed until now, and may have opened another.
         let groups = self.groups();
+        if Mutant::RunEndedEarly.is_active() {
+            // What fails here fails below.
+            let _ = self.dir.end_run();
+        }
         let stopped = futures_util::future::join_all(groups.iter().map(|group| group.stop())).await;
         self.writers.shutdown().await;
         self.save_log_clock();
         self.groups.write().unwrap_or_else(PoisonError::into_inner).clear();
+        let stopped: Result<(), _> = stopped.into_iter().collect();
+        if stopped.is_ok()
+            && let Err(error) = self.dir.end_run()
+        {
+            tracing::warn!(error = %with_sources(&error), "cannot note that the node ended well");
+        }
         self.dir.unlock();
-        stopped.into_iter().collect()
+        stopped
     }
 }
 
@@ -54,6 +65,7 @@ async fn drain(group: &Group) {
         .members
         .iter()
         .filter(|member| member.voter && member.member.id != group.node())
+        .filter(|member| !group.trust.is_of(member.member.id))
         .max_by_key(|member| member.matched);
     if let Some(successor) = successor.filter(|_| group.is_leader()) {
         let to = successor.member.id;

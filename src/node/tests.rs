@@ -9,6 +9,7 @@ mod first_election;
 mod idle;
 mod lanes;
 mod large_checkpoint;
+mod lost_pages;
 mod members;
 mod moved;
 mod progress;
@@ -16,6 +17,7 @@ mod shaped;
 mod slow_link;
 mod stopped_logs;
 mod transfer;
+mod upgrade;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -257,6 +259,7 @@ fn make_empty_log(disk: &SimDisk, dir: &Path, log_id: LogId) {
         flush_interval: Duration::from_millis(50),
         segment_size: 64 << 10,
         tail_cache_max: 1 << 20,
+        suspect: false,
         disk_reserve: 0,
         observer: None,
     };

@@ -13,7 +13,7 @@ use openraft::errors::{LinearizableReadError, RaftError};
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
 
 use super::group::Group;
-use super::messages;
+use super::messages::{self, Condition};
 use super::peers::{Lane, RETRY_PAUSE};
 use super::responder::leader_of;
 use super::types::{Address, RaftLogId, RaftVote, Types};
@@ -134,7 +134,9 @@ impl Group {
         let link = self.peers.link(to, &address.peer, Lane::Control);
         let answer = link.request(messages::encode_append(self.id, heartbeat, false), limit).await;
         let answer = answer.ok()?;
-        self.damage.note_peer(to.node, messages::damage_told(&answer));
+        let told = Condition::told(&answer);
+        self.damage.note_peer(to.node, told.damaged);
+        self.trust.note_peer(to.node, told.suspect);
         messages::decode_append_reply(&answer).ok()
     }
 }

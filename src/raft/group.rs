@@ -10,6 +10,7 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::Fatal;
 use openraft::{Raft, SnapshotPolicy};
 
+use super::ballot::{Ballots, configs_of};
 use super::damage::Damage;
 use super::log_store::LogStore;
 use super::metrics::GroupMetrics;
@@ -23,13 +24,14 @@ use super::state_machine::{ApplyShared, LogStateMachine};
 use super::status::watch_over;
 use super::ticks::Ticks;
 use super::timing::{Timers, millis, rest_after_append};
+use super::trust::Trust;
 use super::types::{RaftVote, Types, addresses, first_entry};
 use crate::config::{Config, RaftConfig};
 use crate::error::{OpenError, ReadError, StorageError, with_sources};
-use crate::log::{Log, LogOptions, Saver, WriterPool};
+use crate::log::{DataDir, Log, LogOptions, Saver, WriterObserver, WriterPool};
 use crate::member::{Member, NodeId, Replica, ReplicaId};
 use crate::mutant::Mutant;
-use crate::record::{LogId, LogName};
+use crate::record::{Flush, LogId, LogName};
 use crate::segment::Disk;
 use crate::state_machine::StateMachine;
 
@@ -45,6 +47,7 @@ pub(crate) struct GroupSetup<'a> {
     pub(crate) config: &'a Config,
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) dir: &'a Path,
+    pub(crate) data: Arc<DataDir>,
     /// Who this node is, with the data that it has.
     pub(crate) replica: ReplicaId,
     pub(crate) founding: Option<Founding>,
@@ -77,6 +80,8 @@ pub(crate) struct Group {
     pub(crate) takes_client_appends: bool,
     pub(super) saver: Saver,
     pub(super) receiving: Receiving,
+    pub(super) data: Arc<DataDir>,
+    pub(crate) trust: Arc<Trust>,
     pub(super) metrics: Arc<GroupMetrics>,
     pub(crate) peers: Arc<Peers>,
     pub(crate) space: Arc<GroupSpace>,
@@ -98,9 +103,8 @@ pub(crate) struct Group {
 impl Group {
     /// Recovers the log and starts consensus on it.
     pub(crate) async fn open(setup: GroupSetup<'_>) -> Result<Arc<Self>, OpenError> {
-        let config = setup.config;
         let metrics = Arc::new(GroupMetrics::new(&setup.name));
-        let options = log_options(config, setup.id, metrics.clone());
+        let options = log_options(&setup, metrics.clone());
         let log = Log::open(setup.disk.clone(), setup.dir, options, setup.writers)?;
         match Self::start(setup, log.clone(), metrics).await {
             Ok(group) => Ok(group),
@@ -147,7 +151,8 @@ impl Group {
         );
         let space = Arc::new(GroupSpace::new(setup.space.clone()));
         let damage = Arc::new(Damage::default());
-        let network = network(&setup, space.clone(), damage.clone());
+        let trust = Arc::new(Trust::new(setup.data.is_suspect(setup.id)));
+        let network = network(&setup, &log, space.clone(), damage.clone(), trust.clone());
         let start_error = |detail: String| OpenError::Start { log: setup.name.to_string(), detail };
         let mut raft_config = raft_config(config, &setup.name).map_err(start_error)?;
         let ticks = Ticks::new(&raft_config);
@@ -162,7 +167,7 @@ impl Group {
             let _ = raft.trigger().elect(false).await;
         }
         tokio::spawn(watch_over(setup.name.clone(), raft.clone(), crash.clone()));
-        Ok(Arc::new(Self {
+        let group = Arc::new(Self {
             name: setup.name,
             id: setup.id,
             replica: setup.replica,
@@ -174,6 +179,8 @@ impl Group {
             takes_client_appends,
             saver,
             receiving: Receiving::default(),
+            data: setup.data,
+            trust,
             metrics,
             peers: setup.peers,
             space,
@@ -187,7 +194,11 @@ impl Group {
             crash,
             successor: AtomicU64::new(0),
             own_place_written: AtomicBool::new(false),
-        }))
+        });
+        if group.trust.is_suspect() {
+            tokio::spawn(Arc::clone(&group).recover());
+        }
+        Ok(group)
     }
 
     /// Lets this node stand for election, if it was kept from it.
@@ -324,11 +335,24 @@ impl Group {
     }
 }
 
-fn network(setup: &GroupSetup<'_>, space: Arc<GroupSpace>, damage: Arc<Damage>) -> NetworkFactory {
+/// So many of the longest election timeouts those that lost nothing are waited for after a start.
+const STRAGGLERS_PATIENCE: u32 = 8;
+
+fn network(
+    setup: &GroupSetup<'_>,
+    log: &Log,
+    space: Arc<GroupSpace>,
+    damage: Arc<Damage>,
+    trust: Arc<Trust>,
+) -> NetworkFactory {
+    let patience = setup.config.raft.election_timeout_max * STRAGGLERS_PATIENCE;
+    let ballots = Ballots::new(setup.replica, configs_of(log.clone()), trust.clone(), patience);
     NetworkFactory {
         peers: setup.peers.clone(),
         space,
         damage,
+        trust,
+        ballots: Arc::new(ballots),
         log: setup.id,
         replica: setup.replica,
         window: setup.config.raft.replication_window as usize,
@@ -336,15 +360,50 @@ fn network(setup: &GroupSetup<'_>, space: Arc<GroupSpace>, damage: Arc<Damage>) 
     }
 }
 
-fn log_options(config: &Config, log_id: LogId, metrics: Arc<GroupMetrics>) -> LogOptions {
+/// Notes that a log may have lost something when it fails: what it had acknowledged and not flushed is in no page cache any
+/// more, and a later start in the same boot would not see that.
+#[derive(Debug)]
+struct Watched {
+    metrics: Arc<GroupMetrics>,
+    data: Arc<DataDir>,
+    log: LogId,
+    asynchronous: bool,
+}
+
+impl WriterObserver for Watched {
+    fn flushed(&self, duration: Duration, entries: u64, bytes: u64) {
+        self.metrics.flushed(duration, entries, bytes);
+    }
+
+    fn failed(&self) {
+        if !self.asynchronous || Mutant::FailedLogTrusted.is_active() {
+            return;
+        }
+        if let Err(error) = self.data.suspect(self.log) {
+            let (log, error) = (self.log, with_sources(&error));
+            tracing::error!(%log, error, "cannot note that a log may have lost something");
+        }
+    }
+}
+
+fn log_options(setup: &GroupSetup<'_>, metrics: Arc<GroupMetrics>) -> LogOptions {
+    let (config, log_id) = (setup.config, setup.id);
+    // The list of logs gives out their numbers: one that was given twice would mix the files of two.
+    let flush = match log_id {
+        LogId::SYSTEM => Flush::Sync,
+        _ => config.storage.flush,
+    };
+    let asynchronous = flush == Flush::Async;
+    let observer = Watched { metrics, data: setup.data.clone(), log: log_id, asynchronous };
     LogOptions {
         log_id,
-        flush: config.storage.flush,
+        flush,
+        suspect: setup.data.is_suspect(log_id),
         flush_interval: config.storage.flush_interval,
         segment_size: config.storage.segment_size.bytes(),
         tail_cache_max: config.limits.tail_cache_max.bytes(),
         disk_reserve: config.storage.disk_reserve.bytes(),
-        observer: Some(metrics),
+        observer: Some(Arc::new(observer)),
     }
 }
 
@@ -368,6 +427,9 @@ pub(super) fn raft_config(config: &Config, name: &LogName) -> Result<openraft::C
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: u64::MAX,
         enable_pre_vote: Some(true),
+        // A follower that lost its tail is behind what it had acknowledged to a leader that goes on. openraft then looks anew
+        // for what it holds; where each flush comes first, that would be a bug to hear of.
+        allow_log_reversion: Some(config.storage.flush == Flush::Async),
         // A leader that lost its unflushed tail would give the same log ids again.
         enable_leader_restore: Some(Mutant::LeaderRestored.is_active()),
         ..openraft::Config::default()

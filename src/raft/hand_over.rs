@@ -53,6 +53,11 @@ impl Group {
                     format!("the copy of node {} is damaged, so it does not lead", to.node);
                 return Err(AdminError::Invalid { reason });
             }
+            if self.trust.is_of(to.node) {
+                let reason =
+                    format!("the copy of node {} may lack records, so it does not lead", to.node);
+                return Err(AdminError::Invalid { reason });
+            }
             let sent_on = self.send_appends_to(to.node);
             let attempt = tokio::time::timeout(pause, self.hand_over_all(to, term)).await;
             drop(sent_on);

@@ -49,8 +49,9 @@ impl LogStore {
         Self { log, request_bytes_max, apply_payloads, metrics }
     }
 
-    fn holds(&self, index: u64) -> bool {
-        self.log.last_id().is_some_and(|last| index <= last.index)
+    /// True if the log holds the entry, or would if it had not failed.
+    fn should_hold(&self, index: u64) -> bool {
+        self.log.last_id().is_some_and(|last| index <= last.index) || self.log.failure().is_some()
     }
 
     fn read(&self, from: u64, to: u64, bytes: usize, payloads: bool) -> io::Result<Vec<LogEntry>> {
@@ -149,7 +150,7 @@ impl RaftLogReader<Types> for LogStore {
             let (entries, error) = match read {
                 Ok(entries)
                     if entries.is_empty()
-                        && store.holds(next)
+                        && store.should_hold(next)
                         && !Mutant::ReadErrorGivesNothing.is_active() =>
                 {
                     let missing = format!("entry {next} of the log cannot be read");

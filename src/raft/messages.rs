@@ -16,6 +16,7 @@ use crate::format::codec;
 use crate::format::entry::{Entry, EntryId, WIRE_SALT};
 use crate::log::Vote;
 use crate::member::ReplicaId;
+use crate::mutant::Mutant;
 use crate::record::LogId;
 use crate::wire::{Frame, OutFrame};
 
@@ -28,6 +29,8 @@ pub(crate) const READ_INDEX: u8 = 6;
 pub(crate) const ADMIN: u8 = 7;
 /// As `APPEND`, from a leader whose majority has no space but its reserve: the follower is to use its own, too.
 pub(crate) const APPEND_TO_RESERVE: u8 = 8;
+/// Asks where a leader's log ends: answered by [`Position`](super::recovery::Position).
+pub(crate) const POSITION: u8 = 20;
 /// Asks where the other end reaches this node, and others: answered by [`Reached`].
 pub(crate) const REACHED: u8 = 16;
 /// Set in the kind of a response.
@@ -255,25 +258,41 @@ pub(crate) fn decode_append(frame: Frame) -> Result<AppendEntriesRequest<Types>,
 /// Bit of the byte that says what a disk has: the answering node's copy of the log is damaged. Older builds take such a
 /// byte for ample space.
 const DAMAGED: u8 = 0x80;
+/// The same if that copy may lack what it had acknowledged.
+const SUSPECT: u8 = 0x40;
 
-/// Adds to an answer to an append what this node's disk has, and whether its copy of the log is damaged. Ample space and
-/// a sound copy are told by saying nothing, as older builds do.
-pub(crate) fn with_space(mut answer: OutFrame, space: Space, damaged: bool) -> OutFrame {
-    if space < Space::Ample || damaged {
-        let damaged = if damaged { DAMAGED } else { 0 };
-        answer.body.push(Bytes::copy_from_slice(&[space as u8 | damaged]));
+/// What a node says of itself in an answer to an append.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Condition {
+    /// What its disk has.
+    pub(crate) space: Space,
+    /// Its copy of the log is damaged.
+    pub(crate) damaged: bool,
+    /// Its copy of the log may lack what it had acknowledged.
+    pub(crate) suspect: bool,
+}
+
+impl Condition {
+    const SOUND: Self = Self { space: Space::Ample, damaged: false, suspect: false };
+
+    /// Adds it to an answer. Ample space and a sound copy are told by saying nothing, as older builds do.
+    pub(crate) fn tell(self, mut answer: OutFrame) -> OutFrame {
+        if self != Self::SOUND {
+            let damaged = if self.damaged { DAMAGED } else { 0 };
+            let suspect = if self.suspect { SUSPECT } else { 0 };
+            answer.body.push(Bytes::copy_from_slice(&[self.space as u8 | damaged | suspect]));
+        }
+        answer
     }
-    answer
-}
 
-/// What an answer to an append says of the other's disk.
-pub(crate) fn space_told(answer: &Frame) -> Space {
-    answer.body.first().map_or(Space::Ample, |told| Space::from_number(*told & !DAMAGED))
-}
-
-/// True if an answer to an append says that the other's copy of the log is damaged.
-pub(crate) fn damage_told(answer: &Frame) -> bool {
-    answer.body.first().is_some_and(|told| told & DAMAGED != 0)
+    /// What an answer says.
+    pub(crate) fn told(answer: &Frame) -> Self {
+        answer.body.first().map_or(Self::SOUND, |told| Self {
+            space: Space::from_number(*told & !(DAMAGED | SUSPECT)),
+            damaged: *told & DAMAGED != 0,
+            suspect: *told & SUSPECT != 0,
+        })
+    }
 }
 
 pub(crate) fn append_reply(to: &Frame, reply: AppendEntriesResponse<Types>) -> OutFrame {
@@ -313,13 +332,24 @@ pub(crate) fn decode_vote(frame: &Frame) -> Result<VoteRequest<Types>, BadMessag
     Ok(request)
 }
 
-pub(crate) fn vote_reply(to: &Frame, reply: &VoteResponse<Types>) -> OutFrame {
+/// An answer to a vote or a pre-vote. A node whose log may lack what it had acknowledged says so in the body, which older
+/// builds do not read.
+pub(crate) fn vote_reply(to: &Frame, reply: &VoteResponse<Types>, suspect: bool) -> OutFrame {
     let reply = VoteReply {
         vote: wire_vote(&reply.vote),
         last: reply.last_log_id.as_ref().map(wire_id),
         granted: reply.vote_granted,
     };
-    response(to, &reply)
+    let mut out = response(to, &reply);
+    if suspect && !Mutant::SuspectGrantUnmarked.is_active() {
+        out.body.push(Bytes::from_static(&[SUSPECT]));
+    }
+    out
+}
+
+/// True if an answer to a vote says that the voter's log may lack what it had acknowledged.
+pub(crate) fn suspect_voted(answer: &Frame) -> bool {
+    answer.body.first().is_some_and(|told| told & SUSPECT != 0)
 }
 
 pub(crate) fn decode_vote_reply(frame: &Frame) -> Result<VoteResponse<Types>, BadMessage> {

@@ -1,6 +1,7 @@
 //! Consensus: the only place that names openraft.
 
 mod admission;
+mod ballot;
 mod barrier;
 mod contacts;
 mod damage;
@@ -18,6 +19,7 @@ mod peers;
 mod pipeline;
 mod processes;
 mod propose;
+mod recovery;
 mod responder;
 mod retention;
 mod runtime;
@@ -30,6 +32,7 @@ mod status;
 mod tests;
 mod ticks;
 mod timing;
+mod trust;
 mod types;
 
 pub(crate) use failing::Cause;

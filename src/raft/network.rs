@@ -17,13 +17,15 @@ use openraft::raft::{
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 
+use super::ballot::{Answered, Ballots, Election};
 use super::damage::Damage;
-use super::messages::{self, BadMessage};
+use super::messages::{self, BadMessage, Condition};
 use super::peers::{Lane, Peers, RETRY_PAUSE};
 use super::pipeline::Pipeline;
 use super::space::{GroupSpace, PeerSpace, Space};
 use super::state_machine::{Checkpoint, RaftSnapshot};
-use super::types::{Address, RaftVote, Types};
+use super::trust::Trust;
+use super::types::{Address, RaftVote, Types, stored_vote};
 use crate::member::ReplicaId;
 use crate::mutant::Mutant;
 use crate::record::LogId;
@@ -40,6 +42,8 @@ pub(crate) struct NetworkFactory {
     pub(crate) peers: Arc<Peers>,
     pub(crate) space: Arc<GroupSpace>,
     pub(crate) damage: Arc<Damage>,
+    pub(crate) trust: Arc<Trust>,
+    pub(crate) ballots: Arc<Ballots>,
     pub(crate) log: LogId,
     pub(crate) replica: ReplicaId,
     /// Append requests on their way to one follower.
@@ -59,6 +63,8 @@ impl RaftNetworkFactory<Types> for NetworkFactory {
             bulk: self.peers.link(target, &node.peer, Lane::Bulk),
             space: self.space.clone(),
             damage: self.damage.clone(),
+            trust: self.trust.clone(),
+            ballots: self.ballots.clone(),
             peer_space: self.peers.space(target),
             log: self.log,
             replica: self.replica,
@@ -82,6 +88,8 @@ pub(crate) struct PeerClient {
     pub(super) bulk: Link,
     space: Arc<GroupSpace>,
     damage: Arc<Damage>,
+    trust: Arc<Trust>,
+    ballots: Arc<Ballots>,
     peer_space: Arc<PeerSpace>,
     pub(super) log: LogId,
     replica: ReplicaId,
@@ -124,8 +132,10 @@ impl PeerClient {
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
         // A refusal for another reason, as for a log that is not open, says nothing of either.
         if answer.kind != messages::REFUSED || !answer.body.is_empty() {
-            self.peer_space.note(messages::space_told(answer));
-            self.damage.note_peer(self.target.node, messages::damage_told(answer));
+            let told = Condition::told(answer);
+            self.peer_space.note(told.space);
+            self.damage.note_peer(self.target.node, told.damaged);
+            self.trust.note_peer(self.target.node, told.suspect);
         }
         messages::decode_append_reply(answer).map_err(|error| nonsense(&error))
     }
@@ -161,6 +171,28 @@ impl PeerClient {
         let answer = tokio::time::timeout(limit, asking).await;
         let answer = answer.unwrap_or_else(|_| Err(self.timed_out(limit)));
         answer.map_err(|error| self.error(action, &error))
+    }
+
+    /// Asks for a vote or a pre-vote. A grant that does not elect by itself waits for those of others.
+    async fn ask_for_vote(
+        &self,
+        kind: u8,
+        request: VoteRequest<Types>,
+        limit: Duration,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        let is_pre_vote = kind == messages::PRE_VOTE;
+        let election = Election { is_pre_vote, vote: stored_vote(&request.vote) };
+        self.ballots.ask(election, self.target);
+        let frame = messages::encode_vote(kind, self.log, &request);
+        let answer = self.insist(RPCTypes::Vote, frame, limit).await?;
+        let reply = messages::decode_vote_reply(&answer).map_err(|error| nonsense(&error))?;
+        let answered = Answered {
+            granted: reply.vote_granted,
+            suspect: messages::suspect_voted(&answer),
+            holds_more: reply.last_log_id > request.last_log_id,
+        };
+        self.ballots.count(election, self.target, answered).await;
+        Ok(reply)
     }
 
     /// Notes how patient to be with the next append request.
@@ -237,9 +269,7 @@ impl RaftNetworkV2<Types> for PeerClient {
         request: VoteRequest<Types>,
         option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        let frame = messages::encode_vote(messages::VOTE, self.log, &request);
-        let response = self.insist(RPCTypes::Vote, frame, option.hard_ttl()).await?;
-        messages::decode_vote_reply(&response).map_err(|error| nonsense(&error))
+        self.ask_for_vote(messages::VOTE, request, option.hard_ttl()).await
     }
 
     async fn pre_vote(
@@ -250,9 +280,7 @@ impl RaftNetworkV2<Types> for PeerClient {
         if Mutant::PreVoteGranted.is_active() {
             return Ok(VoteResponse::new(request.vote, request.last_log_id, true));
         }
-        let frame = messages::encode_vote(messages::PRE_VOTE, self.log, &request);
-        let response = self.insist(RPCTypes::Vote, frame, option.hard_ttl()).await?;
-        messages::decode_vote_reply(&response).map_err(|error| nonsense(&error))
+        self.ask_for_vote(messages::PRE_VOTE, request, option.hard_ttl()).await
     }
 
     async fn transfer_leader(
@@ -334,7 +362,12 @@ mod tests {
         let transport = Arc::new(MemoryTransport::default());
         let peers = Arc::new(Peers::new(transport, Arc::new(Nobody), limits));
         let disk = Arc::new(DiskSpace::new(64 << 20));
+        let trust = Arc::new(Trust::new(false));
+        let (own, voters) = (ReplicaId::default(), Box::new(Vec::new));
+        let ballots = Ballots::new(own, voters, trust.clone(), Duration::from_secs(1));
         let mut factory = NetworkFactory {
+            trust,
+            ballots: Arc::new(ballots),
             peers: Arc::clone(&peers),
             space: Arc::new(GroupSpace::new(Arc::clone(&disk))),
             damage: Arc::default(),

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::admission::Visit;
 use super::group::Group;
-use super::messages::{self, BadMessage, Reached};
+use super::messages::{self, BadMessage, Condition, Reached};
 use super::peers::{Identity, Peers};
 use super::snapshot;
 use super::space::DiskSpace;
@@ -159,6 +159,10 @@ impl<H: Host> PeerService<H> {
                     Err(error) => messages::refused(&frame, error.to_string()),
                 }
             })),
+            messages::POSITION => Served::Now(match group.position() {
+                Some(position) => messages::response(&frame, &position),
+                None => messages::refused(&frame, "this node does not lead"),
+            }),
             kind => return Err(BadMessage::new(format!("unknown kind of request {kind}"))),
         })
     }
@@ -195,21 +199,24 @@ impl<H: Host> PeerService<H> {
         let body = std::mem::take(&mut frame.body);
         let bytes = body.len() as u64;
         let request = messages::decode_append(Frame { body, ..frame.clone() })?;
-        let space = self.host.space().level();
-        let damaged = group.damage.reason().is_some();
+        let condition = Condition {
+            space: self.host.space().level(),
+            damaged: group.damage.reason().is_some(),
+            suspect: group.trust.is_suspect(),
+        };
         let has_records =
             request.entries.iter().any(|entry| matches!(entry.payload, EntryPayload::Normal(_)));
         let needed = frame.kind == messages::APPEND_TO_RESERVE;
         if has_records && !group.space.takes_entries(needed, bytes) {
             let refused = messages::refused(&frame, "the disk is full");
-            return Ok(Served::Now(messages::with_space(refused, space, damaged)));
+            return Ok(Served::Now(condition.tell(refused)));
         }
         Ok(Served::Later(Box::pin(async move {
             let received = Instant::now();
             match group.raft.append_entries(request).await {
                 Ok(reply) => {
                     group.ticks.answered(received, &reply);
-                    messages::with_space(messages::append_reply(&frame, reply), space, damaged)
+                    condition.tell(messages::append_reply(&frame, reply))
                 }
                 Err(error) => messages::refused(&frame, error.to_string()),
             }
@@ -229,12 +236,17 @@ async fn vote(group: &Group, request: VoteRequest<Types>, frame: &Frame) -> OutF
     if let Err(reason) = group.may_be_led_by(request.vote.leader_id.voted_for) {
         return messages::refused(frame, reason);
     }
+    let suspect = group.trust.is_suspect();
     let reply = match frame.kind {
         messages::PRE_VOTE => group.raft.pre_vote(request).await,
         _ => group.raft.vote(request).await,
     };
+    // openraft compared logs somewhere in between: then neither mark is known to be right.
+    if suspect != group.trust.is_suspect() {
+        return messages::refused(frame, "this node's log has just become whole again");
+    }
     match reply {
-        Ok(reply) => messages::vote_reply(frame, &reply),
+        Ok(reply) => messages::vote_reply(frame, &reply, suspect),
         Err(error) => messages::refused(frame, error.to_string()),
     }
 }
@@ -244,6 +256,9 @@ fn transfer(group: Arc<Group>, frame: Frame) -> Result<Served, BadMessage> {
     if group.damage.reason().is_some() {
         // A leader that has heard of it does not ask.
         return Ok(Served::Now(messages::refused(&frame, "this node's copy is damaged")));
+    }
+    if group.trust.is_suspect() {
+        return Ok(Served::Now(messages::refused(&frame, "this node's copy may lack records")));
     }
     Ok(Served::Later(Box::pin(async move {
         match group.raft.handle_transfer_leader(request).await {

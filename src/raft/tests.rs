@@ -23,7 +23,7 @@ use super::types::{LogEntry, Proposal, RaftVote, Types, raft_log_id};
 use super::*;
 use crate::config::Config;
 use crate::format::entry::{Batch, Entry, EntryId, EntryKind};
-use crate::log::{Log, LogOptions, Saver, WriterPool};
+use crate::log::{DataDir, Log, LogOptions, Saver, WriterPool};
 use crate::member::{Member, NodeId, Replica, ReplicaId};
 use crate::record::{Flush, LogId, LogName};
 use crate::segment::RealDisk;
@@ -109,12 +109,15 @@ async fn group(disk: &SimDisk, config: &Config) -> Arc<Group> {
     };
     let peers = Peers::new(Arc::new(MemoryTransport::default()), Arc::new(Anyone), limits);
     let writers = WriterPool::start(1).expect("a thread");
+    // On a disk of its own, since a group may be opened again while this one has the directory.
+    let data = DataDir::open(SimDisk::new().shared(), Path::new("/data"), 1).expect("a new one");
     let setup = GroupSetup {
         name: LogName::system(),
         id: LogId(1),
         config,
         disk: Arc::new(disk.clone()),
         dir: Path::new("/log"),
+        data: Arc::new(data),
         writers: &writers,
         peers: Arc::new(peers),
         space: Arc::new(DiskSpace::new(0)),
@@ -293,6 +296,7 @@ fn options() -> LogOptions {
         flush_interval: Duration::from_millis(50),
         segment_size: 64 << 10,
         tail_cache_max: 1 << 20,
+        suspect: false,
         disk_reserve: 0,
         observer: None,
     }

@@ -76,6 +76,12 @@ pub trait Disk: Debug + Send + Sync + 'static {
     fn now_ms(&self) -> u64;
     /// A random number that nobody else draws.
     fn random(&self) -> io::Result<u128>;
+    /// A number that stays as long as the machine runs and the file system that holds `path` is mounted: meanwhile the page
+    /// cache has lost nothing but by a failed flush. None if that is not known.
+    fn boot_id(&self, path: &Path) -> Option<u128> {
+        let _ = path;
+        None
+    }
 }
 
 /// An open file. Reads and writes name their offset, so that one handle serves many threads.

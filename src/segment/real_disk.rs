@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use rustix::fs::FallocateFlags;
+use rustix::fs::{AtFlags, CWD, FallocateFlags, StatxFlags};
 
 use super::disk::{Access, DirEntry, Disk, DiskFile, DiskLock, LockMode};
 use super::writeback::Writeback;
@@ -112,6 +112,21 @@ impl Disk for RealDisk {
         File::open("/dev/urandom")?.read_exact(&mut bytes)?;
         Ok(u128::from_le_bytes(bytes))
     }
+
+    fn boot_id(&self, path: &Path) -> Option<u128> {
+        let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        let boot = u128::from_str_radix(&text.trim().replace('-', ""), 16).ok()?;
+        Some(boot ^ u128::from(mount_id(path)))
+    }
+}
+
+/// Number of the mount that holds `path`; 0 where the system does not tell. A volume that was torn off has another one
+/// when it is back.
+fn mount_id(path: &Path) -> u64 {
+    /// `STATX_MNT_ID_UNIQUE`, since Linux 6.8: the numbers of before are given again.
+    const UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
+    let stat = rustix::fs::statx(CWD, path, AtFlags::empty(), UNIQUE | StatxFlags::MNT_ID);
+    stat.map_or(0, |stat| stat.stx_mnt_id)
 }
 
 #[derive(Debug)]
@@ -209,6 +224,15 @@ mod tests {
         (&file as &dyn DiskFile).write_all_at(b"abc", 0).expect("write");
         file.fill(0, 200_000).expect("fill");
         assert_eq!(file.size().expect("size"), 200_000);
+    }
+
+    #[test]
+    fn a_mount_has_a_number_that_stays() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let boot = RealDisk.boot_id(dir.path());
+        assert!(boot.is_some());
+        assert_eq!(RealDisk.boot_id(dir.path()), boot);
+        assert_ne!(RealDisk.boot_id(Path::new("/proc")), boot, "another mount");
     }
 
     #[test]

@@ -29,7 +29,8 @@ pub(crate) struct Scan {
     /// Behind the last group with entries.
     pub(crate) entries_end: u64,
     pub(crate) file_len: u64,
-    /// Highest committed position that a group names.
+    /// Highest committed position that a group names, as far as the entries up to that group go: what follows may be others
+    /// than the writer meant.
     pub(crate) committed: u64,
     /// Membership entries.
     pub(crate) memberships: Vec<Entry>,
@@ -182,7 +183,7 @@ impl Scanner<'_> {
         }
         let scan = &mut self.scan;
         scan.end = begin + u64::from(header.bytes);
-        scan.committed = scan.committed.max(header.committed);
+        scan.committed = scan.committed.max(header.committed.min(index));
         scan.marked = header.entries == 0;
         if header.entries > 0 {
             scan.entries_end = scan.end;

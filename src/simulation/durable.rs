@@ -13,10 +13,11 @@ use crate::format::entry::{ENTRY_HEADER, EntryHeader, EntryKind, entry_salt};
 use crate::format::group::{Digest, GROUP_HEADER, GroupHeader};
 use crate::format::manifest::{Manifest, SegmentMeta};
 use crate::format::segment_header::{HEADER_BLOCK, SegmentHeader};
+use crate::format::superblock::Superblock;
 use crate::format::vote::{VOTE_SLOT, VOTE_SLOTS_AT, VoteSlot};
 use crate::record::{Index, LogId, Term};
-use crate::segment::segment_path;
 use crate::segment::sim_disk::{Image, SimDisk};
+use crate::segment::{Disk as _, segment_path};
 
 /// What an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +52,14 @@ pub struct DurableVote {
     pub voted_for: u64,
     /// Whether a majority is known to have voted for it.
     pub committed: bool,
+}
+
+/// True if a node whose data directory lies here may lack what it had acknowledged, in some log: it says so itself, or will
+/// find out when it starts.
+pub fn may_lack_records(disk: &SimDisk, data_dir: &Path) -> bool {
+    let Some(image) = disk.durable_file(&data_dir.join("NODE")) else { return false };
+    let Ok(superblock) = Superblock::decode(&image.to_vec()) else { return true };
+    !superblock.doubtful(disk.boot_id(data_dir)).is_empty()
 }
 
 /// What one log's directory durably holds. Keeps what it has read, so that [`refresh`](Self::refresh) costs as

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use crate::segment::{Disk, RealDisk};
 
-pub use durable::{DurableEntry, DurableKind, DurableLog, DurableVote};
+pub use durable::{DurableEntry, DurableKind, DurableLog, DurableVote, may_lack_records};
 pub use stored_dir::{StoredDir, inspect, verify};
 pub use stored_log::{
     StoredChange, StoredEntry, StoredId, StoredKind, StoredLog, StoredLogOptions, StoredMembers,

@@ -53,7 +53,7 @@ pub(super) fn warn_in_use(dir: &Path) {
 }
 
 /// How a log is called where only its number is known.
-pub(super) fn log_label(id: LogId) -> String {
+pub(crate) fn log_label(id: LogId) -> String {
     if id == LogId::SYSTEM { format!("{} (system)", id.0) } else { id.0.to_string() }
 }
 

@@ -1,5 +1,6 @@
 //! One file for each command.
 
+pub(crate) mod accept_loss;
 pub(crate) mod append;
 pub(crate) mod bench;
 pub(crate) mod broker;

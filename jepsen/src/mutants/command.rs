@@ -104,6 +104,7 @@ fn describe(row: &Row) -> String {
         Expected::Storage => "storage".to_owned(),
         Expected::Sim => "sim".to_owned(),
         Expected::Leaders => "sim --profile leaders".to_owned(),
+        Expected::Async => "sim --profile async".to_owned(),
         Expected::Test(target, test) => format!("test {target}::{test}"),
         Expected::NotApplicable(why) => return format!("{id}: {breaks}\n    not here: {why}"),
         Expected::Equivalent(why) => return format!("{id}: {breaks}\n    not a bug: {why}"),

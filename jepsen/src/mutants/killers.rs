@@ -73,6 +73,11 @@ impl SimSeeds {
         Self { program, name: "leaders", profile: "leaders" }
     }
 
+    /// Seeds of nodes that acknowledge before they flush.
+    pub(super) fn asynchronous(program: Program) -> Self {
+        Self { program, name: "async", profile: "async" }
+    }
+
     fn run(&self, mutant: Option<&str>, seed: u64) -> Result<Verdict, String> {
         let seed = seed.to_string();
         let args = ["sim", "--json", "--profile", self.profile, "--seed", &seed];

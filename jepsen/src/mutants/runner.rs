@@ -32,6 +32,8 @@ pub(super) enum Kind {
     Sim,
     /// Simulated clusters whose leaders lose touch, again and again.
     Leaders,
+    /// Simulated clusters that acknowledge before they flush, and lose power.
+    Async,
     /// The test of the library that the table names.
     Test,
 }
@@ -53,6 +55,7 @@ pub(super) fn armoury(program: Program) -> impl Fn(Kind, &Row) -> Option<Box<dyn
         (Kind::Storage, _) => Some(Box::new(StorageTests { program: program.clone() })),
         (Kind::Sim, _) => Some(Box::new(SimSeeds::dense(program.clone()))),
         (Kind::Leaders, _) => Some(Box::new(SimSeeds::leaders(program.clone()))),
+        (Kind::Async, _) => Some(Box::new(SimSeeds::asynchronous(program.clone()))),
         (Kind::Test, Expected::Test(target, test)) => Some(Box::new(LibraryTest { target, test })),
         (Kind::Test, _) => None,
     }
@@ -70,6 +73,7 @@ impl Plan {
             Expected::Storage => Some(Kind::Storage),
             Expected::Sim => Some(Kind::Sim),
             Expected::Leaders => Some(Kind::Leaders),
+            Expected::Async => Some(Kind::Async),
             Expected::Test(..) => Some(Kind::Test),
             Expected::NotApplicable(_) | Expected::Equivalent(_) => return Vec::new(),
         };

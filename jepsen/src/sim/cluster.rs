@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use quorumlog::simulation::{CrashPolicy, FaultKind, SimDisk};
-use quorumlog::{LogId, Member, Node, ProblemKind, Role, Status};
+use quorumlog::simulation::{CrashPolicy, FaultKind, SimDisk, may_lack_records};
+use quorumlog::{Flush, LogId, Member, Node, ProblemKind, Role, Status};
 
 use super::machine::States;
-use super::node::{self, NodeSetup, Pace, host_of};
+use super::node::{self, NodeSetup, Pace, data_dir, host_of};
 use super::profile::Profile;
 use super::random::Random;
 use super::shared::{LogState, Shared};
@@ -278,8 +278,25 @@ impl Cluster {
         }
     }
 
+    /// What may happen to a node: one that acknowledges before it flushes loses its power only while all others have all
+    /// that they had acknowledged. What holds if too many have not is another promise.
+    fn spared(&self, id: u64, crash: Crash) -> Crash {
+        let lacks = |(other, machine): (&u64, &Machine)| {
+            *other != id && may_lack_records(&machine.disk, data_dir())
+        };
+        let is_async = self.shared.profile.flush == Flush::Async;
+        match crash {
+            Crash::Power(_) if is_async && self.machines.iter().any(lacks) => Crash::Process,
+            crash => crash,
+        }
+    }
+
     /// Ends a node as it stands. It is started again after `down_ms`.
     pub(crate) fn crash(&mut self, id: u64, crash: Crash, down_ms: u64) {
+        let crash = self.spared(id, crash);
+        if self.shared.profile.flush == Flush::Async && matches!(crash, Crash::Power(_)) {
+            self.bit("lost-pages", 1);
+        }
         let slot = self.shared.node_down(id);
         let now_ms = self.shared.now_ms();
         let restart_at = Some(now_ms + down_ms);

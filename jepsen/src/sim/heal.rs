@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use quorumlog::simulation::DurableKind;
+use quorumlog::simulation::{DurableKind, may_lack_records};
 use quorumlog::{LogId, Role, Status};
 
 use super::cluster::Cluster;
 use super::locals::{numbered, read_range};
 use super::machine::States;
 use super::nemesis::Nemesis;
+use super::node::data_dir;
 use super::shared::{LogState, Shared};
 use crate::cluster::{Entry, EntryKind, Replica};
 use crate::{Action, value_of};
@@ -146,6 +147,9 @@ fn converged(cluster: &Cluster, logs: &[Arc<LogState>]) -> Result<(), String> {
             let durable = auditor.durable(id, log.id).map_err(|error| error.to_string())?;
             if durable.end() != leader.end {
                 return Err(format!("node {id} has not stored all of {}", log.name));
+            }
+            if may_lack_records(&cluster.machines[&id].disk, data_dir()) {
+                return Err(format!("node {id} is not known to have all that it acknowledged"));
             }
         }
     }

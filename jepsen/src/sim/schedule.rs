@@ -97,6 +97,28 @@ const OF_LEADERS: [(Fault, u64); 5] = [
     (Fault::Transfer, 1),
 ];
 
+/// The same for a run about nodes that lose power.
+const OF_LOST_PAGES: [(Fault, u64); 18] = [
+    (Fault::PowerCut, 30),
+    (Fault::PowerCutAtDiskOp, 15),
+    (Fault::CheckpointCut, 3),
+    (Fault::Kill, 12),
+    (Fault::CrashAtDiskOp, 6),
+    (Fault::Pause, 6),
+    (Fault::PartitionSingle, 8),
+    (Fault::OneWay, 5),
+    (Fault::LeaderWithMinority, 5),
+    (Fault::LinkSlow, 3),
+    (Fault::LinkReset, 4),
+    (Fault::BusDrop, 4),
+    (Fault::BusLate, 4),
+    (Fault::SlowFlush, 5),
+    (Fault::StuckFlush, 5),
+    (Fault::Transfer, 8),
+    (Fault::Trim, 4),
+    (Fault::Checkpoint, 3),
+];
+
 /// Faults that came to the seeds later, with how many intervals lie between two of them. Each has a stream of
 /// its own and numbers behind all others, so that the rest of a schedule stays what it was.
 const ADDED: [(Fault, Target, u64); 4] = [
@@ -117,8 +139,11 @@ impl Schedule {
     pub(crate) fn new(profile: &Profile) -> Self {
         let mut random = Random::of(profile.seed, "schedule");
         let leaders = profile.kind == ProfileKind::Leaders;
-        let weights = if leaders { &OF_LEADERS[..] } else { &WEIGHTS };
-        let added = if leaders { &[] } else { &ADDED[..] };
+        let (weights, added) = match profile.kind {
+            ProfileKind::Leaders => (&OF_LEADERS[..], &[][..]),
+            ProfileKind::Async => (&OF_LOST_PAGES[..], &[][..]),
+            ProfileKind::Dense | ProfileKind::Long => (&WEIGHTS[..], &ADDED[..]),
+        };
         let weights: Vec<_> =
             weights.iter().copied().filter(|(fault, _)| profile.allows(*fault)).collect();
         let mut faults = Vec::new();

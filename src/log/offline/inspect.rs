@@ -184,7 +184,8 @@ fn inspect_log(disk: &dyn Disk, data_dir: &Path, id: LogId) -> Result<LogSummary
         segments.iter().rev().find_map(|segment| segment.last).map_or(0, |last| last.index + 1);
     let boundary = manifest.boundary.as_ref().map(|boundary| boundary.id);
     let begin = boundary.map_or(0, |boundary| boundary.index + 1);
-    let committed = manifest.committed.max(scan.committed).max(vote.newest().committed);
+    let stored = manifest.committed.end().max(vote.newest().committed.end());
+    let committed = stored.max(scan.committed);
     Ok(LogSummary {
         id,
         vote: vote.newest().vote.map(|vote| VoteSummary {

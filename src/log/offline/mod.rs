@@ -1,4 +1,4 @@
-//! Looks at a data directory without a node, and never changes a byte of it.
+//! Looks at a data directory without a node, and never changes a byte of it, but for [`accept_loss`].
 //!
 //! A node may be running on it: then what is seen of the newest entries may be half written.
 
@@ -8,9 +8,9 @@ use std::path::Path;
 use crate::error::StorageError;
 use crate::record::LogId;
 use crate::segment::disk::DiskLock;
-use crate::segment::{Disk, LockMode};
+use crate::segment::{Disk, LockMode, RealDisk};
 
-use super::data_dir::{LOCK_NAME, LOGS_NAME, log_of};
+use super::data_dir::{self, LOCK_NAME, LOGS_NAME, log_of};
 
 mod inspect;
 mod verify;
@@ -23,6 +23,16 @@ pub use verify::{Finding, LogVerification, Severity, Verification, verify};
 
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) use {inspect::inspect_on, verify::verify_on};
+
+/// Has a node take its logs for whole though they may have lost what it had acknowledged, in a power cut with
+/// [`Flush::Async`](crate::Flush::Async). Gives those logs. For nodes that wait for others which never come back: what only those
+/// had is lost then. Durable on return.
+///
+/// # Errors
+/// A process uses the directory, it is no node's, or what the disk says.
+pub fn accept_loss(data_dir: impl AsRef<Path>) -> Result<Vec<LogId>, StorageError> {
+    data_dir::accept_loss(&RealDisk, data_dir.as_ref())
+}
 
 /// Whether a process uses the directory. Keeps one from starting while what is returned is held.
 fn look_at_lock(

@@ -7,6 +7,7 @@ mod crash;
 mod damage;
 mod driven;
 mod faults;
+mod lost_pages;
 mod model;
 mod offline;
 
@@ -61,6 +62,7 @@ pub(super) fn options() -> LogOptions {
         flush_interval: Duration::from_millis(50),
         segment_size: 1 << 20,
         tail_cache_max: 1 << 20,
+        suspect: false,
         disk_reserve: 0,
         observer: None,
     }

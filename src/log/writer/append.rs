@@ -9,7 +9,7 @@ use crate::record::Flush;
 
 use super::super::job::Job;
 use super::super::shared::Shared;
-use super::{Fault, IDLE, LogWriter};
+use super::{Fault, IDLE, LogWriter, end_of};
 
 /// After so many bytes that nobody waits to have flushed, the disk is to begin with them: appends wait while the
 /// background flush writes what is left.
@@ -76,9 +76,9 @@ impl LogWriter {
         let (count, bytes) = next_group(&self.run.entries[self.run.stored..]);
         self.make_room(shared, self.run.entries[self.run.stored].id.index, bytes)?;
         let group = &self.run.entries[self.run.stored..self.run.stored + count];
-        let committed = self.committed_end(shared);
+        let committed = self.committed(shared);
         let now_ms = self.disk.now_ms();
-        let written = self.active.write_group(group, committed, now_ms, &mut self.buffer);
+        let written = self.active.write_group(group, end_of(committed), now_ms, &mut self.buffer);
         written.map_err(Fault::Fatal)?;
         self.committed_written = committed;
         self.memberships.extend(group);
@@ -86,7 +86,8 @@ impl LogWriter {
         self.unflushed.1 += bytes as u64;
         self.dirty_since.get_or_insert(now);
         shared.written(count as u64, bytes as u64);
-        let sync = shared.options().flush == Flush::Sync || group.iter().any(|entry| entry.sync);
+        let sync =
+            shared.options().flush == Flush::Sync || group.iter().any(Entry::is_flushed_first);
         if sync && !Mutant::AckBeforeFlush.is_active() {
             self.flush(shared).map_err(Fault::Fatal)?;
             self.marker_at = Some(now + IDLE);

@@ -10,7 +10,7 @@ use super::super::data_dir;
 use super::super::job::{Control, Job};
 use super::super::memberships::{Memberships, StoredMembership};
 use super::super::shared::Shared;
-use super::{Fault, LogWriter};
+use super::{Fault, LogWriter, end_of};
 
 impl Job {
     /// True if the log is closed by it.
@@ -93,7 +93,8 @@ impl LogWriter {
         if !Mutant::VoteOvertakesAppends.is_active() {
             self.mark_flushed(shared)?;
         }
-        self.vote.save(vote, self.committed_end(shared)).map_err(Fault::Fatal)
+        let committed = self.committed_stored(shared).into();
+        self.vote.save(vote, committed, self.stable).map_err(Fault::Fatal)
     }
 
     fn mark_flushed(&mut self, shared: &Shared) -> Result<(), Fault> {
@@ -148,7 +149,7 @@ impl LogWriter {
     /// Everything durable, with a witness, and the files let go.
     fn close(&mut self, shared: &Shared) -> Result<(), Fault> {
         self.mark_flushed(shared)?;
-        if self.committed_end(shared) > self.committed_written {
+        if end_of(self.committed(shared)) > end_of(self.committed_written) {
             self.write_marker(shared)?;
         }
         if self.active.is_dirty() {

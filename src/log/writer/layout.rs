@@ -17,7 +17,7 @@ use super::super::memberships::StoredMembership;
 use super::super::open::MANIFEST_NAME;
 use super::super::shared::Shared;
 use super::super::state::SegmentSet;
-use super::{Fault, LogWriter};
+use super::{Fault, LogWriter, end_of};
 
 impl LogWriter {
     /// Seals the active segment and begins the next one.
@@ -26,7 +26,7 @@ impl LogWriter {
             self.flush(shared).map_err(Fault::Fatal)?;
         }
         self.reserve(shared, self.active.seal_len()).map_err(Fault::before)?;
-        let meta = self.active.seal(self.committed_end(shared)).map_err(Fault::Fatal)?;
+        let meta = self.active.seal(end_of(self.committed(shared))).map_err(Fault::Fatal)?;
         let mut sealed = self.sealed.clone();
         sealed.push(self.sealed_segment(meta, None));
         self.relayout(shared, sealed, Some((meta.last.index + 1, meta.last.term)))
@@ -69,6 +69,11 @@ impl LogWriter {
         upto: EntryId,
     ) -> Result<(), Fault> {
         self.relayout(shared, Vec::new(), Some((upto.index + 1, upto.term)))
+    }
+
+    /// Replaces a manifest of an older build, which knows the committed position by its index only.
+    pub(in crate::log) fn restate(&mut self, shared: &Shared) -> Result<(), Fault> {
+        self.relayout(shared, self.sealed.clone(), None)
     }
 
     /// Drops the sealed segments that lie at or below `upto`.
@@ -188,7 +193,8 @@ impl LogWriter {
         Manifest {
             log_id: shared.options().log_id.0,
             next_segment_id: self.next_segment_id.max(active.id + 1),
-            committed: self.committed_end(shared),
+            committed: self.committed_stored(shared).into(),
+            stable: self.stable,
             boundary,
             sealed: sealed.iter().map(|sealed| *sealed.meta()).collect(),
             active,

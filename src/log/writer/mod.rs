@@ -82,8 +82,10 @@ pub(super) struct Parts {
     pub(super) sealed: Vec<Arc<SealedSegment>>,
     pub(super) active: SegmentWriter,
     pub(super) vote: VoteFile,
-    /// The committed position found on disk.
-    pub(super) committed: u64,
+    /// The committed entry found on disk.
+    pub(super) committed: Option<EntryId>,
+    /// One past what a majority had flushed, as found on disk.
+    pub(super) stable: u64,
 }
 
 /// The writer of one log.
@@ -110,8 +112,9 @@ pub(super) struct LogWriter {
     unhinted: usize,
     /// When the oldest unflushed entry was written.
     dirty_since: Option<Instant>,
-    /// The committed position in the newest group.
-    committed_written: u64,
+    /// The committed entry that the newest group names.
+    committed_written: Option<EntryId>,
+    stable: u64,
     /// When a marker is due, if nothing is written before.
     marker_at: Option<Instant>,
     /// Dropped segments are to give their space back at once.
@@ -149,6 +152,7 @@ impl LogWriter {
             unhinted: 0,
             dirty_since: None,
             committed_written: parts.committed,
+            stable: parts.stable,
             marker_at: None,
             needs_space: false,
             failure: None,
@@ -280,16 +284,24 @@ impl LogWriter {
     fn write_marker(&mut self, shared: &Shared) -> Result<(), Fault> {
         // Without space the group goes without a witness until the next one.
         if self.reserve(shared, GROUP_HEADER as u64).is_ok() {
-            let committed = self.committed_end(shared);
-            self.active.write_marker(committed).map_err(Fault::Fatal)?;
+            let committed = self.committed(shared);
+            self.active.write_marker(end_of(committed)).map_err(Fault::Fatal)?;
             self.committed_written = committed;
         }
         Ok(())
     }
 
-    /// One past the last committed index, as far as it is about the entries that are stored.
-    fn committed_end(&self, shared: &Shared) -> u64 {
-        shared.committed_end(self.epoch).unwrap_or(self.committed_written)
+    /// The last committed entry. It may lie ahead of those that are stored.
+    fn committed(&self, shared: &Shared) -> Option<EntryId> {
+        shared.committed_as_of(self.epoch).unwrap_or(self.committed_written)
+    }
+
+    /// The last of the stored entries that is committed.
+    fn committed_stored(&self, shared: &Shared) -> Option<EntryId> {
+        let sealed = self.sealed.last().map(|sealed| sealed.meta().last);
+        let last = self.active.last().or(sealed).max(self.boundary)?;
+        let committed = self.committed(shared)?;
+        Some(if committed.index > last.index { last } else { committed })
     }
 
     /// Makes all groups durable.
@@ -306,6 +318,8 @@ impl LogWriter {
     pub(super) fn poison(&mut self, shared: &Shared, error: StorageError) {
         tracing::error!(error = %crate::error::with_sources(&error), "the log is poisoned");
         let error = Arc::new(error);
+        // Before anybody is told: what was acknowledged and not flushed may be gone, and nothing else will show it.
+        shared.note_failed();
         shared.set_failure(&error);
         if !Mutant::WrittenAfterFailure.is_active() {
             self.failure = Some(Arc::new(error.poisoned_by()));
@@ -332,6 +346,11 @@ impl LogWriter {
         }
         closed
     }
+}
+
+/// One past the index, as groups have it.
+fn end_of(committed: Option<EntryId>) -> u64 {
+    committed.map_or(0, |committed| committed.index + 1)
 }
 
 impl AppendRun {

@@ -240,6 +240,10 @@ impl Disk for SimDisk {
             Ok(u128::from(random.next()) << 64 | u128::from(random.next()))
         })
     }
+
+    fn boot_id(&self, _path: &Path) -> Option<u128> {
+        Some(u128::from(self.machine().boots))
+    }
 }
 
 #[derive(Debug)]

@@ -23,6 +23,8 @@ pub(super) struct Machine {
     pub(super) rules: Vec<ActiveRule>,
     /// It crashed, or it halted.
     pub(super) dead: bool,
+    /// How often it was switched on.
+    pub(super) boots: u64,
     /// Flushes wait.
     pub(super) held: bool,
     /// Flushes do nothing.
@@ -47,6 +49,7 @@ impl Default for Machine {
             locks: BTreeMap::new(),
             rules: Vec::new(),
             dead: false,
+            boots: 1,
             held: false,
             lying: false,
             space: None,
@@ -167,7 +170,10 @@ impl Machine {
         }
         let bit = match policy {
             CrashPolicy::KeepAll => vec![FaultKind::ProcessCrash],
-            cut => crash::cut_power(&mut next.tree, cut),
+            cut => {
+                next.boots += 1;
+                crash::cut_power(&mut next.tree, cut)
+            }
         };
         bit.into_iter().for_each(|kind| next.counts.note_fault(kind));
         next

@@ -2,6 +2,7 @@
 
 mod connections;
 mod limits;
+mod lost_pages;
 mod raft;
 mod storage;
 mod study;
@@ -17,6 +18,8 @@ pub(super) enum Expected {
     Sim,
     /// Simulated clusters whose leaders lose touch, again and again.
     Leaders,
+    /// Simulated clusters that acknowledge before they flush, and lose power.
+    Async,
     /// A test of the library: its target (`lib`, or a file of `tests`) and its full name. For what shows neither
     /// on a disk nor in a history.
     Test(&'static str, &'static str),
@@ -30,7 +33,8 @@ pub(super) enum Expected {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Row {
     /// M1 to M25 are the reliability study's; R are rules of the consensus library, S of the storage, V of the
-    /// invariants, A of the API, D of disks, C of checkpoints, P of the broker's topics, N of its connections, T of time.
+    /// invariants, A of the API, D of disks, C of checkpoints, P of the broker's topics, N of its connections, T of time, W of
+    /// power cuts.
     pub(super) id: &'static str,
     /// The library's name for it; empty if there is no such mutant.
     pub(super) name: &'static str,
@@ -62,6 +66,7 @@ pub(super) fn rows() -> impl Iterator<Item = &'static Row> {
         raft::ROWS,
         storage::ROWS,
         limits::ROWS,
+        lost_pages::ROWS,
         topics::ROWS,
         connections::ROWS,
         time::ROWS,
@@ -105,6 +110,7 @@ mod tests {
             Expected::Storage => "storage".to_owned(),
             Expected::Sim => "sim".to_owned(),
             Expected::Leaders => "sim --profile leaders".to_owned(),
+            Expected::Async => "sim --profile async".to_owned(),
             Expected::Test(target, test) => format!("test `{target}::{test}`"),
             Expected::NotApplicable(why) => format!("not here: {why}"),
             Expected::Equivalent(why) => format!("no bug: {why}"),

@@ -1,0 +1,136 @@
+//! What nodes that acknowledge before they flush lose with their power, and how they are trusted again.
+
+use super::Expected::{Async, Test};
+use super::Row;
+
+pub(super) const ROWS: &[Row] = &[
+    Row {
+        id: "W1",
+        name: "LostPagesUnnoticed",
+        breaks: "a node that lost its page cache votes as if it had everything",
+        place: "src/log/data_dir.rs",
+        rule: "7, lost pages",
+        expected: Test(
+            "lib",
+            "log::tests::lost_pages::a_power_cut_makes_logs_suspect_that_acknowledge_before_they_flush_and_nothing_else_does",
+        ),
+    },
+    Row {
+        id: "W2",
+        name: "TrustNotStored",
+        breaks: "a log that is whole again is suspect after the next start",
+        place: "src/log/data_dir.rs",
+        rule: "7, lost pages",
+        expected: Test(
+            "lib",
+            "log::tests::lost_pages::a_power_cut_makes_logs_suspect_that_acknowledge_before_they_flush_and_nothing_else_does",
+        ),
+    },
+    Row {
+        id: "W3",
+        name: "RunEndedEarly",
+        breaks: "a power cut while a node shuts down counts as one after that",
+        place: "src/node/shutdown.rs",
+        rule: "7, lost pages",
+        expected: Test(
+            "lib",
+            "node::tests::lost_pages::a_run_ends_well_only_once_all_of_its_logs_are_closed",
+        ),
+    },
+    Row {
+        id: "W4",
+        name: "FailedLogTrusted",
+        breaks: "a log whose flush failed is whole after a restart, though its pages are gone",
+        place: "src/raft/group.rs",
+        rule: "7, lost pages",
+        expected: Test(
+            "lib",
+            "node::tests::lost_pages::a_log_whose_flush_failed_is_suspect_at_the_next_start",
+        ),
+    },
+    Row {
+        id: "W5",
+        name: "SuspectGrantUnmarked",
+        breaks: "a grant of a log that lacks what it had acknowledged elects a node without it",
+        place: "src/raft/messages.rs",
+        rule: "7, lost pages",
+        expected: Test(
+            "lib",
+            "node::tests::lost_pages::a_node_that_lost_its_tail_elects_nobody_without_it_and_is_whole_again_once_the_leader_is_back",
+        ),
+    },
+    Row {
+        id: "W6",
+        name: "OwnGrantTrusted",
+        breaks: "a candidate that lacks what it had acknowledged is elected by one grant too few",
+        place: "src/raft/ballot.rs",
+        rule: "7, lost pages",
+        expected: Test(
+            "lib",
+            "node::tests::lost_pages::a_node_that_lost_its_tail_elects_nobody_without_it_and_is_whole_again_once_the_leader_is_back",
+        ),
+    },
+    Row {
+        id: "W7",
+        name: "AnyGrantsElect",
+        breaks: "a majority of grants elects, whatever those logs have lost",
+        place: "src/raft/ballot.rs",
+        rule: "7, lost pages",
+        expected: Async,
+    },
+    Row {
+        id: "W8",
+        name: "NoElectionBySuspects",
+        breaks: "nodes that all lost power never elect a leader again",
+        place: "src/raft/ballot.rs",
+        rule: "7, lost pages",
+        expected: Test(
+            "lib",
+            "node::tests::lost_pages::nodes_that_all_lost_power_elect_a_leader_and_end_with_one_history",
+        ),
+    },
+    Row {
+        id: "W9",
+        name: "StragglersNotWaitedFor",
+        breaks: "nodes that lost something elect one of them before the one that has it was asked",
+        place: "src/raft/ballot.rs",
+        rule: "7, lost pages",
+        expected: Test(
+            "lib",
+            "node::tests::lost_pages::a_node_that_has_everything_is_elected_though_two_that_lost_something_were_there_first",
+        ),
+    },
+    Row {
+        id: "W10",
+        name: "TrustedAtCommitted",
+        breaks: "a log is trusted before it has what an earlier acknowledgement of it may yet commit",
+        place: "src/raft/recovery.rs",
+        rule: "7, lost pages",
+        expected: Test(
+            "lib",
+            "node::tests::lost_pages::a_leader_tells_where_its_log_ends_and_not_how_far_it_is_committed",
+        ),
+    },
+    Row {
+        id: "W11",
+        name: "CommittedBelievedByIndex",
+        breaks: "another entry at the index that was once committed counts as committed",
+        place: "src/log/open.rs",
+        rule: "4.7",
+        expected: Test(
+            "lib",
+            "log::tests::lost_pages::a_committed_entry_is_believed_only_if_the_log_holds_that_very_entry",
+        ),
+    },
+    Row {
+        id: "W12",
+        name: "MembershipNotFlushed",
+        breaks: "a membership is committed that a power cut takes back",
+        place: "src/format/entry.rs",
+        rule: "4.2",
+        expected: Test(
+            "lib",
+            "log::tests::lost_pages::memberships_and_first_entries_of_terms_are_flushed_before_they_are_acknowledged",
+        ),
+    },
+];

@@ -1,0 +1,199 @@
+//! What a start makes of a log that may have lost its tail, and how that is noticed.
+
+use std::collections::BTreeMap;
+
+use super::super::vote_file::VoteFile;
+use super::*;
+use crate::format::committed::Committed;
+use crate::log::DataDir;
+use crate::segment::Access;
+use crate::segment::sim_disk::{CrashPolicy, SimDisk};
+
+const DATA: &str = "/data";
+const ORDERS: LogId = LogId(5);
+
+/// A data directory with the system log and another, in use.
+fn directory(disk: &SimDisk, flush: Flush) -> DataDir {
+    let dir = DataDir::open(disk.shared(), Path::new(DATA), 1).expect("a data directory");
+    dir.begin_run(flush).expect("a healthy disk");
+    for log in [LogId::SYSTEM, ORDERS] {
+        let options = LogOptions { log_id: log, flush, ..options() };
+        let made = DrivenLog::open(disk.shared(), &dir.log_dir(log), options).expect("a log");
+        drop(made);
+        dir.add_log(log).expect("a healthy disk");
+    }
+    dir
+}
+
+fn suspects(dir: &DataDir) -> [bool; 2] {
+    [LogId::SYSTEM, ORDERS].map(|log| dir.is_suspect(log))
+}
+
+const NONE: [bool; 2] = [false, false];
+/// All but the system log, which always flushes.
+const ORDERS_ONLY: [bool; 2] = [false, true];
+
+#[test]
+fn a_power_cut_makes_logs_suspect_that_acknowledge_before_they_flush_and_nothing_else_does() {
+    use Flush::{Async, Sync};
+    let (cut, death) = (CrashPolicy::LoseAll, CrashPolicy::KeepAll);
+    for (before, crash, after, expected) in [
+        (Async, &cut, Async, ORDERS_ONLY),
+        (Async, &cut, Sync, ORDERS_ONLY),
+        (Async, &death, Async, NONE),
+        (Sync, &cut, Sync, NONE),
+        (Sync, &cut, Async, NONE),
+    ] {
+        let disk = SimDisk::new();
+        drop(directory(&disk, before));
+        let disk = disk.crash(crash);
+        let dir = directory(&disk, after);
+        assert_eq!(suspects(&dir), expected, "{before:?}, {crash:?}, {after:?}");
+        // Further starts change nothing about it, until the log is trusted.
+        drop(dir);
+        let disk = disk.crash(&CrashPolicy::KeepAll);
+        let dir = directory(&disk, after);
+        assert_eq!(suspects(&dir), expected, "{before:?}, {crash:?}, {after:?}, started again");
+        dir.trust(ORDERS).expect("a healthy disk");
+        drop(dir);
+        let disk = disk.crash(&CrashPolicy::KeepAll);
+        assert_eq!(suspects(&directory(&disk, after)), NONE);
+    }
+}
+
+#[test]
+fn a_run_that_ended_well_leaves_nothing_in_doubt_whatever_happens_then() {
+    let disk = SimDisk::new();
+    directory(&disk, Flush::Async).end_run().expect("a healthy disk");
+    let disk = disk.crash(&CrashPolicy::LoseAll);
+    assert_eq!(suspects(&directory(&disk, Flush::Async)), NONE);
+}
+
+#[test]
+fn what_a_run_left_in_the_page_cache_is_in_doubt_until_its_log_was_opened() {
+    let disk = SimDisk::new();
+    drop(directory(&disk, Flush::Async));
+    let disk = disk.crash(&CrashPolicy::KeepAll);
+    // A run that flushes, and that could not open the log.
+    let dir = DataDir::open(disk.shared(), Path::new(DATA), 1).expect("a data directory");
+    dir.begin_run(Flush::Sync).expect("a healthy disk");
+    dir.add_log(LogId::SYSTEM).expect("a healthy disk");
+    dir.flushes_always().expect("a healthy disk");
+    dir.end_run().expect("a healthy disk");
+    drop(dir);
+    let disk = disk.crash(&CrashPolicy::LoseAll);
+    let dir = directory(&disk, Flush::Sync);
+    assert_eq!(suspects(&dir), ORDERS_ONLY);
+    // This one has opened all.
+    dir.trust(ORDERS).expect("a healthy disk");
+    dir.flushes_always().expect("a healthy disk");
+    drop(dir);
+    let disk = disk.crash(&CrashPolicy::LoseAll);
+    assert_eq!(suspects(&directory(&disk, Flush::Sync)), NONE);
+}
+
+#[test]
+fn an_operator_may_accept_the_loss_before_or_after_the_next_start() {
+    let accept = |disk: &SimDisk| data_dir::accept_loss(disk, Path::new(DATA));
+    for started in [false, true] {
+        let disk = SimDisk::new();
+        drop(directory(&disk, Flush::Async));
+        let mut disk = disk.crash(&CrashPolicy::LoseAll);
+        if started {
+            let dir = directory(&disk, Flush::Async);
+            accept(&disk).expect_err("it is in use");
+            drop(dir);
+            disk = disk.crash(&CrashPolicy::KeepAll);
+        }
+        assert_eq!(accept(&disk).expect("a healthy disk"), [ORDERS], "started: {started}");
+        assert_eq!(accept(&disk).expect("a healthy disk"), []);
+        assert_eq!(suspects(&directory(&disk, Flush::Async)), NONE);
+    }
+}
+
+#[test]
+fn a_removed_log_is_no_longer_in_doubt() {
+    let disk = SimDisk::new();
+    drop(directory(&disk, Flush::Async));
+    let disk = disk.crash(&CrashPolicy::LoseAll);
+    let dir = directory(&disk, Flush::Async);
+    dir.remove_log(ORDERS).expect("a healthy disk");
+    assert_eq!(suspects(&dir), NONE);
+}
+
+/// A log of two terms whose vote names `committed`, opened again.
+fn reopened(committed: Committed, suspect: bool) -> Option<EntryId> {
+    let disk = SimDisk::new();
+    let dir = Path::new("/log");
+    let mut driven = DrivenLog::open(disk.shared(), dir, options()).expect("open");
+    let entries = [records(1, 0..3, 50), records(2, 3..6, 50)].concat();
+    driven.append(entries).expect("space").expect("appended");
+    driven.close().expect("space").expect("closed");
+    drop(driven);
+    let mut vote = VoteFile::open(&disk, dir, 7, Access::Write).expect("the vote");
+    let voted = Vote { term: 2, voted_for: replica(1), committed: true };
+    vote.save(voted, committed, 0).expect("a healthy disk");
+    drop(vote);
+    let options = LogOptions { suspect, ..options() };
+    let driven = DrivenLog::open(disk.shared(), dir, options).expect("open");
+    driven.log.committed()
+}
+
+#[test]
+fn a_committed_entry_is_believed_only_if_the_log_holds_that_very_entry() {
+    assert_eq!(reopened(Committed::Entry(id(2, 4)), false), Some(id(2, 4)));
+    assert_eq!(reopened(Committed::Entry(id(1, 4)), false), None, "another entry lies there");
+    assert_eq!(reopened(Committed::Entry(id(2, 9)), false), None, "nothing lies there");
+    assert_eq!(reopened(Committed::Index(4), false), Some(id(2, 4)), "of an older build");
+    assert_eq!(
+        reopened(Committed::Index(9), false),
+        Some(id(2, 5)),
+        "and no further than the tail"
+    );
+    assert_eq!(reopened(Committed::Index(4), true), None, "where the tail may have been another");
+}
+
+#[test]
+fn memberships_and_first_entries_of_terms_are_flushed_before_they_are_acknowledged() {
+    let blank = Entry::new(id(2, 1), EntryKind::Blank, false, Batch::SINGLE, Bytes::new());
+    for (entry, durable) in [(record(2, 1, 50), false), (membership(2, 1), true), (blank, true)] {
+        let disk = SimDisk::new();
+        let dir = Path::new("/log");
+        let options = LogOptions { flush: Flush::Async, ..options() };
+        let mut driven = DrivenLog::open(disk.shared(), dir, options.clone()).expect("open");
+        let kind = entry.kind;
+        driven.append(vec![record(1, 0, 50)]).expect("space").expect("written");
+        driven.append(vec![entry]).expect("space").expect("written");
+        let disk = disk.crash(&CrashPolicy::LoseAll);
+        let driven = DrivenLog::open(disk.shared(), dir, options).expect("open");
+        let expected = durable.then(|| id(2, 1));
+        assert_eq!(driven.log.last_id(), expected, "{kind:?}");
+    }
+}
+
+#[test]
+fn a_failed_flush_is_told_before_anybody_hears_of_it() {
+    #[derive(Debug, Default)]
+    struct Told(std::sync::Mutex<BTreeMap<&'static str, u64>>);
+    impl WriterObserver for Told {
+        fn flushed(&self, _: Duration, _: u64, _: u64) {}
+        fn failed(&self) {
+            *self.0.lock().expect("lock").entry("failed").or_default() += 1;
+        }
+    }
+    let told = Arc::new(Told::default());
+    let observer: Arc<dyn WriterObserver> = Arc::clone(&told) as _;
+    let options = LogOptions { flush: Flush::Async, observer: Some(observer), ..options() };
+    let disk = SimDisk::new();
+    let mut driven = DrivenLog::open(disk.shared(), Path::new("/log"), options).expect("open");
+    driven.append(records(1, 0..3, 50)).expect("space").expect("written");
+    disk.inject(crate::segment::sim_disk::Rule {
+        ops: crate::segment::sim_disk::Ops::Kind(crate::segment::sim_disk::OpKind::Flush),
+        path: String::new(),
+        when: crate::segment::sim_disk::When::Nth(0),
+        fault: crate::segment::sim_disk::Fault::Eio,
+    });
+    driven.pass(Duration::from_secs(1));
+    assert!(driven.log.failure().is_some(), "the background flush failed");
+    assert_eq!(told.0.lock().expect("lock").get("failed"), Some(&1));
+}

@@ -1,0 +1,100 @@
+//! How a log that may have lost what it had acknowledged is trusted again.
+//!
+//! It asks the leader where that one's log ends: not how far it is committed, since an acknowledgement of before may be
+//! counted yet. What this node acknowledged lies below the end of any leader that its durable vote allows. Once it holds
+//! that very entry, it holds all that it had acknowledged and that counts.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::group::Group;
+use super::messages;
+use super::peers::{Lane, RETRY_PAUSE};
+use super::types::stored_vote;
+use crate::error::with_sources;
+use crate::format::entry::EntryId;
+use crate::member::Replica;
+use crate::mutant::Mutant;
+
+/// Where a leader's log ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Position {
+    /// Term that it leads.
+    term: u64,
+    /// Its last entry.
+    pub(crate) last: Option<EntryId>,
+}
+
+impl Group {
+    /// Where this node's log ends, if it leads.
+    pub(crate) fn position(&self) -> Option<Position> {
+        // Together: the vote of the next leader comes before what that one does to the log.
+        let (vote, last) = self.log.vote_and_last();
+        let vote = vote.filter(|vote| vote.committed)?;
+        // A vote for this node may be of an earlier process.
+        let leads = self.leading_vote().is_some_and(|led| stored_vote(&led) == vote);
+        let last = match Mutant::TrustedAtCommitted.is_active() {
+            true => self.log.committed(),
+            false => last,
+        };
+        leads.then_some(Position { term: vote.term, last })
+    }
+
+    /// Has the node ask until it is trusted, or stops.
+    pub(super) async fn recover(self: Arc<Self>) {
+        tracing::warn!(log = %self.name, "this node may have lost what was not flushed: it asks the leader what it lacks");
+        while !self.is_whole().await {
+            if self.is_closed() || self.stop_reason().is_some() {
+                return;
+            }
+            // paced: what it waits for are several things, none of which can be waited for.
+            tokio::time::sleep(RETRY_PAUSE).await;
+        }
+        let stored = self.saver.run({
+            let (dir, id) = (self.data.clone(), self.id);
+            move |_| dir.trust(id)
+        });
+        match stored.await {
+            Some(Ok(())) => {
+                self.trust.restore();
+                let end = self.log.watermarks().end;
+                tracing::info!(log = %self.name, end, "this node holds again what it may have lost");
+            }
+            // It stays suspect, and others go on.
+            Some(Err(error)) => {
+                tracing::error!(log = %self.name, error = %with_sources(&error), "cannot note that a log is whole again");
+            }
+            None => {}
+        }
+    }
+
+    /// True once this node holds all that it may have lost. False: ask again.
+    async fn is_whole(&self) -> bool {
+        let Some(leader) = self.leading() else { return false };
+        if leader.id == self.replica {
+            // Whoever is elected has the history, as far as there still is one.
+            return true;
+        }
+        let Some(position) = self.position_of(&leader).await else { return false };
+        let Some(last) = position.last else { return true };
+        while self.leading().is_some_and(|now| now.id == leader.id) && !self.is_closed() {
+            if self.log.holds(last) {
+                return true;
+            }
+            // paced: nobody is told of each entry.
+            tokio::time::sleep(RETRY_PAUSE).await;
+        }
+        false
+    }
+
+    /// Where a leader's log ends, if it leads and this node has not voted since.
+    async fn position_of(&self, leader: &Replica) -> Option<Position> {
+        let frame = messages::frame(messages::POSITION, self.id, &());
+        let link = self.peers.link(leader.id, &leader.member.peer_addr, Lane::Control);
+        let answer = link.request(frame, self.timing.election_timeout_max).await.ok()?;
+        let position: Position = messages::accepted(&answer).ok()?;
+        let voted = self.log.vote().map_or(0, |vote| vote.term);
+        (position.term >= voted).then_some(position)
+    }
+}

@@ -1,0 +1,62 @@
+//! Whether this node's copy of a log may lack what it had acknowledged, and what the members say of theirs.
+//!
+//! A log that acknowledges before it flushes loses its tail in a power cut, and may be asked for its vote before it has
+//! the tail again. It is *suspect* from the cut until a leader has made it whole (`recovery`). Its votes are marked, since
+//! they do not prove what votes prove in Raft (`ballot`).
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use tokio::time::Instant;
+
+use crate::member::NodeId;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Trust {
+    suspect: AtomicBool,
+    /// When the log was opened.
+    since: Instant,
+    /// Members that said that they are suspect.
+    peers: Mutex<BTreeSet<NodeId>>,
+}
+
+impl Trust {
+    pub(super) fn new(suspect: bool) -> Self {
+        Self { suspect: AtomicBool::new(suspect), since: Instant::now(), peers: Mutex::default() }
+    }
+
+    /// True if this node's copy may lack what it had acknowledged.
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.suspect.load(Ordering::Acquire)
+    }
+
+    /// This node's copy is whole again, and that is stored.
+    pub(super) fn restore(&self) {
+        self.suspect.store(false, Ordering::Release);
+    }
+
+    /// When the log was opened.
+    pub(super) fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// True if a member said that it is suspect.
+    pub(crate) fn is_of(&self, node: NodeId) -> bool {
+        self.peers().contains(&node)
+    }
+
+    /// Notes what a member says.
+    pub(super) fn note_peer(&self, node: NodeId, suspect: bool) {
+        if suspect {
+            self.peers().insert(node);
+        } else {
+            self.peers().remove(&node);
+        }
+    }
+
+    fn peers(&self) -> std::sync::MutexGuard<'_, BTreeSet<NodeId>> {
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
