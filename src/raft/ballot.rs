@@ -122,7 +122,10 @@ impl Ballots {
             }
         }
         self.counted.notify_waiters();
-        while answered.granted {
+        if !answered.granted {
+            return;
+        }
+        loop {
             let mut counted = std::pin::pin!(self.counted.notified());
             // Registered before the look, or an answer in between would be missed.
             counted.as_mut().enable();

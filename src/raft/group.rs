@@ -100,6 +100,12 @@ pub(crate) struct Group {
     pub(super) own_place_written: AtomicBool,
 }
 
+impl GroupSetup<'_> {
+    fn takes_client_appends(&self) -> bool {
+        self.machine.as_ref().is_none_or(|machine| machine.takes_client_appends())
+    }
+}
+
 impl Group {
     /// Recovers the log and starts consensus on it.
     pub(crate) async fn open(setup: GroupSetup<'_>) -> Result<Arc<Self>, OpenError> {
@@ -130,8 +136,7 @@ impl Group {
         }
         let apply = Arc::new(ApplyShared::default());
         let has_machine = setup.machine.is_some();
-        let takes_client_appends =
-            setup.machine.as_ref().is_none_or(|machine| machine.takes_client_appends());
+        let takes_client_appends = setup.takes_client_appends();
         let saver = Saver::new(log.clone(), setup.writers);
         let crash = Arc::new(Crash::default());
         let machine = LogStateMachine::open(
@@ -142,26 +147,21 @@ impl Group {
             metrics.clone(),
         )
         .await?;
-        let request_bytes = usize::try_from(config.limits.replication_request_max.bytes());
-        let store = LogStore::new(
-            log.clone(),
-            request_bytes.unwrap_or(usize::MAX),
-            has_machine,
-            metrics.clone(),
-        );
+        let limits = &config.limits;
+        let request_max =
+            usize::try_from(limits.replication_request_max.bytes()).unwrap_or(usize::MAX);
+        let store = LogStore::new(log.clone(), request_max, has_machine, metrics.clone());
         let space = Arc::new(GroupSpace::new(setup.space.clone()));
         let damage = Arc::new(Damage::default());
         let trust = Arc::new(Trust::new(setup.data.is_suspect(setup.id)));
         let network = network(&setup, &log, space.clone(), damage.clone(), trust.clone());
-        let start_error = |detail: String| OpenError::Start { log: setup.name.to_string(), detail };
-        let mut raft_config = raft_config(config, &setup.name).map_err(start_error)?;
-        let ticks = Ticks::new(&raft_config);
+        let mut raft_config = raft_config(config, &setup.name)
+            .map_err(|detail| OpenError::Start { log: setup.name.to_string(), detail })?;
         raft_config.enable_elect = founding.as_ref().is_none_or(|founding| founding.stands);
-        let raft = Raft::build(setup.replica, Arc::new(raft_config), network, store, machine).await;
-        let raft = raft.map_err(|error| {
-            start_error(crash.reason().map_or_else(|| error.to_string(), ToOwned::to_owned))
-        })?;
-        start_for(&crash, || raft.run());
+        let ticks = Ticks::new(&raft_config);
+        let (replica, name) = (setup.replica, &setup.name);
+        let raft =
+            run_consensus(replica, name, raft_config, network, store, machine, &crash).await?;
         if founding.is_some_and(|founding| founding.stands) {
             // Not after an election timeout. An error means that the core has stopped already.
             let _ = raft.trigger().elect(false).await;
@@ -186,9 +186,8 @@ impl Group {
             space,
             timing: config.raft.clone(),
             ticks,
-            inflight_max: config.limits.append_inflight_max.bytes(),
-            tail_max: config.limits.tail_cache_max.bytes()
-                + config.limits.append_inflight_max.bytes(),
+            inflight_max: limits.append_inflight_max.bytes(),
+            tail_max: limits.tail_cache_max.bytes() + limits.append_inflight_max.bytes(),
             closed: AtomicBool::new(false),
             damage,
             crash,
@@ -337,6 +336,25 @@ impl Group {
 
 /// So many of the longest election timeouts those that lost nothing are waited for after a start.
 const STRAGGLERS_PATIENCE: u32 = 8;
+
+/// Starts consensus.
+async fn run_consensus(
+    replica: ReplicaId,
+    name: &LogName,
+    config: openraft::Config,
+    network: NetworkFactory,
+    store: LogStore,
+    machine: LogStateMachine,
+    crash: &Arc<Crash>,
+) -> Result<RaftHandle, OpenError> {
+    let raft = Raft::build(replica, Arc::new(config), network, store, machine).await;
+    let raft = raft.map_err(|error| OpenError::Start {
+        log: name.to_string(),
+        detail: crash.reason().map_or_else(|| error.to_string(), ToOwned::to_owned),
+    })?;
+    start_for(crash, || raft.run());
+    Ok(raft)
+}
 
 fn network(
     setup: &GroupSetup<'_>,

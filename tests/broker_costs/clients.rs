@@ -7,7 +7,16 @@ use crate::requests::{frame, heartbeat, locks, name};
 
 pub(crate) async fn clients(costs: &mut Costs) {
     let id = name(0);
-    let large = heartbeat(&id, 1024, 14, "*");
+    heartbeats(costs, &id).await;
+    crowd(costs).await;
+    what_stays(costs).await;
+    let check = json!({ "subscriptionData": { "expressionType": "TAG", "subString": "t".repeat(60 * KIB) } }).to_string();
+    costs.measure("the longest expression", 46, (&[], check.as_bytes()), 0, (SMALL, 0)).await;
+    queues(costs, &id).await;
+}
+
+async fn heartbeats(costs: &mut Costs, id: &str) {
+    let large = heartbeat(id, 1024, 14, "*");
     assert!((700 * KIB..MIB).contains(&large.len()), "{} bytes", large.len());
     costs
         .measure("1,024 groups with 14 subscriptions each", 34, (&[], &large), 0, (48 * MIB, 0))
@@ -23,7 +32,10 @@ pub(crate) async fn clients(costs: &mut Costs) {
     ] {
         costs.refused(what, 34, &[], &body).await;
     }
-    // One connection speaks for a few clients.
+}
+
+/// As many clients as a group may have. One connection speaks for a few of them.
+async fn crowd(costs: &mut Costs) {
     let mut connections = Vec::new();
     let beat = |n: usize| json!({ "clientID": name(n), "consumerDataSet": [{ "groupName": "crowd", "subscriptionDataSet": [{ "topic": "T" }] }] });
     for first in (1..8193).step_by(16) {
@@ -59,6 +71,10 @@ pub(crate) async fn clients(costs: &mut Costs) {
     while costs.client.call(&crowd).await.0 == 0 {
         tokio::task::yield_now().await;
     }
+}
+
+/// What large heartbeats leave behind.
+async fn what_stays(costs: &mut Costs) {
     let beat = |n: usize| frame(34, &[], &heartbeat(&format!("{n:0>20}"), 1024, 14, "*"));
     for (each, most) in [(false, 12 * MIB), (true, 128 * MIB)] {
         let before = MEMORY.current_usage();
@@ -77,13 +93,14 @@ pub(crate) async fn clients(costs: &mut Costs) {
         );
         assert!(kept <= most && refused > 0, "{kept} bytes stay of {from} connections");
     }
-    let check = json!({ "subscriptionData": { "expressionType": "TAG", "subString": "t".repeat(60 * KIB) } }).to_string();
-    costs.measure("the longest expression", 46, (&[], check.as_bytes()), 0, (SMALL, 0)).await;
-    let most = locks(&id, 4096);
+}
+
+async fn queues(costs: &mut Costs, id: &str) {
+    let most = locks(id, 4096);
     assert!(most.len() < MIB, "{} bytes", most.len());
     for code in [41, 42] {
         costs.measure("4,096 queues", code, (&[], &most), 0, (24 * MIB, MIB)).await;
-        costs.refused("4,097 queues", code, &[], &locks(&id, 4097)).await;
+        costs.refused("4,097 queues", code, &[], &locks(id, 4097)).await;
         costs
             .refused("a client's id over the limit", code, &[], &locks(&"c".repeat(256), 4096))
             .await;

@@ -146,11 +146,11 @@ mod tests {
     fn states_differ_with_records_and_their_order_and_survive_a_checkpoint() {
         let states = States::default();
         let mut one = states.machine(1);
-        one.apply(&record(1, b"a"));
-        one.apply(&record(2, b"b"));
+        let _ = one.apply(&record(1, b"a"));
+        let _ = one.apply(&record(2, b"b"));
         let mut other = states.machine(2);
-        other.apply(&record(1, b"b"));
-        other.apply(&record(2, b"a"));
+        let _ = other.apply(&record(1, b"b"));
+        let _ = other.apply(&record(2, b"a"));
         assert_ne!(states.of(1), states.of(2));
         let mut saved = Vec::new();
         one.checkpoint(&mut saved).expect("a vector takes all");
