@@ -303,7 +303,7 @@ async fn nothing_acknowledged_is_lost_or_moved_under_random_faults() {
         let time = SystemTime::UNIX_EPOCH.elapsed().expect("after 1970");
         u64::from(time.subsec_nanos())
     });
-    let history = run(seed).await;
+    let history = Box::pin(run(seed)).await;
     let report = check(&history);
     if !report.is_valid() {
         let path = std::env::temp_dir().join(format!("quorumlog-history-{seed}.jsonl"));

@@ -19,7 +19,7 @@ async fn one_node_grows_to_three_and_then_survives_the_loss_of_one() {
         cluster.append(format!("with learner {id}")).await;
         cluster.agree().await;
         assert_eq!(cluster.log(id).status().role, Role::Learner);
-        Box::pin(within("a promotion", admin.promote(id))).await.expect("it has caught up");
+        within("a promotion", admin.promote(id)).await.expect("it has caught up");
         cluster.agree().await;
     }
     cluster.kill(cluster.leader().await);

@@ -160,7 +160,7 @@ impl DataDir {
             if !superblock.suspects.is_empty() {
                 tracing::warn!(
                     logs = superblock.suspects.len(),
-                    "logs may have lost what was not flushed: they count again once a leader has made them whole"
+                    "logs may have lost unflushed records: they are not trusted until a leader has restored them"
                 );
             }
             // What the last run left in the page cache stays there until its log is opened.
@@ -280,8 +280,13 @@ pub(super) fn accept_loss(disk: &dyn Disk, path: &Path) -> Result<Vec<LogId>, St
         let detail = "this is no data directory of a node".to_owned();
         return Err(StorageError::Missing { path: path.join(SUPERBLOCK_NAME), detail });
     };
-    let accepted = superblock.doubtful(disk.boot_id(path));
+    let mut accepted = superblock.doubtful(disk.boot_id(path));
     superblock.suspects.clear();
+    if superblock.run.is_none() {
+        // An older build does not say how it ran: an asynchronous start would doubt all its logs.
+        accepted.extend(&superblock.logs);
+        superblock.run = Some(Run { clean: true, ..Run::default() });
+    }
     if !superblock.doubtful(disk.boot_id(path)).is_empty() {
         // What the next start would else find out.
         superblock.run = superblock.run.map(|run| Run { clean: true, ..run });

@@ -108,7 +108,8 @@ impl NodeInner {
             if self.is_stopping() {
                 return Err(AdminError::Closed);
             }
-            let result = self.attempt(log, request, deadline).await;
+            // In a box, or each future of an embedder that changes members would have room for the whole change.
+            let result = Box::pin(self.attempt(log, request, deadline)).await;
             let retry = matches!(result, Err(AdminError::NotLeader { .. }));
             // A node that lost its data, and is refused for it, never hears of the members.
             let knows_nobody = self.system().is_none_or(|system| system.replicas().is_empty());

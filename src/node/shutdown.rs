@@ -47,7 +47,7 @@ impl NodeInner {
         if stopped.is_ok()
             && let Err(error) = self.dir.end_run()
         {
-            tracing::warn!(error = %with_sources(&error), "cannot note that the node ended well");
+            tracing::warn!(error = %with_sources(&error), "cannot record the clean shutdown");
         }
         self.dir.unlock();
         stopped

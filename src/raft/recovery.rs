@@ -5,6 +5,7 @@
 //! that very entry, it holds all that it had acknowledged and that counts.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +17,9 @@ use crate::error::with_sources;
 use crate::format::entry::EntryId;
 use crate::member::Replica;
 use crate::mutant::Mutant;
+
+/// How long to wait before the node tries again to note that a log is whole.
+const NOTE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Where a leader's log ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,7 +47,7 @@ impl Group {
 
     /// Has the node ask until it is trusted, or stops.
     pub(super) async fn recover(self: Arc<Self>) {
-        tracing::warn!(log = %self.name, "this node may have lost what was not flushed: it asks the leader what it lacks");
+        tracing::warn!(log = %self.name, "this node may have lost unflushed records: it asks the leader for them");
         while !self.is_whole().await {
             if self.is_closed() || self.stop_reason().is_some() {
                 return;
@@ -51,21 +55,29 @@ impl Group {
             // paced: what it waits for are several things, none of which can be waited for.
             tokio::time::sleep(RETRY_PAUSE).await;
         }
-        let stored = self.saver.run({
-            let (dir, id) = (self.data.clone(), self.id);
-            move |_| dir.trust(id)
-        });
-        match stored.await {
-            Some(Ok(())) => {
-                self.trust.restore();
-                let end = self.log.watermarks().end;
-                tracing::info!(log = %self.name, end, "this node holds again what it may have lost");
+        let mut warned = false;
+        while !self.is_closed() && self.stop_reason().is_none() {
+            let stored = self.saver.run({
+                let (dir, id) = (self.data.clone(), self.id);
+                move |_| dir.trust(id)
+            });
+            match stored.await {
+                Some(Ok(())) => {
+                    self.trust.restore();
+                    let end = self.log.watermarks().end;
+                    tracing::info!(log = %self.name, end, "this node holds again what it may have lost");
+                    return;
+                }
+                // A full disk, for instance. Until it has space the log stays suspect, and the others go on.
+                Some(Err(error)) if !warned => {
+                    warned = true;
+                    tracing::error!(log = %self.name, error = %with_sources(&error), "cannot note that the log is whole again");
+                }
+                Some(Err(_)) => {}
+                None => return,
             }
-            // It stays suspect, and others go on.
-            Some(Err(error)) => {
-                tracing::error!(log = %self.name, error = %with_sources(&error), "cannot note that a log is whole again");
-            }
-            None => {}
+            // paced: nobody is told when the disk takes files again.
+            tokio::time::sleep(NOTE_PAUSE).await;
         }
     }
 

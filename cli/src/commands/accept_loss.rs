@@ -1,4 +1,4 @@
-//! `accept-loss`: has a node that does not run take its logs for whole.
+//! `accept-loss`: has a stopped node trust its logs.
 
 use std::path::PathBuf;
 
@@ -18,7 +18,7 @@ log stays without a leader. Then stop the nodes that are left, run this on their
 what only the missing nodes had is lost.
 Exit code 1: a process uses the directory.";
 
-/// Trust the logs of a node that does not run, though a power cut may have cost them records.
+/// Trust the logs of a stopped node, even if a power cut may have cost them records.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct Args {
@@ -33,10 +33,10 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, out: &mut Output) -> Result {
     let accepted = offline::accept_loss(&args.dir)?;
     if accepted.is_empty() {
-        return out.line(format_args!("no log is in doubt"));
+        return out.line(format_args!("all logs are trusted already"));
     }
     for log in accepted {
-        out.line(format_args!("log {} counts as whole", log_label(log)))?;
+        out.line(format_args!("log {} is trusted now", log_label(log)))?;
     }
     Ok(())
 }

@@ -60,7 +60,7 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
-    /// Have a group consume a topic anew from somewhere else.
+    /// Move a consumer group to another position in a topic.
     ///
     /// Consumers that run are told, and go on there after about ten seconds. What they report until then is passed over.
     #[command(

@@ -94,8 +94,8 @@ fn accepted(response: &[u8]) -> Result<Answer, Failure> {
 fn priority_of(change: &Change) -> Priority {
     match change {
         Change::Decide(Decision::Ensure { .. } | Decision::Put { .. }) => Priority::Normal,
-        Change::Lead { .. } | Change::Follow(_) => Priority::Essential,
-        Change::Offsets(_) => Priority::Preferred,
+        Change::Lead { .. } | Change::Follow(_) | Change::Rules { .. } => Priority::Essential,
+        Change::Offsets(_) | Change::ReportedOffsets(_) => Priority::Preferred,
         _ => Priority::Reserved,
     }
 }
@@ -211,5 +211,25 @@ impl LogBroker {
         let applied = self.shared().map_or(0, |shared| shared.state().stored_ms());
         let now = now.max(applied);
         self.last_stored_ms.fetch_max(now, Ordering::AcqRel).max(now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::state::LockRequest;
+
+    #[test]
+    fn no_flood_of_locks_holds_up_offsets_or_who_leads() {
+        let locks =
+            LockRequest { group: "g".to_owned(), client: "c".to_owned(), queues: Vec::new() };
+        let locks = priority_of(&Change::Lock { request: locks, now_ms: 0 });
+        for offsets in [Change::Offsets(Vec::new()), Change::ReportedOffsets(Vec::new())] {
+            assert_eq!(priority_of(&offsets), Priority::Preferred);
+        }
+        for leads in [Change::Lead { node: 1, addr: String::new() }, Change::Rules { version: 4 }] {
+            assert_eq!(priority_of(&leads), Priority::Essential);
+        }
+        assert_eq!(locks, Priority::Reserved);
     }
 }

@@ -77,7 +77,7 @@ impl State {
             self.registry.end_version_3();
             // A replay knows nothing of what came under the rules 3 before the record that shows them, and takes it for what
             // came under the rules 2.
-            self.topics.forget_local_origins();
+            self.topics.forget_origins();
         }
         self.rules = self.rules.max(to);
     }

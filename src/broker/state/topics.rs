@@ -197,11 +197,10 @@ impl Topics {
         self.queues += topic.room();
     }
 
-    /// Forgets which records made the topics on which no registry decides.
-    pub(super) fn forget_local_origins(&mut self) {
-        for topic in self.by_name.values_mut().filter(|topic| topic.is_local()) {
-            topic.since = 0;
-        }
+    /// Forgets which records made the topics. Nodes that replayed the records of older builds know, and those that went on
+    /// from a checkpoint of version 2 do not.
+    pub(super) fn forget_origins(&mut self) {
+        self.by_name.values_mut().for_each(|topic| topic.since = 0);
     }
 
     /// Makes a topic whatever the number of topics: for one that cannot be done without.

@@ -306,7 +306,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "O3",
         name: "TwinAdmitted",
         breaks: "a copy of a member that runs is taken for the member",
-        place: "src/raft/peers.rs",
+        place: "src/raft/admission.rs",
         rule: "9, two processes with one member's data",
         expected: Test(
             "lib",

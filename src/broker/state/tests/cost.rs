@@ -19,7 +19,7 @@ fn name(n: usize) -> String {
 fn timed<T>(what: &str, work: impl FnOnce() -> T) -> T {
     let since = Instant::now();
     let done = work();
-    println!("{what}: {:?}", since.elapsed());
+    eprintln!("{what}: {:?}", since.elapsed());
     done
 }
 

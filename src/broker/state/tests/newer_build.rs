@@ -10,7 +10,7 @@ fn unknown() -> Vec<Bytes> {
     let mut longer = known.to_vec();
     longer.push(0);
     let mut laid_out = known.to_vec();
-    laid_out[8..12].copy_from_slice(&0xDAA3_20FF_u32.to_be_bytes());
+    laid_out[8..12].copy_from_slice(&[0xDA, 0xA3, 0x20, 0xFF]);
     let mut all: Vec<Bytes> = [flagged, longer, laid_out].into_iter().map(Bytes::from).collect();
     all.extend(
         [
