@@ -137,6 +137,30 @@ impl Group {
         let told = Condition::told(&answer);
         self.damage.note_peer(to.node, told.damaged);
         self.trust.note_peer(to.node, told.suspect);
-        messages::decode_append_reply(&answer).ok()
+        let reply = messages::decode_append_reply(&answer).ok()?;
+        if let AppendEntriesResponse::HigherVote(higher) = &reply
+            && *higher > vote
+        {
+            self.heard_of(higher).await;
+        }
+        Some(reply)
+    }
+
+    /// Has openraft know of a leader that a member follows. A leader that has told its successor to stand sends no
+    /// heartbeats any more, so without appends it learns of the next leader only from that one: not at all if the
+    /// others cannot reach it.
+    async fn heard_of(&self, vote: &RaftVote) {
+        if !vote.committed || vote.leader_id.voted_for == self.replica {
+            return;
+        }
+        let heartbeat = AppendEntriesRequest {
+            vote: *vote,
+            prev_log_id: None,
+            entries: Vec::new(),
+            leader_commit: None,
+        };
+        if let Err(error) = self.raft.append_entries(heartbeat).await {
+            tracing::debug!(log = %self.name, %error, "openraft has stopped");
+        }
     }
 }
