@@ -268,6 +268,12 @@ mutants! {
     LongQuestionsOfOne,
     /// One connection may speak for any number of clients, and bring any amount of memory.
     ConnectionSpeaksForAll,
+    /// Large answers may take the room that is for the ordinary answers of others.
+    LargeAnswersTakeAll,
+    /// Clients that bring a lot may take all the memory for clients.
+    LargeClientsTakeAll,
+    /// A follower that is behind what it had acknowledged stops its leader.
+    RevertedFollowerStopsLeader,
     /// Idle connections keep their places when new ones come.
     IdleKeepPlaces,
     /// A request that waits for a leader that hangs is not taken back in time.

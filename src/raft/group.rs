@@ -445,9 +445,9 @@ pub(super) fn raft_config(config: &Config, name: &LogName) -> Result<openraft::C
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: u64::MAX,
         enable_pre_vote: Some(true),
-        // A follower that lost its tail is behind what it had acknowledged to a leader that goes on. openraft then looks anew
-        // for what it holds; where each flush comes first, that would be a bug to hear of.
-        allow_log_reversion: Some(config.storage.flush == Flush::Async),
+        // A follower can be behind what it had acknowledged: it lost its tail, or somebody put back an older copy of its data.
+        // openraft then looks again for what it holds. Otherwise the leader would panic, which has everything.
+        allow_log_reversion: Some(!Mutant::RevertedFollowerStopsLeader.is_active()),
         // A leader that lost its unflushed tail would give the same log ids again.
         enable_leader_restore: Some(Mutant::LeaderRestored.is_active()),
         ..openraft::Config::default()

@@ -176,6 +176,29 @@ impl Room {
     }
 }
 
+impl Room {
+    /// Takes more for an answer that is larger than what was reserved for it. The node's limit holds here even for a
+    /// connection that has nothing else: what is above it is for the ordinary answers of those that take theirs. Cancel safe.
+    pub(crate) async fn grow_for_answer(&mut self, bytes: usize) {
+        let held = self.bytes;
+        let share = Arc::clone(&self.share);
+        let times = if Mutant::LargeAnswersTakeAll.is_active() { usize::MAX } else { 1 };
+        share
+            .wait_for(|share| {
+                let used = share.budget.used();
+                let limit = share.budget.limit.saturating_mul(times);
+                used <= held || used.saturating_add(bytes) <= limit
+            })
+            .await;
+        share.take(bytes);
+        self.bytes += bytes;
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
 impl Drop for Room {
     fn drop(&mut self) {
         self.share.give_back(self.bytes);
@@ -236,6 +259,23 @@ mod tests {
         assert!(share.reserve(1000).now_or_never().is_some());
         let mut room = Room::taken(&share, 5);
         assert!(room.grow(1000).now_or_never().is_some(), "nobody else holds anything");
+    }
+
+    #[test]
+    fn large_answers_leave_room_for_the_ordinary_ones_of_others() {
+        let budget = Budget::new(100);
+        let mut rooms = Vec::new();
+        for _ in 0..10 {
+            let mut room =
+                Share::new(&budget, 50).reserve(2).now_or_never().expect("it held nothing");
+            if room.grow_for_answer(38).now_or_never().is_some() {
+                rooms.push(room);
+            }
+        }
+        assert_eq!((rooms.len(), budget.used()), (2, 80), "one more would be over the limit");
+        let mut alone =
+            Share::new(&Budget::new(10), 10).reserve(5).now_or_never().expect("there is room");
+        assert!(alone.grow_for_answer(1000).now_or_never().is_some(), "nobody else holds anything");
     }
 
     #[test]

@@ -21,6 +21,8 @@ use crate::mutant::Mutant;
 const CLIENT_COST: usize = 1024;
 const MEMBER_COST: usize = 512;
 const GROUP_COST: usize = 2048;
+/// What one connection may bring although others have brought most of what there is room for.
+const SMALL: usize = 64 << 10;
 
 /// A consumer group's members and subscriptions.
 #[derive(Clone, Default)]
@@ -138,7 +140,10 @@ impl Memory {
             let limit = CONNECTION_CLIENTS_BYTES_MAX;
             return Err(full("bytes of memory for the clients of one connection", limit));
         }
-        let left = self.left.checked_sub(bytes);
+        // The rest is for those that bring little.
+        let is_large = brought > SMALL && !Mutant::LargeClientsTakeAll.is_active();
+        let kept = if is_large { CLIENTS_BYTES_MAX / 4 } else { 0 };
+        let left = self.left.checked_sub(bytes).filter(|left| *left >= kept);
         self.left = left.ok_or_else(|| full("bytes of memory for clients", CLIENTS_BYTES_MAX))?;
         self.brought.insert(connection, brought);
         Ok(())

@@ -213,7 +213,7 @@ impl LogBroker {
             }
             if !found.entries.is_empty() {
                 if let Some(room) = room.or_else(|| answers.try_reserve(BYTES_MAX)) {
-                    return self.found(&found, room).await;
+                    return self.found(connection, request, pull, &found, room).await;
                 }
                 drop(found);
                 request.park(connection, pull.bytes())?;
@@ -244,8 +244,21 @@ impl LogBroker {
         }
     }
 
-    async fn found(&self, found: &Found, _room: Room) -> Result<Reply, Failure> {
+    async fn found(
+        &self,
+        connection: &Connection,
+        request: &mut PendingRequest,
+        pull: &Pull,
+        found: &Found,
+        mut room: Room,
+    ) -> Result<Reply, Failure> {
         let (chunks, done): (Vec<Bytes>, usize) = self.chunks(&found.entries, BYTES_MAX).await?;
+        let bytes: usize = chunks.iter().map(Bytes::len).sum();
+        if bytes > room.bytes() {
+            // One message that is larger than all that an answer usually holds.
+            request.park(connection, pull.bytes())?;
+            room.grow_for_answer(bytes - room.bytes()).await;
+        }
         let next = found.entries.get(done).map_or(found.next, |left| left.offset);
         if chunks.is_empty() {
             return Ok(reply(response::PULL_RETRY_IMMEDIATELY, found, next));

@@ -12,6 +12,7 @@ struct Three {
     nodes: BTreeMap<NodeId, Running>,
     /// The longest election timeout.
     election: Duration,
+    change: fn(&mut Config),
 }
 
 /// Flushes in the background only after so long that nobody sees it.
@@ -32,9 +33,13 @@ impl Three {
     }
 
     fn with_elections(election: Duration) -> Self {
+        Self::that(election, flush_seldom)
+    }
+
+    fn that(election: Duration, change: fn(&mut Config)) -> Self {
         let disks = (1..=3).map(|id| (id, SimDisk::new())).collect();
         let transport = MemoryTransport::default();
-        let mut three = Self { transport, disks, nodes: BTreeMap::new(), election };
+        let mut three = Self { transport, disks, nodes: BTreeMap::new(), election, change };
         (1..=3).for_each(|id| three.start(id));
         let members = three.nodes.values().map(|running| running.node.member()).collect();
         let first = &three.nodes[&1];
@@ -45,7 +50,7 @@ impl Three {
 
     fn start(&mut self, id: NodeId) {
         let change = |config: &mut Config| {
-            flush_seldom(config);
+            (self.change)(config);
             config.raft.election_timeout_min = self.election / 2;
             config.raft.election_timeout_max = self.election;
         };
@@ -219,6 +224,24 @@ fn a_leader_tells_where_its_log_ends_and_not_how_far_it_is_committed() {
     });
     assert!(log.watermarks().committed <= last + 1);
     drop(ticket);
+}
+
+#[test]
+fn a_leader_goes_on_when_an_older_copy_of_a_followers_data_is_put_back() {
+    let mut three = Three::that(Duration::from_millis(120), |_| {});
+    let leader = three.until("a leader", || three.leader());
+    let follower = (1..=3).find(|id| *id != leader).expect("three nodes");
+    let older = three.disks[&follower].after_crash(&CrashPolicy::KeepAll);
+    let last = three.append(leader, 20);
+    let has_all = |three: &Three| three.status(follower).is_some_and(|status| status.end > last);
+    three.until("the follower to have all", || has_all(&three).then_some(()));
+    three.end(follower, &CrashPolicy::KeepAll);
+    three.disks.insert(follower, older);
+    three.start(follower);
+    three.until("it to have all again", || has_all(&three).then_some(()));
+    let status = three.status(leader).expect("it runs");
+    assert_eq!((status.role, status.failure), (Role::Leader, None));
+    three.append(leader, 1);
 }
 
 /// A node alone that flushes in the background each `interval`.

@@ -143,4 +143,26 @@ pub(super) const ROWS: &[Row] = &[
             "broker::serve::known_clients::tests::one_connection_takes_neither_the_places_nor_the_memory_of_the_others",
         ),
     },
+    Row {
+        id: "N14",
+        name: "LargeAnswersTakeAll",
+        breaks: "large answers that nobody takes hold up the ordinary ones of others",
+        place: "src/broker/remoting/budget.rs",
+        rule: "17, limits",
+        expected: Test(
+            "lib",
+            "broker::remoting::budget::tests::large_answers_leave_room_for_the_ordinary_ones_of_others",
+        ),
+    },
+    Row {
+        id: "N15",
+        name: "LargeClientsTakeAll",
+        breaks: "connections that bring large heartbeats take all the memory for clients",
+        place: "src/broker/serve/known_clients.rs",
+        rule: "17, limits",
+        expected: Test(
+            "lib",
+            "broker::serve::known_clients::tests::connections_that_bring_a_lot_leave_memory_for_those_that_bring_little",
+        ),
+    },
 ];

@@ -402,6 +402,17 @@ pub(super) const ROWS: &[Row] = &[
         ),
     },
     Row {
+        id: "O12",
+        name: "RevertedFollowerStopsLeader",
+        breaks: "a follower that is behind what it had acknowledged stops its leader",
+        place: "src/raft/group.rs",
+        rule: "9, identity",
+        expected: Test(
+            "lib",
+            "node::tests::lost_pages::a_leader_goes_on_when_an_older_copy_of_a_followers_data_is_put_back",
+        ),
+    },
+    Row {
         id: "A1",
         name: "UnknownOutcomeRetried",
         breaks: "an append that may have happened is done again",

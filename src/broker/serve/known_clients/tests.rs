@@ -46,6 +46,22 @@ fn one_connection_takes_neither_the_places_nor_the_memory_of_the_others() {
 }
 
 #[test]
+fn connections_that_bring_a_lot_leave_memory_for_those_that_bring_little() {
+    let mut known = Known::default();
+    let large = |known: &mut Known, n: u64| {
+        hear(known, &connection(n), beat(&format!("large {n}"), 1000, 1_000, 1))
+    };
+    let refused = (0..1000).find(|n| large(&mut known, *n).is_err()).expect("memory has an end");
+    assert!(refused > 10, "{refused} connections took all");
+    hear(&mut known, &connection(2000), beat("small", 10, 100, 1))
+        .expect("there is room for little");
+    known.forget_connection(0);
+    // What was refused has brought a part.
+    known.forget_connection(refused);
+    large(&mut known, 3000).expect("there is room again");
+}
+
+#[test]
 fn what_connections_bring_is_given_back_whichever_of_them_ends_first() {
     for order in [[1, 2, 3], [3, 2, 1], [2, 1, 3], [2, 3, 1]] {
         let mut known = Known::default();
