@@ -11,7 +11,10 @@ macro_rules! mutants {
     ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
         /// A deliberate bug.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        #[cfg_attr(not(feature = "broker"), allow(dead_code, reason = "some are the broker's"))]
+        #[cfg_attr(
+            not(all(feature = "broker", feature = "server")),
+            allow(dead_code, reason = "some are the broker's, or the server's")
+        )]
         pub enum Mutant {
             $($(#[doc = $doc])+ $name,)+
         }

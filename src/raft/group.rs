@@ -77,6 +77,7 @@ pub(crate) struct Group {
     pub(crate) inflight: Arc<Inflight>,
     pub(crate) has_machine: bool,
     /// Clients may append over TCP.
+    #[cfg_attr(not(feature = "server"), allow(dead_code, reason = "there are no clients"))]
     pub(crate) takes_client_appends: bool,
     pub(super) saver: Saver,
     pub(super) receiving: Receiving,
