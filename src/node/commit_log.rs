@@ -25,7 +25,7 @@ pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(10);
 /// One replicated log. Cheap to clone.
 ///
 /// Appends are taken by the log's leader only; on other nodes they fail with
-/// [`AppendError::NotLeader`], which names it. Reads work on every node that holds the log.
+/// [`AppendError::NotLeader`](crate::AppendError::NotLeader), which names it. Reads work on every node that holds the log.
 #[derive(Clone)]
 pub struct CommitLog {
     pub(super) node: Arc<NodeInner>,
