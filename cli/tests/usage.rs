@@ -28,7 +28,7 @@ fn every_command_has_help() {
         (!name.starts_with(' ')).then(|| name.split(' ').next().unwrap_or_default())
     });
     let names: Vec<&str> = names.filter(|name| !name.is_empty() && *name != "help").collect();
-    assert_eq!(names.len(), 17, "{names:?}");
+    assert_eq!(names.len(), 18, "{names:?}");
     for name in names {
         let help = run([name, "--help"]);
         assert_eq!(help.code, Some(0), "{name}: {help:?}");
