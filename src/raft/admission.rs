@@ -1,11 +1,12 @@
 //! Which process of a member is let in: see [`Processes`](super::processes::Processes) for the rule.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
-use super::contacts::{Contacts, intro_address, on_host_of};
+use super::contacts::{Contacts, intro_address};
 use super::peers::{Lane, Links, Peers};
-use super::processes::{Process, RIVAL_HOLDS, SILENCE_MAX, Validity};
+use super::processes::{Process, SILENCE_MAX};
 use super::standing::TWIN;
 use crate::member::ReplicaId;
 use crate::mutant::Mutant;
@@ -14,14 +15,10 @@ use crate::wire::{Hello, Probed, probe};
 /// How long a process may take to say that it is there.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Looks at who else may count, before a process that is to come in has to ask again. One look is enough unless others
-/// come in meanwhile.
-const LOOKS_MAX: usize = 3;
-
 /// A member's connection to this node.
 pub(crate) struct Visit {
     pub(crate) replica: ReplicaId,
-    validity: Arc<Validity>,
+    counts: Arc<AtomicBool>,
 }
 
 impl Visit {
@@ -30,7 +27,7 @@ impl Visit {
     /// # Errors
     /// The reason to end the connection: another process has the member's place, or two claim it.
     pub(crate) fn counts(&self) -> Result<(), String> {
-        if self.validity.hear() {
+        if self.counts.load(Ordering::Acquire) {
             return Ok(());
         }
         Err(format!("another process says that it is node {}", self.replica.node))
@@ -59,8 +56,8 @@ impl Peers {
         }
         self.let_in(replica, hello, intro.session, remote).await?;
         self.retry_now(replica);
-        let validity = self.contacts.validity(replica);
-        Ok(validity.map(|validity| Visit { replica, validity }))
+        let counts = self.contacts.validity(replica);
+        Ok(counts.map(|counts| Visit { replica, counts }))
     }
 
     /// Lets a process count as `replica`, if no other one does.
@@ -73,32 +70,24 @@ impl Peers {
     ) -> Result<(), String> {
         self.contacts.of_processes(replica, |processes| processes.was_heard(session));
         let mut alone = true;
-        for _ in 0..LOOKS_MAX {
-            for other in self.contacts.others(replica, session) {
-                if let Some(addr) = self.may_run(replica, &other).await? {
-                    self.refuse(replica, hello, from, &addr)?;
-                }
-                self.contacts.of_processes(replica, |processes| processes.ended(other.session));
-                alone = false;
+        for other in self.contacts.others(replica, session) {
+            if let Some(addr) = self.may_run(replica, &other).await? {
+                self.refuse(replica, hello, from, &addr)?;
             }
-            // Another one may have come in while the one before was looked for.
-            if self.contacts.met(replica, hello, from) {
-                self.contacts.came_from(replica, session, from);
-                if !alone {
-                    renew(&self.links, replica, None);
-                }
-                return Ok(());
-            }
+            self.contacts.of_processes(replica, |processes| processes.ended(other.session));
+            alone = false;
         }
-        Err(format!("other processes say at the same time that they are node {}", replica.node))
+        let replaced = self.contacts.met(replica, hello, from);
+        if replaced || !alone {
+            renew(&self.links, replica, None);
+        }
+        Ok(())
     }
 
     /// Lets processes in that this node has found at other addresses, and that may be unable to dial it.
     pub(crate) async fn let_in_found(&self) {
-        for (replica, addr) in self.contacts.take_found() {
-            // Another process may be there by now.
-            let Probed::Answered(hello) = self.probe(&addr).await else { continue };
-            let Some(session) = session_of(&hello, replica) else { continue };
+        for (replica, hello, addr) in self.contacts.take_found() {
+            let session = session_of(&hello, replica).unwrap_or_default();
             if self.let_in(replica, &hello, session, &addr).await.is_ok() {
                 self.retry_now(replica);
             }
@@ -112,6 +101,9 @@ impl Peers {
     async fn may_run(&self, replica: ReplicaId, other: &Process) -> Result<Option<String>, String> {
         if Mutant::TwinAdmitted.is_active() {
             return Ok(None);
+        }
+        if other.is_near {
+            return Ok(Some(other.places.join(" or ")));
         }
         let asking = other.places.iter().map(|addr| self.probe(addr));
         let answers = futures_util::future::join_all(asking).await;
@@ -127,15 +119,6 @@ impl Peers {
                 Probed::Answered(_) | Probed::Nobody => {}
                 Probed::Silent => silent = true,
             }
-        }
-        if other.is_near {
-            // It may have been stopped right after.
-            return Err(format!(
-                "another process said a moment ago that it is node {}, and does not answer now: whether it has ended is \
-                 known in {} s at the latest",
-                replica.node,
-                RIVAL_HOLDS.as_secs()
-            ));
         }
         let over = self
             .contacts
@@ -198,6 +181,14 @@ impl Peers {
     }
 }
 
+/// The port of `addr` on the host that a connection came from: a copy may tell the address of the original.
+fn on_host_of(remote: &str, addr: &str) -> String {
+    match (remote.rsplit_once(':'), addr.rsplit_once(':')) {
+        (Some((host, _)), Some((_, port))) => format!("{host}:{port}"),
+        _ => addr.to_owned(),
+    }
+}
+
 /// The session of a node that is `replica`.
 fn session_of(hello: &Hello, replica: ReplicaId) -> Option<u128> {
     let is_it = hello.node_id == replica.node && hello.incarnation == replica.incarnation;
@@ -220,23 +211,23 @@ pub(super) fn meet(
     addr: &str,
 ) -> Result<(), String> {
     let session = session_of(hello, replica).unwrap_or_default();
-    let others = contacts.others(replica, session);
-    // A process that has the place of another one proves that the other has ended.
-    let alone = others.iter().all(|other| other.is_replaced_at(addr));
-    if alone || Mutant::TwinAdmitted.is_active() {
-        for other in &others {
-            contacts.of_processes(replica, |processes| processes.ended(other.session));
-        }
-        if contacts.met(replica, hello, addr) {
-            if let Some(links) = links.upgrade().filter(|_| !others.is_empty()) {
-                renew(&links, replica, Some(lane));
-            }
-            return Ok(());
+    for other in contacts.others(replica, session) {
+        // A process that has the place of another one proves that the other has ended.
+        if !other.places.iter().any(|place| place == addr) && !Mutant::TwinAdmitted.is_active() {
+            contacts.found(replica, hello, addr);
+            return Err(format!(
+                "another process may be node {}, too: this one is talked to once the other is known to have ended",
+                replica.node
+            ));
         }
     }
-    contacts.found(replica, addr);
-    Err(format!(
-        "another process may be node {}, too: this one is talked to once the other is known to have ended",
-        replica.node
-    ))
+    for other in contacts.others(replica, session) {
+        contacts.of_processes(replica, |processes| processes.ended(other.session));
+    }
+    if contacts.met(replica, hello, addr)
+        && let Some(links) = links.upgrade()
+    {
+        renew(&links, replica, Some(lane));
+    }
+    Ok(())
 }

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use tokio::time::Instant;
 
 use super::failing::{Cause, Failing};
 use super::peers::Lane;
-use super::processes::{Process, Processes, Validity};
+use super::processes::{Process, Processes};
 use super::types::Address;
 use crate::member::ReplicaId;
 use crate::mutant::Mutant;
@@ -54,11 +55,9 @@ struct Contact {
     /// On the lane for entries.
     bulk_failing: Option<Failing>,
     processes: Processes,
-    /// Where the process that counts may listen, by the host that it has dialed from.
-    source: Option<String>,
     twin: Option<Twin>,
-    /// Where a process answered that is not the one that counts.
-    found: Option<String>,
+    /// A process that answered elsewhere than the one that counts, what it said and where.
+    found: Option<(Hello, String)>,
     /// Since when no log has it as a member.
     unlisted: Option<Instant>,
 }
@@ -92,14 +91,6 @@ fn on_host(addr: &str, from: &str) -> String {
 /// Where a node says that it is, from the host `from`.
 pub(super) fn intro_address(intro: &Intro, from: &str) -> Address {
     Address { peer: on_host(&intro.peer_addr, from), client: on_host(&intro.client_addr, from) }
-}
-
-/// The port of `addr` on the host that a connection came from: a copy may tell the address of the original.
-pub(super) fn on_host_of(remote: &str, addr: &str) -> String {
-    match (remote.rsplit_once(':'), addr.rsplit_once(':')) {
-        (Some((host, _)), Some((_, port))) => format!("{host}:{port}"),
-        _ => addr.to_owned(),
-    }
 }
 
 /// All members that this node has to do with.
@@ -262,13 +253,9 @@ impl Contacts {
         let Some(contact) = all.get(&replica) else { return Vec::new() };
         let held = contact.processes.held().map(|session| {
             let told = contact.told.iter().map(|told| told.peer.clone());
-            let all = told.chain(contact.reached.clone()).chain(contact.source.clone());
-            let mut places: Vec<String> = Vec::new();
-            for addr in all.filter(|addr| !addr.is_empty()) {
-                if !places.contains(&addr) {
-                    places.push(addr);
-                }
-            }
+            let mut places: Vec<String> = told.chain(contact.reached.clone()).collect();
+            places.retain(|addr| !addr.is_empty());
+            places.dedup();
             Process { session, places, is_near: false }
         });
         let mut others = contact.processes.rivals();
@@ -278,16 +265,19 @@ impl Contacts {
     }
 
     /// Another process than the one that counts has answered at `addr`.
-    pub(super) fn found(&self, replica: ReplicaId, addr: &str) {
+    pub(super) fn found(&self, replica: ReplicaId, hello: &Hello, addr: &str) {
         if let Some(contact) = self.lock().get_mut(&replica) {
-            contact.found = Some(addr.to_owned());
+            contact.found = Some((hello.clone(), addr.to_owned()));
         }
     }
 
-    /// Where other processes than those that count have answered since the last call.
-    pub(super) fn take_found(&self) -> Vec<(ReplicaId, String)> {
+    /// Processes that have answered elsewhere since the last call.
+    pub(super) fn take_found(&self) -> Vec<(ReplicaId, Hello, String)> {
         let mut all = self.lock();
-        let found = all.iter_mut().filter_map(|(id, contact)| Some((*id, contact.found.take()?)));
+        let found = all.iter_mut().filter_map(|(id, contact)| {
+            let (hello, addr) = contact.found.take()?;
+            Some((*id, hello, addr))
+        });
         found.collect()
     }
 
@@ -300,21 +290,15 @@ impl Contacts {
         self.lock().get_mut(&replica).map(|contact| change(&mut contact.processes))
     }
 
-    /// The member said who it is, from the host `from`. What it calls an unspecified address is one on that host. False if
-    /// another process counts as the member.
+    /// The member said who it is, from the host `from`. What it calls an unspecified address is one on that host. True if
+    /// another process counted as the member before.
     pub(super) fn met(&self, replica: ReplicaId, hello: &Hello, from: &str) -> bool {
         let Some(intro) = &hello.intro else { return false };
         let mut all = self.lock();
         let Some(contact) = all.get_mut(&replica) else { return false };
-        let before = contact.processes.held();
-        if !contact.processes.hold(intro.session) {
-            return false;
-        }
-        if before != Some(intro.session) {
-            contact.source = None;
-        }
+        let replaced = contact.processes.hold(intro.session);
         if Mutant::MoveIgnored.is_active() {
-            return true;
+            return replaced;
         }
         let told = intro_address(intro, from);
         if contact.told.as_ref() != Some(&told) {
@@ -325,22 +309,11 @@ impl Contacts {
             }
             contact.told = Some(told);
         }
-        true
-    }
-
-    /// The process that counts as the member has dialed from `remote`.
-    pub(super) fn came_from(&self, replica: ReplicaId, session: u128, remote: &str) {
-        let mut all = self.lock();
-        let Some(contact) = all.get_mut(&replica) else { return };
-        if contact.processes.held() == Some(session)
-            && let Some(told) = &contact.told
-        {
-            contact.source = Some(on_host_of(remote, &told.peer));
-        }
+        replaced
     }
 
     /// Whether what comes in from the member's process counts; shared by its connections.
-    pub(super) fn validity(&self, replica: ReplicaId) -> Option<Arc<Validity>> {
+    pub(super) fn validity(&self, replica: ReplicaId) -> Option<Arc<AtomicBool>> {
         Some(self.lock().get(&replica)?.processes.validity())
     }
 

@@ -25,9 +25,6 @@ impl Group {
         addresses: BTreeMap<ReplicaId, Address>,
         timeout: Duration,
     ) -> Result<(), AdminError> {
-        if addresses.is_empty() {
-            return Ok(());
-        }
         self.change(settled, ChangeMembers::SetNodes(addresses), true, timeout).await
     }
 

@@ -21,7 +21,7 @@ pub(super) const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// comes at once.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// A rival counts as alive for this long after it has said hello, wherever it is. It dials every two seconds.
-pub(super) const RIVAL_HOLDS: Duration = Duration::from_secs(4);
+const RIVAL_HOLDS: Duration = Duration::from_secs(4);
 /// Sessions of one member that are remembered beside the held one.
 const RIVALS_MAX: usize = 4;
 
@@ -35,30 +35,6 @@ pub(super) struct Process {
     pub(super) is_near: bool,
 }
 
-impl Process {
-    /// True if it must have ended, since another process answers at `addr`: it can be nowhere else.
-    pub(super) fn is_replaced_at(&self, addr: &str) -> bool {
-        let nowhere_else = self.places.iter().all(|place| place == addr);
-        !self.is_near && !self.places.is_empty() && nowhere_else
-    }
-}
-
-/// What the connections of one held process share.
-#[derive(Debug, Default)]
-pub(super) struct Validity {
-    counts: AtomicBool,
-    /// Something has come in since the process was last looked for.
-    heard: AtomicBool,
-}
-
-impl Validity {
-    /// Something has come in. True if it counts.
-    pub(super) fn hear(&self) -> bool {
-        self.heard.store(true, Ordering::Relaxed);
-        self.counts.load(Ordering::Acquire)
-    }
-}
-
 #[derive(Debug)]
 struct Rival {
     process: Process,
@@ -69,23 +45,16 @@ struct Rival {
     counts: bool,
 }
 
-/// A process that is looked for in vain.
-#[derive(Debug)]
-struct Silence {
-    session: u128,
-    since: Instant,
-    /// When it was looked for last.
-    last: Instant,
-}
-
 /// The processes that have one member's data.
 #[derive(Debug, Default)]
 pub(super) struct Processes {
     /// The session that counts.
     held: Option<u128>,
-    valid: Arc<Validity>,
+    /// False once what came in under this session no longer counts.
+    valid: Arc<AtomicBool>,
     rivals: Vec<Rival>,
-    silent: Vec<Silence>,
+    /// Since when a process was looked for in vain.
+    silent: Vec<(u128, Instant)>,
 }
 
 impl Processes {
@@ -94,7 +63,7 @@ impl Processes {
     }
 
     /// Whether connections of the held session still count; shared by them.
-    pub(super) fn validity(&self) -> Arc<Validity> {
+    pub(super) fn validity(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.valid)
     }
 
@@ -108,26 +77,20 @@ impl Processes {
         counting.map(process).collect()
     }
 
-    /// Lets `session` count from now on. False, and nothing changes, if another process may still run: it may have come in
-    /// since the last look.
+    /// Lets `session` count from now on. True if another one did before: what came in under that one counts no more.
     pub(super) fn hold(&mut self, session: u128) -> bool {
-        let held = self.held.filter(|held| *held != session);
-        let rival = |rival: &Rival| rival.counts && rival.process.session != session;
-        if held.is_some() || self.rivals.iter().any(rival) {
-            return false;
-        }
-        self.held = Some(session);
+        let replaced = self.held.replace(session).is_some_and(|held| held != session);
         self.rivals.retain(|rival| rival.process.session != session);
-        if !self.valid.counts.load(Ordering::Acquire) {
+        if replaced || !self.valid.load(Ordering::Acquire) {
             self.invalidate();
         }
-        true
+        replaced
     }
 
     /// Ends what came in so far.
     fn invalidate(&mut self) {
-        self.valid.counts.store(false, Ordering::Release);
-        self.valid = Arc::new(Validity { counts: AtomicBool::new(true), ..Validity::default() });
+        self.valid.store(false, Ordering::Release);
+        self.valid = Arc::new(AtomicBool::new(true));
     }
 
     /// The held process answers, and `process` says hello with the same data. True if neither may count from now on.
@@ -154,29 +117,22 @@ impl Processes {
         both
     }
 
-    /// A process was looked for and did not answer. True once it has been silent for so long that it counts as ended. What
-    /// it sends on its connections ends a silence. So does a pause between two looks: it may have answered meanwhile.
+    /// A process was looked for and did not answer. True once it has been silent for so long that it counts as ended.
     pub(super) fn was_silent(&mut self, session: u128) -> bool {
         let now = Instant::now();
-        let heard = self.held == Some(session) && self.valid.heard.swap(false, Ordering::Relaxed);
-        self.silent.retain(|silence| {
-            let stale = heard || now.duration_since(silence.last) > SILENCE_MAX;
-            silence.session != session || !stale
-        });
-        if let Some(silence) = self.silent.iter_mut().find(|silence| silence.session == session) {
-            silence.last = now;
-            return now.duration_since(silence.since) >= SILENCE_MAX;
+        if let Some((_, since)) = self.silent.iter().find(|(silent, _)| *silent == session) {
+            return now.duration_since(*since) >= SILENCE_MAX;
         }
         if self.silent.len() > RIVALS_MAX {
             self.silent.remove(0);
         }
-        self.silent.push(Silence { session, since: now, last: now });
+        self.silent.push((session, now));
         false
     }
 
     /// A process was heard of.
     pub(super) fn was_heard(&mut self, session: u128) {
-        self.silent.retain(|silence| silence.session != session);
+        self.silent.retain(|(silent, _)| *silent != session);
     }
 
     /// A process has ended.
@@ -205,13 +161,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_rival_that_took_part_and_comes_again_ends_what_the_held_one_sends() {
         let mut processes = Processes::default();
-        assert!(processes.hold(1), "the first");
+        assert!(!processes.hold(1), "the first");
         let valid = processes.validity();
         assert!(!processes.refuse(process(2), true), "it may have ended since");
         tokio::time::advance(AGAIN_AFTER).await;
-        assert!(valid.hear());
+        assert!(valid.load(Ordering::Acquire));
         assert!(processes.refuse(process(2), true));
-        assert!(!valid.hear());
+        assert!(!valid.load(Ordering::Acquire));
         assert_eq!(sessions(&processes), [2]);
         assert!(!processes.refuse(process(2), true), "said once");
         processes.ended(2);
@@ -229,7 +185,7 @@ mod tests {
                 tokio::time::advance(AGAIN_AFTER).await;
             }
         }
-        assert!(valid.hear() && processes.rivals.len() <= RIVALS_MAX);
+        assert!(valid.load(Ordering::Acquire) && processes.rivals.len() <= RIVALS_MAX);
         assert_eq!(sessions(&processes), []);
     }
 
@@ -245,58 +201,7 @@ mod tests {
         assert!(processes.was_silent(1));
         let valid = processes.validity();
         processes.ended(1);
-        assert!(!valid.hear() && processes.held().is_none());
-        assert!(processes.hold(2), "the first has ended");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_silence_long_ago_or_before_the_last_frame_counts_for_nothing() {
-        let mut processes = Processes::default();
-        processes.hold(1);
-        assert!(!processes.was_silent(1));
-        tokio::time::advance(SILENCE_MAX * 100).await;
-        assert!(!processes.was_silent(1), "it may have answered in between");
-        let valid = processes.validity();
-        for _ in 0..10 {
-            tokio::time::advance(SILENCE_MAX / 2).await;
-            assert!(valid.hear());
-            assert!(!processes.was_silent(1), "its connections live");
-        }
-        tokio::time::advance(SILENCE_MAX / 2).await;
-        assert!(!processes.was_silent(1));
-        tokio::time::advance(SILENCE_MAX / 2).await;
-        assert!(processes.was_silent(1));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn of_two_that_come_once_the_held_one_has_ended_only_the_first_gets_in_unseen() {
-        let mut processes = Processes::default();
-        processes.hold(1);
-        processes.ended(1);
-        assert!(processes.hold(2));
-        let valid = processes.validity();
-        // It was let in by the same end of the first.
-        processes.ended(1);
-        assert!(!processes.hold(3));
-        assert!(valid.hear() && processes.held() == Some(2));
-
-        processes.refuse(process(3), true);
-        tokio::time::advance(AGAIN_AFTER).await;
-        assert!(processes.refuse(process(3), true));
-        assert!(!processes.hold(2), "the rival may run");
-        processes.ended(3);
-        assert!(processes.hold(2));
-    }
-
-    #[test]
-    fn a_process_is_replaced_only_where_it_can_be_nowhere_else() {
-        let at = |places: &[&str], is_near| {
-            let places = places.iter().map(ToString::to_string).collect();
-            Process { session: 1, places, is_near }
-        };
-        assert!(at(&["a:1"], false).is_replaced_at("a:1"));
-        assert!(!at(&["a:1", "b:1"], false).is_replaced_at("a:1"));
-        assert!(!at(&["a:1"], true).is_replaced_at("a:1"));
-        assert!(!at(&[], false).is_replaced_at("a:1"));
+        assert!(!valid.load(Ordering::Acquire) && processes.held().is_none());
+        assert!(!processes.hold(2), "nothing was replaced: the first had ended");
     }
 }
