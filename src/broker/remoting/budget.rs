@@ -161,36 +161,32 @@ impl Room {
     /// Takes more as soon as there is room. What it holds itself does not stand in its way. Cancel safe.
     pub(crate) async fn grow(&mut self, bytes: usize) {
         let held = self.bytes;
-        let share = Arc::clone(&self.share);
-        share
-            .wait_for(|share| {
-                if share.held() > held {
-                    return share.has_room(bytes);
-                }
-                share.budget.used().saturating_add(bytes) <= share.budget.limit.saturating_mul(2)
-                    || share.budget.used() <= held
-            })
-            .await;
-        share.take(bytes);
-        self.bytes += bytes;
+        self.grow_once(bytes, |share| {
+            if share.held() > held {
+                return share.has_room(bytes);
+            }
+            share.budget.used().saturating_add(bytes) <= share.budget.limit.saturating_mul(2)
+                || share.budget.used() <= held
+        })
+        .await;
     }
-}
 
-impl Room {
     /// Takes more for an answer that is larger than what was reserved for it. The node's limit holds here even for a
     /// connection that has nothing else: what is above it is for the ordinary answers of those that take theirs. Cancel safe.
     pub(crate) async fn grow_for_answer(&mut self, bytes: usize) {
         let held = self.bytes;
-        let share = Arc::clone(&self.share);
         let times = if Mutant::LargeAnswersTakeAll.is_active() { usize::MAX } else { 1 };
-        share
-            .wait_for(|share| {
-                let used = share.budget.used();
-                let limit = share.budget.limit.saturating_mul(times);
-                used <= held || used.saturating_add(bytes) <= limit
-            })
-            .await;
-        share.take(bytes);
+        self.grow_once(bytes, |share| {
+            let used = share.budget.used();
+            let limit = share.budget.limit.saturating_mul(times);
+            used <= held || used.saturating_add(bytes) <= limit
+        })
+        .await;
+    }
+
+    async fn grow_once(&mut self, bytes: usize, fits: impl Fn(&Share) -> bool) {
+        self.share.wait_for(fits).await;
+        self.share.take(bytes);
         self.bytes += bytes;
     }
 

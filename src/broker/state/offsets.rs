@@ -103,9 +103,7 @@ impl Offsets {
         if queue >= QUEUES_MAX {
             return Err(Refusal::TooLarge(format!("queue {queue} of a topic")));
         }
-        if self.count >= OFFSETS_MAX {
-            return Err(full(format!("{OFFSETS_MAX} offsets are noted, which is the most")));
-        }
+        self.check_count()?;
         let topics = self.groups.get(group).map_or(0, Vec::len);
         if topics >= TOPICS_OF_GROUP_MAX && !self.has_topic(group, topic) {
             let detail = format!(
@@ -135,9 +133,7 @@ impl Offsets {
             *held = offset;
             return Ok(());
         }
-        if self.count >= OFFSETS_MAX {
-            return Err(full(format!("{OFFSETS_MAX} offsets are noted, which is the most")));
-        }
+        self.check_count()?;
         self.add(group, topic, queue, offset);
         Ok(())
     }
@@ -169,6 +165,14 @@ impl Offsets {
             }
         }
         before.count - self.count
+    }
+
+    /// Checks that another offset may be noted, whoever consumes.
+    fn check_count(&self) -> Result<(), Refusal> {
+        if self.count >= OFFSETS_MAX {
+            return Err(full(format!("{OFFSETS_MAX} offsets are noted, which is the most")));
+        }
+        Ok(())
     }
 
     fn has_topic(&self, group: &str, topic: &str) -> bool {

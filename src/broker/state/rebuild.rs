@@ -147,14 +147,9 @@ impl Rebuild {
         if self.voids.contains(record.index) {
             return;
         }
-        let messages = match Payload::decode(record.payload.clone()) {
-            Ok(Payload::Messages { records, .. }) => records,
-            Ok(Payload::Delivery(delivery)) => vec![delivery.record],
-            Ok(Payload::Deliveries(all)) => all.records,
-            // What is not understood was passed over when it was applied, or stopped the log.
-            Ok(Payload::Change(_)) | Err(_) => return,
-        };
-        for (part, message) in messages.iter().enumerate() {
+        // What is not understood was passed over when it was applied, or stopped the log.
+        let Ok(payload) = Payload::decode(record.payload.clone()) else { return };
+        for (part, message) in payload.messages().iter().enumerate() {
             let Ok(message) = Incoming::read(message) else { continue };
             let at = physical(record.index, part);
             for (run, keys) in &mut self.runs {
