@@ -80,7 +80,7 @@ pub(super) const LONG_QUESTIONS_OF_CONNECTION_MAX: usize = 16;
 
 /// Clients that one broker knows at once.
 pub(super) const CLIENTS_MAX: usize = 65_536;
-/// Clients that one connection speaks for. Stock clients have a connection of their own.
+/// Clients that one connection speaks for. Stock clients do not share connections.
 pub(super) const CLIENTS_OF_CONNECTION_MAX: usize = 16;
 /// Most memory that one connection's clients, groups and subscriptions take: more than the largest heartbeat takes.
 pub(super) const CONNECTION_CLIENTS_BYTES_MAX: usize = 8 << 20;

@@ -44,7 +44,7 @@ fn is_of_medium(error: &io::Error) -> bool {
 
     let of_medium = [
         Errno::IO,
-        // What some disks, RAID and file systems with checksums of their own say.
+        // Disks, RAID and file systems with checksums may say these.
         Errno::NODATA,
         Errno::BADMSG,
         Errno::ILSEQ,

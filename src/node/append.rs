@@ -242,7 +242,7 @@ impl CommitLog {
         Err(AppendError::NotForClients { name: self.group.name.to_string() })
     }
 
-    /// `submit_to` for a batch, which is waited for by a task of its own.
+    /// `submit_to` for a batch. A separate task waits for it.
     ///
     /// # Errors
     /// As `submit_to`.

@@ -176,7 +176,7 @@ impl Ballot {
         trusted + suspects >= majority && proven && !(is_patient && self.waits_for_more(config))
     }
 
-    /// True if a voter may yet show that it holds more. Whoever is to be elected has asked for pre-votes before.
+    /// True if a voter may yet show that it holds more. Every candidate asks for pre-votes first.
     fn waits_for_more(&self, config: &BTreeSet<ReplicaId>) -> bool {
         self.election.is_pre_vote && (self.others_hold_more || !config.is_subset(&self.answered))
     }
@@ -266,6 +266,6 @@ mod tests {
         ballot.answered.insert(id(3));
         assert!(ballot.may_count(true, true));
         ballot.others_hold_more = true;
-        assert!(!ballot.may_count(true, true), "node 3 is to be elected");
+        assert!(!ballot.may_count(true, true), "node 3 holds more, so it should lead");
     }
 }

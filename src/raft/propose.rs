@@ -99,7 +99,7 @@ impl Group {
         let log = self.log.clone();
         let writing = self.raft.client_write_many(proposals).await;
         let mut written = writing.map_err(|_| interrupted(log.failure()))?;
-        // In a task of its own: the batch counts as in flight also when nobody waits for it any more.
+        // In a separate task: the batch counts as in flight also when nobody waits for it any more.
         let outcome = tokio::spawn(async move {
             let _admission = admission;
             let interrupted = || interrupted(log.failure());

@@ -109,7 +109,7 @@ async fn group(disk: &SimDisk, config: &Config) -> Arc<Group> {
     };
     let peers = Peers::new(Arc::new(MemoryTransport::default()), Arc::new(Anyone), limits);
     let writers = WriterPool::start(1).expect("a thread");
-    // On a disk of its own, since a group may be opened again while this one has the directory.
+    // On a separate disk, since a group may be opened again while this one has the directory.
     let data = DataDir::open(SimDisk::new().shared(), Path::new("/data"), 1).expect("a new one");
     let setup = GroupSetup {
         name: LogName::system(),

@@ -5,7 +5,7 @@ use crate::format::superblock::Superblock;
 use crate::segment::Disk as _;
 use crate::segment::sim_disk::{OpKind, Ops, Rule, When};
 
-/// Three nodes that flush only when they must, with a log of their own.
+/// Three nodes that flush only when they must, with one log beside the system log.
 struct Three {
     transport: MemoryTransport,
     disks: BTreeMap<NodeId, SimDisk>,

@@ -150,7 +150,7 @@ fn checkpoints_leave_the_reserve_alone_and_small_ones_half_of_it() {
     received(RESERVE + (100 << 10) - 1).expect_err("a byte is missing");
     received(RESERVE + (100 << 10)).expect("there is space");
     let all = place.take_from(9, id(1, 8), &large, 0, &large).expect("there is space");
-    assert!(matches!(all, Received::All(_)), "its head needs no space of its own");
+    assert!(matches!(all, Received::All(_)), "its head needs no extra space");
     drop(all);
     let own = |space, state: &[u8]| {
         place.disk.set_space(Some(space));

@@ -67,7 +67,7 @@ fn what_connections_bring_is_given_back_whichever_of_them_ends_first() {
         let mut known = Known::default();
         for number in 1..=3 {
             let connection = connection(number);
-            // Each brings another subscription to the same groups, and clients of its own.
+            // Each brings another subscription to the same groups, and has other clients.
             hear(&mut known, &connection, beat("c", 5, 100 * number as usize, number as usize))
                 .expect("there is room");
             let own = format!("own {number}");
