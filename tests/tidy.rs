@@ -33,9 +33,10 @@ fn clean() -> Tree {
     let mut add = |path: &str, text: &str| tree.files.insert(path.to_owned(), text.to_owned());
     add("README.md", "# Readme\n");
     add("CHANGELOG.md", "# Changelog\n");
+    add("docs/operations.md", "# Operations\n\n## 10. Limits\n\n## 10.1 More\n");
     add(
         "DESIGN.md",
-        "## 3. Layers\n\n| L0 | `src/*.rs` | vocabulary |\n| L1 | `format` | |\n| L2 | `segment` | |\n\
+        "## 3. Layers\n[x](docs/operations.md)\n| L0 | `src/*.rs` | vocabulary |\n| L1 | `format` | |\n| L2 | `segment` | |\n\
          | L3 | `log` | |\n| L3 | `wire` | |\n| L4 | `raft` | |\n| L5 | `node` | |\n\
          | L6 | `broker`, `client`, `server`, `simulation` | |\n\n`src/format/mod.rs` is there.\n\n\
          ## 5. Invariants\n\n| I1 | it holds |\n\n## 6. More\n",
@@ -207,13 +208,15 @@ fn invariants_are_listed_and_asserted() {
 }
 
 #[test]
-fn the_readme_lists_the_metrics_that_are_recorded() {
+fn the_metrics_that_are_recorded_are_listed() {
     let gauge = "fn f() { metrics::gauge!(\"quorumlog_term\").set(1.0); }";
-    breaks("src/node/metrics.rs", gauge, "README.md does not list the metric quorumlog_term");
-    let findings = planted("README.md", "# Readme\n| `quorumlog_gone` | |\n");
-    assert_eq!(findings, ["README.md:2: nothing records the metric quorumlog_gone"]);
+    let page = "docs/operations.md";
+    let rule = "docs/operations.md does not list the metric quorumlog_term";
+    breaks("src/node/metrics.rs", gauge, rule);
+    let findings = planted(page, "# Operations\n| `quorumlog_gone` | |\n");
+    assert_eq!(findings, ["docs/operations.md:2: nothing records the metric quorumlog_gone"]);
     let mut tree = clean();
-    tree.text_mut("README.md").push_str("| `quorumlog_term` | |\n");
+    tree.text_mut(page).push_str("| `quorumlog_term` | |\n");
     tree.text_mut("src/node/mod.rs").push_str(gauge);
     assert_eq!(check(&tree), []);
 }
@@ -236,6 +239,33 @@ fn documents_exist_and_name_what_exists() {
     let findings = planted("src/extra/mod.rs", "//! Extra.\n");
     assert_eq!(findings.len(), 1, "{findings:?}");
     assert!(findings[0].contains("src/extra is no layer"), "{}", findings[0]);
+}
+
+#[test]
+fn links_lead_somewhere_and_the_map_leads_to_all_pages() {
+    let page = |text: &str| planted("docs/operations.md", text);
+    assert_eq!(page("[a](../README.md) [b](operations.md#x) [c](https://x.org/y.md)"), [""; 0]);
+    let broken = page("# O\n[a](README.md) [b](../docs/gone.md)\n");
+    assert_eq!(
+        broken,
+        [
+            "docs/operations.md:2: the link to ../docs/gone.md is broken",
+            "docs/operations.md:2: the link to README.md is broken",
+        ]
+    );
+    let lone = planted("docs/lone.md", "# Lone\n");
+    assert_eq!(lone, ["docs/lone.md:0: DESIGN.md does not link to this page"]);
+}
+
+#[test]
+fn code_cites_pages_and_sections_that_exist() {
+    breaks("src/log/x.rs", "/// See `docs/gone.md`.", "there is no docs/gone.md");
+    let rule = "docs/operations.md has no section 10.2";
+    breaks("src/log/x.rs", "// See docs/operations.md 10.2.", rule);
+    keeps(
+        "src/log/x.rs",
+        "// See docs/operations.md 10.1, DESIGN.md 3, and docs/operations.md 10.",
+    );
 }
 
 #[test]

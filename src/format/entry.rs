@@ -1,4 +1,4 @@
-//! Entries: a 48-byte header, then the payload. DESIGN.md section 4.2 draws it.
+//! Entries: a 48-byte header, then the payload. docs/storage.md 4.2 draws it.
 
 use bytes::{Buf, Bytes};
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! The sparse index behind the groups of a segment that was sealed full. DESIGN.md section 4.4 draws it.
+//! The sparse index behind the groups of a segment that was sealed full. docs/storage.md 4.4 draws it.
 //!
 //! It is a convenience: a missing or bad footer is rebuilt from the entries.
 

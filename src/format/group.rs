@@ -1,4 +1,4 @@
-//! Groups: what one write put into a segment. DESIGN.md section 4.3 draws the header.
+//! Groups: what one write put into a segment. docs/storage.md 4.3 draws the header.
 
 use super::{FormatError, check_header, field, need, put, put_crc, u16_at, u32_at, u64_at};
 use crate::mutant::Mutant;

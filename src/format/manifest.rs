@@ -1,4 +1,4 @@
-//! The manifest: which segments a log consists of, and where it begins. DESIGN.md section 4.5.
+//! The manifest: which segments a log consists of, and where it begins. docs/storage.md 4.5.
 
 use serde::{Deserialize, Serialize};
 

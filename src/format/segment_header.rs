@@ -1,4 +1,4 @@
-//! The first block of a segment file. DESIGN.md section 4.4 draws it.
+//! The first block of a segment file. docs/storage.md 4.4 draws it.
 
 use super::{FormatError, check_header, field, need, put, put_crc, u16_at, u32_at, u64_at};
 

@@ -34,7 +34,7 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// Opens the log in `dir`, or makes it if `dir` does not exist. Recovers (DESIGN.md 4.7).
+    /// Opens the log in `dir`, or makes it if `dir` does not exist. Recovers (docs/storage.md 4.7).
     ///
     /// # Errors
     /// Says which file is damaged, and where; nothing was changed then.

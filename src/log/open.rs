@@ -1,4 +1,4 @@
-//! Opening a log: makes it if it is new, else recovers it. DESIGN.md section 4.7.
+//! Opening a log: makes it if it is new, else recovers it. docs/storage.md 4.7.
 //!
 //! Everything is read and checked first; only then is anything changed, so that an error leaves the
 //! directory as it was.

@@ -1,4 +1,4 @@
-//! Reads the active segment after a start and tells a torn tail from corruption. DESIGN.md 4.7.
+//! Reads the active segment after a start and tells a torn tail from corruption. docs/storage.md 4.7.
 //! Changes nothing.
 
 use std::io;

@@ -6,7 +6,10 @@ use super::layers::LAYERS;
 use super::source::Source;
 use super::{Finding, Tree};
 
-const DOCUMENTS: [&str; 3] = ["CHANGELOG.md", "DESIGN.md", "README.md"];
+const DOCUMENTS: [&str; 4] = ["CHANGELOG.md", "DESIGN.md", "README.md", METRICS];
+
+/// Lists the metrics.
+const METRICS: &str = "docs/operations.md";
 
 pub(crate) fn all(tree: &Tree, sources: &[Source], findings: &mut Vec<Finding>) {
     for document in DOCUMENTS {
@@ -17,7 +20,21 @@ pub(crate) fn all(tree: &Tree, sources: &[Source], findings: &mut Vec<Finding>) 
     invariants(tree, sources, findings);
     metrics(tree, sources, findings);
     layer_table(tree, findings);
-    paths(tree, findings);
+    for (page, text) in pages(tree) {
+        paths(tree, page, text, findings);
+        links(tree, page, text, findings);
+    }
+    map(tree, findings);
+    citations(tree, sources, findings);
+}
+
+/// What describes the code as it is now: not CHANGELOG.md.
+fn pages(tree: &Tree) -> impl Iterator<Item = (&str, &str)> {
+    let top =
+        |path: &str| ["CONTRIBUTING.md", "DESIGN.md", "README.md", "SECURITY.md"].contains(&path);
+    let page = move |path: &str| top(path) || path.starts_with("docs/") && path.ends_with(".md");
+    let files = tree.files.iter().map(|(path, text)| (path.as_str(), text.as_str()));
+    files.filter(move |(path, _)| page(path))
 }
 
 /// The lines of DESIGN.md's section `number`, with their line numbers.
@@ -70,7 +87,7 @@ fn invariants(tree: &Tree, sources: &[Source], findings: &mut Vec<Finding>) {
     }
 }
 
-/// The README's table of metrics has those that the library records.
+/// The table of metrics has those that the library records.
 fn metrics(tree: &Tree, sources: &[Source], findings: &mut Vec<Finding>) {
     let mut recorded = BTreeMap::new();
     for source in sources.iter().filter(|source| source.path.starts_with("src/")) {
@@ -83,22 +100,18 @@ fn metrics(tree: &Tree, sources: &[Source], findings: &mut Vec<Finding>) {
         }
     }
     let mut listed = BTreeMap::new();
-    for (at, line) in tree.text("README.md").lines().enumerate() {
+    for (at, line) in tree.text(METRICS).lines().enumerate() {
         listed.extend(quoted(line).filter(|n| n.starts_with("quorumlog_")).map(|n| (n, at + 1)));
     }
     for (name, (path, line)) in recorded.iter().filter(|(name, _)| !listed.contains_key(*name)) {
         findings.push(Finding::new(
             path,
             *line,
-            format!("README.md does not list the metric {name}"),
+            format!("{METRICS} does not list the metric {name}"),
         ));
     }
     for (name, line) in listed.iter().filter(|(name, _)| !recorded.contains_key(*name)) {
-        findings.push(Finding::new(
-            "README.md",
-            *line,
-            format!("nothing records the metric {name}"),
-        ));
+        findings.push(Finding::new(METRICS, *line, format!("nothing records the metric {name}")));
     }
 }
 
@@ -136,17 +149,90 @@ fn layer_table(tree: &Tree, findings: &mut Vec<Finding>) {
     }
 }
 
-/// Files that DESIGN.md names exist.
-fn paths(tree: &Tree, findings: &mut Vec<Finding>) {
-    for (at, text) in tree.text("DESIGN.md").lines().enumerate() {
-        for path in quoted(text) {
+/// Files that a page names exist.
+fn paths(tree: &Tree, page: &str, text: &str, findings: &mut Vec<Finding>) {
+    for (at, line) in text.lines().enumerate() {
+        for path in quoted(line) {
             let ours =
                 ["src/", "tests/", "cli/", "jepsen/", "examples/", "benches/", "fuzz/", ".ci/"];
             let whole = !path.contains(['*', '<', ' ', '{']);
             if whole && ours.iter().any(|start| path.starts_with(start)) && !tree.has(path) {
                 let rule = format!("`{path}` does not exist");
-                findings.push(Finding::new("DESIGN.md", at + 1, rule));
+                findings.push(Finding::new(page, at + 1, rule));
             }
         }
     }
+}
+
+/// Links to files of the repository lead somewhere.
+fn links(tree: &Tree, page: &str, text: &str, findings: &mut Vec<Finding>) {
+    let folder = page.rsplit_once('/').map_or("", |(folder, _)| folder);
+    for (at, line) in text.lines().enumerate() {
+        let targets = line.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
+        for target in targets.filter(|target| !target.is_empty() && !target.contains("://")) {
+            let path = match target.strip_prefix("../") {
+                Some(up) => up.to_owned(),
+                None if folder.is_empty() => target.to_owned(),
+                None => format!("{folder}/{target}"),
+            };
+            if !tree.has(&path) {
+                let rule = format!("the link to {target} is broken");
+                findings.push(Finding::new(page, at + 1, rule));
+            }
+        }
+    }
+}
+
+/// DESIGN.md leads to every page.
+fn map(tree: &Tree, findings: &mut Vec<Finding>) {
+    for (page, _) in pages(tree).filter(|(page, _)| page.starts_with("docs/")) {
+        if !tree.text("DESIGN.md").contains(&format!("({page})")) {
+            findings.push(Finding::new(page, 0, "DESIGN.md does not link to this page"));
+        }
+    }
+}
+
+/// A page and a section that a comment cites, as in "docs/storage.md 4.7", exist.
+fn citations(tree: &Tree, sources: &[Source], findings: &mut Vec<Finding>) {
+    for source in sources {
+        let lines = source.text.lines().zip(source.uncommented.lines()).enumerate();
+        for (at, (line, _)) in lines.filter(|(_, (line, uncommented))| line != uncommented) {
+            let comment = line.find("//").map_or(line, |start| &line[start..]);
+            cited(tree, comment, &mut |rule| {
+                findings.push(Finding::new(&source.path, at + 1, rule));
+            });
+        }
+    }
+    for (path, text) in tree.files.iter().filter(|(path, _)| path.ends_with(".toml")) {
+        for (at, line) in text.lines().enumerate().filter(|(_, line)| line.starts_with('#')) {
+            cited(tree, line, &mut |rule| findings.push(Finding::new(path, at + 1, rule)));
+        }
+    }
+}
+
+/// Reports what a comment cites and is not there.
+fn cited(tree: &Tree, comment: &str, report: &mut dyn FnMut(String)) {
+    let mut words = comment.split([' ', '(', ')', '`', '"']).peekable();
+    while let Some(word) = words.next() {
+        let page = word.trim_start_matches("../").trim_end_matches(['.', ',', ':', ';']);
+        if page != "DESIGN.md" && !(page.starts_with("docs/") && page.ends_with(".md")) {
+            continue;
+        }
+        if !tree.has(page) {
+            report(format!("there is no {page}"));
+        } else if let Some(number) = words.peek().and_then(|next| section_number(next)) {
+            let headings = tree.text(page).lines().filter(|line| line.starts_with('#'));
+            let mut numbers = headings.filter_map(|line| line.split(' ').nth(1));
+            if !numbers.any(|heading| heading.trim_end_matches('.') == number) {
+                report(format!("{page} has no section {number}"));
+            }
+        }
+    }
+}
+
+/// `4.7` from "4.7,".
+fn section_number(word: &str) -> Option<&str> {
+    let number = word.trim_end_matches(['.', ',', ':', ';']);
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    number.split('.').all(digits).then_some(number)
 }

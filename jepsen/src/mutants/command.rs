@@ -15,6 +15,7 @@ const USAGE: u8 = 2;
 const EXAMPLES: &str = "\
 Examples:
   cargo run --release -p jepsen -- mutants --list
+  cargo run -p jepsen -- mutants --table > docs/mutants.md
   cargo run --release -p jepsen -- mutants --only M1,M5,TornTailOverwritten
   cargo run --release -p jepsen -- mutants --seeds 200 --jobs 4 --killers sim
 
@@ -49,6 +50,9 @@ pub struct MutantsArgs {
     /// List the mutants, and what is expected to find each.
     #[arg(long)]
     list: bool,
+    /// Print docs/mutants.md.
+    #[arg(long, conflicts_with_all = ["list", "only"])]
+    table: bool,
 }
 
 /// Runs the command.
@@ -64,6 +68,11 @@ pub fn run(args: &MutantsArgs) -> ExitCode {
 }
 
 fn try_run(args: &MutantsArgs) -> Result<ExitCode, String> {
+    if args.table {
+        let page = table::page();
+        std::io::stdout().write_all(page.as_bytes()).map_err(|error| error.to_string())?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let rows = select(&args.only)?;
     if args.list {
         let mut out = std::io::stdout().lock();

@@ -1,4 +1,4 @@
-//! Where groups lie in a segment, read by a second implementation of DESIGN.md sections 4.3 and 4.4, and
+//! Where groups lie in a segment, read by a second implementation of docs/storage.md 4.3 and 4.4, and
 //! what a scan must make of the segment once it is damaged.
 
 use std::ops::Range;

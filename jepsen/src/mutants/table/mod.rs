@@ -3,11 +3,14 @@
 mod connections;
 mod limits;
 mod lost_pages;
+mod page;
 mod raft;
 mod storage;
 mod study;
 mod time;
 mod topics;
+
+pub(super) use page::page;
 
 /// What is to find a mutant, or why nothing does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,33 +100,6 @@ mod tests {
             }
         }
         assert!((1..=25).all(|number| ids.contains(format!("M{number}").as_str())));
-    }
-
-    /// The row as DESIGN.md has it.
-    fn markdown(row: &Row) -> String {
-        let Row { id, name, breaks, place, rule, expected } = row;
-        let (name, place) = match row.exists() {
-            true => (format!("`{name}`"), format!("`{place}`")),
-            false => Default::default(),
-        };
-        let killer = match expected {
-            Expected::Storage => "storage".to_owned(),
-            Expected::Sim => "sim".to_owned(),
-            Expected::Leaders => "sim --profile leaders".to_owned(),
-            Expected::Async => "sim --profile async".to_owned(),
-            Expected::Test(target, test) => format!("test `{target}::{test}`"),
-            Expected::NotApplicable(why) => format!("not here: {why}"),
-            Expected::Equivalent(why) => format!("no bug: {why}"),
-        };
-        format!("| {id} | {name} | {breaks} | {place} | {rule} | {killer} |")
-    }
-
-    #[test]
-    fn the_design_has_the_same_table() {
-        let design = std::fs::read_to_string("../DESIGN.md").expect("the design");
-        let missing: Vec<_> =
-            rows().map(markdown).filter(|line| !design.contains(line.as_str())).collect();
-        assert!(missing.is_empty(), "not in DESIGN.md:\n{}", missing.join("\n"));
     }
 
     #[test]

@@ -159,7 +159,7 @@ pub(super) const ROWS: &[Row] = &[
         place: "",
         rule: "",
         expected: NotApplicable(
-            "there are no producer sessions: an append is not deduplicated, and DESIGN.md says so",
+            "there are no producer sessions, and appends are not deduplicated",
         ),
     },
     Row {

@@ -46,7 +46,7 @@ impl Nemesis {
 /// A file of which the node knows that it was flushed, and the sectors that may be hit.
 ///
 /// The newest segment is spared: its last group counts as torn if it is bad, unless a later one shows that it
-/// was flushed (DESIGN.md 4.3), so damage to it is a loss that no node can tell from a crash.
+/// was flushed (docs/storage.md 4.3), so damage to it is a loss that no node can tell from a crash.
 fn pick_file(
     cluster: &Cluster,
     target: u64,

@@ -127,7 +127,7 @@ impl Nemesis {
         let Planned { fault, salt, for_ms, .. } = planned;
         let mut random = Random::new(salt);
         let Some(target) = target(cluster, planned.target, &mut random) else { return };
-        // One member moves at a time, as README asks of operators: the next one only restarts.
+        // One member moves at a time, as docs/operations.md asks of operators: the next one only restarts.
         let fault = match fault {
             Fault::Move if !addresses_are_known(cluster, target) => Fault::Kill,
             fault => fault,

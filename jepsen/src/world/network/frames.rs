@@ -1,6 +1,6 @@
 //! The library's frames, as far as a bus must know them: where each ends, and what it is.
 //!
-//! The layout is that of DESIGN.md section 9, read here anew, since the library keeps its own to itself.
+//! A second reader of the layout in docs/network.md 9: the library keeps its own private.
 
 use bytes::{Bytes, BytesMut};
 

@@ -1,10 +1,10 @@
-//! The README's numbers are those of the code.
+//! The limits in docs/operations.md are those of the code.
 
 use quorumlog::{ByteCount, Config, LOG_NAME_BYTES_MAX};
 
 #[test]
 fn the_table_of_limits_has_the_defaults() {
-    let readme = include_str!("../README.md");
+    let page = include_str!("../docs/operations.md");
     let Config { limits, storage, retention, .. } = Config::new(1, "data");
     let size = |key: &str, size: ByteCount| format!("| `{key}` | {size} |");
     let expected = [
@@ -22,7 +22,7 @@ fn the_table_of_limits_has_the_defaults() {
         format!("| log name | | {LOG_NAME_BYTES_MAX} bytes"),
     ];
     for row in expected {
-        assert!(readme.contains(&row), "README.md has no row that begins so: {row}");
+        assert!(page.contains(&row), "docs/operations.md has no row that begins with {row}");
     }
     assert_eq!((retention.size_max, retention.age_max), (None, None));
 }
@@ -35,7 +35,7 @@ fn the_largest_values_named_are_allowed_and_the_next_ones_are_not() {
     config.limits.record_size_max = ByteCount::mib(64);
     config.limits.batch_records_max = 65536;
     config.storage.segment_size = ByteCount::mib(1024);
-    config.validate().expect("as the README says");
+    config.validate().expect("as the page says");
     let too_large: [fn(&mut Config); 4] = [
         |config| config.limits.record_size_max = ByteCount::new((64 << 20) + 1),
         |config| config.limits.batch_size_max = ByteCount::new((256 << 20) + 1),
