@@ -269,6 +269,25 @@ fn code_cites_pages_and_sections_that_exist() {
 }
 
 #[test]
+fn what_a_newcomer_reads_first_is_short() {
+    let findings = planted("README.md", &"word ".repeat(3000));
+    assert_eq!(
+        findings,
+        ["README.md:0: 15000 bytes, and at most 12288 are allowed: move parts to docs"]
+    );
+}
+
+#[test]
+fn documents_use_plain_words() {
+    let said = |word: &str| format!("say \"{word}\" in plainer words");
+    for word in ["mended", "is to be"] {
+        let findings = planted("docs/operations.md", &format!("# O\nIt {word}.\n"));
+        assert_eq!(findings, [format!("docs/operations.md:2: {}", said(word))]);
+    }
+    assert!(planted("docs/operations.md", "# O\nRecommended; this being so.\n").is_empty());
+}
+
+#[test]
 fn long_files_are_reported() {
     let text = format!("//! Long.\n{}", "const X: u8 = 0;\n".repeat(600));
     let findings = planted("src/log/long.rs", &text);

@@ -1,4 +1,4 @@
-//! Nodes as processes of their own: how they stop, and what they refuse to start on.
+//! Nodes as separate processes: how they stop, and what they refuse to start on.
 
 mod binary;
 

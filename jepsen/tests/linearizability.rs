@@ -1,7 +1,7 @@
 //! Our checker, which knows logs, against one that knows nothing of them and searches all orders.
 //!
 //! The other one is the `LinearizabilityTester` of stateright, the model checker. It is widely used, has tests and
-//! a history of its own, and brings ten crates that we did not have. The crate `porcupine-rs` has a faster
+//! its own history, and brings ten crates that we did not have. The crate `porcupine-rs` has a faster
 //! search, which twelve operations do not need; but it names no repository, and brings criterion and an
 //! unmaintained crate (RUSTSEC-2024-0436) as dependencies. The porcupine that people trust is a Go module:
 //! `porcupine.rs` compares us with that one where Go is installed.

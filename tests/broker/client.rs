@@ -201,7 +201,7 @@ impl Client {
         self.answer().await
     }
 
-    /// Begins a pull that waits for so many milliseconds, with a subscription of its own.
+    /// Begins a pull that waits for so many milliseconds, with its own subscription.
     pub(crate) async fn start_pull(
         &mut self,
         topic: &str,

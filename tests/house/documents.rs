@@ -11,10 +11,21 @@ const DOCUMENTS: [&str; 4] = ["CHANGELOG.md", "DESIGN.md", "README.md", METRICS]
 /// Lists the metrics.
 const METRICS: &str = "docs/operations.md";
 
+/// What a newcomer reads first, and how long it may be in bytes: what does not fit belongs in `docs`.
+const SIZES: [(&str, usize); 2] = [("DESIGN.md", 14 << 10), ("README.md", 12 << 10)];
+
 pub(crate) fn all(tree: &Tree, sources: &[Source], findings: &mut Vec<Finding>) {
     for document in DOCUMENTS {
         if tree.text(document).trim().is_empty() {
             findings.push(Finding::new(document, 0, "the document is missing or empty"));
+        }
+    }
+    for (document, most) in SIZES {
+        let length = tree.text(document).len();
+        if length > most {
+            let rule =
+                format!("{length} bytes, and at most {most} are allowed: move parts to docs");
+            findings.push(Finding::new(document, 0, rule));
         }
     }
     invariants(tree, sources, findings);
@@ -195,11 +206,9 @@ fn map(tree: &Tree, findings: &mut Vec<Finding>) {
 /// A page and a section that a comment cites, as in "docs/storage.md 4.7", exist.
 fn citations(tree: &Tree, sources: &[Source], findings: &mut Vec<Finding>) {
     for source in sources {
-        let lines = source.text.lines().zip(source.uncommented.lines()).enumerate();
-        for (at, (line, _)) in lines.filter(|(_, (line, uncommented))| line != uncommented) {
-            let comment = line.find("//").map_or(line, |start| &line[start..]);
+        for (line, comment) in source.comments() {
             cited(tree, comment, &mut |rule| {
-                findings.push(Finding::new(&source.path, at + 1, rule));
+                findings.push(Finding::new(&source.path, line, rule));
             });
         }
     }

@@ -4,6 +4,7 @@ mod documents;
 mod layers;
 mod source;
 mod text;
+mod words;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -97,6 +98,7 @@ pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
     }
     text::machine_paths(tree, &mut findings);
     documents::all(tree, &sources, &mut findings);
+    words::all(tree, &mut findings);
     findings.sort_by(|a, b| (&a.file, a.line, &a.rule).cmp(&(&b.file, b.line, &b.rule)));
     findings
 }

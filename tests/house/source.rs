@@ -36,6 +36,13 @@ impl Source {
         self.test_lines.get(line - 1).copied().unwrap_or(false)
     }
 
+    /// What line comments say, with their lines.
+    pub(crate) fn comments(&self) -> impl Iterator<Item = (usize, &str)> {
+        let lines = self.text.lines().zip(self.uncommented.lines()).enumerate();
+        let commented = lines.filter(|(_, (line, uncommented))| line != uncommented);
+        commented.filter_map(|(at, (line, _))| Some((at + 1, &line[line.find("//")?..])))
+    }
+
     /// Words and signs of the code with their lines; `::` is one sign.
     pub(crate) fn tokens(&self) -> Vec<(usize, &str)> {
         let mut tokens = Vec::new();

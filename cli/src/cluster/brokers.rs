@@ -13,7 +13,7 @@ pub(crate) struct BrokerPorts {
     name_servers: Vec<u16>,
     brokers: Vec<u16>,
     logs: u16,
-    /// `KEY=VALUE`, which a broker takes from its command line only where it has defaults of its own.
+    /// `KEY=VALUE`, which a broker takes from its command line only where its defaults differ.
     settings: Vec<String>,
 }
 

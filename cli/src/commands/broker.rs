@@ -40,7 +40,7 @@ pub(crate) struct Args {
     /// Address that clients are told, if it is not that of --broker.
     #[arg(long, value_name = "IP")]
     advertise_ip: Option<IpAddr>,
-    /// Logs, each with a broker of its own and its own leader.
+    /// Logs, each with its own broker and its own leader.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
     logs: u16,
     /// Queues that a new topic gets in each log.

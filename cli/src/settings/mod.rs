@@ -73,7 +73,7 @@ pub(crate) struct RuntimeSettings {
 }
 
 /// An append is handed from task to task more often than it is worked on, and between threads each time costs a
-/// wake-up: more threads pay off only where logs of their own keep them busy.
+/// wake-up: more threads pay off only where separate logs keep them busy.
 const CORES_A_THREAD: usize = 4;
 
 impl RuntimeSettings {

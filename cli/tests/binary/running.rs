@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Ended, quorumlog, run, run_with_input};
 
-/// `start` of a node of its own on ports that the system chooses.
+/// `start` of a single node on ports that the system chooses.
 pub(crate) fn start(id: u64, data: &Path, more: &[&str]) -> Command {
     let mut command = quorumlog();
     let any = "127.0.0.1:0";
@@ -46,7 +46,7 @@ impl Running {
         running
     }
 
-    /// A node of its own on ports that the system chooses, once it serves.
+    /// A single node on ports that the system chooses, once it serves.
     pub(crate) fn node(id: u64, data: &Path, more: &[&str]) -> Self {
         let mut running = Self::spawn(start(id, data, more));
         let line = running.wait_for("node started");

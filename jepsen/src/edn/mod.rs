@@ -230,7 +230,7 @@ fn add(
 fn line(name: &str, mut value: serde_json::Value) -> Option<Line<'static>> {
     value.as_object_mut()?.insert("type".to_owned(), name.replace('-', "_").into());
     let line = serde_json::from_value(value).ok()?;
-    // What clients do has a form of its own.
+    // What clients do has its own form.
     (!matches!(line, Line::Operation(_))).then_some(line)
 }
 

@@ -36,7 +36,7 @@ impl Program {
     }
 }
 
-/// What a child's exit code says. The library's tests have codes of their own.
+/// What a child's exit code says. The library's tests have their own codes.
 enum Verdict {
     Passed,
     Found(String),

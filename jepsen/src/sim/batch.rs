@@ -41,7 +41,7 @@ pub(crate) struct Batch {
     pub(crate) profile: ProfileKind,
 }
 
-/// Starts runs in processes of their own.
+/// Starts each run in its own process.
 #[derive(Debug)]
 pub(crate) struct Children {
     common: Vec<String>,

@@ -81,7 +81,7 @@ pub(crate) enum Fault {
     Join,
     /// A voter leaves, and comes back later with what it has.
     Leave,
-    /// A voter is removed, loses its data and joins anew.
+    /// A voter is removed, loses its data and joins again.
     Replace,
     /// A voter loses its data and returns with its old number, which must be refused; then it is replaced.
     WipedReturn,

@@ -13,7 +13,7 @@ impl Random {
         Self(seed)
     }
 
-    /// Numbers of their own for one purpose, so that drawing more for another changes nothing here.
+    /// Separate numbers for one purpose, so that drawing more for another changes nothing here.
     pub(crate) fn of(seed: u64, purpose: &str) -> Self {
         let mut state = seed ^ 0xCBF2_9CE4_8422_2325;
         for byte in purpose.bytes() {

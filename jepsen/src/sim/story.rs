@@ -69,7 +69,7 @@ fn keep(ids: &[usize]) -> Vec<String> {
 
 /// How to see it again, the faults that it takes, and the timeline.
 pub(crate) fn of_failure(summary: &Summary, may_shrink: bool, children: &Children) -> String {
-    // The library holds the mutants in a build of its own.
+    // The library holds the mutants in a separate build.
     let build =
         if cfg!(feature = "mutants") { " --features mutants --bin jepsen-mutants" } else { "" };
     let again = format!(

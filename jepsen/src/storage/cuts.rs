@@ -16,7 +16,7 @@ const SECTORS: usize = 8;
 /// The log is used after so many of the points.
 const GO_ON_EVERY: u64 = 16;
 
-/// What is found in place of the bytes that are lost.
+/// What is found where bytes were lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fill {
     /// The file ends there.

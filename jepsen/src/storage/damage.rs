@@ -234,7 +234,7 @@ impl Judge<'_> {
         }
     }
 
-    /// What is to be read of the entries of a segment that could be opened.
+    /// What a reader must get from a segment that could be opened.
     fn must<'e>(
         &self,
         all: &'e [StoredEntry],

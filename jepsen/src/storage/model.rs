@@ -97,7 +97,7 @@ pub(crate) enum Life {
     Maybe,
     /// It must be there.
     Listed,
-    /// It may be there, and is to be removed then.
+    /// It may be there, and must then be removed.
     Forgotten,
 }
 

@@ -102,7 +102,7 @@ impl World {
         self.random.fork()
     }
 
-    /// Starts a process on `host`, which is made if it is new: a runtime of its own, on which `software`
+    /// Starts a process on `host`, which is made if it is new: its own runtime, on which `software`
     /// runs with all that it spawns. When it returns, the process ends.
     ///
     /// Hosts run in the order of their first start. Values are exchanged with software through any

@@ -1,4 +1,4 @@
-//! One host: a process on a runtime of its own, and the machine's clock.
+//! One host: a process on its own runtime, and the machine's clock.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -144,7 +144,7 @@ impl World {
         if before > begin {
             self.history.trims.push(Trim { time: self.now, before });
             self.begins.push(before);
-            // Those that were behind would be told so, and start anew.
+            // Those that were behind would be told so, and start over.
             self.subscriptions.retain(|subscription| subscription.next >= before);
         }
     }

@@ -48,7 +48,7 @@ impl fmt::Display for Failover {
     }
 }
 
-/// Runs a round on nodes of its own, kills the leader in it, and starts it again.
+/// Starts nodes for one round, kills the leader in it, and starts it again.
 ///
 /// # Errors
 /// The nodes do not start, or there is no leader to kill.

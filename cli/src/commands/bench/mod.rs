@@ -75,10 +75,10 @@ pub(crate) struct Args {
     /// Measure the reference too, and show ratios.
     #[arg(long)]
     reference: bool,
-    /// Where the load is: in a process of its own, or in the leader's. A list measures both.
+    /// Where the load runs: in a separate process, or in the leader's. A list measures both.
     #[arg(long, value_enum, value_name = "WHERE", default_value = "remote", value_delimiter = ',')]
     client: Vec<ClientKind>,
-    /// What a load in a process of its own speaks: native appends to a log; rocketmq sends to a topic, one log
+    /// What a load in a separate process speaks: native appends to a log; rocketmq sends to a topic, one log
     /// a broker, as RocketMQ's clients do, and its rows are those of the system `broker`. A list measures both.
     #[arg(long, value_enum, value_name = "NAME", default_value = "native", value_delimiter = ',')]
     protocol: Vec<Protocol>,
@@ -148,7 +148,7 @@ impl Args {
         !self.spawn && !self.nodes.is_empty()
     }
 
-    /// Each system in each mode needs a directory of its own.
+    /// Each system in each mode needs its own directory.
     fn data_of(&self, system: &str, flush: Flush) -> Option<PathBuf> {
         self.data.as_ref().map(|dir| dir.join(format!("{system}-{flush}")))
     }

@@ -38,7 +38,7 @@ impl Schedule {
     }
 }
 
-/// Gives the first `count` moments of a schedule, each when it has come. A thread of its own, since the
+/// Gives the first `count` moments of a schedule, each when it has come. A separate thread, since the
 /// runtime's timer rounds up to whole milliseconds, longer than an append takes. It ends with the receiver.
 ///
 /// # Errors

@@ -19,7 +19,7 @@ invariant (I1 to I11), a promise (P1 to P17), a setting, or a rule from elsewher
 |---|---|---|---|---|---|
 ";
 
-/// The page, as it is to be in docs/mutants.md.
+/// The page, as docs/mutants.md must have it.
 pub(in crate::mutants) fn page() -> String {
     let mut page = HEAD.to_owned();
     for Row { id, name, breaks, place, rule, expected } in rows() {

@@ -189,7 +189,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         id: "M23",
         name: "StaleEpochAccepted",
-        breaks: "an index that is used anew after a cut shows what was there before it",
+        breaks: "an index that is used again after a cut shows what was there before it",
         place: "src/log/state.rs",
         rule: "4.6 rule 11",
         expected: Test(

@@ -72,7 +72,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         id: "T6",
         name: "DeliveredOneByOne",
-        breaks: "each delayed message that is due takes a record of its own",
+        breaks: "each delayed message that is due takes its own record",
         place: "src/broker/serve/delay.rs",
         rule: "17, delay levels",
         expected: Test("broker", "clocks::delayed_messages_that_are_due_at_once_take_few_records"),

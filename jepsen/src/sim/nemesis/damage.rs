@@ -65,7 +65,7 @@ fn pick_file(
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let sectors = image.len().div_ceil(SECTOR);
         match name {
-            // One of the two copies: they lie in blocks of their own.
+            // One of the two copies: they lie in separate blocks.
             "VOTE" => files.push((path.clone(), if random.percent(50) { 0..1 } else { 8..9 })),
             "MANIFEST" | "NODE" => files.push((path.clone(), 0..sectors)),
             _ if name.ends_with(".ckpt") => files.push((path.clone(), 0..sectors)),

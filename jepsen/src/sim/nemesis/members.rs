@@ -63,7 +63,7 @@ impl Plan {
 }
 
 impl Nemesis {
-    /// True while members change, or a node is to be replaced.
+    /// True while members change, or a node has to be replaced.
     pub(crate) fn changes_members(&self) -> bool {
         self.plan.is_some()
     }

@@ -1,4 +1,4 @@
-//! Kills the leader again and again: how long until appends are acknowledged anew, and whether all that was
+//! Kills the leader again and again: how long until appends are acknowledged again, and whether all that was
 //! acknowledged is still there.
 
 use std::fmt;

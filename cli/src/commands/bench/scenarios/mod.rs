@@ -45,10 +45,10 @@ pub(super) enum Scenario {
 }
 
 impl Scenario {
-    /// Runs it on nodes of its own, which are ended whatever happens.
+    /// Starts nodes for it, and ends them whatever happens.
     ///
     /// # Errors
-    /// The nodes did not do what is to be measured.
+    /// The nodes did not do what the scenario measures.
     pub(super) async fn run(&self, out: &mut Output) -> Result {
         match self {
             Self::Failovers(args) => failovers::run(args, out).await,
@@ -182,7 +182,7 @@ async fn leader(log: &ClientLog) -> Result<Status> {
     }
 }
 
-/// Another client, with a connection of its own.
+/// Another client, with its own connection.
 async fn connect(addrs: Vec<String>) -> Result<Client> {
     let mut config = ClientConfig::new(addrs);
     config.timeout = CALL_TIMEOUT;

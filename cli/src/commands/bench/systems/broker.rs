@@ -57,7 +57,7 @@ impl BrokerNodes {
         Ok(Self { cluster, ports, client, _workspace: workspace })
     }
 
-    /// Waits until the log is led by the node that it is to be led by in the end, and says which, from 0.
+    /// Waits until the log has its final leader, and says which node that is, from 0.
     async fn leader(&mut self, log: u16) -> Result<usize> {
         let name = LogName::new(format!("broker-{log}"))?;
         let wanted = usize::from(log) % self.cluster.plan.nodes.len().max(1);

@@ -26,7 +26,7 @@ pub(super) use remote::Remote;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum ClientKind {
-    /// In a process of its own, over TCP.
+    /// In a separate process, over TCP.
     Remote,
     /// In the process of the leader.
     Embedded,
