@@ -158,9 +158,7 @@ pub(super) const ROWS: &[Row] = &[
         breaks: "the table of producers is not in the snapshot",
         place: "",
         rule: "",
-        expected: NotApplicable(
-            "there are no producer sessions, and appends are not deduplicated",
-        ),
+        expected: NotApplicable("there are no producer sessions, and appends are not deduplicated"),
     },
     Row {
         id: "M20",
