@@ -61,8 +61,9 @@ pub(crate) struct LogOptions {
     pub(crate) flush_interval: Duration,
     pub(crate) segment_size: u64,
     pub(crate) tail_cache_max: u64,
-    /// It may have lost what it had acknowledged: of what is written about it, only what it holds itself is believed.
-    pub(crate) suspect: bool,
+    /// It may have lost what it had acknowledged, or contradicts a leader's history: of what is written about it, only
+    /// what it holds itself is believed.
+    pub(crate) at_stable: bool,
     /// With less free space than this, logs allocate in small steps, since they share the rest. 0: do not look.
     pub(crate) disk_reserve: u64,
     /// Told about flushes.

@@ -301,7 +301,7 @@ fn recommit(shared: &Shared, stored: [Committed; 2], in_groups: u64) -> Result<(
                 committed == id || Mutant::CommittedBelievedByIndex.is_active()
             }
             // A log that lost its tail may have others there by now. Groups speak of themselves.
-            Committed::Index(_) => !shared.options().suspect || claim == in_groups,
+            Committed::Index(_) => !shared.options().at_stable || claim == in_groups,
             Committed::Nothing => false,
         };
         if believed {

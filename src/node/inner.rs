@@ -22,7 +22,7 @@ use crate::log::{DataDir, WriterPool};
 use crate::member::{Member, NodeId};
 use crate::mutant::Mutant;
 use crate::panics;
-use crate::raft::{DiskSpace, Founding, Group, GroupSetup, Host, Identity, Lane, Peers, messages};
+use crate::raft::{Conflict, DiskSpace, Founding, Group, GroupSetup, Host, Identity, Lane, Peers, messages};
 use crate::record::{LogId, LogName};
 use crate::segment::Disk;
 use crate::state_machine::StateMachine;
@@ -169,6 +169,7 @@ impl NodeInner {
             peers: self.peers.clone(),
             space: self.space.clone(),
             machine,
+            at_stable: false,
         };
         let opened = panics::catching(Group::open(setup)).await;
         let group = opened.unwrap_or_else(|panic| {
@@ -272,6 +273,10 @@ impl Host for NodeInner {
 
     fn opened(self: Arc<Self>, log: LogId) -> BoxFuture<Option<Arc<Group>>> {
         Box::pin(async move { Self::opened(&self, log).await })
+    }
+
+    fn rewind(self: Arc<Self>, group: Arc<Group>, conflict: Conflict) {
+        group.retire(&format!("the leader has another history: {conflict}; restart the node"));
     }
 
     fn space(&self) -> &DiskSpace {

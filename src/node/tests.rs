@@ -259,7 +259,7 @@ fn make_empty_log(disk: &SimDisk, dir: &Path, log_id: LogId) {
         flush_interval: Duration::from_millis(50),
         segment_size: 64 << 10,
         tail_cache_max: 1 << 20,
-        suspect: false,
+        at_stable: false,
         disk_reserve: 0,
         observer: None,
     };

@@ -55,6 +55,9 @@ pub(crate) struct GroupSetup<'a> {
     pub(crate) peers: Arc<Peers>,
     pub(crate) space: Arc<DiskSpace>,
     pub(crate) machine: Option<Box<dyn StateMachine>>,
+    /// Only what is known to be stable counts as committed: what lies above contradicts the history that a leader has. A log
+    /// that may have lost something is opened so in any case.
+    pub(crate) at_stable: bool,
 }
 
 /// How a new log begins on one of its first voters.
@@ -417,7 +420,7 @@ fn log_options(setup: &GroupSetup<'_>, metrics: Arc<GroupMetrics>) -> LogOptions
     LogOptions {
         log_id,
         flush,
-        suspect: setup.data.is_suspect(log_id),
+        at_stable: setup.at_stable || setup.data.is_suspect(log_id),
         flush_interval: config.storage.flush_interval,
         segment_size: config.storage.segment_size.bytes(),
         tail_cache_max: config.limits.tail_cache_max.bytes(),

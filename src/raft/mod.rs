@@ -3,6 +3,7 @@
 mod admission;
 mod ballot;
 mod barrier;
+mod conflict;
 mod contacts;
 mod damage;
 mod failing;
@@ -35,6 +36,7 @@ mod timing;
 mod trust;
 mod types;
 
+pub(crate) use conflict::Conflict;
 pub(crate) use failing::Cause;
 pub(crate) use group::{Founding, Group, GroupSetup};
 pub(crate) use peer_service::{Host, PeerService};

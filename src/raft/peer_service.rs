@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::admission::Visit;
+use super::conflict::Conflict;
 use super::group::Group;
 use super::messages::{self, BadMessage, Condition, Reached};
 use super::peers::{Identity, Peers};
@@ -34,6 +35,11 @@ pub(crate) trait Host: Identity {
     fn group(&self, log: LogId) -> Option<Arc<Group>>;
     /// The group of a log that is not open, once it is; none if that does not happen soon.
     fn opened(self: Arc<Self>, log: LogId) -> BoxFuture<Option<Arc<Group>>>;
+    /// Begins to open a log again as of what is stable ([`GroupSetup::at_stable`](super::GroupSetup::at_stable)), since
+    /// a leader's history contradicts what `group` shows as committed. Returns at once. No effect if the log has
+    /// another group by now, or is being opened again already.
+    #[allow(dead_code, reason = "the comparison that finds a conflict comes next")]
+    fn rewind(self: Arc<Self>, group: Arc<Group>, conflict: Conflict);
     /// The disk's space: entries are refused without; votes go on.
     fn space(&self) -> &DiskSpace;
     /// Serves an administrative request that another node forwards. The head is opaque here.

@@ -124,6 +124,7 @@ async fn group(disk: &SimDisk, config: &Config) -> Arc<Group> {
         replica: replica(1),
         founding: None,
         machine: None,
+        at_stable: false,
     };
     let group = Group::open(setup).await.expect("the group opens");
     // Dropping the pool would stop its thread.
@@ -296,7 +297,7 @@ fn options() -> LogOptions {
         flush_interval: Duration::from_millis(50),
         segment_size: 64 << 10,
         tail_cache_max: 1 << 20,
-        suspect: false,
+        at_stable: false,
         disk_reserve: 0,
         observer: None,
     }

@@ -176,7 +176,7 @@ impl StoredLog {
             flush_interval: options.flush_interval,
             segment_size: options.segment_size,
             tail_cache_max: options.tail_cache_max,
-            suspect: false,
+            at_stable: false,
             disk_reserve: 0,
             observer: None,
         };

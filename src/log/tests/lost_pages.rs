@@ -134,7 +134,7 @@ fn reopened(committed: Committed, suspect: bool) -> Option<EntryId> {
     let voted = Vote { term: 2, voted_for: replica(1), committed: true };
     vote.save(voted, committed, 0).expect("a healthy disk");
     drop(vote);
-    let options = LogOptions { suspect, ..options() };
+    let options = LogOptions { at_stable: suspect, ..options() };
     let driven = DrivenLog::open(disk.shared(), dir, options).expect("open");
     driven.log.committed()
 }

@@ -62,7 +62,7 @@ pub(super) fn options() -> LogOptions {
         flush_interval: Duration::from_millis(50),
         segment_size: 1 << 20,
         tail_cache_max: 1 << 20,
-        suspect: false,
+        at_stable: false,
         disk_reserve: 0,
         observer: None,
     }
