@@ -22,7 +22,9 @@ use crate::log::{DataDir, WriterPool};
 use crate::member::{Member, NodeId};
 use crate::mutant::Mutant;
 use crate::panics;
-use crate::raft::{Conflict, DiskSpace, Founding, Group, GroupSetup, Host, Identity, Lane, Peers, messages};
+use crate::raft::{
+    Conflict, DiskSpace, Founding, Group, GroupSetup, Host, Identity, Lane, Peers, messages,
+};
 use crate::record::{LogId, LogName};
 use crate::segment::Disk;
 use crate::state_machine::StateMachine;
