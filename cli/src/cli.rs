@@ -16,7 +16,7 @@ Examples:
   echo hello | quorumlog append default
   quorumlog tail default --begin
 
-Exit codes: 0 ok, 1 failed, 2 usage, 3 it is not known whether it took effect.
+Exit codes: 0 ok, 1 failed, 2 usage, 3 unknown whether it took effect.
 Standard output is data; standard error is progress and hints.";
 
 /// A Raft-replicated, durable, append-only commit log.

@@ -12,10 +12,11 @@ const AFTER_HELP: &str = "\
 Examples:
   quorumlog accept-loss /var/lib/quorumlog
 
-With `storage.flush = async` a power cut takes what a node had not flushed. Until another node has brought it up to
-date, it helps to elect a leader only together with trusted nodes. If the nodes that have the rest never come back, the
-log stays without a leader. Then stop the nodes that are left, run this on their data directories, and start them:
-what only the missing nodes had is lost.
+With `storage.flush = async` a power cut takes what a node had not flushed. Until another node has
+brought it up to date, its vote counts only together with those of trusted nodes. If the nodes that
+have the rest never come back, the log stays without a leader. In that case stop the remaining
+nodes, run this on their data directories, and start them again. You lose what only the missing
+nodes had.
 Exit code 1: a process uses the directory.";
 
 /// Trust the logs of a stopped node, even if a power cut may have cost them records.

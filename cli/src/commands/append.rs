@@ -33,8 +33,8 @@ Examples:
   journalctl -f | quorumlog append journal -
   quorumlog append orders --file orders.txt --batch 100 --print-index
 
-Lines keep their order as long as the leader does not change; --inflight 1 keeps it always.
-Exit code 3: it is not known whether some records were appended; look at the log before a retry.";
+Lines keep their order as long as the leader does not change. --inflight 1 always keeps it.
+Exit code 3: some records may or may not be in the log. Look at the log before you retry.";
 
 /// Append records: an argument, or a file or standard input line by line.
 #[derive(Debug, clap::Args)]
@@ -43,21 +43,21 @@ pub(crate) struct Args {
     /// Name of the log.
     #[arg(value_parser = log_name)]
     log: LogName,
-    /// One record; `-`, or nothing, for the lines of standard input.
+    /// One record. `-` or nothing reads lines from standard input.
     text: Option<String>,
-    /// The lines of this file.
+    /// Read lines from this file.
     #[arg(short, long, value_name = "FILE", conflicts_with = "text")]
     file: Option<PathBuf>,
-    /// Ask for a flush by a majority even where nodes run with flush = "async".
+    /// Ask for a flush by a majority even if nodes run with flush = "async".
     #[arg(long, value_name = "MODE")]
     flush: Option<Flush>,
-    /// Up to this many lines in one append, which happens as a whole or not at all.
+    /// Put up to this many lines into one append, which happens as a whole or not at all.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65536))]
     batch: u32,
     /// Appends that may wait for their acknowledgement.
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=65536))]
     inflight: u32,
-    /// Make the log if there is none.
+    /// Create the log if it does not exist.
     #[arg(long)]
     create: bool,
     /// Print the index of each record, in the order of the lines, instead of a summary.

@@ -19,13 +19,14 @@ Examples:
     --peer 1=127.0.0.1:20911 --peer 2=127.0.0.1:20912 --peer 3=127.0.0.1:20913
 
 Then give a stock client the name server: producer.setNamesrvAddr(\"127.0.0.1:9876\").
-With --dev, node 2 listens one port above node 1 for its name server and thirty above for its brokers; give
-clients all three name servers. Each log's broker listens three ports above that of the log before, and also at
-the port two below its own, where Java clients before 4.5 connect (RocketMQ's VIP channel).
-All nodes of a cluster need the same --logs. Unless --set says otherwise, whatever a configuration file says,
-limits.record_size_max is 5MiB, limits.append_timeout 5s and limits.tail_cache_max 4MiB.";
+With --dev give clients all three name servers: node 2 listens one port above node 1 for its name
+server, and thirty ports above for its brokers. Each log's broker listens three ports above that of
+the log before. It also listens two ports below its own port, where Java clients before 4.5 connect
+(RocketMQ's VIP channel). All nodes of a cluster need the same --logs.
+Whatever a configuration file says, limits.record_size_max is 5MiB, limits.append_timeout is 5s and
+limits.tail_cache_max is 4MiB. Use --set to change them.";
 
-/// Run a node, or three with --dev, that RocketMQ's clients use as name server and broker.
+/// Run a node, or three with --dev, as name server and broker for RocketMQ clients.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct Args {
@@ -46,7 +47,7 @@ pub(crate) struct Args {
     /// Queues that a new topic gets in each log.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1024))]
     queues: u32,
-    /// Refuse messages for topics that were not created.
+    /// Refuse messages for topics that nobody created.
     #[arg(long)]
     no_auto_create: bool,
     /// How long a send waits for its message to be flushed and replicated, before its producer is told what is known of it.

@@ -16,7 +16,7 @@ Examples:
   quorumlog group lag readers --topic Orders
   quorumlog group reset readers --topic Orders --to-begin --dry-run";
 
-/// List the consumer groups of brokers, see how far they are, and reset them.
+/// List the consumer groups of brokers, see how far behind they are, and move them.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct Args {
@@ -44,9 +44,9 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
-    /// Say how far a group is in each queue, and how many messages it is behind.
+    /// Show how far a group is in each queue, and how many messages it is behind.
     ///
-    /// The time is that at which the last message that was consumed had been stored.
+    /// The time is when the last consumed message was stored.
     #[command(
         after_help = "Examples:\n  quorumlog group lag readers\n  quorumlog group lag readers --topic Orders --output json"
     )]
@@ -62,7 +62,8 @@ enum Command {
     },
     /// Move a consumer group to another position in a topic.
     ///
-    /// Consumers that run are told, and go on there after about ten seconds. What they report until then is passed over.
+    /// The broker tells running consumers, and they continue there after about ten seconds. It ignores what they report
+    /// until then.
     #[command(
         after_help = "Examples:\n  quorumlog group reset readers --topic Orders --to-begin --dry-run\n  quorumlog group reset readers --topic Orders --to-time 2026-01-31T12:00:00Z"
     )]
@@ -75,7 +76,7 @@ enum Command {
         topic: String,
         #[command(flatten)]
         target: Target,
-        /// Say what would be done, and do nothing.
+        /// Show what would happen, and change nothing.
         #[arg(long)]
         dry_run: bool,
         #[command(flatten)]

@@ -15,12 +15,12 @@ Examples:
   quorumlog inspect /var/lib/quorumlog
   quorumlog inspect /var/lib/quorumlog --output json | jq '.logs[].vote'
 
-Prints the node, its logs with their votes and boundaries, and their segments and checkpoints. Changes
-nothing. Stop the node first: of one that runs, the newest entries may be seen half written.
-`quorumlog verify` reads and checks the contents too.
-Exit code 1: a file is missing or damaged; it is named with the offset.";
+Prints the node, its logs with their votes and boundaries, and their segments and checkpoints. It
+changes nothing. Stop the node first: on a running node the newest entries can look half written.
+`quorumlog verify` also reads and checks the contents.
+Exit code 1: a file is missing or damaged. The message names the file and offset.";
 
-/// Describe the data directory of a node that does not run; changes nothing.
+/// Describe the data directory of a stopped node; changes nothing.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct Args {

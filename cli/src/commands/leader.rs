@@ -27,7 +27,7 @@ enum Command {
         /// The log; all logs if not given.
         #[arg(long, value_parser = log_name)]
         log: Option<LogName>,
-        /// The node that shall lead.
+        /// The node to lead from now on.
         #[arg(long, value_name = "ID")]
         to: NodeId,
         #[command(flatten)]

@@ -14,7 +14,7 @@ Examples:
   quorumlog log list --output json
   quorumlog log delete orders --yes";
 
-/// Make, list and delete logs.
+/// Create, list and delete logs.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct Args {
@@ -24,7 +24,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Make logs on all members.
+    /// Create logs on all members.
     #[command(
         after_help = "Examples:\n  quorumlog log create orders\n  quorumlog log create orders payments --if-absent"
     )]
@@ -32,7 +32,7 @@ enum Command {
         /// Names of the logs.
         #[arg(required = true, value_name = "LOG", value_parser = log_name)]
         logs: Vec<LogName>,
-        /// A log that exists is fine.
+        /// Succeed if a log exists already.
         #[arg(long)]
         if_absent: bool,
         #[command(flatten)]
@@ -47,7 +47,7 @@ enum Command {
         #[command(flatten)]
         cluster: ClientArgs,
     },
-    /// Delete a log and its data on all members. It cannot be undone.
+    /// Delete a log and its data on all members. You cannot undo this.
     #[command(after_help = "Examples:\n  quorumlog log delete orders --yes")]
     Delete {
         /// Name of the log.

@@ -15,8 +15,8 @@ Examples:
   quorumlog member promote 4
   quorumlog member remove 2
 
-A node is added as a learner, which holds copies and does not vote, and promoted when it has caught
-up. Start the new node first, without --bootstrap. To add a member again changes its addresses.";
+A node joins as a learner, which holds copies and does not vote. Promote it once it has caught up.
+Start the new node first, without --bootstrap. To change a member's addresses, add it again.";
 
 /// List, add, promote and remove members.
 #[derive(Debug, clap::Args)]

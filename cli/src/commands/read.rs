@@ -18,7 +18,7 @@ Examples:
   quorumlog read orders --format raw > orders.bin
   quorumlog read orders --from-node 3 --format hex
 
-Indexes increase and have gaps: Raft's own entries take some.";
+Indexes increase and have gaps, since Raft's own entries take some.";
 
 /// Read committed records.
 #[derive(Debug, clap::Args)]
@@ -27,7 +27,7 @@ pub(crate) struct Args {
     /// Name of the log.
     #[arg(value_parser = log_name)]
     log: LogName,
-    /// First index to read; the oldest that is held if not given.
+    /// First index to read; the oldest in the log if not given.
     #[arg(long, value_name = "INDEX")]
     from: Option<u64>,
     /// Stop after this many records.

@@ -33,8 +33,10 @@ Examples:
 
 Flags win over the environment (QUORUMLOG__RAFT__HEARTBEAT_INTERVAL=50ms), the environment over the
 file, the file over the defaults. `quorumlog config print --sample` lists all settings.
-Found a cluster on one node only; give the others their listen addresses, and the founder finds them.
-SIGTERM and SIGINT hand leadership over, finish what is in flight, flush and end with 0.";
+Found a cluster on one node only. Give the other nodes their listen addresses, and the founder finds
+them.
+On SIGTERM and SIGINT the node hands leadership over, finishes what is in flight, flushes, and ends
+with 0.";
 
 /// Run a node until SIGTERM or SIGINT.
 #[derive(Debug, clap::Args)]

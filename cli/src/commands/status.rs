@@ -16,8 +16,8 @@ Examples:
   quorumlog status orders
   quorumlog status --output json | jq '.nodes[].logs[] | select(.role == \"leader\")'
 
-LAG is how many entries the leader knows a node to miss; `?` if the leader does not answer.
-Problems are listed below the logs, with the node that reports each.
+LAG is the number of entries that a node lacks, as far as the leader knows; `?` if the leader does
+not answer. Problems follow below the logs, each with the node that reports it.
 Exit code 1: no node answers.";
 
 /// Show role, term, leader, watermarks and lag, for each log on each node.

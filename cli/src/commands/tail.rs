@@ -15,7 +15,7 @@ Examples:
   quorumlog tail orders --begin --format json
   quorumlog tail orders --from 1000 --max 10
 
-Follows the log until interrupted, through failures of nodes. `quorumlog read` ends by itself.";
+Follows the log until you interrupt it, through failures of nodes. `quorumlog read` ends by itself.";
 
 /// Follow a log: records as they are committed.
 #[derive(Debug, clap::Args)]
@@ -27,7 +27,7 @@ pub(crate) struct Args {
     /// Begin with this index.
     #[arg(long, value_name = "INDEX", conflicts_with = "begin")]
     from: Option<u64>,
-    /// Begin with the oldest record that is held.
+    /// Begin with the oldest record in the log.
     #[arg(long)]
     begin: bool,
     /// Stop after this many records.

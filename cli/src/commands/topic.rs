@@ -14,7 +14,7 @@ Examples:
   quorumlog topic list --output json
   quorumlog topic delete Orders --yes";
 
-/// Make, list and delete topics of brokers.
+/// Create, list and delete topics of brokers.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct Args {
@@ -24,7 +24,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Make a topic, or change the number of its queues.
+    /// Create a topic, or change the number of its queues.
     #[command(
         after_help = "Examples:\n  quorumlog topic create Orders\n  quorumlog topic create Orders --queues 1"
     )]
@@ -49,7 +49,7 @@ enum Command {
         #[command(flatten)]
         servers: NameServers,
     },
-    /// Delete a topic, its messages and what was consumed of it. It cannot be undone.
+    /// Delete a topic, its messages and its consumed offsets. You cannot undo this.
     #[command(after_help = "Examples:\n  quorumlog topic delete Orders --yes")]
     Delete {
         /// Name of the topic.

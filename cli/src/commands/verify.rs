@@ -16,12 +16,12 @@ Examples:
   quorumlog verify /var/lib/quorumlog
   quorumlog verify /var/lib/quorumlog --output json | jq '.findings[]'
 
-Reads every file and checks every checksum and the order of the entries. Changes nothing. Stop the
-node first: of one that runs, the newest entries may seem torn.
-`harmless` findings are traces of a crash, which the next start of the node clears up.
-Exit code 1: something is damaged or missing; each finding names its file and offset.";
+Reads every file, checks every checksum and the order of the entries, and changes nothing. Stop the
+node first: on a running node the newest entries can look torn. `harmless` findings are traces of a
+crash, which the next start of the node clears up.
+Exit code 1: something is damaged or missing. Each finding names its file and offset.";
 
-/// Check the data directory of a node that does not run; changes nothing.
+/// Check the data directory of a stopped node; changes nothing.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct Args {

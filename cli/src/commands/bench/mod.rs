@@ -45,17 +45,18 @@ Examples:
   quorumlog bench polls --count 0,1000
   quorumlog bench --node 127.0.0.1:20921 --pid 4711 --output json
 
-Lists are measured in all combinations, the repetitions of one case in turn on each system; medians
-are shown. Without --rate each client has one append outstanding. With --rate appends come on schedule and
-their latency counts from when they were due; --clients is then how many may be under way at once.
---reference runs the least that an append to three nodes has to do (fixed leader, no Raft, one log
-whatever --logs says, no recovery) with the same load: what this machine can do.
+bench measures lists in all combinations. It runs the repetitions of one case in turn on each
+system, and shows medians. Without --rate each client has one append outstanding. With --rate
+appends come on schedule and their latency counts from when they were due; --clients is then how
+many may be under way at once. --reference runs the least that an append to three nodes can do
+(fixed leader, no Raft, no recovery, one log whatever --logs says) with the same load. It shows what
+this machine can do.
 
-Without --node, three nodes are started as processes and their CPU, memory, threads, flushes and wake-ups
-(voluntary context switches) are measured. With --node, the nodes run with the flush mode that they
-have; name their processes on this machine with --pid. RSS counts mapped page cache too, anon does not.
-Disk B/op is what the kernel counts as made dirty, in whole pages, or in whole folios where the file system
-has large ones: it can be far more than is written.";
+Without --node, bench starts three nodes as processes and measures their CPU, memory, threads,
+flushes and wake-ups (voluntary context switches). With --node, the nodes keep their flush mode;
+name their processes on this machine with --pid. RSS includes mapped page cache, anon does not.
+Disk B/op is what the kernel counts as dirtied, in whole pages, or in whole folios if the file
+system has large ones. It can be far more than is written.";
 
 /// Measure appends: latency, throughput, and CPU, memory, flushes and wake-ups of each node.
 #[derive(Debug, Clone, clap::Args)]
@@ -78,14 +79,14 @@ pub(crate) struct Args {
     /// Where the load runs: in a separate process, or in the leader's. A list measures both.
     #[arg(long, value_enum, value_name = "WHERE", default_value = "remote", value_delimiter = ',')]
     client: Vec<ClientKind>,
-    /// What a load in a separate process speaks: native appends to a log; rocketmq sends to a topic, one log
-    /// a broker, as RocketMQ's clients do, and its rows are those of the system `broker`. A list measures both.
+    /// Protocol of a load in a separate process. native appends to a log. rocketmq sends to a topic, one log
+    /// per broker, as RocketMQ clients do; its rows are those of the system `broker`. A list measures both.
     #[arg(long, value_enum, value_name = "NAME", default_value = "native", value_delimiter = ',')]
     protocol: Vec<Protocol>,
     /// Clients at once, each with one append outstanding; with --rate, appends under way at once.
     #[arg(long, value_name = "N", default_value = "1,64,256", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=65536))]
     clients: Vec<u32>,
-    /// Appends a second, on schedule. As often as acknowledgements come if not given.
+    /// Appends a second, on schedule. If not given, each acknowledgement starts the next append.
     #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     rate: Vec<u64>,
     /// Payload of one record.
@@ -97,7 +98,7 @@ pub(crate) struct Args {
     /// sync or async.
     #[arg(long, value_name = "MODE", default_value = "sync", value_delimiter = ',')]
     flush: Vec<Flush>,
-    /// Measure each case so often, in turn with the other systems.
+    /// How often to measure each case, in turn with the other systems.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeat: u32,
     /// How long each round measures.
@@ -106,31 +107,31 @@ pub(crate) struct Args {
     /// How long each round runs before it measures.
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "2s")]
     warmup: Duration,
-    /// Name of the log; of several, the begin of their names.
+    /// Name of the log. With several, their names begin with it.
     #[arg(long, default_value = "bench", value_parser = log_name)]
     log: LogName,
-    /// Logs that the clients are spread over.
+    /// Logs to spread the clients over.
     #[arg(long, value_name = "N", default_value = "1", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=1024))]
     logs: Vec<u32>,
     /// TCP connections to each node that the clients share.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     connections: u32,
-    /// Threads of the process that the load runs in; 0 for one for each core.
+    /// Threads of the process that the load runs in; 0 means one for each core.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=1024))]
     client_threads: u16,
-    /// Data of the nodes that are started: a new or empty directory on the disk to measure.
+    /// Data of the nodes that bench starts: a new or empty directory on the disk to measure.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// A setting of the nodes that are started. Can be repeated.
+    /// A setting of the nodes that bench starts. Can be repeated.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// Draw latency by load, percentiles, and a time line with a killed leader into this SVG file.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
-    /// Write one JSON object a line, with the fields that systems are compared by.
+    /// Write one JSON object a line, with the fields for comparing systems.
     #[arg(long, conflicts_with = "output")]
     json: bool,
-    /// How to write the results; JSON is one object a line, with all that was measured.
+    /// How to write the results. JSON is one object a line, with everything that was measured.
     #[arg(short, long, value_enum, default_value_t)]
     output: OutputKind,
 }

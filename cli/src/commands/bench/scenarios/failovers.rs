@@ -22,9 +22,9 @@ Examples:
   quorumlog bench failovers --kills 10 --output json
   quorumlog bench failovers --set raft.election_timeout_min=300ms --set raft.election_timeout_max=600ms
 
-The outage lasts from the SIGKILL until an append is acknowledged that began after it. The killed node is
-started again, and the next leader killed once it has caught up. Then each node is read through: exit code 1
-if an acknowledged record is missing anywhere.";
+An outage lasts from the SIGKILL until an append that began after it is acknowledged. bench then
+starts the killed node again, and kills the next leader once that node has caught up. At the end it
+reads every node through. Exit code 1: an acknowledged record is missing on some node.";
 
 /// How long an outage may last before this is given up.
 const OUTAGE_MAX: Duration = Duration::from_secs(60);
@@ -33,11 +33,11 @@ const OUTAGE_MAX: Duration = Duration::from_secs(60);
 const CALM: Duration = Duration::from_millis(400);
 const STAGGER_MS: u64 = 37;
 
-/// Measure failovers: SIGKILL of the leader, again and again.
+/// Measure failovers: kill the leader again and again, with SIGKILL.
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(in crate::commands::bench) struct Args {
-    /// How often the leader is killed.
+    /// How often to kill the leader.
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     kills: u32,
     /// Clients that append meanwhile, each a few hundred times a second.

@@ -20,19 +20,19 @@ Examples:
   quorumlog bench idle
   quorumlog bench idle --logs 0,100,1000 --duration 30s
 
-CPU is a node's, in per cent of one core. Wake-ups are voluntary context switches.";
+CPU is per node, in per cent of one core. Wake-ups are voluntary context switches.";
 
 /// Measure what idle logs cost.
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(in crate::commands::bench) struct Args {
-    /// Logs that there are; several numbers, rising, are measured one after the other.
+    /// Number of logs. Give several rising numbers to measure one after the other.
     #[arg(long, value_name = "N", default_value = "0,100", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(0..=1000))]
     logs: Vec<u32>,
-    /// How long the nodes are watched.
+    /// How long to watch the nodes.
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10s")]
     duration: Duration,
-    /// How long they are left alone before that.
+    /// How long to leave them alone before that.
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "3s")]
     warmup: Duration,
     #[command(flatten)]

@@ -26,11 +26,12 @@ Examples:
   quorumlog bench lag
   quorumlog bench lag --client remote --rate 1000,20000 --flush async
 
-Appends come on schedule. Behind is the time from the moment that the caller of an append knows of the commit
-until the subscriber has the record, or zero if it has it first; both are in one process, with a connection each if
-they are remote. Seen is the time from the append to the subscriber.";
+Appends come on schedule. \"Behind\" is the time from the moment that the caller of an append knows of
+the commit until the subscriber has the record, or zero if the subscriber has it first. Both run in
+one process, each with its own connection if they are remote. \"Seen\" is the time from the append
+until the subscriber has the record.";
 
-/// Measure how soon a subscriber sees what was committed.
+/// Measure how soon a subscriber sees a committed record.
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(in crate::commands::bench) struct Args {
@@ -40,7 +41,7 @@ pub(in crate::commands::bench) struct Args {
     /// Payload of one record, 8 bytes or more.
     #[arg(long, value_name = "BYTES", default_value = "1KiB")]
     size: ByteCount,
-    /// Where the caller and the subscriber are. A list measures both.
+    /// Where the caller and the subscriber run. A list measures both.
     #[arg(
         long,
         value_enum,

@@ -21,31 +21,32 @@ Examples:
   quorumlog bench polls
   quorumlog bench polls --count 0,1000 --connections 50 --duration 30s
 
-The pulls are as those of RocketMQ's push consumers, which ask again every 15 s, all from one queue that is led by
-node 1. CPU is a node's, in per cent of one core; look at how far it is above that with no pulls.";
+The pulls are like those of RocketMQ's push consumers, which ask again every 15 s. All pull from one
+queue that node 1 leads. CPU is per node, in per cent of one core. Compare it with the CPU without
+pulls.";
 
 /// The topic that is pulled from.
 const TOPIC: &str = "bench";
 /// The most that one connection can have under way.
 const PULLS_A_CONNECTION_MAX: u32 = 4096;
 
-/// Measure what pulls cost that wait at a broker.
+/// Measure what waiting pulls cost a broker.
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(in crate::commands::bench) struct Args {
-    /// Pulls that wait; several numbers are measured one after the other.
+    /// Number of waiting pulls. Give several numbers to measure one after the other.
     #[arg(long, value_name = "N", default_value = "0,1000", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(0..=100_000))]
     count: Vec<u32>,
     /// Connections that they share.
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
     connections: u32,
-    /// How long the broker is asked to hold a pull.
+    /// How long to ask the broker to hold a pull.
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "15s")]
     wait: Duration,
-    /// How long the nodes are watched.
+    /// How long to watch the nodes.
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s")]
     duration: Duration,
-    /// How long they are left alone before that.
+    /// How long to leave them alone before that.
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "3s")]
     warmup: Duration,
     #[command(flatten)]

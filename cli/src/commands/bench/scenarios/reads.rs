@@ -20,25 +20,25 @@ Examples:
   quorumlog bench reads
   quorumlog bench reads --client embedded --bytes 4GiB --size 1KiB,64KiB
 
-The log is filled, and then read from its begin on by one subscriber, in the process of a node or over TCP, up to
-so many bytes of payload; the newest segment and what the node has in memory are not among them. Checksums of
-all records are verified. The data lies in the page cache. Cores are those that the subscriber's process used,
-and for a remote one the node's beside it.";
+bench fills a log. Then one subscriber reads it from the beginning, in the process of a node or over
+TCP, up to the given number of payload bytes. The newest segment and what the node has in memory do
+not count. The subscriber verifies the checksums of all records. The data is in the page cache.
+Cores are those of the subscriber's process, and for a remote one also those of the node.";
 
 /// What is written behind the bytes that are read: a segment that is not sealed, and the tail in memory.
 const BEHIND: u64 = 192 << 20;
 
-/// Measure reads: a subscriber that comes from behind.
+/// Measure reads by a subscriber that is far behind.
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(in crate::commands::bench) struct Args {
-    /// Payload bytes that are read.
+    /// Payload bytes to read.
     #[arg(long, value_name = "BYTES", default_value = "1GiB")]
     bytes: ByteCount,
     /// Payload of one record.
     #[arg(long, value_name = "BYTES", default_value = "1KiB", value_delimiter = ',')]
     size: Vec<ByteCount>,
-    /// Where the subscriber is. A list measures both.
+    /// Where the subscriber runs. A list measures both.
     #[arg(
         long,
         value_enum,
@@ -47,7 +47,7 @@ pub(in crate::commands::bench) struct Args {
         value_delimiter = ','
     )]
     client: Vec<ClientKind>,
-    /// Read so often; medians are shown.
+    /// How often to read; the results are medians.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeat: u32,
     #[command(flatten)]

@@ -23,10 +23,11 @@ Examples:
   quorumlog bench restart
   quorumlog bench restart --bytes 10GiB --size 1KiB,64KiB --cold --data /var/tmp/restart
 
-A follower is killed with SIGKILL and started again; times count from the start of its process. It serves when
-it answers a read of the oldest record, and has caught up when it has committed all that was committed before.
-Then all three are killed and started at once; appends count until one is acknowledged, so with an election.
---cold drops the nodes' files from the page cache first. Each node holds all bytes: three times as much disk.";
+bench kills a follower with SIGKILL and starts it again. Times count from the start of its process.
+The node serves once it answers a read of the oldest record. It has caught up once it has committed
+all that was committed before. Then bench kills all three nodes and starts them together. Appends
+count until one is acknowledged, election included. --cold drops the nodes' files from the page
+cache first. Each node holds all bytes, so this needs three times as much disk.";
 
 /// How often a node is asked.
 const POLL: Duration = Duration::from_millis(2);
@@ -41,7 +42,7 @@ pub(in crate::commands::bench) struct Args {
     /// Payload of one record.
     #[arg(long, value_name = "BYTES", default_value = "1KiB", value_delimiter = ',')]
     size: Vec<ByteCount>,
-    /// Restart so often.
+    /// How often to restart.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeat: u32,
     /// Read from the disk, not from the page cache.
