@@ -17,10 +17,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use quorumlog::seam::{Access, DirEntry, Disk, DiskFile, DiskLock, LockMode};
 use quorumlog::simulation::{
     StoredChange, StoredEntry, StoredId, StoredLog, StoredLogOptions, real_disk,
 };
-use quorumlog::{Access, DirEntry, Disk, DiskFile, DiskLock, Flush, LockMode, LogId};
+use quorumlog::{Flush, LogId};
 use rustix::fs::OFlags;
 use tempfile::TempDir;
 

@@ -18,6 +18,7 @@ mod problem;
 mod progress;
 mod raft;
 mod record;
+pub mod seam;
 mod segment;
 #[cfg(feature = "server")]
 pub mod server;
@@ -44,7 +45,5 @@ pub use record::{
     AppendOptions, Appended, Flush, Index, LOG_NAME_BYTES_MAX, LogId, LogName, Priority, Record,
     Start, Term,
 };
-pub use segment::{Access, DirEntry, Disk, DiskFile, DiskLock, LockMode};
 pub use state_machine::{ApplyError, FlushFiles, StateMachine};
 pub use watermarks::Watermarks;
-pub use wire::{Acceptor, BoxFuture, Duplex, TcpTransport, Transport};

@@ -9,7 +9,7 @@ use cluster::clients::{CLIENTS, client_address};
 use cluster::faulty_transport::Network;
 use cluster::{Cluster, Setup, within};
 use futures_util::future::join_all;
-use quorumlog::Duplex;
+use quorumlog::seam::Duplex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const PEERS: [u8; 4] = *b"QLFP";

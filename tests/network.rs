@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use cluster::faulty_transport::Network;
 use cluster::{meanwhile, within};
-use quorumlog::{Duplex, NodeId};
+use quorumlog::NodeId;
+use quorumlog::seam::Duplex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// A connection that node 1 dialed to node 2: its end, and the other.

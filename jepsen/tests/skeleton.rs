@@ -121,7 +121,7 @@ async fn run_node(
     config.storage.segment_size = "64KiB".parse()?;
     config.storage.disk_reserve = "0".parse()?;
     let flushes = disk.clone();
-    let pace = move |_: &Path| -> quorumlog::BoxFuture<usize> {
+    let pace = move |_: &Path| -> quorumlog::seam::BoxFuture<usize> {
         // paced: what a flush takes.
         let flush = tokio::time::sleep(flushes.latency(OpKind::Flush, 0));
         Box::pin(async move {

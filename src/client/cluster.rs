@@ -10,7 +10,8 @@ use tokio::sync::Semaphore;
 use super::ClientConfig;
 use crate::member::{Member, MemberStatus, NodeId};
 use crate::record::{LogId, LogName};
-use crate::wire::{Hello, Link, Protocol, Transport, WireLimits};
+use crate::seam::Transport;
+use crate::wire::{Hello, Link, Protocol, WireLimits};
 
 /// Largest response that a client takes.
 const FRAME_BYTES_MAX: usize = 128 << 20;

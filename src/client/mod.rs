@@ -13,8 +13,8 @@ use crate::error::{AdminError, ReadError};
 use crate::member::{Member, NodeId};
 use crate::node::LogInfo;
 use crate::record::{LogId, LogName};
+use crate::seam::{TcpTransport, Transport};
 use crate::wire::client_protocol::{Request, Response};
-use crate::wire::{TcpTransport, Transport};
 
 mod cluster;
 mod failure;

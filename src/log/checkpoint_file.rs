@@ -15,7 +15,8 @@ use crate::format::FormatError;
 use crate::format::checkpoint::{CHECKPOINT_HEADER, CheckpointHeader};
 use crate::format::entry::EntryId;
 use crate::mutant::Mutant;
-use crate::segment::{Access, Disk, DiskFile, atomic_file};
+use crate::seam::disk::atomic_file;
+use crate::seam::{Access, Disk, DiskFile};
 
 /// Bytes that are read at a time.
 const READ_BYTES: usize = 256 << 10;

@@ -7,7 +7,7 @@ use crate::error::StorageError;
 use crate::format::checkpoint::{CHECKPOINT_HEADER, CheckpointHeader};
 use crate::format::entry::EntryId;
 use crate::mutant::Mutant;
-use crate::segment::{Access, Disk};
+use crate::seam::{Access, Disk};
 
 use super::checkpoint_file::CheckpointFile;
 

@@ -10,7 +10,8 @@ use std::path::Path;
 use crate::error::StorageError;
 use crate::format::damage_note::{DAMAGE_NOTE_LEN_MAX, DamageNote};
 use crate::mutant::Mutant;
-use crate::segment::{Disk, atomic_file};
+use crate::seam::Disk;
+use crate::seam::disk::atomic_file;
 
 /// Name of the note in a log's directory.
 pub(super) const DAMAGE_NAME: &str = "DAMAGE";

@@ -9,11 +9,12 @@ use crate::error::StorageError;
 use crate::format::superblock::{Run, Superblock};
 use crate::mutant::Mutant;
 use crate::record::{Flush, LogId};
-use crate::segment::disk::DiskLock;
-use crate::segment::{Disk, LockMode, atomic_file};
+use crate::seam::DiskLock;
+use crate::seam::disk::atomic_file;
+use crate::seam::disk::remove_all;
+use crate::seam::{Disk, LockMode};
 
 use super::open::read_manifest;
-use super::writer::remove_all;
 
 pub(super) const LOCK_NAME: &str = "LOCK";
 pub(super) const SUPERBLOCK_NAME: &str = "NODE";

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use crate::error::StorageError;
 use crate::format::entry::Entry;
-use crate::segment::Disk;
+use crate::seam::Disk;
 
 use super::pool::WriterQueue;
 use super::{Log, LogOptions};

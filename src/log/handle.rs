@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use crate::error::StorageError;
 use crate::format::entry::{Entry, EntryId};
 use crate::format::vote::Vote;
-use crate::segment::Disk;
+use crate::seam::Disk;
 use crate::state_machine::FlushFiles;
 use crate::watermarks::Watermarks;
 

@@ -13,10 +13,13 @@ use crate::format::entry::EntryId;
 use crate::format::envelope::ENVELOPE;
 use crate::format::manifest::{Manifest, SealedMeta, SegmentMeta};
 use crate::mutant::Mutant;
+use crate::seam::disk::atomic_file;
+use crate::seam::disk::remove_all;
+use crate::seam::{Access, Disk, DiskFile};
 use crate::segment::active::{SegmentWriter, allocation_step};
 use crate::segment::recovery::{self, Scan};
 use crate::segment::sealed::SealedSegment;
-use crate::segment::{Access, Disk, DiskFile, atomic_file, segment_id, segment_path};
+use crate::segment::{segment_id, segment_path};
 
 use super::LogOptions;
 use super::checkpoints::Checkpoints;
@@ -28,7 +31,7 @@ use super::pool::WriterQueue;
 use super::shared::Shared;
 use super::state::{Recovered, SegmentSet, State};
 use super::vote_file::VoteFile;
-use super::writer::{Fault, LogWriter, Parts, remove_all};
+use super::writer::{Fault, LogWriter, Parts};
 
 /// Name of the manifest in a log's directory.
 pub(super) const MANIFEST_NAME: &str = "MANIFEST";

@@ -10,8 +10,8 @@ use tokio::sync::watch;
 
 use crate::error::StorageError;
 use crate::format::entry::{Batch, Entry, EntryId};
-use crate::segment::Disk;
-use crate::segment::atomic_file::TMP_SUFFIX;
+use crate::seam::Disk;
+use crate::seam::disk::atomic_file::TMP_SUFFIX;
 use crate::watermarks::Watermarks;
 
 use super::LogOptions;

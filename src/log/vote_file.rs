@@ -8,7 +8,7 @@ use crate::error::StorageError;
 use crate::format::committed::Committed;
 use crate::format::vote::{VOTE_FILE, VOTE_SLOT, VOTE_SLOTS_AT, Vote, VoteSlot};
 use crate::mutant::Mutant;
-use crate::segment::{Access, Disk, DiskFile};
+use crate::seam::{Access, Disk, DiskFile};
 
 /// Name of the file in a log's directory.
 pub(super) const VOTE_NAME: &str = "VOTE";

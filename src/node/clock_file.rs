@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use crate::error::StorageError;
 use crate::format::FormatError;
 use crate::format::envelope::Envelope;
-use crate::segment::{Disk, atomic_file};
+use crate::seam::Disk;
+use crate::seam::disk::atomic_file;
 
 const FILE_NAME: &str = "CLOCK";
 const FILE_LEN_MAX: u64 = 1 << 10;
@@ -88,7 +89,7 @@ impl ClockFile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::segment::sim_disk::SimDisk;
+    use crate::seam::disk::sim::SimDisk;
 
     #[test]
     fn what_is_saved_is_read_again_and_damage_is_as_if_nothing_was() {

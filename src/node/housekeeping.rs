@@ -13,7 +13,7 @@ use super::per_log::PerLog;
 use crate::error::with_sources;
 use crate::raft::Group;
 use crate::record::LogId;
-use crate::segment::Disk;
+use crate::seam::Disk;
 
 /// How often free space and retention are looked at.
 const INTERVAL: Duration = Duration::from_secs(1);

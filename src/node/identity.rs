@@ -86,7 +86,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::segment::sim_disk::SimDisk;
+    use crate::seam::disk::sim::SimDisk;
 
     fn hello(node_id: NodeId, cluster: u128, target: NodeId) -> Hello {
         Hello { protocol: Protocol::Peer, cluster, node_id, incarnation: 33, target, intro: None }

@@ -26,9 +26,10 @@ use crate::raft::{
     Conflict, DiskSpace, Founding, Group, GroupSetup, Host, Identity, Lane, Peers, messages,
 };
 use crate::record::{LogId, LogName};
-use crate::segment::Disk;
+use crate::seam::BoxFuture;
+use crate::seam::Disk;
 use crate::state_machine::StateMachine;
-use crate::wire::{BoxFuture, Frame, Hello, LinkError, OutFrame};
+use crate::wire::{Frame, Hello, LinkError, OutFrame};
 
 /// How long an administrative call may take.
 pub(super) const ADMIN_TIMEOUT: Duration = Duration::from_secs(30);

@@ -17,7 +17,7 @@ use super::clock_file::{ClockFile, Saved};
 use crate::config::Config;
 use crate::log::DataDir;
 use crate::mutant::Mutant;
-use crate::segment::{Access, DirEntry, Disk, DiskFile, DiskLock, LockMode};
+use crate::seam::{Access, DirEntry, Disk, DiskFile, DiskLock, LockMode};
 
 /// Pace, in elapsed time, while it makes up for time that the node was off.
 const PACE_MAX: u64 = 2;

@@ -25,9 +25,11 @@ use crate::log::{DataDir, WriterPool};
 use crate::member::Member;
 use crate::raft::{DiskSpace, Group, PeerService, Peers};
 use crate::record::{Flush, LogId, LogName};
-use crate::segment::{Disk, RealDisk};
+use crate::seam::Disk;
+use crate::seam::disk::RealDisk;
+use crate::seam::{Acceptor, TcpTransport, Transport};
 use crate::state_machine::StateMachine;
-use crate::wire::{Acceptor, TcpTransport, Transport, WireLimits, serve};
+use crate::wire::{WireLimits, serve};
 
 /// What a node is opened with beside its configuration.
 pub struct NodeBuilder {
@@ -99,7 +101,7 @@ impl NodeBuilder {
     #[must_use]
     pub fn writer_tasks(
         mut self,
-        pace: impl Fn(&std::path::Path) -> crate::BoxFuture<usize> + Send + Sync + 'static,
+        pace: impl Fn(&std::path::Path) -> crate::seam::BoxFuture<usize> + Send + Sync + 'static,
     ) -> Self {
         self.pace = Some(Arc::new(pace));
         self

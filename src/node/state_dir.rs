@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::segment::Disk;
+use crate::seam::Disk;
 
 /// A directory of a state machine's own, inside its log's: for files that are made from the log and can be made
 /// again, so that they need not be in memory and in every checkpoint.

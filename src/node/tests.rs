@@ -32,9 +32,9 @@ use crate::config::ByteCount;
 use crate::log::{DataDir, Log, LogOptions, WriterPool};
 use crate::member::{NodeId, Replica, Role};
 use crate::record::Flush;
-use crate::segment::sim_disk::{CrashPolicy, Fault, SimDisk};
-use crate::wire::Transport;
-use crate::wire::memory::MemoryTransport;
+use crate::seam::Transport;
+use crate::seam::disk::sim::{CrashPolicy, Fault, SimDisk};
+use crate::seam::net::memory::MemoryTransport;
 
 /// How long a condition may take to come true.
 const PATIENCE: Duration = Duration::from_secs(20);

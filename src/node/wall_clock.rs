@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Node;
-use crate::segment::Disk;
+use crate::seam::Disk;
 
 /// What the machine takes for the time of day. It may be wrong, and it may jump in either direction: whatever waits or
 /// expires goes by elapsed time, and by this only as a hint.

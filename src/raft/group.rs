@@ -32,7 +32,7 @@ use crate::log::{DataDir, Log, LogOptions, Saver, WriterObserver, WriterPool};
 use crate::member::{Member, NodeId, Replica, ReplicaId};
 use crate::mutant::Mutant;
 use crate::record::{Flush, LogId, LogName};
-use crate::segment::Disk;
+use crate::seam::Disk;
 use crate::state_machine::StateMachine;
 
 /// Room in the core's queue for requests that are not appends.

@@ -322,7 +322,7 @@ mod tests {
     use crate::member::NodeId;
     use crate::raft::Identity;
     use crate::raft::types::{entry_to_raft, raft_vote};
-    use crate::wire::memory::MemoryTransport;
+    use crate::seam::net::memory::MemoryTransport;
     use crate::wire::{Hello, Protocol, WireLimits};
 
     struct Nobody;

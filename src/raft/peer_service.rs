@@ -20,7 +20,8 @@ use super::space::DiskSpace;
 use super::types::Types;
 use crate::panics;
 use crate::record::LogId;
-use crate::wire::{BoxFuture, Frame, Hello, OutFrame, Outbound, Protocol, Service};
+use crate::seam::BoxFuture;
+use crate::wire::{Frame, Hello, OutFrame, Outbound, Protocol, Service};
 
 /// Requests of one connection that wait for their answer. A leader's window is far smaller.
 const REQUESTS_MAX: usize = 4096;

@@ -12,7 +12,8 @@ use super::space::PeerSpace;
 use super::standing::{Standing, TWIN};
 use crate::member::{NodeId, ReplicaId};
 use crate::mutant::Mutant;
-use crate::wire::{Hello, HelloCheck, Link, LinkError, Place, Transport, WireLimits};
+use crate::seam::Transport;
+use crate::wire::{Hello, HelloCheck, Link, LinkError, Place, WireLimits};
 
 /// Pause before a node that was not reached, or was not ready, is asked again.
 pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(20);

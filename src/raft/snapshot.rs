@@ -26,7 +26,8 @@ use crate::error::{StorageError, with_sources};
 use crate::format::entry::EntryId;
 use crate::log::{CheckpointFile, Draft, Log};
 use crate::mutant::Mutant;
-use crate::wire::{BoxFuture, Frame, OutFrame};
+use crate::seam::BoxFuture;
+use crate::wire::{Frame, OutFrame};
 
 /// Bytes of a checkpoint in one frame.
 const PIECE_BYTES: usize = 1 << 20;

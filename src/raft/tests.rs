@@ -26,9 +26,9 @@ use crate::format::entry::{Batch, Entry, EntryId, EntryKind};
 use crate::log::{DataDir, Log, LogOptions, Saver, WriterPool};
 use crate::member::{Member, NodeId, Replica, ReplicaId};
 use crate::record::{Flush, LogId, LogName};
-use crate::segment::RealDisk;
-use crate::segment::sim_disk::{CrashPolicy, SimDisk};
-use crate::wire::memory::MemoryTransport;
+use crate::seam::disk::RealDisk;
+use crate::seam::disk::sim::{CrashPolicy, SimDisk};
+use crate::seam::net::memory::MemoryTransport;
 use crate::wire::{Hello, Protocol, WireLimits};
 
 struct RealStore;

@@ -15,10 +15,10 @@ use crate::format::segment_header::{HEADER_BLOCK, SegmentHeader};
 use crate::mutant::Mutant;
 
 use super::cursor::{Cursor, ReadRequest, Source};
-use super::disk::{Access, Disk, DiskFile};
 use super::offset_index::SparseIndex;
 use super::recovery::Scan;
 use super::segment_path;
+use crate::seam::{Access, Disk, DiskFile};
 
 /// Most bytes allocated ahead.
 const ALLOCATION_STEP_MAX: u64 = 4 << 20;

@@ -12,8 +12,8 @@ use crate::format::entry::{ENTRY_HEADER, Entry, EntryHeader, EntryId, EntryKind,
 use crate::format::group::{GROUP_HEADER, GROUP_MAGIC, GroupHeader};
 use crate::mutant::Mutant;
 
-use super::disk::DiskFile;
-use super::mmap;
+use crate::seam::DiskFile;
+use crate::seam::disk::mmap;
 
 /// Least that is read from a file at once.
 const WINDOW_MIN: u64 = 64 << 10;

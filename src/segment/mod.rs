@@ -1,24 +1,12 @@
-//! Files of entries: the seam to the file system, active and sealed segments, recovery. Synchronous.
+//! Files of entries: active and sealed segments, recovery. Synchronous.
 
 use std::path::{Path, PathBuf};
 
 pub(crate) mod active;
-pub(crate) mod atomic_file;
-mod background;
 pub(crate) mod cursor;
-pub(crate) mod disk;
-mod freeing;
-mod mmap;
 pub(crate) mod offset_index;
-mod real_disk;
 pub(crate) mod recovery;
 pub(crate) mod sealed;
-#[cfg(any(test, feature = "simulation"))]
-pub(crate) mod sim_disk;
-mod writeback;
-
-pub use disk::{Access, DirEntry, Disk, DiskFile, DiskLock, LockMode};
-pub(crate) use real_disk::RealDisk;
 
 /// How file names of segments end.
 const SEGMENT_SUFFIX: &str = ".seg";

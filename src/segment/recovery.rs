@@ -13,7 +13,7 @@ use crate::format::manifest::SegmentMeta;
 use crate::format::segment_header::{HEADER_BLOCK, SegmentHeader};
 use crate::mutant::Mutant;
 
-use super::disk::DiskFile;
+use crate::seam::DiskFile;
 
 /// Bytes read at once in the search behind the last valid group.
 const SEARCH_CHUNK: usize = 1 << 20;

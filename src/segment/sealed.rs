@@ -10,9 +10,10 @@ use crate::format::entry::EntryId;
 use crate::format::manifest::SealedMeta;
 
 use super::cursor::{Cursor, ReadRequest, Source};
-use super::disk::{Access, Disk};
 use super::offset_index::{Footer, SparseIndex};
-use super::{mmap, segment_path};
+use super::segment_path;
+use crate::seam::disk::mmap;
+use crate::seam::{Access, Disk};
 
 /// Bytes that are read at once to rebuild an index.
 const REBUILT_AT_ONCE: u64 = 1 << 20;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::node::Node;
+use crate::seam::{Acceptor, Transport};
 use crate::wire::client_protocol::RECORD_OVERHEAD;
-use crate::wire::{Acceptor, Queued, Transport, WireLimits, serve};
+use crate::wire::{Queued, WireLimits, serve};
 
 mod requests;
 mod session;

@@ -16,8 +16,9 @@ use crate::format::segment_header::{HEADER_BLOCK, SegmentHeader};
 use crate::format::superblock::Superblock;
 use crate::format::vote::{VOTE_SLOT, VOTE_SLOTS_AT, VoteSlot};
 use crate::record::{Index, LogId, Term};
-use crate::segment::sim_disk::{Image, SimDisk};
-use crate::segment::{Disk as _, segment_path};
+use crate::seam::Disk as _;
+use crate::seam::disk::sim::{Image, SimDisk};
+use crate::segment::segment_path;
 
 /// What an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

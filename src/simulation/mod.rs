@@ -1,7 +1,7 @@
 //! What a simulation of whole nodes needs (feature `simulation`).
 //!
 //! A node touches the outside through three seams: [`Disk`] (files, the wall clock, random
-//! numbers), [`Transport`](crate::Transport) (connections) and tokio (time and tasks). Give
+//! numbers), [`Transport`](crate::seam::Transport) (connections) and tokio (time and tasks). Give
 //! [`NodeBuilder`](crate::NodeBuilder) a disk, a transport and
 //! [`writer_tasks`](crate::NodeBuilder::writer_tasks), and run it on a current-thread runtime with a paused
 //! clock: then it starts no thread, and does the same each time.
@@ -16,7 +16,8 @@ mod stored_log;
 
 use std::sync::Arc;
 
-use crate::segment::{Disk, RealDisk};
+use crate::seam::Disk;
+use crate::seam::disk::RealDisk;
 
 pub use durable::{DurableEntry, DurableKind, DurableLog, DurableVote, may_lack_records};
 pub use stored_dir::{StoredDir, inspect, verify};
@@ -27,7 +28,7 @@ pub use stored_log::{
 
 #[cfg(feature = "mutants")]
 pub use crate::mutant::{Mutant, mutant_reached, select_mutant};
-pub use crate::segment::sim_disk::{
+pub use crate::seam::disk::sim::{
     ChangePart, Contents, Counts, CrashPolicy, Damage, Fault, FaultKind, Image, Kept, Latency,
     OpKind, Operation, Ops, PendingChange, Rule, SECTOR, SimDisk, TornRest, Tracer, When,
 };

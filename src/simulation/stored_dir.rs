@@ -8,7 +8,7 @@ use crate::log::DataDir;
 use crate::log::offline::{Inspection, Verification, inspect_on, verify_on};
 use crate::member::NodeId;
 use crate::record::LogId;
-use crate::segment::Disk;
+use crate::seam::Disk;
 
 /// An opened and locked data directory.
 #[derive(Debug)]

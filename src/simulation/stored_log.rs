@@ -13,7 +13,7 @@ use crate::format::entry::{Batch, Entry, EntryId, EntryKind};
 use crate::log::{Done, DrivenLog, LogOptions, StoredMembership, Vote};
 use crate::member::{NodeId, ReplicaId};
 use crate::record::{Flush, Index, LogId, Term};
-use crate::segment::Disk;
+use crate::seam::Disk;
 use crate::watermarks::Watermarks;
 
 /// Term and index of an entry.

@@ -9,8 +9,9 @@ use tokio::io::{AsyncReadExt, ReadHalf, WriteHalf};
 use tokio::time::{sleep, timeout};
 
 use super::reader::{FrameReader, ReadFailure};
-use super::{Duplex, Frame, Outbound, kind, outbound};
+use super::{Frame, Outbound, kind, outbound};
 use crate::record::LogId;
+use crate::seam::Duplex;
 
 /// The dialer pings after this long without a byte from the other end.
 const PING_INTERVAL: Duration = Duration::from_secs(2);

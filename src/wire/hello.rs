@@ -5,9 +5,10 @@ use tokio::io::{ReadHalf, split};
 
 use super::connection::{Connection, Reader, Writer, reason_of, refuse};
 use super::reader::FrameReader;
-use super::{Duplex, Frame, OutFrame, Outbound, Protocol, WireLimits, kind};
+use super::{Frame, OutFrame, Outbound, Protocol, WireLimits, kind};
 use crate::format::codec;
 use crate::format::frame::FrameError;
+use crate::seam::Duplex;
 
 /// Longest address that a node may give: a host's name has at most 253 bytes.
 pub(crate) const ADDR_BYTES_MAX: usize = 300;

@@ -11,8 +11,9 @@ use super::backoff;
 use super::calls::{Calls, Pending, StreamReceiver};
 use super::connection::{Connection, Side};
 use super::hello::{self, HandshakeError};
-use super::{Frame, Hello, OutFrame, Transport, WireLimits};
+use super::{Frame, Hello, OutFrame, WireLimits};
 use crate::panics;
+use crate::seam::Transport;
 
 /// Why a request got no response.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -26,8 +26,6 @@ pub(crate) mod client_protocol;
 mod connection;
 mod hello;
 mod link;
-#[cfg(test)]
-pub(crate) mod memory;
 mod outbound;
 mod patience;
 mod probe;
@@ -36,7 +34,6 @@ mod refusals;
 mod serve;
 #[cfg(test)]
 mod tests;
-mod transport;
 
 pub(crate) use crate::format::frame::Protocol;
 pub(crate) use calls::Pending;
@@ -50,7 +47,6 @@ pub(crate) use outbound::{Outbound, Queued};
 pub(crate) use patience::Patience;
 pub(crate) use probe::{Probed, probe};
 pub(crate) use serve::{Service, serve};
-pub use transport::{Acceptor, BoxFuture, Duplex, TcpTransport, Transport};
 
 /// A frame as received: the head is control data, the body is entries or records. Both are slices
 /// of the receive buffer.

@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::hello::{self, HandshakeError};
-use super::{Hello, Transport, WireLimits};
+use super::{Hello, WireLimits};
+use crate::seam::Transport;
 
 /// Who listens at an address.
 #[derive(Debug)]

@@ -13,8 +13,9 @@ use tokio::time::{sleep, timeout};
 use super::connection::{End, Side};
 use super::hello::{self, HandshakeError, other_version};
 use super::refusals::Refusals;
-use super::{Acceptor, Duplex, Frame, Hello, Outbound, WireLimits};
+use super::{Frame, Hello, Outbound, WireLimits};
 use crate::panics;
+use crate::seam::{Acceptor, Duplex};
 
 /// Connections over the limit that are being told so; any more are closed without a word.
 const REFUSALS_MAX: usize = 64;

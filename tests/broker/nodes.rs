@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use quorumlog::broker::{Broker, BrokerConfig, Machines};
-use quorumlog::{ByteCount, Config, Disk, Flush, Member, Node, NodeId, Role};
+use quorumlog::seam::Disk;
+use quorumlog::{ByteCount, Config, Flush, Member, Node, NodeId, Role};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 

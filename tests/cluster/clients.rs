@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use quorumlog::client::{Client, ClientConfig, ClientLog};
+use quorumlog::seam::{Acceptor, BoxFuture, Duplex, Transport};
 use quorumlog::server::{self, ServerConfig};
-use quorumlog::{Acceptor, BoxFuture, Duplex, LogName, NodeId, Transport};
+use quorumlog::{LogName, NodeId};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::faulty_transport::Network;

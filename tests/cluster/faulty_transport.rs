@@ -10,7 +10,8 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
-use quorumlog::{Acceptor, BoxFuture, Duplex, NodeId, TcpTransport, Transport};
+use quorumlog::NodeId;
+use quorumlog::seam::{Acceptor, BoxFuture, Duplex, TcpTransport, Transport};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// The links between all nodes. Cheap to clone.

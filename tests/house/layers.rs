@@ -5,17 +5,18 @@ use super::{Finding, Tree};
 
 /// DESIGN.md section 3: each folder of `src`, and the folders that it may name besides itself and the
 /// vocabulary in `src/*.rs`.
-pub(crate) const LAYERS: [(&str, &[&str]); 10] = [
+pub(crate) const LAYERS: [(&str, &[&str]); 11] = [
+    ("seam", &[]),
     ("format", &[]),
-    ("segment", &["format"]),
-    ("log", &["format", "segment"]),
-    ("wire", &["format"]),
-    ("raft", &["format", "segment", "log", "wire"]),
-    ("node", &["format", "segment", "log", "wire", "raft"]),
-    ("broker", &["format", "segment", "node"]),
-    ("client", &["format", "wire", "node"]),
-    ("server", &["format", "wire", "node"]),
-    ("simulation", &["format", "segment", "log"]),
+    ("segment", &["seam", "format"]),
+    ("log", &["seam", "format", "segment"]),
+    ("wire", &["seam", "format"]),
+    ("raft", &["seam", "format", "segment", "log", "wire"]),
+    ("node", &["seam", "format", "segment", "log", "wire", "raft"]),
+    ("broker", &["seam", "format", "node"]),
+    ("client", &["seam", "format", "wire", "node"]),
+    ("server", &["seam", "format", "wire", "node"]),
+    ("simulation", &["seam", "format", "segment", "log"]),
 ];
 
 /// A name, and the only file or folder that may use it.
@@ -27,7 +28,7 @@ const CONFINED: [(&str, &[&str]); 4] = [
 ];
 
 /// Maps of sealed segments; and, in the simulation, functions that replace the C library's.
-const UNSAFE: [&str; 2] = ["src/segment/mmap.rs", "jepsen/src/world/entropy.rs"];
+const UNSAFE: [&str; 2] = ["src/seam/disk/mmap.rs", "jepsen/src/world/entropy.rs"];
 
 /// The folder of `src` that a file belongs to; "" for the vocabulary.
 fn folder(path: &str) -> Option<&str> {

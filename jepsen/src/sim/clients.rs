@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorumlog::client::{Client, ClientConfig, ClientLog};
-use quorumlog::{ReadError, Start, Transport};
+use quorumlog::seam::Transport;
+use quorumlog::{ReadError, Start};
 
 use super::locals::numbered;
 use super::node::client_addr;

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use quorumlog::seam::{BoxFuture, Transport};
 use quorumlog::server::{self, ServerConfig};
 use quorumlog::simulation::SimDisk;
-use quorumlog::{BoxFuture, ByteCount, Config, Member, Node, Retention, Transport};
+use quorumlog::{ByteCount, Config, Member, Node, Retention};
 use tokio::sync::mpsc;
 
 use super::locals;

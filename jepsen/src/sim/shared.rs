@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorumlog::{AppendError, Appended, BoxFuture, LogId, LogName, Node, Outcome};
+use quorumlog::seam::BoxFuture;
+use quorumlog::{AppendError, Appended, LogId, LogName, Node, Outcome};
 use tokio::sync::mpsc;
 
 use super::auditor::Auditor;

@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use crate::node::StateDir;
-use crate::segment::{Access, DiskFile};
+use crate::seam::{Access, DiskFile};
 
 /// Length at which a file is finished and the next one begun; short in tests, which are about what is between files.
 const FILE_BYTES: u64 = if cfg!(test) { 256 << 10 } else { 32 << 20 };

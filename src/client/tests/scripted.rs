@@ -12,11 +12,10 @@ use super::super::{Client, ClientConfig, ClientLog};
 use crate::error::{AdminError, AppendError, ReadError};
 use crate::member::{Member, MemberStatus, Role, Status};
 use crate::record::{Appended, LogId, LogName, Record, Start};
+use crate::seam::Transport;
+use crate::seam::net::memory::MemoryTransport;
 use crate::wire::client_protocol::{Request, Response};
-use crate::wire::memory::MemoryTransport;
-use crate::wire::{
-    Frame, Hello, Outbound, Protocol, Service, Transport, WireLimits, credit_of, kind, serve,
-};
+use crate::wire::{Frame, Hello, Outbound, Protocol, Service, WireLimits, credit_of, kind, serve};
 
 pub(super) fn name(name: &str) -> LogName {
     LogName::new(name).expect("a good name")

@@ -8,7 +8,9 @@ use crate::error::StorageError;
 use crate::format::entry::EntryId;
 use crate::member::NodeId;
 use crate::record::{Index, LogId, Term};
-use crate::segment::{Access, Disk, RealDisk, recovery, segment_path};
+use crate::seam::disk::RealDisk;
+use crate::seam::{Access, Disk};
+use crate::segment::{recovery, segment_path};
 
 use super::super::checkpoints;
 use super::super::data_dir::{SUPERBLOCK_NAME, log_dir, read_superblock};

@@ -7,8 +7,9 @@ use std::path::Path;
 
 use crate::error::StorageError;
 use crate::record::LogId;
-use crate::segment::disk::DiskLock;
-use crate::segment::{Disk, LockMode, RealDisk};
+use crate::seam::DiskLock;
+use crate::seam::disk::RealDisk;
+use crate::seam::{Disk, LockMode};
 
 use super::data_dir::{self, LOCK_NAME, LOGS_NAME, log_of};
 

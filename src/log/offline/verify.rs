@@ -11,8 +11,10 @@ use crate::format::footer::check_footer;
 use crate::format::manifest::{Manifest, SealedMeta};
 use crate::format::segment_header::HEADER_BLOCK;
 use crate::record::LogId;
+use crate::seam::disk::{RealDisk, atomic_file};
+use crate::seam::{Access, Disk};
 use crate::segment::cursor::{Cursor, Source};
-use crate::segment::{Access, Disk, RealDisk, atomic_file, recovery, segment_id};
+use crate::segment::{recovery, segment_id};
 
 use super::super::checkpoints;
 use super::super::damage::{self, DAMAGE_NAME};

@@ -2,7 +2,7 @@
 
 use super::driven::Driven;
 use super::*;
-use crate::segment::sim_disk::{CrashPolicy, Fault, OpKind, Operation, SimDisk};
+use crate::seam::disk::sim::{CrashPolicy, Fault, OpKind, Operation, SimDisk};
 
 fn asynchronous() -> LogOptions {
     LogOptions { flush: Flush::Async, ..options() }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::driven::{DIR, Driven};
 use super::*;
-use crate::segment::sim_disk::{Random, SimDisk};
+use crate::seam::disk::sim::{Random, SimDisk};
 
 fn assert_send<T: Send>(value: T) -> T {
     value

@@ -4,7 +4,7 @@
 use super::driven::{DIR, Driven};
 use super::*;
 use crate::log::data_dir::DataDir;
-use crate::segment::sim_disk::{CrashPolicy, Fault, SimDisk, TornRest};
+use crate::seam::disk::sim::{CrashPolicy, Fault, SimDisk, TornRest};
 
 /// One step of the script.
 #[derive(Debug, Clone)]

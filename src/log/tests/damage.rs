@@ -5,7 +5,7 @@ use super::driven::{DIR, Driven};
 use super::*;
 use crate::format::segment_header::HEADER_BLOCK;
 use crate::log::data_dir::DataDir;
-use crate::segment::sim_disk::{Contents, CrashPolicy, Damage, SimDisk};
+use crate::seam::disk::sim::{Contents, CrashPolicy, Damage, SimDisk};
 
 fn small() -> LogOptions {
     LogOptions { segment_size: 4608, tail_cache_max: 0, ..options() }
@@ -269,7 +269,7 @@ fn orphans_and_leftovers_are_removed_and_other_files_are_not() {
     let path = |name: &str| Path::new(DIR).join(name);
     let names = ["00000000000000ff.seg", "MANIFEST.tmp", "notes.txt"];
     for name in names {
-        disk.shared().open(&path(name), crate::segment::Access::Create).expect("create");
+        disk.shared().open(&path(name), crate::seam::Access::Create).expect("create");
     }
     assert_eq!(recover(&disk).expect("recovered").0, entries);
     let left = disk.contents();

@@ -3,7 +3,7 @@
 use std::ops::{Deref, DerefMut};
 
 use super::*;
-use crate::segment::sim_disk::SimDisk;
+use crate::seam::disk::sim::SimDisk;
 
 pub(super) const DIR: &str = "/logs/0000000000000007";
 

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use super::driven::{self, Driven};
 use super::*;
-use crate::segment::sim_disk::{CrashPolicy, Fault, OpKind, Ops, Rule, SimDisk, When};
+use crate::seam::disk::sim::{CrashPolicy, Fault, OpKind, Ops, Rule, SimDisk, When};
 
 fn small() -> LogOptions {
     LogOptions { segment_size: 8 << 10, tail_cache_max: 1000, ..options() }

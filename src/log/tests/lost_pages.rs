@@ -6,8 +6,8 @@ use super::super::vote_file::VoteFile;
 use super::*;
 use crate::format::committed::Committed;
 use crate::log::DataDir;
-use crate::segment::Access;
-use crate::segment::sim_disk::{CrashPolicy, SimDisk};
+use crate::seam::Access;
+use crate::seam::disk::sim::{CrashPolicy, SimDisk};
 
 const DATA: &str = "/data";
 const ORDERS: LogId = LogId(5);
@@ -187,11 +187,11 @@ fn a_failed_flush_is_told_before_anybody_hears_of_it() {
     let disk = SimDisk::new();
     let mut driven = DrivenLog::open(disk.shared(), Path::new("/log"), options).expect("open");
     driven.append(records(1, 0..3, 50)).expect("space").expect("written");
-    disk.inject(crate::segment::sim_disk::Rule {
-        ops: crate::segment::sim_disk::Ops::Kind(crate::segment::sim_disk::OpKind::Flush),
+    disk.inject(crate::seam::disk::sim::Rule {
+        ops: crate::seam::disk::sim::Ops::Kind(crate::seam::disk::sim::OpKind::Flush),
         path: String::new(),
-        when: crate::segment::sim_disk::When::Nth(0),
-        fault: crate::segment::sim_disk::Fault::Eio,
+        when: crate::seam::disk::sim::When::Nth(0),
+        fault: crate::seam::disk::sim::Fault::Eio,
     });
     driven.pass(Duration::from_secs(1));
     assert!(driven.log.failure().is_some(), "the background flush failed");

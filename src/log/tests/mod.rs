@@ -22,7 +22,8 @@ use super::*;
 use crate::error::StorageError;
 use crate::format::entry::{Batch, Entry, EntryId, EntryKind};
 use crate::member::ReplicaId;
-use crate::segment::{Disk, RealDisk};
+use crate::seam::Disk;
+use crate::seam::disk::RealDisk;
 
 /// A node with the first data that it had.
 fn replica(node: u64) -> ReplicaId {

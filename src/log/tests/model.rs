@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::driven::Driven;
 use super::*;
-use crate::segment::sim_disk::{CrashPolicy, SimDisk};
+use crate::seam::disk::sim::{CrashPolicy, SimDisk};
 use crate::watermarks::Watermarks;
 
 #[derive(Debug, Clone)]

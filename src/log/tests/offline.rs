@@ -8,7 +8,7 @@ use crate::log::data_dir::DataDir;
 use crate::log::offline::{
     Finding, Severity, Verification, inspect, inspect_on, verify, verify_on,
 };
-use crate::segment::sim_disk::{CrashPolicy, Fault, SimDisk};
+use crate::seam::disk::sim::{CrashPolicy, Fault, SimDisk};
 
 fn small() -> LogOptions {
     LogOptions { segment_size: 8 << 10, ..options() }

@@ -4,7 +4,6 @@ use crate::error::StorageError;
 use crate::format::entry::EntryId;
 use crate::format::vote::Vote;
 use crate::mutant::Mutant;
-use crate::segment::Disk;
 
 use super::super::data_dir;
 use super::super::job::{Control, Job};
@@ -158,21 +157,4 @@ impl LogWriter {
         shared.let_go();
         Ok(())
     }
-}
-
-/// Removes whatever lies in a directory, and the directory.
-pub(in crate::log) fn remove_all(
-    disk: &dyn Disk,
-    dir: &std::path::Path,
-) -> Result<(), StorageError> {
-    let failed = |error| StorageError::io("remove", dir, error);
-    for entry in disk.list(dir).map_err(failed)? {
-        let path = dir.join(&entry.name);
-        if entry.is_dir {
-            remove_all(disk, &path)?;
-        } else {
-            disk.unlink(&path).map_err(failed)?;
-        }
-    }
-    disk.remove_dir(dir).map_err(failed)
 }

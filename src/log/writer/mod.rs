@@ -10,8 +10,6 @@ mod append;
 mod control;
 mod layout;
 
-pub(super) use control::remove_all;
-
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,9 +19,10 @@ use crate::error::StorageError;
 use crate::format::entry::{Entry, EntryId};
 use crate::format::group::GROUP_HEADER;
 use crate::mutant::Mutant;
+use crate::seam::Disk;
+use crate::seam::disk::atomic_file::ReplaceError;
 use crate::segment::active::{GroupBuffer, SegmentWriter};
 use crate::segment::sealed::SealedSegment;
-use crate::segment::{Disk, atomic_file::ReplaceError};
 
 use super::job::{Completion, Control, Job};
 use super::memberships::Memberships;

@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::moved::{moved_node_on, problem, steady};
 use super::*;
 use crate::problem::ProblemKind;
-use crate::wire::{Acceptor, BoxFuture, Duplex};
+use crate::seam::{Acceptor, BoxFuture, Duplex};
 
 /// A node's network, which can be cut: then the node reaches nobody, and `node2:1` is reached by nobody.
 #[derive(Debug, Clone, Default)]

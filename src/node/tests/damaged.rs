@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::problem::ProblemKind;
-use crate::segment::sim_disk::{OpKind, Ops, Rule, When};
+use crate::seam::disk::sim::{OpKind, Ops, Rule, When};
 
 fn small(config: &mut Config) {
     config.limits.tail_cache_max = ByteCount::new(128 << 10);

@@ -8,7 +8,7 @@ use super::moved::steady;
 use super::*;
 use crate::problem::ProblemKind;
 use crate::raft::Lane;
-use crate::wire::{Acceptor, BoxFuture, Duplex};
+use crate::seam::{Acceptor, BoxFuture, Duplex};
 
 /// Once it is told to, lets only the first dial of `node2:1` through.
 #[derive(Debug, Clone, Default)]

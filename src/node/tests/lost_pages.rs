@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::format::superblock::Superblock;
-use crate::segment::Disk as _;
-use crate::segment::sim_disk::{OpKind, Ops, Rule, When};
+use crate::seam::Disk as _;
+use crate::seam::disk::sim::{OpKind, Ops, Rule, When};
 
 /// Three nodes that flush only when they must, with one log beside the system log.
 struct Three {

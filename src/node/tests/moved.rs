@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 use crate::problem::{Problem, ProblemKind};
-use crate::wire::{Acceptor, BoxFuture, Duplex};
+use crate::seam::{Acceptor, BoxFuture, Duplex};
 
 /// Starts node 2 on what `disk` holds, listening elsewhere.
 fn moved(transport: &(impl Transport + Clone), disk: &SimDisk, advertise: Option<&str>) -> Running {

@@ -8,8 +8,8 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::wire::memory::MemoryTransport;
-use crate::wire::{Acceptor, BoxFuture, Duplex, Transport};
+use crate::seam::net::memory::MemoryTransport;
+use crate::seam::{Acceptor, BoxFuture, Duplex, Transport};
 
 /// What becomes of the writes of one connection.
 pub(super) trait Shape: Send + 'static {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::*;
 use crate::problem::{Problem, ProblemKind};
 use crate::record::Record;
-use crate::segment::sim_disk::Damage;
+use crate::seam::disk::sim::Damage;
 use crate::state_machine::{ApplyError, StateMachine};
 
 /// Panics at a record that says so.

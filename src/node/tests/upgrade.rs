@@ -8,7 +8,7 @@ use crate::format::committed::Committed;
 use crate::format::manifest::Manifest;
 use crate::format::superblock::Superblock;
 use crate::format::vote::VoteSlot;
-use crate::segment::{Access, Disk as _};
+use crate::seam::{Access, Disk as _};
 
 /// The directory on a disk.
 fn golden() -> SimDisk {

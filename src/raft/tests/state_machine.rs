@@ -12,7 +12,7 @@ use super::super::state_machine::{ApplyShared, Checkpoint};
 use super::super::types::{RaftMembership, RaftSnapshotMeta, entry_from_raft};
 use super::*;
 use crate::record::Record;
-use crate::segment::sim_disk::{Fault, FaultKind, OpKind, Ops, Rule, When};
+use crate::seam::disk::sim::{Fault, FaultKind, OpKind, Ops, Rule, When};
 use crate::state_machine::{ApplyError, StateMachine};
 
 /// Keeps the payloads that it was given.

@@ -13,8 +13,9 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::calls::credit_of;
-use super::memory::MemoryTransport;
 use super::*;
+use crate::seam::net::memory::MemoryTransport;
+use crate::seam::{TcpTransport, Transport};
 
 const ECHO: u8 = 1;
 /// Answered when `release` is called.

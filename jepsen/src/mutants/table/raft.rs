@@ -232,7 +232,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "D9",
         name: "MappedUnchecked",
         breaks: "a page of a mapped file that cannot be read ends the process",
-        place: "src/segment/mmap.rs",
+        place: "src/seam/disk/mmap.rs",
         rule: "4.7",
         expected: Test(
             "broker",

@@ -24,7 +24,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "M3",
         name: "DirectoryNotFlushed",
         breaks: "names of replaced files are not made durable",
-        place: "src/segment/atomic_file.rs",
+        place: "src/seam/disk/atomic_file.rs",
         rule: "4.6 rules 1 to 5",
         expected: Storage,
     },

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use quorumlog::{BoxFuture, LogName, Member, Node};
+use quorumlog::seam::BoxFuture;
+use quorumlog::{LogName, Member, Node};
 
 use self::members::Plan;
 use super::cluster::{Cluster, Crash};

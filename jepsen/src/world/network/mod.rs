@@ -26,7 +26,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use quorumlog::Transport;
+use quorumlog::seam::Transport;
 
 use super::{Random, Trace};
 pub use counters::NetworkCounters;

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use quorumlog::Duplex;
+use quorumlog::seam::Duplex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use quorumlog::{Acceptor, BoxFuture, Duplex, Transport};
+use quorumlog::seam::{Acceptor, BoxFuture, Duplex, Transport};
 
 use super::Network;
 use super::connection::{ACCEPTOR, Connection, ConnectionId, DIALER, Phase};

@@ -8,7 +8,7 @@ use super::super::lookup::Lost;
 use super::super::queue::{CHUNK_ENTRIES, Entry, physical};
 use super::super::rebuild::Rebuild;
 use super::*;
-use crate::segment::sim_disk::CrashPolicy;
+use crate::seam::disk::sim::CrashPolicy;
 
 const QUEUES: u64 = 3;
 

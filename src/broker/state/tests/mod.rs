@@ -27,7 +27,7 @@ use super::topics::{DEAD_DELAYED_TOPIC, DELAY_TOPIC, TopicConfig};
 use crate::broker::record::Message;
 use crate::node::StateDir;
 use crate::record::Record;
-use crate::segment::sim_disk::SimDisk;
+use crate::seam::disk::sim::SimDisk;
 use crate::{ApplyError, FlushFiles, StateMachine};
 
 /// Where the state machine has its files.

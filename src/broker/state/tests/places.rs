@@ -8,7 +8,7 @@ use super::super::index_files::IndexFiles;
 use super::super::queue::{CHUNK_ENTRIES, Entry, Located, Queue, physical};
 use super::DIR;
 use crate::node::StateDir;
-use crate::segment::sim_disk::SimDisk;
+use crate::seam::disk::sim::SimDisk;
 
 fn files() -> IndexFiles {
     IndexFiles::new(StateDir::new(SimDisk::new().shared(), DIR))

@@ -17,7 +17,7 @@ fn allocated_space_takes_no_memory_until_it_is_written() {
     assert_eq!((byte, image.len()), ([b'x'], 1 << 39));
 }
 
-/// Prints what calls cost. `cargo test --release --lib sim_disk::tests::cost -- --ignored --nocapture`.
+/// Prints what calls cost. `cargo test --release --lib disk::sim::tests::cost -- --ignored --nocapture`.
 #[test]
 #[ignore = "a measurement"]
 #[expect(clippy::print_stdout, reason = "a measurement")]

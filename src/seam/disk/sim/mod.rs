@@ -34,7 +34,7 @@ use std::time::Duration;
 
 use self::fault::ActiveRule;
 use self::machine::Machine;
-use super::disk::{Access, DirEntry, Disk, DiskFile, DiskLock, LockMode};
+use super::{Access, DirEntry, Disk, DiskFile, DiskLock, LockMode};
 
 pub use self::crash::{ChangePart, CrashPolicy, Kept, PendingChange, TornRest};
 pub use self::damage::Damage;

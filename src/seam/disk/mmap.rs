@@ -25,7 +25,7 @@ pub(super) fn map(file: &File, len: usize) -> io::Result<Bytes> {
 ///
 /// # Errors
 /// They cannot be read.
-pub(super) fn read_in(bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn read_in(bytes: &[u8]) -> io::Result<()> {
     if bytes.is_empty() || Mutant::MappedUnchecked.is_active() {
         return Ok(());
     }

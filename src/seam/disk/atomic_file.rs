@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::error::StorageError;
 use crate::mutant::Mutant;
 
-use super::disk::{Access, Disk};
+use super::{Access, Disk};
 
 /// How the file that will be renamed is named.
 pub(crate) const TMP_SUFFIX: &str = ".tmp";

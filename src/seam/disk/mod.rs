@@ -8,6 +8,19 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub(crate) mod atomic_file;
+mod background;
+mod freeing;
+pub(crate) mod mmap;
+mod real;
+pub(crate) mod remove;
+#[cfg(any(test, feature = "simulation"))]
+pub(crate) mod sim;
+mod writeback;
+
+pub(crate) use real::RealDisk;
+pub(crate) use remove::remove_all;
+
 /// Most buffers in one vectored write; Linux takes 1024.
 const IO_SLICES_MAX: usize = 1024;
 

@@ -10,9 +10,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use rustix::fs::{AtFlags, CWD, FallocateFlags, StatxFlags};
 
-use super::disk::{Access, DirEntry, Disk, DiskFile, DiskLock, LockMode};
 use super::writeback::Writeback;
-use super::{freeing, mmap};
+use super::{Access, DirEntry, Disk, DiskFile, DiskLock, LockMode, freeing, mmap};
 
 /// Zeros written at once where the file system cannot allocate.
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];

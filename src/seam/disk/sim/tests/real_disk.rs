@@ -1,7 +1,7 @@
 //! The simulated disk against the file system of this machine: the same calls, the same results.
 
 use super::*;
-use crate::segment::RealDisk;
+use crate::seam::disk::RealDisk;
 
 /// What a call gave: a value as text, or the kind of the error.
 type Given = Result<String, io::ErrorKind>;
