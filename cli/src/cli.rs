@@ -1,4 +1,4 @@
-//! The command line: what can be said, and which command it runs.
+//! The command line: its syntax, and which command it runs.
 
 use std::future::Future;
 
@@ -91,8 +91,8 @@ pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Runs a future on as many threads as told; 0: one for each core. A single thread is this one: nothing is handed
-/// over then.
+/// Runs a future on this many threads; 0 means one for each core. A single thread is the caller's: then nothing is
+/// handed over.
 ///
 /// # Errors
 /// The runtime could not start, or what the future failed with.

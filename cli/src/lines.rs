@@ -10,13 +10,13 @@ use crate::failure::{Failure, Result};
 /// Longest line: as long as the largest record that any node can be set to take.
 pub(crate) const LINE_BYTES_MAX: usize = 64 << 20;
 
-/// Reads line by line. Bytes are left as they are, save the newline.
+/// Reads line by line. Drops the newline and changes no other byte.
 pub(crate) struct Lines {
     reader: Box<dyn AsyncBufRead + Send + Unpin>,
     name: String,
     number: u64,
     line_bytes_max: usize,
-    /// The begin of a line whose rest has not come yet.
+    /// The start of a line whose rest has not arrived yet.
     partial: Vec<u8>,
 }
 

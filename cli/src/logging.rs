@@ -21,8 +21,8 @@ pub(crate) fn init(level: &str, format: LogFormat) -> Result {
     set.map_err(|error| Failure::failed(format!("cannot set up logging: {error}")))
 }
 
-/// Parses the directives. Of a single level, openraft's share is smaller: it tells every message and every
-/// attempt, and what matters of it to who runs a node is told by the library.
+/// Parses the directives. A single level gives openraft a lower one: openraft logs every message and every
+/// attempt, and the library itself logs what matters to an operator.
 ///
 /// # Errors
 /// They make no sense.

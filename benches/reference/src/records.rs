@@ -59,7 +59,7 @@ pub(crate) fn encode(number: u64, payload: &[u8], out: &mut Vec<u8>) -> io::Resu
     Ok(())
 }
 
-/// Whole records at the begin of some bytes.
+/// Whole records at the start of some bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Run {
     /// Length of all of them.
@@ -69,7 +69,7 @@ pub(crate) struct Run {
     pub(crate) first: u64,
 }
 
-/// Finds the whole records at the begin of `bytes` and checks their CRCs.
+/// Finds the whole records at the start of `bytes` and checks their CRCs.
 pub(crate) fn verify(bytes: &[u8]) -> io::Result<Run> {
     let mut run = Run::default();
     while let Some(header) = bytes[run.bytes..].first_chunk::<HEADER>() {

@@ -23,7 +23,7 @@ use crate::settings::ENV_PREFIX;
 use brokers::BrokerPorts;
 use plan::{Plan, PlannedNode};
 
-/// How often a condition is looked at that nothing tells us about.
+/// How often to check a condition that nothing notifies us of.
 pub(crate) const POLL: Duration = Duration::from_millis(25);
 
 /// How long nodes may take to start and elect a leader.

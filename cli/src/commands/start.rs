@@ -61,13 +61,13 @@ pub(crate) struct NodeArgs {
     /// Address to listen on for the other nodes.
     #[arg(long, value_name = "HOST:PORT", value_parser = host_port, conflicts_with = "dev")]
     listen: Option<String>,
-    /// Address that the other nodes use, if it is not that of --listen.
+    /// Address that the other nodes use, if it differs from --listen.
     #[arg(long, value_name = "HOST:PORT", value_parser = host_port, conflicts_with = "dev")]
     advertise: Option<String>,
     /// Address to listen on for clients.
     #[arg(long, value_name = "HOST:PORT", value_parser = host_port, conflicts_with = "dev")]
     client_listen: Option<String>,
-    /// Address that clients use, if it is not that of --client-listen.
+    /// Address that clients use, if it differs from --client-listen.
     #[arg(long, value_name = "HOST:PORT", value_parser = host_port, conflicts_with = "dev")]
     client_advertise: Option<String>,
     /// Address for health, metrics and status.
@@ -85,19 +85,19 @@ pub(crate) struct NodeArgs {
     /// Any setting, by its key in the file. Can be repeated.
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
     set: Vec<(String, String)>,
-    /// Found the cluster with the peers as its voters. On one node; harmless when it restarts.
+    /// Found the cluster with the peers as its voters. Set this on one node only; it is harmless on a restart.
     #[arg(long, conflicts_with = "dev")]
     bootstrap: bool,
-    /// A first voter, this node among them. Can be repeated.
+    /// A first voter; list this node too. Can be repeated.
     #[arg(long, value_name = "ID=PEER_ADDR[,CLIENT_ADDR]", value_parser = parse_peer, conflicts_with = "dev")]
     peer: Vec<Member>,
     /// Run three nodes on loopback in this process, with a log `default`.
     #[arg(long)]
     dev: bool,
-    /// With --dev: keep the data here, and go on from it next time. Else it is temporary.
+    /// With --dev: keep the data here and continue from it next time. If not given, it is temporary.
     #[arg(long, value_name = "DIR", requires = "dev")]
     data: Option<PathBuf>,
-    /// With --dev: take free ports, and not the default ones while those are free.
+    /// With --dev: take free ports even if the default ones are free.
     #[arg(long, requires = "dev")]
     free_ports: bool,
     /// Stop when standard input ends: whoever started this node as a child has gone.

@@ -17,7 +17,7 @@ use crate::failure::{Failure, Result};
 pub(crate) use keys::Key;
 pub(crate) use peers::parse as parse_peer;
 
-/// Begin of the name of every variable that is a setting.
+/// Prefix of every environment variable that is a setting.
 pub(crate) const ENV_PREFIX: &str = "QUORUMLOG__";
 
 /// Largest configuration file.
@@ -72,8 +72,8 @@ pub(crate) struct RuntimeSettings {
     pub(crate) worker_threads: u32,
 }
 
-/// An append is handed from task to task more often than it is worked on, and between threads each time costs a
-/// wake-up: more threads pay off only where separate logs keep them busy.
+/// Tasks hand an append on more often than they work on it, and each hand-over between threads costs a wake-up.
+/// More threads pay off only where separate logs keep them busy.
 const CORES_A_THREAD: usize = 4;
 
 impl RuntimeSettings {

@@ -13,7 +13,7 @@ const HEAD: &str = "\
 # the environment over this file, this file over the defaults.
 ";
 
-/// Every setting at its default; those without one are shown commented out, save the required two.
+/// Every setting at its default. Those without one are commented out, except for the required two.
 pub(super) fn sample() -> String {
     render_with(|key| {
         let required = matches!(key.path, "node_id" | "data_dir");

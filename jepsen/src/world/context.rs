@@ -14,7 +14,7 @@ pub fn current_host() -> Option<Arc<str>> {
     HOST.with_borrow(Clone::clone)
 }
 
-/// Simulated time since the world of this thread began, at the begin of the present tick.
+/// Simulated time since the world of this thread began, at the start of the present tick.
 pub(super) fn now() -> Duration {
     NOW.get()
 }

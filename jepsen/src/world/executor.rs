@@ -191,7 +191,7 @@ impl World {
         self.trace.line(host, format_args!("wall clock steps by {millis} ms"));
     }
 
-    /// What the monotonic clock of `host` shows, from the begin of the world on.
+    /// What the monotonic clock of `host` shows, from the start of the world on.
     pub fn clock(&self, host: &str) -> Duration {
         self.hosts[self.index(host)].clock()
     }

@@ -18,7 +18,7 @@ pub(super) type Software =
 
 /// What a clock counts from, so that times before the simulation can be told.
 const BOOT: Duration = Duration::from_secs(1_000_000);
-/// Wall clock at the begin of every simulation: 2026-01-01.
+/// Wall clock at the start of every simulation: 2026-01-01.
 const EPOCH: Duration = Duration::from_secs(1_767_225_600);
 /// Timers of tokio have this resolution, so clocks move in whole steps of it.
 pub(super) const RESOLUTION: Duration = Duration::from_millis(1);
@@ -117,7 +117,7 @@ impl Host {
         if self.paused {
             return;
         }
-        // Set before the clock goes on: until its own timers are due, a host is at the begin of the span.
+        // Set before the clock goes on: until its own timers are due, a host is at the start of the span.
         let running = self.enter();
         let due = self.catch_up();
         if due.is_zero() {

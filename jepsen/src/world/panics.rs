@@ -14,7 +14,7 @@ const KEPT_MAX: usize = 64;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Panic {
-    /// When: the begin of the tick.
+    /// When: the start of the tick.
     pub at: Duration,
     /// The host that it happened on.
     pub host: Arc<str>,

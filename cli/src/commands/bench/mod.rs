@@ -186,7 +186,7 @@ impl Args {
     }
 }
 
-/// Runs the command. On every way out the nodes that it started are ended.
+/// Runs the command. However it ends, it stops the nodes that it started.
 ///
 /// # Errors
 /// The cluster cannot be reached or started.

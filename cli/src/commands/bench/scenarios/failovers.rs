@@ -28,8 +28,8 @@ reads every node through. Exit code 1: an acknowledged record is missing on some
 
 /// How long an outage may last before this is given up.
 const OUTAGE_MAX: Duration = Duration::from_secs(60);
-/// Between the moment that all are caught up and the next kill, so that leases and heartbeats are as ever. Longer by
-/// a different part of a heartbeat each time.
+/// From the moment that all nodes have caught up until the next kill, so that leases and heartbeats are back to
+/// normal. Each pause is longer by a different part of a heartbeat.
 const CALM: Duration = Duration::from_millis(400);
 const STAGGER_MS: u64 = 37;
 

@@ -49,7 +49,7 @@ struct Row {
     #[serde(flatten)]
     cost: Cost,
     threads: u64,
-    /// Since the begin of the process.
+    /// Since the start of the process.
     terms: u64,
 }
 

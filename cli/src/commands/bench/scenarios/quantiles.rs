@@ -12,8 +12,8 @@ impl Sorted {
         Self(durations)
     }
 
-    /// The smallest of them that so large a part of them does not exceed; of fifty, the 99th percentile is the
-    /// largest. In milliseconds; 0 of none.
+    /// The smallest one that at least this part of them does not exceed. Of fifty, the 99th percentile is the
+    /// largest. In milliseconds; 0 if there are none.
     pub(super) fn quantile_ms(&self, part: f64) -> f64 {
         let rank = (part * self.0.len() as f64).ceil() as usize;
         let at = self.0.get(rank.saturating_sub(1)).copied().unwrap_or_default();

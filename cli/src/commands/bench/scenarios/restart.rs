@@ -234,7 +234,7 @@ async fn wait(begun: Instant, nodes: &mut Nodes) -> Result {
     Ok(())
 }
 
-/// Lets the system forget what it holds of the nodes' files. What is dirty it keeps.
+/// Makes the system drop the nodes' files from the page cache. Dirty pages stay.
 fn drop_from_cache(nodes: &Nodes, ids: &[NodeId]) -> Result {
     let planned = nodes.cluster.plan.nodes.iter();
     for node in planned.filter(|planned| ids.contains(&planned.member.id)) {
