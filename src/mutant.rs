@@ -305,6 +305,24 @@ mutants! {
     SilentCountsAsEnded,
     /// A process that was refused, and has taken part elsewhere, is forgotten.
     RivalForgotten,
+    /// A process is let in though another one was while the one before was looked for.
+    HeldReplacedUnseen,
+    /// Two failed looks end a process, however long ago the first was, and whatever it has sent since.
+    SilenceKept,
+    /// Where a process dialed from is forgotten: it counts as replaced where another one has the address that it told.
+    SourceForgotten,
+    /// A process that was refused a moment ago counts as running, whoever answers.
+    NearRivalRuns,
+    /// A process that nobody can find where it dialed from may still run, though its connections have ended.
+    SourceMustAnswer,
+    /// Members that have not moved are written down all the same.
+    EmptyMovesWritten,
+    /// What comes from a node that was no member when it dialed counts for ever.
+    UnlistedStays,
+    /// A dial that reached a process that counts no more makes a connection all the same.
+    DialOutlivesRenewal,
+    /// Why a member is not reached is told of any place where it ever was.
+    AnyPlaceNamed,
     /// Members that were removed are still dialed and warned of.
     RemovedMembersKept,
     /// A process that must not go on opens further logs.

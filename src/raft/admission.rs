@@ -1,24 +1,27 @@
 //! Which process of a member is let in: see [`Processes`](super::processes::Processes) for the rule.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
-use super::contacts::{Contacts, intro_address};
+use super::contacts::{Contacts, Seen, intro_address, source_of};
 use super::peers::{Lane, Links, Peers};
-use super::processes::{Process, SILENCE_MAX};
+use super::processes::{Look, Process, Processes, RIVAL_HOLDS, SILENCE_MAX, Validity};
 use super::standing::TWIN;
 use crate::member::ReplicaId;
 use crate::mutant::Mutant;
-use crate::wire::{Hello, Probed, probe};
+use crate::wire::{Hello, Intro, Probed, probe};
 
 /// How long a process may take to say that it is there.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Looks at who else may count, before a process that is to come in has to ask again. One look is enough unless others
+/// come in meanwhile.
+const LOOKS_MAX: usize = 3;
 
 /// A member's connection to this node.
 pub(crate) struct Visit {
     pub(crate) replica: ReplicaId,
-    counts: Arc<AtomicBool>,
+    validity: Arc<Validity>,
 }
 
 impl Visit {
@@ -27,7 +30,7 @@ impl Visit {
     /// # Errors
     /// The reason to end the connection: another process has the member's place, or two claim it.
     pub(crate) fn counts(&self) -> Result<(), String> {
-        if self.counts.load(Ordering::Acquire) {
+        if self.validity.hear() {
             return Ok(());
         }
         Err(format!("another process says that it is node {}", self.replica.node))
@@ -54,10 +57,25 @@ impl Peers {
         if !self.contacts.knows(replica) {
             return Ok(None);
         }
-        self.let_in(replica, hello, intro.session, remote).await?;
+        let validity = self.let_in(replica, hello, intro, Seen::From(remote)).await?;
         self.retry_now(replica);
-        let counts = self.contacts.validity(replica);
-        Ok(counts.map(|counts| Visit { replica, counts }))
+        Ok(Some(Visit { replica, validity }))
+    }
+
+    /// Has a process count whose connection was let in before it was a member. None if it is none yet.
+    ///
+    /// # Errors
+    /// Another process counts as the member: this one has to say hello again.
+    pub(super) fn admit_listed(&self, hello: &Hello, remote: &str) -> Result<Option<Visit>, String> {
+        let replica = ReplicaId { node: hello.node_id, incarnation: hello.incarnation };
+        if hello.intro.is_none() || !self.contacts.knows(replica) || Mutant::UnlistedStays.is_active() {
+            return Ok(None);
+        }
+        let Some(validity) = self.contacts.met(replica, hello, Seen::From(remote)) else {
+            return Err(format!("another process may be node {}, too: say hello again", replica.node));
+        };
+        self.retry_now(replica);
+        Ok(Some(Visit { replica, validity }))
     }
 
     /// Lets a process count as `replica`, if no other one does.
@@ -65,86 +83,112 @@ impl Peers {
         &self,
         replica: ReplicaId,
         hello: &Hello,
-        session: u128,
-        from: &str,
-    ) -> Result<(), String> {
+        intro: &Intro,
+        seen: Seen<'_>,
+    ) -> Result<Arc<Validity>, String> {
+        let session = intro.session;
         self.contacts.of_processes(replica, |processes| processes.was_heard(session));
         let mut alone = true;
-        for other in self.contacts.others(replica, session) {
-            if let Some(addr) = self.may_run(replica, &other).await? {
-                self.refuse(replica, hello, from, &addr)?;
+        for _ in 0..LOOKS_MAX {
+            for other in self.contacts.others(replica, session) {
+                if let Some(addr) = self.may_run(replica, &other, intro, seen).await? {
+                    self.refuse(replica, intro, seen, &addr)?;
+                }
+                self.contacts.of_processes(replica, |processes| processes.ended(other.session));
+                alone = false;
             }
-            self.contacts.of_processes(replica, |processes| processes.ended(other.session));
-            alone = false;
+            // Another one may have come in while the one before was looked for.
+            if let Some(validity) = self.contacts.met(replica, hello, seen) {
+                if !alone {
+                    renew(&self.links, replica, None);
+                }
+                return Ok(validity);
+            }
         }
-        let replaced = self.contacts.met(replica, hello, from);
-        if replaced || !alone {
-            renew(&self.links, replica, None);
-        }
-        Ok(())
+        Err(format!("other processes say at the same time that they are node {}", replica.node))
     }
 
     /// Lets processes in that this node has found at other addresses, and that may be unable to dial it.
     pub(crate) async fn let_in_found(&self) {
-        for (replica, hello, addr) in self.contacts.take_found() {
-            let session = session_of(&hello, replica).unwrap_or_default();
-            if self.let_in(replica, &hello, session, &addr).await.is_ok() {
+        for (replica, addr) in self.contacts.take_found() {
+            // Another process may be there by now.
+            let Probed::Answered(hello) = self.probe(&addr).await else { continue };
+            let Some(intro) = intro_of(&hello, replica) else { continue };
+            if self.let_in(replica, &hello, intro, Seen::At(&addr)).await.is_ok() {
                 self.retry_now(replica);
             }
         }
     }
 
-    /// Where another process with the data of `replica` runs; none if it has ended.
+    /// Where another process with the data of `replica` runs, as one comes that says `intro`; none if it has ended.
     ///
     /// # Errors
     /// That is not known yet.
-    async fn may_run(&self, replica: ReplicaId, other: &Process) -> Result<Option<String>, String> {
+    async fn may_run(
+        &self,
+        replica: ReplicaId,
+        other: &Process,
+        intro: &Intro,
+        seen: Seen<'_>,
+    ) -> Result<Option<String>, String> {
         if Mutant::TwinAdmitted.is_active() {
             return Ok(None);
         }
-        if other.is_near {
-            return Ok(Some(other.places.join(" or ")));
+        let places: Vec<&str> = other.all_places().collect();
+        if other.is_near && Mutant::NearRivalRuns.is_active() {
+            return Ok(Some(places.join(" or ")));
         }
-        let asking = other.places.iter().map(|addr| self.probe(addr));
+        let asking = places.iter().map(|addr| self.probe(addr));
         let answers = futures_util::future::join_all(asking).await;
-        let mut silent = other.places.is_empty();
-        for (addr, answer) in other.places.iter().zip(answers) {
+        let (told, source) = (intro_address(intro, seen.addr()).peer, source_of(intro, seen.addr()));
+        let mut silent = places.is_empty();
+        for (addr, answer) in places.iter().copied().zip(answers) {
             match answer {
                 Probed::Answered(hello) if session_of(&hello, replica) == Some(other.session) => {
                     self.contacts
                         .of_processes(replica, |processes| processes.was_heard(other.session));
-                    return Ok(Some(addr.clone()));
+                    return Ok(Some(addr.to_owned()));
                 }
                 // Another one has its place.
                 Probed::Answered(_) | Probed::Nobody => {}
-                Probed::Silent => silent = true,
+                Probed::Silent => silent |= !other.may_be_silent_at(addr, &told, &source),
             }
         }
-        let over = self
-            .contacts
-            .of_processes(replica, |processes| !silent || processes.was_silent(other.session));
-        if over.unwrap_or(true) || Mutant::SilentCountsAsEnded.is_active() {
+        if other.is_near {
+            // It may have been stopped right after.
+            return Err(format!(
+                "another process said a moment ago that it is node {}, and does not answer now: whether it has ended is \
+                 known in {} s at the latest",
+                replica.node,
+                RIVAL_HOLDS.as_secs()
+            ));
+        }
+        if !silent || Mutant::SilentCountsAsEnded.is_active() {
             return Ok(None);
         }
-        Err(format!(
-            "node {} was at {} before, where nobody answers: that process may still run; this is known in {} s at the \
-             latest",
-            replica.node,
-            other.places.join(" and "),
-            SILENCE_MAX.as_secs()
-        ))
+        let places = places.join(" and ");
+        let look = |processes: &mut Processes| processes.was_silent(other.session);
+        match self.contacts.of_processes(replica, look) {
+            None | Some(Look::Ended) => Ok(None),
+            Some(Look::Runs) => Ok(Some(format!("{places}, where it does not answer but sends"))),
+            Some(Look::Unknown) => Err(format!(
+                "node {} was at {places} before, where nobody answers: that process may still run; this is known in {} s \
+                 at the latest",
+                replica.node,
+                SILENCE_MAX.as_secs()
+            )),
+        }
     }
 
     /// Refuses a process because another one with the same data answers at `addr`.
     fn refuse(
         &self,
         replica: ReplicaId,
-        hello: &Hello,
-        remote: &str,
+        intro: &Intro,
+        seen: Seen<'_>,
         addr: &str,
     ) -> Result<(), String> {
-        let Some(intro) = &hello.intro else { return Ok(()) };
-        let told = &intro_address(intro, remote).peer;
+        let told = intro_address(intro, seen.addr()).peer;
         let (node, took_part) = (replica.node, intro.took_part);
         let reason = match took_part {
             false => format!(
@@ -156,9 +200,9 @@ impl Peers {
                  know which one is the copy, stop both, remove the node, and add it again with an empty data directory"
             ),
         };
-        let mut places = vec![told.to_owned(), on_host_of(remote, told)];
-        places.dedup();
-        let process = Process { session: intro.session, places, is_near: true };
+        let source = source_of(intro, seen.addr());
+        let (session, places, source) = (intro.session, vec![told], Some(source));
+        let process = Process { session, places, source, is_near: true, is_connected: false };
         let both =
             self.contacts.of_processes(replica, |processes| processes.refuse(process, took_part));
         self.contacts.twin(replica, &reason);
@@ -181,18 +225,15 @@ impl Peers {
     }
 }
 
-/// The port of `addr` on the host that a connection came from: a copy may tell the address of the original.
-fn on_host_of(remote: &str, addr: &str) -> String {
-    match (remote.rsplit_once(':'), addr.rsplit_once(':')) {
-        (Some((host, _)), Some((_, port))) => format!("{host}:{port}"),
-        _ => addr.to_owned(),
-    }
+/// What a node says of itself that is `replica`.
+fn intro_of(hello: &Hello, replica: ReplicaId) -> Option<&Intro> {
+    let is_it = hello.node_id == replica.node && hello.incarnation == replica.incarnation;
+    hello.intro.as_ref().filter(|_| is_it)
 }
 
 /// The session of a node that is `replica`.
 fn session_of(hello: &Hello, replica: ReplicaId) -> Option<u128> {
-    let is_it = hello.node_id == replica.node && hello.incarnation == replica.incarnation;
-    hello.intro.as_ref().filter(|_| is_it).map(|intro| intro.session)
+    intro_of(hello, replica).map(|intro| intro.session)
 }
 
 /// Ends the connections to a member, whose process is another now, and begins to make others; `but` is just being made.
@@ -211,23 +252,23 @@ pub(super) fn meet(
     addr: &str,
 ) -> Result<(), String> {
     let session = session_of(hello, replica).unwrap_or_default();
-    for other in contacts.others(replica, session) {
-        // A process that has the place of another one proves that the other has ended.
-        if !other.places.iter().any(|place| place == addr) && !Mutant::TwinAdmitted.is_active() {
-            contacts.found(replica, hello, addr);
-            return Err(format!(
-                "another process may be node {}, too: this one is talked to once the other is known to have ended",
-                replica.node
-            ));
+    let others = contacts.others(replica, session);
+    // A process that has the place of another one proves that the other has ended.
+    let alone = others.iter().all(|other| other.is_replaced_at(addr));
+    if alone || Mutant::TwinAdmitted.is_active() {
+        for other in &others {
+            contacts.of_processes(replica, |processes| processes.ended(other.session));
+        }
+        if contacts.met(replica, hello, Seen::At(addr)).is_some() {
+            if let Some(links) = links.upgrade().filter(|_| !others.is_empty()) {
+                renew(&links, replica, Some(lane));
+            }
+            return Ok(());
         }
     }
-    for other in contacts.others(replica, session) {
-        contacts.of_processes(replica, |processes| processes.ended(other.session));
-    }
-    if contacts.met(replica, hello, addr)
-        && let Some(links) = links.upgrade()
-    {
-        renew(&links, replica, Some(lane));
-    }
-    Ok(())
+    contacts.found(replica, addr);
+    Err(format!(
+        "another process may be node {}, too: this one is talked to once the other is known to have ended",
+        replica.node
+    ))
 }

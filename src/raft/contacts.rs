@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use tokio::time::Instant;
 
 use super::failing::{Cause, Failing};
 use super::peers::Lane;
-use super::processes::{Process, Processes};
+use super::processes::{Process, Processes, Validity};
 use super::types::Address;
 use crate::member::ReplicaId;
 use crate::mutant::Mutant;
@@ -44,6 +43,8 @@ struct Contact {
     listed: Vec<String>,
     /// As the member said at its last handshake.
     told: Option<Address>,
+    /// What it was listed at first, or told, last.
+    newest: String,
     /// As another member says.
     hinted: Option<String>,
     /// What is tried first: where it was reached last, or says that it is now.
@@ -55,9 +56,13 @@ struct Contact {
     /// On the lane for entries.
     bulk_failing: Option<Failing>,
     processes: Processes,
+    /// Where the process that counts may listen, by the host that it has dialed from.
+    source: Option<String>,
+    /// The process that was reached last.
+    reached_process: Option<u128>,
     twin: Option<Twin>,
-    /// A process that answered elsewhere than the one that counts, what it said and where.
-    found: Option<(Hello, String)>,
+    /// Where a process answered that is not the one that counts.
+    found: Option<String>,
     /// Since when no log has it as a member.
     unlisted: Option<Instant>,
 }
@@ -77,6 +82,26 @@ impl Contact {
         }
         candidates
     }
+
+    fn note_reached(&mut self, addr: &str) {
+        self.reached = Some(addr.to_owned());
+        self.reached_process = self.processes.held();
+    }
+
+    /// The process that counts, and where it may be.
+    fn held(&self) -> Option<Process> {
+        let session = self.processes.held()?;
+        let told = self.told.iter().map(|told| &told.peer);
+        let reached = self.reached.iter().filter(|_| self.reached_process == Some(session));
+        let mut places: Vec<String> = Vec::new();
+        for addr in told.chain(reached).filter(|addr| !addr.is_empty()) {
+            if !places.contains(addr) {
+                places.push(addr.clone());
+            }
+        }
+        let is_connected = self.processes.is_connected();
+        Some(Process { session, places, source: self.source.clone(), is_near: false, is_connected })
+    }
 }
 
 /// `addr`, with the host of `from` if its own is unspecified.
@@ -91,6 +116,36 @@ fn on_host(addr: &str, from: &str) -> String {
 /// Where a node says that it is, from the host `from`.
 pub(super) fn intro_address(intro: &Intro, from: &str) -> Address {
     Address { peer: on_host(&intro.peer_addr, from), client: on_host(&intro.client_addr, from) }
+}
+
+/// How a process has been met.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Seen<'a> {
+    /// It has dialed this node from here.
+    From(&'a str),
+    /// It has answered here.
+    At(&'a str),
+}
+
+impl<'a> Seen<'a> {
+    pub(super) fn addr(self) -> &'a str {
+        let (Self::From(addr) | Self::At(addr)) = self;
+        addr
+    }
+}
+
+/// Where a process may listen that has dialed from `remote`: its port on that host, since a copy may tell the address of
+/// the original.
+pub(super) fn source_of(intro: &Intro, remote: &str) -> String {
+    on_host_of(remote, &intro_address(intro, remote).peer)
+}
+
+/// The port of `addr` on the host that a connection came from.
+fn on_host_of(remote: &str, addr: &str) -> String {
+    match (remote.rsplit_once(':'), addr.rsplit_once(':')) {
+        (Some((host, _)), Some((_, port))) => format!("{host}:{port}"),
+        _ => addr.to_owned(),
+    }
 }
 
 /// All members that this node has to do with.
@@ -109,6 +164,9 @@ impl Contacts {
         contact.unlisted = None;
         if contact.listed.first().is_some_and(|first| first == addr) {
             return;
+        }
+        if !contact.listed.iter().any(|listed| listed == addr) {
+            addr.clone_into(&mut contact.newest);
         }
         contact.listed.retain(|listed| listed != addr);
         contact.listed.insert(0, addr.to_owned());
@@ -153,18 +211,19 @@ impl Contacts {
         let mut all = self.lock();
         let Some(contact) = all.get_mut(&replica) else { return };
         let control = lane == Lane::Control || Mutant::AnyLaneCounts.is_active();
+        let newest = contact.newest.clone();
         let failing = if control { &mut contact.failing } else { &mut contact.bulk_failing };
         let Some(error) = failure else {
             if failing.take().is_some_and(|failing| failing.warned.is_some()) {
                 tracing::info!(member = %replica, addr, ?lane, "the member is reached again");
             }
             if control {
-                contact.reached = Some(addr.to_owned());
+                contact.note_reached(addr);
                 contact.turn = 0;
             }
             return;
         };
-        failing.get_or_insert_with(|| Failing::new(addr)).note(addr, error);
+        failing.get_or_insert_with(|| Failing::new(addr)).note(addr, error, &newest);
         // The other lane goes where this one got through.
         let candidates = contact.candidates();
         if control && candidates.get(contact.turn % candidates.len().max(1)) == Some(&addr) {
@@ -215,7 +274,7 @@ impl Contacts {
     /// The member is where it is listed, after all.
     pub(super) fn is_at(&self, replica: ReplicaId, addr: &str) {
         if let Some(contact) = self.lock().get_mut(&replica) {
-            contact.reached = Some(addr.to_owned());
+            contact.note_reached(addr);
         }
     }
 
@@ -251,33 +310,23 @@ impl Contacts {
     pub(super) fn others(&self, replica: ReplicaId, session: u128) -> Vec<Process> {
         let all = self.lock();
         let Some(contact) = all.get(&replica) else { return Vec::new() };
-        let held = contact.processes.held().map(|session| {
-            let told = contact.told.iter().map(|told| told.peer.clone());
-            let mut places: Vec<String> = told.chain(contact.reached.clone()).collect();
-            places.retain(|addr| !addr.is_empty());
-            places.dedup();
-            Process { session, places, is_near: false }
-        });
         let mut others = contact.processes.rivals();
-        others.extend(held);
+        others.extend(contact.held());
         others.retain(|other| other.session != session);
         others
     }
 
     /// Another process than the one that counts has answered at `addr`.
-    pub(super) fn found(&self, replica: ReplicaId, hello: &Hello, addr: &str) {
+    pub(super) fn found(&self, replica: ReplicaId, addr: &str) {
         if let Some(contact) = self.lock().get_mut(&replica) {
-            contact.found = Some((hello.clone(), addr.to_owned()));
+            contact.found = Some(addr.to_owned());
         }
     }
 
-    /// Processes that have answered elsewhere since the last call.
-    pub(super) fn take_found(&self) -> Vec<(ReplicaId, Hello, String)> {
+    /// Where other processes than those that count have answered since the last call.
+    pub(super) fn take_found(&self) -> Vec<(ReplicaId, String)> {
         let mut all = self.lock();
-        let found = all.iter_mut().filter_map(|(id, contact)| {
-            let (hello, addr) = contact.found.take()?;
-            Some((*id, hello, addr))
-        });
+        let found = all.iter_mut().filter_map(|(id, contact)| Some((*id, contact.found.take()?)));
         found.collect()
     }
 
@@ -290,31 +339,38 @@ impl Contacts {
         self.lock().get_mut(&replica).map(|contact| change(&mut contact.processes))
     }
 
-    /// The member said who it is, from the host `from`. What it calls an unspecified address is one on that host. True if
-    /// another process counted as the member before.
-    pub(super) fn met(&self, replica: ReplicaId, hello: &Hello, from: &str) -> bool {
-        let Some(intro) = &hello.intro else { return false };
+    /// The member said who it is. None if another process counts as the member; else what the connections of this one share.
+    pub(super) fn met(
+        &self,
+        replica: ReplicaId,
+        hello: &Hello,
+        seen: Seen<'_>,
+    ) -> Option<Arc<Validity>> {
+        let intro = hello.intro.as_ref()?;
         let mut all = self.lock();
-        let Some(contact) = all.get_mut(&replica) else { return false };
-        let replaced = contact.processes.hold(intro.session);
-        if Mutant::MoveIgnored.is_active() {
-            return replaced;
+        let contact = all.get_mut(&replica)?;
+        let before = contact.processes.held();
+        let validity = contact.processes.hold(intro.session)?;
+        if before != Some(intro.session) {
+            contact.source = None;
         }
-        let told = intro_address(intro, from);
+        if let Seen::From(remote) = seen {
+            contact.source = Some(source_of(intro, remote));
+        }
+        if Mutant::MoveIgnored.is_active() {
+            return Some(validity);
+        }
+        let told = intro_address(intro, seen.addr());
         if contact.told.as_ref() != Some(&told) {
             // It is tried next, if the others do not work.
             contact.turn = 0;
             if contact.failing.is_some() {
                 contact.reached = Some(told.peer.clone()).filter(|addr| !addr.is_empty());
             }
+            contact.newest.clone_from(&told.peer);
             contact.told = Some(told);
         }
-        replaced
-    }
-
-    /// Whether what comes in from the member's process counts; shared by its connections.
-    pub(super) fn validity(&self, replica: ReplicaId) -> Option<Arc<AtomicBool>> {
-        Some(self.lock().get(&replica)?.processes.validity())
+        Some(validity)
     }
 
     /// Two processes have the member's data.

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::contacts::WARNING_PAUSE;
 use crate::member::{NodeId, ReplicaId};
+use crate::mutant::Mutant;
 use crate::wire::LinkError;
 
 /// A member that cannot be reached is warned of after that time.
@@ -39,14 +40,18 @@ impl Failing {
         Self { since, reason: String::new(), cause: Cause::Unreachable, addr, warned: None }
     }
 
-    /// Notes how a dial of `addr` failed. Who answers elsewhere says more than that nobody answers here.
-    pub(super) fn note(&mut self, addr: &str, error: &LinkError) {
+    /// Notes how a dial of `addr` failed. Who answers elsewhere says more than that nobody answers here, and that nobody
+    /// answers at the member's `newest` address says more than that nobody does where it was before.
+    pub(super) fn note(&mut self, addr: &str, error: &LinkError, newest: &str) {
         let cause = match error {
             LinkError::OtherVersion { .. } => Cause::OtherVersion,
             _ => Cause::Unreachable,
         };
         let known = match self.cause {
-            Cause::Unreachable => false,
+            Cause::Unreachable => {
+                let outdated = self.addr == newest && addr != newest && !self.reason.is_empty();
+                cause == Cause::Unreachable && outdated && !Mutant::AnyPlaceNamed.is_active()
+            }
             Cause::OtherVersion => cause == Cause::Unreachable && self.addr != addr,
             Cause::LostData => true,
         };

@@ -12,6 +12,7 @@ use super::membership::Settled;
 use super::types::Address;
 use crate::error::AdminError;
 use crate::member::{Member, ReplicaId};
+use crate::mutant::Mutant;
 
 /// How long it may take to store the new addresses of members.
 const MOVE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -25,6 +26,9 @@ impl Group {
         addresses: BTreeMap<ReplicaId, Address>,
         timeout: Duration,
     ) -> Result<(), AdminError> {
+        if addresses.is_empty() && !Mutant::EmptyMovesWritten.is_active() {
+            return Ok(());
+        }
         self.change(settled, ChangeMembers::SetNodes(addresses), true, timeout).await
     }
 

@@ -63,6 +63,8 @@ impl<H: Host> PeerService<H> {
 pub(crate) struct PeerSession {
     /// The member at the other end, if it names itself.
     visit: Option<Visit>,
+    /// What a node said that is a member of nothing here as yet, and where it dialed from.
+    unlisted: Option<(Hello, String)>,
     answers: Option<mpsc::Sender<Answer>>,
 }
 
@@ -76,7 +78,9 @@ impl<H: Host> Service for PeerService<H> {
         self.host.check(&hello)?;
         self.host.list_members();
         let visit = self.host.peers().admit(&hello, remote).await?;
-        Ok((self.host.hello(hello.node_id, 0), PeerSession { visit, ..PeerSession::default() }))
+        let ours = self.host.peers().own_hello(hello.node_id, 0);
+        let unlisted = visit.is_none().then(|| (hello, remote.to_owned()));
+        Ok((ours, PeerSession { visit, unlisted, answers: None }))
     }
 
     fn handle(
@@ -85,8 +89,15 @@ impl<H: Host> Service for PeerService<H> {
         frame: Frame,
         out: &Outbound,
     ) -> Result<(), String> {
+        if let Some((hello, remote)) = &session.unlisted
+            && let Some(visit) = self.host.peers().admit_listed(hello, remote)?
+        {
+            (session.visit, session.unlisted) = (Some(visit), None);
+        }
         if let Some(visit) = &session.visit {
             visit.counts()?;
+            // Whoever only looks who is here asks for nothing.
+            self.host.peers().standing.accepted();
         }
         let mut answer = match self.answer(session, frame) {
             Ok(Served::Later(answer)) => answer,

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::admission::meet;
@@ -39,7 +39,8 @@ pub(crate) enum Lane {
     Bulk,
 }
 
-pub(super) type Links = Mutex<BTreeMap<(ReplicaId, Lane), Link>>;
+type LinkMap = BTreeMap<(ReplicaId, Lane), Link>;
+pub(super) type Links = Mutex<LinkMap>;
 
 /// Links by replica and lane.
 pub(crate) struct Peers {
@@ -97,8 +98,9 @@ impl Peers {
     /// The link to `replica`, which a membership lists at `addr`. It may have moved; a node that lost its data does not
     /// get what is meant for the one that it was.
     pub(crate) fn link(&self, replica: ReplicaId, addr: &str, lane: Lane) -> Link {
+        let mut links = self.lock_links();
+        // Under the lock: whoever lets go of it does not close what is handed out here.
         self.contacts.list(replica, addr);
-        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         let link = links.entry((replica, lane));
         link.or_insert_with(|| self.new_member_link(replica, lane)).clone()
     }
@@ -130,8 +132,12 @@ impl Peers {
 
     /// Has the links to a member dial now: it has just been heard of.
     pub(super) fn retry_now(&self, replica: ReplicaId) {
-        let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        let links = self.lock_links();
         links.iter().filter(|((id, _), _)| *id == replica).for_each(|(_, link)| link.retry_now());
+    }
+
+    fn lock_links(&self) -> MutexGuard<'_, LinkMap> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins to connect to a member, unless this node is connected to it or waits before it tries again.
@@ -197,22 +203,26 @@ impl Peers {
 
     /// Lets go of a node that was removed.
     pub(crate) fn forget(&self, node: NodeId) {
-        self.let_go(|replica| replica.node == node);
+        self.let_go(self.lock_links(), |replica| replica.node == node);
     }
 
     /// Lets go of those that have been members of no log for a while; `members` are members of some.
     pub(crate) fn keep(&self, members: &BTreeSet<ReplicaId>) {
+        let links = self.lock_links();
         let gone = self.contacts.gone(members);
         if !gone.is_empty() && !Mutant::RemovedMembersKept.is_active() {
-            self.let_go(|replica| gone.contains(&replica));
+            self.let_go(links, |replica| gone.contains(&replica));
         }
     }
 
-    fn let_go(&self, gone: impl Fn(ReplicaId) -> bool) {
+    fn let_go(
+        &self,
+        mut links: MutexGuard<'_, LinkMap>,
+        gone: impl Fn(ReplicaId) -> bool,
+    ) {
         let mut spaces = self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
         spaces.retain(|replica, _| !gone(*replica));
         drop(spaces);
-        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         self.contacts.forget(&gone);
         links.retain(|(replica, _), link| {
             let stays = !gone(*replica);
@@ -224,7 +234,7 @@ impl Peers {
     }
 
     pub(crate) fn close(&self) {
-        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut links = self.lock_links();
         for link in std::mem::take(&mut *links).into_values() {
             link.close();
         }

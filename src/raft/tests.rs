@@ -1,6 +1,7 @@
 //! openraft's own suite, on the real store; and what openraft relies on and does not enforce, on one
 //! group with a disk in memory whose flushes can be held.
 
+mod admission;
 mod snapshot;
 mod state_machine;
 

@@ -12,6 +12,7 @@ use super::calls::{Calls, Pending, StreamReceiver};
 use super::connection::{Connection, Side};
 use super::hello::{self, HandshakeError};
 use super::{Frame, Hello, OutFrame, WireLimits};
+use crate::mutant::Mutant;
 use crate::panics;
 use crate::seam::Transport;
 
@@ -89,7 +90,8 @@ struct Dialer {
 #[derive(Clone)]
 enum Phase {
     Idle,
-    Dialing,
+    /// Once it is through it is done again if `again`: what it found out may be out of date.
+    Dialing { again: bool },
     Open(Arc<Calls>),
     Waiting { until: Instant, error: LinkError },
     Closed,
@@ -118,7 +120,7 @@ impl Link {
         }
         shared.dial_if_due();
         let mut phase = shared.phase.subscribe();
-        let phase = phase.wait_for(|phase| !matches!(phase, Phase::Dialing)).await;
+        let phase = phase.wait_for(|phase| !matches!(phase, Phase::Dialing { .. })).await;
         match phase.as_deref() {
             Ok(Phase::Open(_)) => Ok(()),
             Ok(Phase::Waiting { error, .. }) => Err(error.clone()),
@@ -192,11 +194,20 @@ impl Link {
         self.poke();
     }
 
-    /// Ends the connection, if there is one, and begins to make another: the process at the other end is another now.
+    /// Ends the connection, if there is one or it is just being made, and begins to make another: the process at the other end
+    /// is another now.
     pub(crate) fn renew(&self) {
-        if let Phase::Open(calls) = &*self.shared.phase.borrow() {
-            calls.close("another process has come in the place of the other end's");
-        }
+        self.shared.phase.send_if_modified(|phase| {
+            match phase {
+                Phase::Open(calls) => {
+                    calls.close("another process has come in the place of the other end's");
+                }
+                Phase::Dialing { again } => *again = !Mutant::DialOutlivesRenewal.is_active(),
+                _ => {}
+            }
+            // Whoever waits for the dial waits on.
+            false
+        });
         self.poke();
     }
 
@@ -236,10 +247,10 @@ impl Shared {
                 Phase::Idle => true,
                 Phase::Open(calls) => !calls.is_open(),
                 Phase::Waiting { until, .. } => Instant::now() >= *until,
-                Phase::Dialing | Phase::Closed => false,
+                Phase::Dialing { .. } | Phase::Closed => false,
             };
             if due {
-                *phase = Phase::Dialing;
+                *phase = Phase::Dialing { again: false };
             }
             due
         });
@@ -254,8 +265,13 @@ impl Shared {
     }
 
     async fn dial(self: Arc<Self>) {
-        let addr = self.dialer.place.addr();
-        let dialed = self.dialer.dial(&addr).await;
+        let (addr, dialed) = loop {
+            let addr = self.dialer.place.addr();
+            let dialed = self.dialer.dial(&addr).await;
+            if !self.takes_up_again() {
+                break (addr, dialed);
+            }
+        };
         self.dialer.place.dialed(&addr, dialed.as_ref().map(drop));
         let opened = match dialed {
             Ok(connection) => connection,
@@ -272,10 +288,22 @@ impl Shared {
         }
     }
 
+    /// True if the dial is to be done again.
+    fn takes_up_again(&self) -> bool {
+        let mut due = false;
+        self.phase.send_if_modified(|phase| {
+            if let Phase::Dialing { again } = phase {
+                due = std::mem::take(again);
+            }
+            false
+        });
+        due
+    }
+
     /// False if the link was closed meanwhile.
     fn end_dialing(&self, next: Phase) -> bool {
         self.phase.send_if_modified(|phase| {
-            let dialing = matches!(phase, Phase::Dialing);
+            let dialing = matches!(phase, Phase::Dialing { .. });
             if dialing {
                 *phase = next;
             }

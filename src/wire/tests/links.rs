@@ -1,5 +1,8 @@
 //! Requests, responses, and the connection below them.
 
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use tokio::time::Instant;
 
 use super::*;
@@ -208,4 +211,25 @@ async fn shutting_down_delivers_what_is_queued_and_says_goodbye() {
     assert_eq!(answered.await.expect("queued before the end").head, "answered");
     let error = unanswered.await.expect_err("never answered").to_string();
     assert!(error.contains("shuts down"), "{error}");
+}
+
+#[tokio::test]
+async fn a_link_that_is_renewed_while_it_dials_dials_again() {
+    let transport = MemoryTransport::default();
+    let _server = Server::start(&transport, "node:1", LIMITS).await;
+    let (itself, dials) = (Arc::new(OnceLock::<Link>::new()), Arc::new(AtomicUsize::new(0)));
+    let (found, counted) = (Arc::clone(&itself), Arc::clone(&dials));
+    let check: HelloCheck = Arc::new(move |_, _| {
+        // The process that has just answered is replaced.
+        if counted.fetch_add(1, Ordering::Relaxed) == 0 {
+            found.get().expect("it dials").renew();
+        }
+        Ok(())
+    });
+    let ours = hello(Protocol::Peer, 7);
+    let place = Arc::new("node:1".to_owned());
+    let link = Link::new(Arc::new(transport), place, Arc::new(move || ours.clone()), check, LIMITS);
+    itself.get_or_init(|| link.clone());
+    echo(&link, "who is there").await.expect("the next process");
+    assert_eq!(dials.load(Ordering::Relaxed), 2);
 }
