@@ -66,13 +66,23 @@ impl Peers {
     ///
     /// # Errors
     /// Another process counts as the member: this one has to say hello again.
-    pub(super) fn admit_listed(&self, hello: &Hello, remote: &str) -> Result<Option<Visit>, String> {
+    pub(super) fn admit_listed(
+        &self,
+        hello: &Hello,
+        remote: &str,
+    ) -> Result<Option<Visit>, String> {
         let replica = ReplicaId { node: hello.node_id, incarnation: hello.incarnation };
-        if hello.intro.is_none() || !self.contacts.knows(replica) || Mutant::UnlistedStays.is_active() {
+        if hello.intro.is_none()
+            || !self.contacts.knows(replica)
+            || Mutant::UnlistedStays.is_active()
+        {
             return Ok(None);
         }
         let Some(validity) = self.contacts.met(replica, hello, Seen::From(remote)) else {
-            return Err(format!("another process may be node {}, too: say hello again", replica.node));
+            return Err(format!(
+                "another process may be node {}, too: say hello again",
+                replica.node
+            ));
         };
         self.retry_now(replica);
         Ok(Some(Visit { replica, validity }))
@@ -140,7 +150,8 @@ impl Peers {
         }
         let asking = places.iter().map(|addr| self.probe(addr));
         let answers = futures_util::future::join_all(asking).await;
-        let (told, source) = (intro_address(intro, seen.addr()).peer, source_of(intro, seen.addr()));
+        let (told, source) =
+            (intro_address(intro, seen.addr()).peer, source_of(intro, seen.addr()));
         let mut silent = places.is_empty();
         for (addr, answer) in places.iter().copied().zip(answers) {
             match answer {

@@ -215,11 +215,7 @@ impl Peers {
         }
     }
 
-    fn let_go(
-        &self,
-        mut links: MutexGuard<'_, LinkMap>,
-        gone: impl Fn(ReplicaId) -> bool,
-    ) {
+    fn let_go(&self, mut links: MutexGuard<'_, LinkMap>, gone: impl Fn(ReplicaId) -> bool) {
         let mut spaces = self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
         spaces.retain(|replica, _| !gone(*replica));
         drop(spaces);

@@ -91,9 +91,14 @@ struct Dialer {
 enum Phase {
     Idle,
     /// Once it is through it is done again if `again`: what it found out may be out of date.
-    Dialing { again: bool },
+    Dialing {
+        again: bool,
+    },
     Open(Arc<Calls>),
-    Waiting { until: Instant, error: LinkError },
+    Waiting {
+        until: Instant,
+        error: LinkError,
+    },
     Closed,
 }
 

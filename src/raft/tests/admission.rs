@@ -136,7 +136,8 @@ async fn a_member_that_is_restarted_where_nobody_can_be_dialed_is_let_in_once_it
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_member_that_comes_from_another_host_where_packets_are_dropped_waits_for_a_bounded_time() {
+async fn a_member_that_comes_from_another_host_where_packets_are_dropped_waits_for_a_bounded_time()
+{
     let peers = peers_on(Drops);
     drop(admit(&peers, 1, "two:100").await.expect("the first"));
     let begun = Instant::now();

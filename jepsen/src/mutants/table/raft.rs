@@ -473,10 +473,7 @@ pub(super) const ROWS: &[Row] = &[
         breaks: "a change of members is written that changes nothing",
         place: "src/raft/moves.rs",
         rule: "9, members that move",
-        expected: Test(
-            "lib",
-            "raft::tests::admission::no_move_is_no_change_of_members",
-        ),
+        expected: Test("lib", "raft::tests::admission::no_move_is_no_change_of_members"),
     },
     Row {
         id: "O19",
