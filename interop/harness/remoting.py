@@ -9,6 +9,8 @@ GET_ROUTE = 105
 SEND_MESSAGE_V2 = 310
 SUCCESS = 0
 TIMEOUT_SECONDS = 3
+# Brokers that make topics have this one.
+MAKES_TOPICS = "TBW102"
 # Bits of a pull's flags: the subscription is in the request.
 HAS_SUBSCRIPTION = 4
 
@@ -82,7 +84,8 @@ def connect(name_servers: list[int], topic: str, broker: str, timeout: float = T
     """A connection to `broker`, wherever the first name server that answers says it is."""
     for port in name_servers:
         try:
-            found = route(port, topic) or {"brokerDatas": []}
+            # As stock producers do for a topic that the first message will make.
+            found = route(port, topic) or route(port, MAKES_TOPICS) or {"brokerDatas": []}
         except OSError:
             continue
         for data in found["brokerDatas"]:

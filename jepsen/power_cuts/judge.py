@@ -26,14 +26,17 @@ class Findings:
         return max([0.0, *(cut - ack.at for ack in self.lost)])
 
 
-def agreement(cluster: quorumlog.Cluster, seconds: float) -> dict[str, int] | None:
-    """Waits until all nodes hold and have applied the same part of every log, and have one leader for each.
+NODES = range(quorumlog.NODES)
+
+
+def agreement(cluster: quorumlog.Cluster, seconds: float, nodes=NODES) -> dict[str, int] | None:
+    """Waits until all these nodes hold and have applied the same part of every log, and have one leader for each.
 
     Returns the end of each log, or None if that does not happen.
     """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        told = [cluster.status(node) for node in range(quorumlog.NODES)]
+        told = [cluster.status(node) for node in nodes]
         ends = [{log["log"]: (log["end"], log["committed"], log["applied"]) for log in logs} for logs in told]
         whole = all(ends) and all(each == ends[0] for each in ends)
         if whole and cluster.leaders() and all(len(set(positions)) == 1 for positions in ends[0].values()):
@@ -45,8 +48,9 @@ def agreement(cluster: quorumlog.Cluster, seconds: float) -> dict[str, int] | No
 class Judge:
     """Looks at a cluster whose loads are paused. Remembers what it has reported."""
 
-    def __init__(self, cluster: quorumlog.Cluster, loads: list[Load], topic: str):
+    def __init__(self, cluster: quorumlog.Cluster, loads: list[Load], topic: str, nodes=NODES):
         self.cluster = cluster
+        self.nodes = nodes
         self.loads = loads
         self.topic = topic
         # For each log: the first index to look at in the next look.
@@ -62,7 +66,7 @@ class Judge:
         # Clients cannot read the system's log. That its positions agree has been seen.
         for log in set(ends) - {quorumlog.SYSTEM_LOG}:
             begin = 0 if whole else self.begin.get(log, 0)
-            copies = [self._records(node, log, begin) for node in range(quorumlog.NODES)]
+            copies = [self._records(node, log, begin) for node in self.nodes]
             indexes = set().union(*copies)
             findings.differing += sum(len({copy.get(index) for copy in copies}) > 1 for index in indexes)
             held.update(((log, index), record) for index, record in copies[0].items())
