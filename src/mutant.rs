@@ -347,6 +347,20 @@ mutants! {
     FailedLogTrusted,
     /// A run counts as ended well before its logs are closed.
     RunEndedEarly,
+    /// A node whose copy of a log has stopped asks nobody who leads it.
+    StoppedLogLeadsNowhere,
+    /// A leader that leaves hands over to a copy that may have lost something.
+    SuspectSucceeds,
+    /// A leader that leaves hands over to a node without space for messages though others have it.
+    FullDiskSucceeds,
+    /// A voter that is asked late for a pre-vote ends the election that came of it.
+    LatePreVoteEndsElection,
+    /// A node that flushes always does not note it once the last of its logs is open.
+    LateLogNotFlushed,
+    /// A checkpoint of version 2 brings as many locks as it likes.
+    OldLocksUnbounded,
+    /// A log is noted as whole although it has come under suspicion since it was asked for.
+    NewerSuspicionForgotten,
     /// The grant of a log that may have lost something is not marked.
     SuspectGrantUnmarked,
     /// A candidate takes its own vote for a trusted one.

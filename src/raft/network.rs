@@ -352,15 +352,8 @@ mod tests {
 
     #[tokio::test]
     async fn only_followers_that_are_short_of_space_are_asked_for_their_reserves() {
-        let limits = WireLimits {
-            frame_bytes_max: 1 << 20,
-            queue_bytes_max: 1 << 20,
-            queued: None,
-            connections_max: 1,
-            handshake_timeout: Duration::from_secs(1),
-        };
         let transport = Arc::new(MemoryTransport::default());
-        let peers = Arc::new(Peers::new(transport, Arc::new(Nobody), limits));
+        let peers = Arc::new(Peers::new(transport, Arc::new(Nobody), WireLimits::OF_TESTS));
         let disk = Arc::new(DiskSpace::new(64 << 20));
         let trust = Arc::new(Trust::new(false));
         let (own, voters) = (ReplicaId::default(), Box::new(Vec::new));

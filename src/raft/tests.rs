@@ -101,14 +101,8 @@ fn config() -> Config {
 
 /// The group of node 1, which reaches nobody.
 async fn group(disk: &SimDisk, config: &Config) -> Arc<Group> {
-    let limits = WireLimits {
-        frame_bytes_max: 1 << 20,
-        queue_bytes_max: 1 << 20,
-        queued: None,
-        connections_max: 1,
-        handshake_timeout: Duration::from_secs(1),
-    };
-    let peers = Peers::new(Arc::new(MemoryTransport::default()), Arc::new(Anyone), limits);
+    let transport = Arc::new(MemoryTransport::default());
+    let peers = Peers::new(transport, Arc::new(Anyone), WireLimits::OF_TESTS);
     let writers = WriterPool::start(1).expect("a thread");
     // On a separate disk, since a group may be opened again while this one has the directory.
     let data = DataDir::open(SimDisk::new().shared(), Path::new("/data"), 1).expect("a new one");

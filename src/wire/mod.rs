@@ -85,6 +85,18 @@ pub(crate) struct WireLimits {
     pub(crate) handshake_timeout: Duration,
 }
 
+#[cfg(test)]
+impl WireLimits {
+    /// For tests that are not about limits.
+    pub(crate) const OF_TESTS: Self = Self {
+        frame_bytes_max: 4 << 20,
+        queue_bytes_max: 8 << 20,
+        queued: None,
+        connections_max: 8,
+        handshake_timeout: Duration::from_secs(2),
+    };
+}
+
 /// Kinds that belong to the connection itself.
 pub(crate) mod kind {
     /// First frame in each direction.

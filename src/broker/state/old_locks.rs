@@ -11,6 +11,7 @@ use super::name::{Name, bounded, is_stand_in};
 use crate::broker::limits::{
     LOCK_QUEUES_MAX, LOCKING_GROUPS_MAX, LOCKS_OF_GROUP_MAX, OLD_LOCKS_MAX,
 };
+use crate::mutant::Mutant;
 
 /// Who holds a queue, and when the lock was last renewed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,7 +38,7 @@ pub(super) struct OldLocks {
 }
 
 impl OldLocks {
-    /// A lock of a checkpoint of version 2.
+    /// A lock of a checkpoint of version 2, unless there are too many.
     pub(super) fn put(
         &mut self,
         group: &str,
@@ -49,7 +50,13 @@ impl OldLocks {
         let [group, topic, client] = [group, topic, client].map(|name| Name::from(&*bounded(name)));
         let holder = OldHolder { client, since_ms };
         let held = self.groups.entry(group).or_default();
-        self.count += usize::from(held.insert((topic, queue), holder).is_none());
+        let key = (topic, queue);
+        if self.count < OLD_LOCKS_MAX
+            || held.contains_key(&key)
+            || Mutant::OldLocksUnbounded.is_active()
+        {
+            self.count += usize::from(held.insert(key, holder).is_none());
+        }
     }
 
     /// A group of a checkpoint of version 2, which may hold nothing.
@@ -130,5 +137,25 @@ impl OldLocks {
             tracing::warn!(left_out, "locks of older records were over the limits");
         }
         locks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_of_version_2_brings_no_more_locks_than_there_may_be() {
+        let mut locks = OldLocks::default();
+        let most = u32::try_from(OLD_LOCKS_MAX).expect("a number of queues");
+        for queue in 0..most + 2 {
+            locks.put("group", "topic", queue, "client", 7);
+        }
+        let held: usize = locks.groups.values().map(BTreeMap::len).sum();
+        assert_eq!((locks.count, held), (OLD_LOCKS_MAX, OLD_LOCKS_MAX));
+        // Those that are there are as the checkpoint has them last.
+        locks.put("group", "topic", 3, "another", 8);
+        let key = (Name::from("topic"), 3);
+        assert_eq!(&*locks.groups["group"][&key].client, "another");
     }
 }

@@ -132,6 +132,19 @@ impl Adoption {
     }
 }
 
+/// How a topic comes to be registered, and how much there may be then.
+struct Origin {
+    adopted: bool,
+    topics_max: usize,
+    queues_max: usize,
+}
+
+impl Origin {
+    const MADE: Self = Self { adopted: false, topics_max: TOPICS_MAX, queues_max: ALL_QUEUES_MAX };
+    const ADOPTED: Self =
+        Self { adopted: true, topics_max: ADOPTED_TOPICS_MAX, queues_max: ADOPTED_QUEUES_MAX };
+}
+
 /// Which topics there are. Empty in all logs but the home log.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Registry {
@@ -232,6 +245,45 @@ impl Registry {
         self.version = version;
     }
 
+    /// True if a topic of this name is there, or may be added.
+    fn has_room_for(&self, name: &str, origin: &Origin) -> bool {
+        self.topics.len() < origin.topics_max || self.topics.contains_key(name)
+    }
+
+    /// Makes a topic, or changes its settings in a log, and counts what it adds. More than the most of something may be
+    /// there already: then it only must not grow.
+    fn set(
+        &mut self,
+        version: u64,
+        rules: Rules,
+        (name, log): (&str, u32),
+        config: TopicConfig,
+        origin: &Origin,
+    ) -> Result<(), Refusal> {
+        let full = |count: usize, what: &str| {
+            Err(Refusal::Full(format!("there are {count} {what}, which is the most")))
+        };
+        if !self.has_room_for(name, origin) {
+            return full(origin.topics_max, "topics");
+        }
+        let held = self.topics.get(name);
+        let before = held.map_or((0, 0), |held| (held.room(), held.of_log.len()));
+        let mut topic = held.cloned().unwrap_or_else(|| Registered::new(version, config));
+        topic.adopted |= origin.adopted;
+        topic.set(log, config);
+        let queues = self.queues - before.0 + topic.room();
+        if queues > self.queues.max(origin.queues_max) {
+            return full(origin.queues_max, "queues of topics");
+        }
+        let of_logs = self.of_logs - before.1 + topic.of_log.len();
+        if rules >= Rules::Version4 && of_logs > self.of_logs.max(SETTINGS_OF_LOGS_MAX) {
+            return full(SETTINGS_OF_LOGS_MAX, "settings of single logs");
+        }
+        (self.queues, self.of_logs) = (queues, of_logs);
+        self.topics.insert(name.to_owned(), topic);
+        Ok(())
+    }
+
     /// Makes a topic, or changes its settings in a log.
     fn put(
         &mut self,
@@ -241,27 +293,7 @@ impl Registry {
         config: TopicConfig,
     ) -> Result<(), Refusal> {
         check_name("topic", name, STORED_TOPIC_BYTES_MAX)?;
-        let held = self.topics.get(name);
-        if held.is_none() && self.topics.len() >= TOPICS_MAX {
-            let detail = format!("there are {TOPICS_MAX} topics, which is the most");
-            return Err(Refusal::Full(detail));
-        }
-        let before = held.map_or((0, 0), |held| (held.room(), held.of_log.len()));
-        let mut topic = held.cloned().unwrap_or_else(|| Registered::new(version, config));
-        topic.set(log, config);
-        let queues = self.queues - before.0 + topic.room();
-        if queues > self.queues.max(ALL_QUEUES_MAX) {
-            let detail = format!("topics have {ALL_QUEUES_MAX} queues, which is the most");
-            return Err(Refusal::Full(detail));
-        }
-        let of_logs = self.of_logs - before.1 + topic.of_log.len();
-        if rules >= Rules::Version4 && of_logs > self.of_logs.max(SETTINGS_OF_LOGS_MAX) {
-            let detail =
-                format!("single logs have {SETTINGS_OF_LOGS_MAX} settings, which is the most");
-            return Err(Refusal::Full(detail));
-        }
-        (self.queues, self.of_logs) = (queues, of_logs);
-        self.topics.insert(name.to_owned(), topic);
+        self.set(version, rules, (name, log), config, &Origin::MADE)?;
         self.note(version, name.to_owned(), false);
         Ok(())
     }
@@ -342,7 +374,7 @@ impl Registry {
         if !is_registered(&name) || !is_name {
             return;
         }
-        if self.topics.len() >= ADOPTED_TOPICS_MAX && !self.topics.contains_key(&name) {
+        if !self.has_room_for(&name, &Origin::ADOPTED) {
             // It stays the log's own: nothing is lost.
             return;
         }
@@ -350,22 +382,12 @@ impl Registry {
             true => self.adoption.deleted.contains(&name),
             false => self.was_deleted_since(&name, 0),
         };
-        if !was_deleted {
-            let held = self.topics.remove(&name);
-            let before = held.as_ref().map_or((0, 0), |held| (held.room(), held.of_log.len()));
-            let mut topic = held.clone().unwrap_or_else(|| Registered::new(version, config));
-            topic.adopted = true;
-            topic.set(log, config);
-            let queues = self.queues - before.0 + topic.room();
-            let of_logs = self.of_logs - before.1 + topic.of_log.len();
-            let full = checked && of_logs > self.of_logs.max(SETTINGS_OF_LOGS_MAX);
-            if full || queues > self.queues.max(ADOPTED_QUEUES_MAX) {
-                // It stays the log's own, as above.
-                self.topics.extend(held.map(|held| (name, held)));
-                return;
-            }
-            (self.queues, self.of_logs) = (queues, of_logs);
-            self.topics.insert(name.clone(), topic);
+        let taken_over = |registry: &mut Self| {
+            registry.set(version, rules, (&name, log), config, &Origin::ADOPTED).is_ok()
+        };
+        if !was_deleted && !taken_over(self) {
+            // It stays the log's own, as above.
+            return;
         }
         // The log follows in any case: it has the topic, and keeps or deletes it.
         self.note(version, name, false);

@@ -27,13 +27,7 @@ const NUMBERS: u8 = 4;
 /// Answered by so many (head: u32) frames of 1 KiB at once, credit or not.
 const FLOOD: u8 = 5;
 
-const LIMITS: WireLimits = WireLimits {
-    frame_bytes_max: 4 << 20,
-    queue_bytes_max: 8 << 20,
-    queued: None,
-    connections_max: 8,
-    handshake_timeout: Duration::from_secs(2),
-};
+const LIMITS: WireLimits = WireLimits::OF_TESTS;
 
 /// Does what the kinds say, for cluster 7.
 #[derive(Default)]

@@ -191,4 +191,15 @@ pub(super) const ROWS: &[Row] = &[
             "broker::state::tests::old_build::replay_and_an_old_checkpoint_come_to_the_same_state",
         ),
     },
+    Row {
+        id: "P19",
+        name: "OldLocksUnbounded",
+        breaks: "a checkpoint of version 2 brings any number of locks",
+        place: "src/broker/state/old_locks.rs",
+        rule: "17, locks",
+        expected: Test(
+            "lib",
+            "broker::state::old_locks::tests::a_checkpoint_of_version_2_brings_no_more_locks_than_there_may_be",
+        ),
+    },
 ];
