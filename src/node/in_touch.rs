@@ -60,14 +60,9 @@ pub(super) async fn keep_in_touch(node: Arc<NodeInner>) {
     }
 }
 
-/// Hands a log's lead to the voter that holds the most.
+/// Hands a log's lead to the best successor.
 async fn hand_over(group: &Group) {
-    let status = group.status();
-    let others =
-        status.members.iter().filter(|other| other.voter && other.member.id != group.node());
-    let Some(to) = others.max_by_key(|other| other.matched).map(|other| other.member.id) else {
-        return;
-    };
+    let Some(to) = group.successors().into_iter().next() else { return };
     match group.transfer_leadership(to, HAND_OVER_TIMEOUT).await {
         Ok(()) => {
             tracing::warn!(log = %group.name, to, "handed the lead over: the members do not reach this node")

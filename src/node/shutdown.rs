@@ -54,23 +54,15 @@ impl NodeInner {
     }
 }
 
-/// Waits for what is in flight, then hands leadership to the follower that holds the most.
+/// Waits for what is in flight, then hands leadership to the best successor.
 async fn drain(group: &Group) {
     if group.is_leader() {
         // Without a majority it never drains; those who wait are told `Interrupted`.
         let _ = tokio::time::timeout(DRAIN_TIMEOUT, group.inflight.drained()).await;
     }
-    let status = group.status();
-    let successor = status
-        .members
-        .iter()
-        .filter(|member| member.voter && member.member.id != group.node())
-        .filter(|member| !group.trust.is_of(member.member.id))
-        .max_by_key(|member| member.matched);
-    if let Some(successor) = successor.filter(|_| group.is_leader()) {
-        let to = successor.member.id;
-        if let Err(error) = group.transfer_leadership(to, HANDOVER_TIMEOUT).await {
-            tracing::info!(log = %group.name, to, %error, "leadership was not handed over");
-        }
+    if let Some(to) = group.successors().into_iter().next()
+        && let Err(error) = group.transfer_leadership(to, HANDOVER_TIMEOUT).await
+    {
+        tracing::info!(log = %group.name, to, %error, "leadership was not handed over");
     }
 }

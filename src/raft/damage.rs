@@ -76,10 +76,6 @@ impl Group {
     }
 
     /// True if a node's copy is known to be damaged.
-    #[cfg_attr(
-        not(any(feature = "broker", feature = "metrics")),
-        allow(dead_code, reason = "brokers place leaders")
-    )]
     pub(crate) fn is_damaged(&self, node: NodeId) -> bool {
         self.damage.is_of(node) || node == self.node() && self.damage.reason().is_some()
     }
@@ -122,13 +118,10 @@ impl Group {
         let _ = self.saver.run(move |log| log.note_found(&found)).await;
     }
 
-    /// Hands over to the voter that holds the most, or else to the next one.
+    /// Hands over to the best successor, or else to the next one.
     async fn give_up_lead(&self) {
-        let mut others = self.status().members;
-        others.retain(|other| other.voter && other.member.id != self.node());
-        others.sort_by_key(|other| std::cmp::Reverse(other.matched));
-        for other in others {
-            let (to, limit) = (other.member.id, self.timing.election_timeout_max * 2);
+        let limit = self.timing.election_timeout_max * 2;
+        for to in self.successors() {
             match self.transfer_leadership(to, limit).await {
                 Ok(()) => break,
                 Err(error) => {

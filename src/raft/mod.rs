@@ -29,6 +29,7 @@ mod space;
 mod standing;
 mod state_machine;
 mod status;
+mod successors;
 #[cfg(test)]
 mod tests;
 mod ticks;

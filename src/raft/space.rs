@@ -288,7 +288,7 @@ impl Group {
     }
 
     /// What a replica has; none if it has not answered lately.
-    fn space_of(&self, replica: ReplicaId) -> Option<Space> {
+    pub(super) fn space_of(&self, replica: ReplicaId) -> Option<Space> {
         if replica == self.replica {
             return Some(self.space.disk.level());
         }

@@ -43,7 +43,7 @@ impl Trust {
     }
 
     /// True if a member said that it is suspect.
-    pub(crate) fn is_of(&self, node: NodeId) -> bool {
+    pub(super) fn is_of(&self, node: NodeId) -> bool {
         self.peers().contains(&node)
     }
 
