@@ -1,6 +1,6 @@
 //! The data directory of a node: whose it is, its lock, and where its logs lie.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,7 +34,13 @@ pub(crate) struct DataDir {
     lock: Mutex<Option<Box<dyn DiskLock>>>,
     /// Logs that this run has opened, which made durable what was found.
     opened: Mutex<BTreeSet<u64>>,
+    /// How often each log came under suspicion in this run. Changed while the superblock is held.
+    suspicions: Mutex<BTreeMap<u64, u64>>,
 }
+
+/// How often a log had come under suspicion when that was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Suspicion(u64);
 
 impl DataDir {
     /// Locks the directory, makes it if it is absent or empty, and checks that it belongs to this
@@ -71,7 +77,8 @@ impl DataDir {
         remove_leftovers(&*disk, &path.join(LOGS_NAME))?;
         let superblock = Mutex::new(superblock);
         let (path, lock) = (path.to_owned(), Mutex::new(Some(lock)));
-        Ok(Self { disk, path, superblock, lock, opened: Mutex::default() })
+        let (opened, suspicions) = Default::default();
+        Ok(Self { disk, path, superblock, lock, opened, suspicions })
     }
 
     /// Lets another process have the directory. Nothing may be written to it after.
@@ -180,7 +187,9 @@ impl DataDir {
             return Ok(());
         }
         self.update(|superblock| {
-            superblock.run = Some(Run::default());
+            if superblock.run.is_none_or(|run| run.asynchronous) {
+                superblock.run = Some(Run::default());
+            }
             Ok(())
         })
     }
@@ -212,20 +221,35 @@ impl DataDir {
     /// Notes that a log may have lost what it had acknowledged. Durable on return.
     pub(crate) fn suspect(&self, log: LogId) -> Result<(), StorageError> {
         self.update(|superblock| {
+            *self.suspicions().entry(log.0).or_default() += 1;
             superblock.suspects.insert(log.0);
             Ok(())
         })
     }
 
-    /// Notes that a log is whole again. Durable on return.
-    pub(crate) fn trust(&self, log: LogId) -> Result<(), StorageError> {
+    /// What `trust` needs. Ask before it is found out that the log is whole.
+    pub(crate) fn suspicion(&self, log: LogId) -> Suspicion {
+        Suspicion(self.suspicions().get(&log.0).copied().unwrap_or(0))
+    }
+
+    /// Notes that a log is whole again, unless it came under suspicion since `as_of`. False if it has. Durable on return.
+    pub(crate) fn trust(&self, log: LogId, as_of: Suspicion) -> Result<bool, StorageError> {
         if Mutant::TrustNotStored.is_active() {
-            return Ok(());
+            return Ok(true);
         }
+        let mut trusted = true;
         self.update(|superblock| {
-            superblock.suspects.remove(&log.0);
+            trusted = self.suspicion(log) == as_of || Mutant::NewerSuspicionForgotten.is_active();
+            if trusted {
+                superblock.suspects.remove(&log.0);
+            }
             Ok(())
-        })
+        })?;
+        Ok(trusted)
+    }
+
+    fn suspicions(&self) -> MutexGuard<'_, BTreeMap<u64, u64>> {
+        self.suspicions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The logs whose directories are there, listed or not.

@@ -12,8 +12,9 @@ use super::inner::NodeInner;
 use super::problems::NotOpen;
 use crate::error::{OpenError, StorageError, with_sources};
 use crate::member::Replica;
+use crate::mutant::Mutant;
 use crate::raft::Founding;
-use crate::record::{LogId, LogName};
+use crate::record::{Flush, LogId, LogName};
 
 /// When to try again what could not be done.
 const RETRY_PAUSE: Duration = Duration::from_secs(2);
@@ -74,7 +75,16 @@ impl NodeInner {
             None => self.dir.remove_files(id).map_err(Arc::new)?,
         }
         tracing::info!(log = %id, "deleted the log");
-        Ok(())
+        self.note_flushes().map_err(Arc::new)
+    }
+
+    /// Notes that this node acknowledges nothing that is not flushed, if so, once all its logs are open: to open them has
+    /// made durable what an earlier run had left in the page cache. Call it after the last one was opened, or is gone.
+    pub(super) fn note_flushes(&self) -> Result<(), StorageError> {
+        match self.config.storage.flush {
+            Flush::Sync if !Mutant::LateLogNotFlushed.is_active() => self.dir.flushes_always(),
+            _ => Ok(()),
+        }
     }
 
     /// Opens a log of the list, unless it failed a short while ago. False if it is not open: the other logs go on, and
@@ -90,6 +100,11 @@ impl NodeInner {
         }
         let Err(error) = self.open_listed(name, entry).await else {
             self.not_open().remove(&entry.id);
+            // It may be the last one, however late the node heard of it, or could open it.
+            if let Err(error) = self.note_flushes() {
+                // At the next start others have to vouch for what was durable.
+                tracing::warn!(error = %with_sources(&error), "cannot note that all logs are flushed");
+            }
             return true;
         };
         tracing::error!(log = %name, error = %with_sources(&error), "cannot open the log; the others go on");

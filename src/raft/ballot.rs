@@ -76,6 +76,13 @@ struct Ballot {
     others_hold_more: bool,
 }
 
+impl Election {
+    /// True if `other` was begun before it. A round of pre-votes comes before the election that it allows.
+    fn is_after(&self, other: &Self) -> bool {
+        (self.vote.term, !self.is_pre_vote) > (other.vote.term, !other.is_pre_vote)
+    }
+}
+
 impl Ballots {
     pub(super) fn new(
         own: ReplicaId,
@@ -86,9 +93,14 @@ impl Ballots {
         Self { own, configs, trust, patience, ballot: Mutex::default(), counted: Notify::new() }
     }
 
-    /// Notes that `voter` is asked. The first one of an election begins its ballot.
+    /// Notes that `voter` is asked. The first one of an election begins its ballot. Each voter is asked in a task of its own,
+    /// which may come late: an election that is over begins none.
     pub(super) fn ask(&self, election: Election, voter: ReplicaId) {
         let mut held = self.held();
+        let is_over = |ballot: &Ballot| ballot.election.is_after(&election);
+        if held.as_ref().is_some_and(is_over) && !Mutant::LatePreVoteEndsElection.is_active() {
+            return;
+        }
         let goes_on =
             |ballot: &mut Ballot| ballot.election == election && ballot.asked.insert(voter);
         // Pre-votes may be asked for again under the same vote.
@@ -240,6 +252,36 @@ mod tests {
             let ballot = ballot(config, trusted, suspects);
             assert_eq!(ballot.may_count(true, false), elects, "{trusted:?} {suspects:?}");
         }
+    }
+
+    /// One of three, with nothing lost.
+    fn ballots() -> Ballots {
+        let configs: Configs = Box::new(|| vec![ids(&[1, 2, 3])]);
+        Ballots::new(id(1), configs, Arc::new(Trust::new(false)), Duration::from_secs(1))
+    }
+
+    fn election(term: u64, is_pre_vote: bool) -> Election {
+        Election { is_pre_vote, vote: Vote { term, voted_for: id(1), committed: false } }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_voter_that_is_asked_late_for_a_pre_vote_does_not_end_the_election_that_came_of_it() {
+        let granted = Answered { granted: true, suspect: false, holds_more: false };
+        let ballots = ballots();
+        let counted = async |election, voter| {
+            let counting = ballots.count(election, id(voter), granted);
+            tokio::time::timeout(Duration::from_secs(60), counting).await.is_ok()
+        };
+        let (pre_vote, real) = (election(2, true), election(2, false));
+        ballots.ask(pre_vote, id(2));
+        assert!(counted(pre_vote, 2).await, "with its own a majority");
+        ballots.ask(real, id(2));
+        ballots.ask(pre_vote, id(3));
+        assert!(counted(real, 2).await, "it is elected");
+        // Later ones begin as before.
+        let next = election(3, true);
+        ballots.ask(next, id(3));
+        assert!(counted(next, 3).await);
     }
 
     #[test]

@@ -48,6 +48,8 @@ impl Group {
     /// Has the node ask until it is trusted, or stops.
     pub(super) async fn recover(self: Arc<Self>) {
         tracing::warn!(log = %self.name, "this node may have lost unflushed records: it asks the leader for them");
+        // The log may fail while this goes on, and lose something else.
+        let as_of = self.data.suspicion(self.id);
         while !self.is_whole().await {
             if self.is_closed() || self.stop_reason().is_some() {
                 return;
@@ -59,10 +61,10 @@ impl Group {
         while !self.is_closed() && self.stop_reason().is_none() {
             let stored = self.saver.run({
                 let (dir, id) = (self.data.clone(), self.id);
-                move |_| dir.trust(id)
+                move |_| dir.trust(id, as_of)
             });
             match stored.await {
-                Some(Ok(())) => {
+                Some(Ok(true)) => {
                     self.trust.restore();
                     let end = self.log.watermarks().end;
                     tracing::info!(log = %self.name, end, "this node holds again what it may have lost");
@@ -74,7 +76,7 @@ impl Group {
                     tracing::error!(log = %self.name, error = %with_sources(&error), "cannot note that the log is whole again");
                 }
                 Some(Err(_)) => {}
-                None => return,
+                Some(Ok(false)) | None => return,
             }
             // paced: nobody is told when the disk takes files again.
             tokio::time::sleep(NOTE_PAUSE).await;

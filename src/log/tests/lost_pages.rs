@@ -29,9 +29,27 @@ fn suspects(dir: &DataDir) -> [bool; 2] {
     [LogId::SYSTEM, ORDERS].map(|log| dir.is_suspect(log))
 }
 
+fn trust(dir: &DataDir) {
+    assert!(dir.trust(ORDERS, dir.suspicion(ORDERS)).expect("a healthy disk"));
+}
+
 const NONE: [bool; 2] = [false, false];
 /// All but the system log, which always flushes.
 const ORDERS_ONLY: [bool; 2] = [false, true];
+
+#[test]
+fn a_log_that_fails_while_it_is_found_to_be_whole_stays_suspect() {
+    let disk = SimDisk::new();
+    let dir = directory(&disk, Flush::Async);
+    dir.suspect(ORDERS).expect("a healthy disk");
+    let as_of = dir.suspicion(ORDERS);
+    // A write fails between the look and the note.
+    dir.suspect(ORDERS).expect("a healthy disk");
+    assert!(!dir.trust(ORDERS, as_of).expect("a healthy disk"), "it lost something else since");
+    assert_eq!(suspects(&dir), ORDERS_ONLY);
+    trust(&dir);
+    assert_eq!(suspects(&dir), NONE);
+}
 
 #[test]
 fn a_power_cut_makes_logs_suspect_that_acknowledge_before_they_flush_and_nothing_else_does() {
@@ -54,7 +72,7 @@ fn a_power_cut_makes_logs_suspect_that_acknowledge_before_they_flush_and_nothing
         let disk = disk.crash(&CrashPolicy::KeepAll);
         let dir = directory(&disk, after);
         assert_eq!(suspects(&dir), expected, "{before:?}, {crash:?}, {after:?}, started again");
-        dir.trust(ORDERS).expect("a healthy disk");
+        trust(&dir);
         drop(dir);
         let disk = disk.crash(&CrashPolicy::KeepAll);
         assert_eq!(suspects(&directory(&disk, after)), NONE);
@@ -85,7 +103,7 @@ fn what_a_run_left_in_the_page_cache_is_in_doubt_until_its_log_was_opened() {
     let dir = directory(&disk, Flush::Sync);
     assert_eq!(suspects(&dir), ORDERS_ONLY);
     // This one has opened all.
-    dir.trust(ORDERS).expect("a healthy disk");
+    trust(&dir);
     dir.flushes_always().expect("a healthy disk");
     drop(dir);
     let disk = disk.crash(&CrashPolicy::LoseAll);

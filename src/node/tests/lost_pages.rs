@@ -22,9 +22,14 @@ fn flush_seldom(config: &mut Config) {
 }
 
 fn may_lack_records(disk: &SimDisk) -> bool {
+    doubts(disk, disk.boot_id(Path::new("/data")))
+}
+
+/// True if a node that starts in this boot doubts some log.
+fn doubts(disk: &SimDisk, boot: Option<u128>) -> bool {
     let bytes = disk.durable_file(Path::new("/data/NODE")).expect("a data directory").to_vec();
     let superblock = Superblock::decode(&bytes).expect("whole");
-    !superblock.doubtful(disk.boot_id(Path::new("/data"))).is_empty()
+    !superblock.doubtful(boot).is_empty()
 }
 
 impl Three {
@@ -304,4 +309,31 @@ fn a_run_ends_well_only_once_all_of_its_logs_are_closed() {
             return;
         }
     }
+}
+
+/// A log that was opened late left the node marked until its next start, and a power cut before that made all logs suspect.
+#[test]
+fn a_node_that_flushes_always_now_notes_it_once_the_last_of_its_logs_is_open() {
+    let transport = MemoryTransport::default();
+    let disk = SimDisk::new();
+    let running = Running::try_start(&transport, &disk, 1, flush_seldom).expect("it opens");
+    running.bootstrap(vec![running.node.member()]);
+    let log = running.run(running.node.create_log(&name("orders"))).expect("one node");
+    running.run(log.append("in the page cache")).expect("one node");
+    let manifest = format!("logs/{:016x}/MANIFEST", log.id().0);
+    drop(log);
+    running.kill();
+
+    let disk = disk.crash(&CrashPolicy::KeepAll);
+    let (ops, path) = (Ops::Kind(OpKind::Open), manifest);
+    disk.inject(Rule { ops, path, when: When::From(0), fault: Fault::Eio });
+    let running = Running::start(&transport, &disk, 1);
+    running.until("it to fail", || (!running.node.inner.not_open().is_empty()).then_some(()));
+    // As of a start after a power cut.
+    let marked = || doubts(&disk, None);
+    assert!(marked(), "what is in its page cache was acknowledged");
+    disk.clear_rules();
+    running.until("the log", || running.node.log("orders"));
+    running.until("it to be noted", || (!marked()).then_some(()));
+    running.kill();
 }
