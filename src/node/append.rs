@@ -280,6 +280,10 @@ impl CommitLog {
         payload_crc: Option<u32>,
         options: AppendOptions,
     ) -> Result<NewRecord, AppendError> {
+        // A copy that has stopped takes nothing.
+        if let Some(leader) = self.node.elsewhere.leader(self.group.id) {
+            return Err(AppendError::NotLeader { leader: Some(leader) });
+        }
         let limit = self.node.config.limits.record_size_max.bytes();
         let size = payload.len() as u64;
         if size > limit {

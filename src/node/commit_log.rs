@@ -77,7 +77,8 @@ impl CommitLog {
     /// reads it, when the call returns. Works on every node: followers ask the leader, which asks a majority.
     ///
     /// # Errors
-    /// [`ReadError::NotLeader`] if no leader is known, [`ReadError::NoQuorum`] if no majority answered in time.
+    /// [`ReadError::NotLeader`] if no leader is known, or this node's copy has stopped; [`ReadError::NoQuorum`] if no
+    /// majority answered in time.
     ///
     /// # Cancel safety
     /// Safe: it changes nothing.
@@ -85,6 +86,9 @@ impl CommitLog {
         let limit = self.node.config.limits.append_timeout;
         let deadline = Instant::now() + limit;
         let timed_out = || ReadError::NoQuorum { after: limit };
+        if self.group.stop_reason().is_some() {
+            return Err(ReadError::NotLeader { leader: self.node.elsewhere.leader(self.group.id) });
+        }
         let bound = self.node.read_index_by(&self.group, deadline, RETRY_PAUSE).await?;
         let mut watch = self.group.log.watch();
         let reached = watch.wait_for(|watermarks| watermarks.committed >= bound);
@@ -106,8 +110,9 @@ impl CommitLog {
     }
 
     /// Role, term, leader, watermarks and members, as this node knows them.
+    /// If its copy of the log has stopped, the leader is the one that other members know.
     pub fn status(&self) -> Status {
-        self.group.status()
+        self.node.status_of(&self.group)
     }
 
     /// True on a leader that a majority of voters, itself among them, has answered lately: within the longest election
@@ -146,15 +151,15 @@ impl CommitLog {
         self.group.space.level() < Space::Ample
     }
 
-    /// True on a follower that has heard the leader lately.
+    /// True on a follower that has heard the leader lately, or of it from others if its own copy has stopped.
     #[cfg(feature = "broker")]
     pub(crate) fn hears_leader(&self) -> bool {
-        self.group.hears_leader()
+        self.group.hears_leader() || self.node.elsewhere.leader(self.group.id).is_some()
     }
 
     /// Waits for changes of role, term, leader or membership.
     pub fn watch_status(&self) -> StatusWatch {
-        StatusWatch { watch: self.group.watch_role(), group: self.group.clone() }
+        StatusWatch { watch: self.group.watch_role(), log: self.clone() }
     }
 
     /// Administrative calls for this log alone.
@@ -200,19 +205,19 @@ pub(super) fn read_visible(
 /// Waits for changes of a log's role, term, leader or membership on this node.
 pub struct StatusWatch {
     watch: RoleWatch,
-    group: Arc<Group>,
+    log: CommitLog,
 }
 
 impl std::fmt::Debug for StatusWatch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("StatusWatch").field("log", &self.group.name).finish_non_exhaustive()
+        f.debug_struct("StatusWatch").field("log", self.log.name()).finish_non_exhaustive()
     }
 }
 
 impl StatusWatch {
     /// The status now.
     pub fn current(&self) -> Status {
-        self.group.status()
+        self.log.status()
     }
 
     /// Waits for the next change. None when the log is closed.
@@ -220,7 +225,7 @@ impl StatusWatch {
     /// # Cancel safety
     /// Safe: a change that came before is reported by the next call.
     pub async fn changed(&mut self) -> Option<Status> {
-        self.watch.changed().await.then(|| self.group.status())
+        self.watch.changed().await.then(|| self.log.status())
     }
 }
 

@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::catalog::{CatalogCommand, CatalogReply, LOGS_MAX};
+use super::elsewhere::Leaders;
 use super::inner::{ADMIN_TIMEOUT, NodeInner};
 use crate::error::{AdminError, AppendError, Outcome, with_sources};
 use crate::format::codec;
@@ -32,13 +33,16 @@ pub(super) enum AdminRequest {
     Remove(NodeId),
     TransferLeadership(NodeId),
     Demote(NodeId),
+    /// Who leads these logs, as the node that is asked knows.
+    Leaders(Vec<LogId>),
 }
 
 /// Answer to a request that was done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum AdminReply {
     Done,
     Log(LogId),
+    Leaders(Leaders),
 }
 
 /// An [`AdminError`] between nodes.
@@ -88,6 +92,11 @@ pub(super) async fn serve(node: Arc<NodeInner>, frame: Frame) -> OutFrame {
         Ok(request) => request,
         Err(error) => return messages::refused(&frame, error.to_string()),
     };
+    if let AdminRequest::Leaders(logs) = &request {
+        // Not only leaders know.
+        let leaders: Result<_, WireError> = Ok(AdminReply::Leaders(node.leaders(logs)));
+        return messages::response(&frame, &leaders);
+    }
     let result = match node.group(frame.log) {
         Some(group) => node.perform(&group, request).await,
         None => Err(AdminError::NotLeader { leader: None }),
@@ -173,7 +182,7 @@ impl NodeInner {
         Err(AdminError::NotLeader { leader: None })
     }
 
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         leader: &Replica,
         log: LogId,
@@ -230,6 +239,7 @@ impl NodeInner {
             AdminRequest::Demote(node) => {
                 group.demote(node, ADMIN_TIMEOUT).await.map(|()| AdminReply::Done)
             }
+            AdminRequest::Leaders(logs) => Ok(AdminReply::Leaders(self.leaders(&logs))),
             AdminRequest::TransferLeadership(to) => {
                 group.transfer_leadership(to, ADMIN_TIMEOUT).await.map(|()| AdminReply::Done)
             }

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::catalog::Catalog;
 use super::commit_log::Groups;
+use super::elsewhere::Elsewhere;
 use super::forward;
 use super::identity::NodeIdentity;
 use super::log_clock::{ClockedDisk, LogClock};
@@ -60,6 +61,8 @@ pub(crate) struct NodeInner {
     pub(super) space: Arc<DiskSpace>,
     /// Logs of the list that could not be opened.
     pub(super) not_open: Mutex<BTreeMap<LogId, NotOpen>>,
+    /// Who leads those, and the logs that have stopped here.
+    pub(crate) elsewhere: Elsewhere,
     pub(super) panics: Panics,
     /// Why this process must not go on, once that is known.
     pub(super) retired: watch::Sender<Option<String>>,

@@ -1,7 +1,7 @@
 //! Gauges of a node, set once a second (feature `metrics`).
 
 use super::inner::NodeInner;
-use crate::member::Role;
+use crate::member::{Role, Status};
 use crate::problem::ProblemKind;
 use crate::raft::Space;
 
@@ -18,8 +18,15 @@ pub(super) fn record_gauges(node: &NodeInner) {
         let count = problems.iter().filter(|problem| problem.kind == kind).count();
         metrics::gauge!("quorumlog_problems", "kind" => kind.name()).set(count as f64);
     }
-    for not_open in node.not_open().values() {
-        metrics::gauge!("quorumlog_stopped", "log" => not_open.name.to_string()).set(1.0);
+    for status in node.statuses() {
+        let gauge = |name: &'static str, value: u64| {
+            metrics::gauge!(name, "log" => status.log.clone()).set(value as f64);
+        };
+        gauge("quorumlog_term", status.term);
+        gauge("quorumlog_is_leader", u64::from(status.role == Role::Leader));
+        gauge("quorumlog_has_leader", u64::from(status.leader.is_some()));
+        gauge("quorumlog_stopped", u64::from(status.role == Role::Stopped));
+        record_lags(&status);
     }
     for group in node.groups() {
         let status = group.status();
@@ -27,10 +34,6 @@ pub(super) fn record_gauges(node: &NodeInner) {
         let gauge = |name: &'static str, value: u64| {
             metrics::gauge!(name, "log" => log.clone()).set(value as f64);
         };
-        gauge("quorumlog_term", status.term);
-        gauge("quorumlog_is_leader", u64::from(status.role == Role::Leader));
-        gauge("quorumlog_has_leader", u64::from(status.leader.is_some()));
-        gauge("quorumlog_stopped", u64::from(status.role == Role::Stopped));
         gauge("quorumlog_damaged", u64::from(group.is_damaged(group.node())));
         gauge("quorumlog_begin_index", status.begin);
         gauge("quorumlog_committed_index", status.committed);
@@ -46,11 +49,16 @@ pub(super) fn record_gauges(node: &NodeInner) {
         counter("quorumlog_entries_total", counts.entries);
         counter("quorumlog_flushes_total", counts.flushes);
         counter("quorumlog_writer_wakeups_total", counts.wakeups);
-        for member in status.members.iter().filter(|member| member.member.id != status.node_id) {
-            let Some(matched) = member.matched else { continue };
-            let labels = [("log", log.clone()), ("follower", member.member.id.to_string())];
-            metrics::gauge!("quorumlog_replication_lag_entries", &labels)
-                .set(status.end.saturating_sub(matched) as f64);
-        }
+    }
+}
+
+/// Entries that a leader knows each follower to miss. A node that does not lead knows nothing of others; what it knew when
+/// it led must not stay.
+#[allow(clippy::cast_precision_loss)]
+fn record_lags(status: &Status) {
+    for member in status.members.iter().filter(|member| member.member.id != status.node_id) {
+        let labels = [("log", status.log.clone()), ("follower", member.member.id.to_string())];
+        let lag = member.matched.map_or(0, |matched| status.end.saturating_sub(matched));
+        metrics::gauge!("quorumlog_replication_lag_entries", &labels).set(lag as f64);
     }
 }

@@ -6,6 +6,7 @@ mod clock;
 mod clock_file;
 mod cluster_admin;
 mod commit_log;
+mod elsewhere;
 mod follow_catalog;
 mod forward;
 mod housekeeping;
@@ -36,6 +37,8 @@ use tokio::time::Instant;
 pub use append::Applied;
 pub use cluster_admin::ClusterAdmin;
 pub use commit_log::{CommitLog, StatusWatch};
+#[cfg(feature = "broker")]
+pub(crate) use elsewhere::Found;
 pub use inner::StateMachineFactory;
 pub use log_admin::LogAdmin;
 pub use open::NodeBuilder;
@@ -226,7 +229,7 @@ impl Node {
 
     /// Status of the system log, which stands for the node: its members are the cluster's.
     pub fn status(&self) -> Status {
-        self.system.status()
+        self.inner.status_of(&self.system)
     }
 
     /// The storage failure that stopped a log of this node, or keeps one from being opened, if there is one.

@@ -11,6 +11,7 @@ use super::Node;
 use super::catalog::{Catalog, CatalogMachine};
 use super::clock::keep_time;
 use super::commit_log::Groups;
+use super::elsewhere::Elsewhere;
 use super::follow_catalog::follow_catalog;
 use super::housekeeping::{keep_house, keep_log_clock, keep_retention};
 use super::identity::NodeIdentity;
@@ -24,7 +25,7 @@ use crate::error::{OpenError, StorageError};
 use crate::log::{DataDir, WriterPool};
 use crate::member::Member;
 use crate::raft::{DiskSpace, Group, PeerService, Peers};
-use crate::record::{Flush, LogId, LogName};
+use crate::record::{LogId, LogName};
 use crate::seam::Disk;
 use crate::seam::disk::RealDisk;
 use crate::seam::{Acceptor, TcpTransport, Transport};
@@ -160,6 +161,7 @@ impl NodeBuilder {
             machines: self.machines,
             space,
             not_open: Mutex::default(),
+            elsewhere: Elsewhere::default(),
             panics: Panics::default(),
             retired: watch::Sender::new(None),
             shutting_down: tokio::sync::Mutex::new(()),
@@ -189,9 +191,7 @@ async fn open_logs(inner: &Arc<NodeInner>) -> Result<Arc<Group>, OpenError> {
     for (name, entry) in inner.catalog.state().logs {
         inner.try_open_listed(&name, &entry).await;
     }
-    if inner.config.storage.flush == Flush::Sync {
-        inner.dir.flushes_always()?;
-    }
+    inner.note_flushes()?;
     inner.begin_log_clock();
     Ok(system)
 }
@@ -214,6 +214,8 @@ fn start_tasks(inner: &Arc<NodeInner>, acceptor: Box<dyn Acceptor>, limits: Wire
     inner.spawn(inner.clone().keep("housekeeping", move || keep_house(node.clone())));
     let node = inner.clone();
     inner.spawn(inner.clone().keep("members", move || keep_in_touch(node.clone())));
+    let node = inner.clone();
+    inner.spawn(inner.clone().keep("leaders elsewhere", move || node.clone().look_elsewhere()));
     let node = inner.clone();
     inner.spawn(inner.clone().keep("retention", move || keep_retention(node.clone())));
     let node = inner.clone();

@@ -68,13 +68,20 @@ impl NotOpen {
 impl NodeInner {
     /// Status of every log that the node should hold, by number.
     pub(super) fn statuses(&self) -> Vec<Status> {
-        let mut all: Vec<Status> = self.groups().iter().map(|group| group.status()).collect();
+        let groups = self.groups();
+        let mut all: Vec<_> = groups.iter().map(|group| self.status_of(group)).collect();
         {
             let not_open = self.not_open();
-            all.extend(not_open.iter().map(|(id, not_open)| not_open.status(*id, self)));
+            let statuses = not_open.iter().map(|(id, not_open)| not_open.status(*id, self));
+            all.extend(statuses.map(|status| self.elsewhere.complete(status)));
         }
         all.sort_by_key(|status| status.log_id);
         all
+    }
+
+    /// Status of a log, with its leader elsewhere if this node's copy has stopped.
+    pub(super) fn status_of(&self, group: &Group) -> Status {
+        self.elsewhere.complete(group.status())
     }
 
     pub(super) fn status(&self) -> NodeStatus {

@@ -51,6 +51,11 @@ impl Crash {
         self.note(Reason { text, lasting: true });
     }
 
+    /// Consensus has ended with an error. A restart helps if the disk failed, which the log knows.
+    pub(super) fn core_stopped(&self, text: String) {
+        self.note(Reason { text, lasting: true });
+    }
+
     /// The node's process takes no part in the cluster, and will not after a restart.
     pub(super) fn retired(&self, reason: &str) {
         self.note(Reason { text: reason.to_owned(), lasting: true });

@@ -63,6 +63,7 @@ pub(super) async fn watch_over(log: LogName, raft: RaftHandle, crash: Arc<Crash>
         && !matches!(fatal, Fatal::Stopped)
     {
         tracing::error!(%log, reason = %fatal, "the log has stopped on this node");
+        crash.core_stopped(fatal.to_string());
     }
 }
 
@@ -89,18 +90,20 @@ impl Group {
         let watermarks = self.log.watermarks();
         let membership = server.membership_config.membership();
         let voters: Vec<_> = membership.voter_ids().collect();
+        let failure = self.stop_reason();
+        let runs = failure.is_none() && metrics.running_state.is_ok();
+        // A leader that has stopped knows no more how far the others are.
+        let replication = metrics.replication.as_ref().filter(|_| runs);
         let members = membership.nodes().map(|(id, node)| MemberStatus {
             member: node.member(*id),
             voter: voters.contains(id),
             matched: if *id == self.replica {
-                metrics.replication.as_ref().map(|_| watermarks.end)
+                replication.map(|_| watermarks.end)
             } else {
-                let held = metrics.replication.as_ref().and_then(|nodes| nodes.get(id));
+                let held = replication.and_then(|nodes| nodes.get(id));
                 held.map(|id| id.as_ref().map_or(0, |id| id.index + 1))
             },
         });
-        let failure = self.stop_reason();
-        let runs = failure.is_none() && metrics.running_state.is_ok();
         // A group that has stopped knew a leader that is out of date.
         let leader = server.current_leader.filter(|_| runs);
         Status {

@@ -21,6 +21,8 @@ mod messages;
 mod nodes;
 mod routes;
 mod send_status;
+#[cfg(feature = "simulation")]
+mod stopped;
 mod tools;
 mod topics;
 mod waiting;

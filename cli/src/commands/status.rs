@@ -107,7 +107,7 @@ impl Report {
                 let logs = wanted
                     .map(|status| {
                         let leader = leaders.get(&status.log_id);
-                        let lag = leader.and_then(|leader| lag(leader, status.node_id));
+                        let lag = leader.and_then(|leader| lag(leader, &status));
                         LogReport { status, lag }
                     })
                     .collect();
@@ -198,13 +198,15 @@ fn leaders(answers: &[Answer]) -> BTreeMap<u64, Status> {
     leaders
 }
 
-/// Entries that `leader` knows `node` to miss.
-fn lag(leader: &Status, node: NodeId) -> Option<u64> {
-    if leader.node_id == node {
+/// Entries that `leader` knows a node to miss. A copy that has stopped may have told this leader nothing; what it has
+/// committed it holds.
+fn lag(leader: &Status, of: &Status) -> Option<u64> {
+    if leader.node_id == of.node_id {
         return Some(0);
     }
-    let member = leader.members.iter().find(|member| member.member.id == node)?;
-    Some(leader.end.saturating_sub(member.matched?))
+    let member = leader.members.iter().find(|member| member.member.id == of.node_id)?;
+    let held = if of.role == Role::Stopped { of.committed } else { 0 };
+    Some(leader.end.saturating_sub(member.matched?.max(held)))
 }
 
 #[cfg(test)]

@@ -82,7 +82,7 @@ impl Fields {
     }
 
     /// `push` of a value as it is shown.
-    pub(super) fn push_shown(&mut self, name: &str, value: impl fmt::Display) {
+    pub(crate) fn push_shown(&mut self, name: &str, value: impl fmt::Display) {
         // Text takes all that is written.
         let _ = self.push_with(name, |text| write!(text, "{value}").ok());
     }

@@ -10,19 +10,23 @@ use crate::broker::state::{Change, Machines, Rules};
 use crate::error::AdminError;
 use crate::member::{Role, Status};
 use crate::mutant::Mutant;
-use crate::node::Node;
-use crate::record::LogName;
+use crate::node::{Found, Node};
+use crate::record::{LogId, LogName};
 
 /// Pause before something is tried again that nothing tells us about.
 const PAUSE: Duration = Duration::from_millis(20);
 
 impl LogBroker {
-    /// Waits for the log, makes it if nobody has, and follows its leaders until it closes.
+    /// Waits for the log, makes it if nobody has, and follows its leaders; as other nodes name them where this node has no
+    /// copy that runs.
     pub(super) async fn follow(self: Arc<Self>, node: Node, machines: Machines, name: LogName) {
         let opened = loop {
             let log = node.log(name.as_str());
             if let Some((log, shared)) = log.zip(machines.shared(name.as_str())) {
                 break Opened { log, shared };
+            }
+            if let Some(info) = node.logs().into_iter().find(|info| info.name == name) {
+                self.set_part_elsewhere(&node.inner.elsewhere.subscribe().borrow(), info.id);
             }
             self.make_log(&node, &name).await;
         };
@@ -34,13 +38,13 @@ impl LogBroker {
             changed.mark_unchanged();
             let status = statuses.current();
             if status.role == Role::Leader && announced != Some(status.term) {
-                self.set_part(Part::Unknown);
+                self.tell_part(&node, &status, Part::Unknown);
                 if self.announce(&node).await {
                     announced = Some(status.term);
                     continue;
                 }
             } else {
-                self.set_part(part(&status, opened));
+                self.tell_part(&node, &status, part(&status, opened));
             }
             tokio::select! {
                 status = statuses.changed() => if status.is_none() { break },
@@ -48,7 +52,36 @@ impl LogBroker {
                 () = tokio::time::sleep(PAUSE), if status.role == Role::Leader && announced != Some(status.term) => {}
             }
         }
-        self.set_part(Part::Unknown);
+        // Stopped, or deleted.
+        let mut elsewhere = node.inner.elsewhere.subscribe();
+        loop {
+            self.set_part_elsewhere(&elsewhere.borrow_and_update(), opened.log.id());
+            if elsewhere.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Follows the leader that other nodes name.
+    fn set_part_elsewhere(&self, found: &Found, log: LogId) {
+        let led = found.broker(log).map(|addr| Part::Follows(addr.to_string()));
+        if led.is_some() {
+            // It is led, and not by this node.
+            self.settled.send_if_modified(|held| !std::mem::replace(held, true));
+        }
+        self.set_part(led.unwrap_or(Part::Unknown));
+    }
+
+    /// Sets the part, and has the node tell others where the leader's broker is.
+    fn tell_part(&self, node: &Node, status: &Status, part: Part) {
+        let addr = match &part {
+            Part::Leads => Some(self.addr),
+            Part::Follows(addr) => addr.parse().ok(),
+            Part::Unknown => None,
+        };
+        let served = status.leader.as_ref().map(|leader| leader.id).zip(addr);
+        node.inner.elsewhere.note_broker(LogId(status.log_id), served);
+        self.set_part(part);
     }
 
     async fn make_log(&self, node: &Node, name: &LogName) {

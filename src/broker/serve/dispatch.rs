@@ -178,7 +178,8 @@ impl LogBroker {
         let mut unheard = 0;
         while unheard < UNHEARD_MAX {
             tokio::time::sleep(HEARD_INTERVAL).await;
-            let heard = self.opened().is_ok_and(|opened| opened.log.hears_leader());
+            // Of a log that could not be opened here, others say who leads it, as long as they hear that one.
+            let heard = self.opened().map_or(true, |opened| opened.log.hears_leader());
             unheard = if heard { 0 } else { unheard + 1 };
         }
     }

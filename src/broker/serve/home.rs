@@ -1,19 +1,18 @@
 //! Decisions on topics. The home log's leader takes them, whichever node was asked; then each log's leader has its log
 //! follow (`state/follow.rs`).
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::failure::Failure;
 use super::log_broker::{LogBroker, Part};
 use super::names::{check_topic, is_reserved};
+use super::way::Way;
 use crate::broker::LOG_PREFIX;
-use crate::broker::client::Link;
 use crate::broker::limits::QUEUES_MAX;
 use crate::broker::remoting::codes::{request, response};
 use crate::broker::remoting::{Command, Fields, Reply};
@@ -31,19 +30,18 @@ pub(super) const FOLLOW_TIMEOUT: Duration = Duration::from_millis(2000);
 const DECISIONS_MAX: usize = 64;
 /// Largest decision in a request.
 const DECISION_BYTES_MAX: usize = 512 << 10;
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Pause before something is tried again.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// A node's way to the leader of the home log.
 pub(super) struct Home {
-    link: Mutex<Option<(String, Arc<Link>)>>,
+    way: Way,
     under_way: Semaphore,
 }
 
 impl Default for Home {
     fn default() -> Self {
-        Self { link: Mutex::default(), under_way: Semaphore::new(DECISIONS_MAX) }
+        Self { way: Way::default(), under_way: Semaphore::new(DECISIONS_MAX) }
     }
 }
 
@@ -68,25 +66,10 @@ impl From<Failure> for Attempt {
 }
 
 impl Home {
-    /// The connection to the leader's broker of the home log.
-    async fn link(&self, addr: &str) -> Option<Arc<Link>> {
-        let mut held = self.link.lock().await;
-        if let Some((to, link)) = held.as_ref()
-            && to == addr
-            && !link.is_closed()
-        {
-            return Some(Arc::clone(link));
-        }
-        let to: SocketAddr = addr.parse().ok()?;
-        let connected = tokio::time::timeout(CONNECT_TIMEOUT, Link::connect(to)).await;
-        let link = Arc::new(connected.ok()?.ok()?);
-        *held = Some((addr.to_owned(), Arc::clone(&link)));
-        Some(link)
-    }
-
     async fn ask(&self, addr: &str, decision: &Decision, left: Duration) -> Result<u64, Attempt> {
         let not_reached = || Attempt::NotDone("its leader is not reached".to_owned());
-        let link = self.link(addr).await.ok_or_else(not_reached)?;
+        let addr = addr.parse().map_err(|_| not_reached())?;
+        let link = self.way.to(addr).await.ok_or_else(not_reached)?;
         let body = Bytes::from(codec::encode(decision));
         let answer = link.call(request::DECIDE_TOPIC, Fields::default(), body, left).await;
         let answer = answer.map_err(|error| Attempt::Unknown(error.to_string()))?;

@@ -43,6 +43,7 @@ mod sightings;
 mod throughput;
 mod topics;
 mod vip;
+mod way;
 
 pub use open::Broker;
 pub use settings::BrokerConfig;

@@ -52,7 +52,8 @@ impl Broker {
             "" => None,
             addr => Some(bind(addr).await?),
         };
-        let brokers = Arc::new(Brokers::new(Arc::clone(&config)));
+        let elsewhere = &node.inner.elsewhere;
+        let brokers = Arc::new(Brokers::new(Arc::clone(&config), elsewhere.subscribe()));
         let (stop, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
         let budgets = Arc::new(Budgets::new(&config));
@@ -87,7 +88,9 @@ impl Broker {
         brokers.set_logs(logs);
         let mut name_server_addr = None;
         if let Some(listener) = name_server {
-            name_server_addr = Some(listener.local_addr()?);
+            let addr = listener.local_addr()?;
+            elsewhere.note_name_server(advertised(addr, config.advertise));
+            name_server_addr = Some(addr);
             let service = Arc::clone(&brokers);
             let serving = listen(listener, service, bounds(), stopping);
             tasks.spawn(node.inner.clone().run_once("name server", serving));

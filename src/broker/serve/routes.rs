@@ -1,4 +1,5 @@
-//! The name server: which brokers have a topic, and where they are.
+//! The name server: which brokers have a topic, and where they are. A node on which a log has stopped knows that log's
+//! topics and queues of before, so it has another node's name server answer.
 
 use std::future::ready;
 use std::sync::{Arc, OnceLock};
@@ -7,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use super::connection::Connection;
 use super::listener::Service;
@@ -16,17 +18,27 @@ use super::names::{AUTO_CREATE_TOPIC, check_topic};
 use super::pending_request::PendingRequest;
 use super::request_limits::check_size;
 use super::settings::BrokerConfig;
+use super::way::Way;
 use crate::broker::remoting::codes::{request, response};
 use crate::broker::remoting::{Command, Reply};
 use crate::broker::state::{HOME_LOG, TopicConfig, is_made_on_demand, is_registered};
+use crate::node::Found;
 
 /// How long a route waits for leaders. A producer asks twice for a topic that is not there, and a send has three seconds.
 const SETTLE_TIMEOUT: Duration = Duration::from_millis(1200);
+/// How long another node's name server may take to answer. Then this node says what it knows.
+const PASS_ON_TIMEOUT: Duration = Duration::from_millis(1500);
+/// Field of a request that another node passed on: it is answered here.
+const PASSED_ON: &str = "passedOn";
 
 /// All logs' brokers on this node.
 pub(super) struct Brokers {
     config: Arc<BrokerConfig>,
     logs: OnceLock<Vec<Arc<LogBroker>>>,
+    /// What other nodes say of the logs that have stopped here.
+    elsewhere: watch::Receiver<Found>,
+    /// The way to another node's name server.
+    other: Way,
 }
 
 impl Service for Brokers {
@@ -40,10 +52,15 @@ impl Service for Brokers {
             return Box::pin(ready(answer));
         }
         Box::pin(async move {
-            if command.head.code == request::GET_ROUTEINFO_BY_TOPIC {
-                self.settled().await;
-            }
-            let reply = self.reply(&command);
+            let reply = match self.pass_on(&command).await {
+                Some(reply) => reply,
+                None => {
+                    if command.head.code == request::GET_ROUTEINFO_BY_TOPIC {
+                        self.settled().await;
+                    }
+                    self.reply(&command)
+                }
+            };
             (!command.is_oneway()).then(|| reply.encode(&command))
         })
     }
@@ -52,8 +69,8 @@ impl Service for Brokers {
 }
 
 impl Brokers {
-    pub(super) fn new(config: Arc<BrokerConfig>) -> Self {
-        Self { config, logs: OnceLock::new() }
+    pub(super) fn new(config: Arc<BrokerConfig>, elsewhere: watch::Receiver<Found>) -> Self {
+        Self { config, logs: OnceLock::new(), elsewhere, other: Way::default() }
     }
 
     /// Says which logs there are; once.
@@ -76,6 +93,38 @@ impl Brokers {
             }
         };
         let _ = tokio::time::timeout(SETTLE_TIMEOUT, all).await;
+    }
+
+    /// What another node's name server answers, if a log has stopped here and one answers in time.
+    async fn pass_on(&self, command: &Command) -> Option<Reply> {
+        let others = self.elsewhere.borrow().name_servers().to_vec();
+        let tells = matches!(
+            command.head.code,
+            request::GET_ROUTEINFO_BY_TOPIC
+                | request::GET_BROKER_CLUSTER_INFO
+                | request::GET_ALL_TOPIC_LIST_FROM_NAMESERVER
+        );
+        if others.is_empty() || !tells || command.head.fields.get(PASSED_ON).is_some() {
+            return None;
+        }
+        let asking = async {
+            for other in others {
+                let Some(link) = self.other.to(other).await else { continue };
+                let mut fields = command.head.fields.clone();
+                fields.push_shown(PASSED_ON, true);
+                let body = command.body.clone();
+                let asked = link.call(command.head.code, fields, body, PASS_ON_TIMEOUT).await;
+                let Ok(Command { head, body, .. }) = asked else { continue };
+                return Some(Reply {
+                    code: head.code,
+                    remark: head.remark,
+                    fields: head.fields,
+                    body: vec![body],
+                });
+            }
+            None
+        };
+        tokio::time::timeout(PASS_ON_TIMEOUT, asking).await.ok().flatten()
     }
 
     fn reply(&self, command: &Command) -> Reply {

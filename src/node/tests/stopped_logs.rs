@@ -193,3 +193,45 @@ fn a_task_of_the_node_that_panics_begins_again_and_is_told_of() {
     assert!(ended.is_some_and(|ended| ended.reason.contains("a bug at its end")));
     running.kill();
 }
+
+fn unhurried(config: &mut Config) {
+    config.raft.heartbeat_interval = Duration::from_millis(50);
+    config.raft.election_timeout_min = Duration::from_millis(300);
+    config.raft.election_timeout_max = Duration::from_millis(600);
+}
+
+/// A copy that has stopped hears nobody: it named no leader, and clients of its node were sent nowhere.
+#[test]
+fn a_node_whose_copy_has_stopped_names_the_leader_that_the_others_have() {
+    let disks = [SimDisk::new(), SimDisk::with_seed(2), SimDisk::with_seed(3)];
+    let nodes = three(&MemoryTransport::default(), &disks, unhurried);
+    let first = &nodes[0];
+    let log = first.node.log("orders").expect("it leads it");
+    first.run(log.append("before")).expect("a quorum is there");
+    let group = first.node.inner.group_named("orders").expect("it is open");
+    let term = log.status().term;
+    first.run(group.raft.with_raft_state(|_| panic!("a bug in consensus"))).expect_err("it ends");
+    let status = first.until("the next leader", || {
+        Some(log.status()).filter(|status| status.leader.is_some() && status.role == Role::Stopped)
+    });
+    let leader = status.leader.expect("looked for").id;
+    assert!(leader != 1 && status.term > term, "node {leader} in term {}", status.term);
+    let row = first.node.statuses().into_iter().find(|row| row.log == "orders").expect("a row");
+    assert_eq!(row.leader.map(|leader| leader.id), Some(leader));
+    assert!(row.members.iter().all(|member| member.matched.is_none()), "it leads no more");
+    // Whoever comes here is sent there.
+    let error = first.run(log.append("here")).expect_err("it has stopped");
+    assert_eq!(error.leader().map(|leader| leader.id), Some(leader), "{error}");
+    let error = first.run(log.read_barrier()).expect_err("it has stopped");
+    assert!(matches!(&error, crate::ReadError::NotLeader { leader: Some(to) } if to.id == leader));
+    let theirs = &nodes[leader as usize - 1];
+    theirs.run(theirs.node.log("orders").expect("it leads it").append("after")).expect("two run");
+    // Nobody is named who is gone.
+    drop(group);
+    let [first, others @ ..]: [Running; 3] = nodes.try_into().ok().expect("three");
+    others.into_iter().for_each(Running::kill);
+    first.until("no leader", || log.status().leader.is_none().then_some(()));
+    let error = first.run(log.append("nobody")).expect_err("it has stopped");
+    assert_eq!(error.outcome(), crate::Outcome::NotAppended, "{error}");
+    first.kill();
+}

@@ -1,0 +1,277 @@
+//! Who leads the logs whose copy on this node has stopped. Such a copy hears no leader, so the node asks the other
+//! members, and sends its clients where they say.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+#[cfg(feature = "broker")]
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+#[cfg(feature = "broker")]
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
+
+use super::forward::{AdminReply, AdminRequest};
+use super::inner::NodeInner;
+use crate::member::{Member, NodeId, Role, Status};
+use crate::mutant::Mutant;
+use crate::raft::Group;
+use crate::record::LogId;
+
+/// How often the other members are asked.
+const INTERVAL: Duration = Duration::from_millis(250);
+/// How long a member may take to answer.
+const ASK_TIMEOUT: Duration = Duration::from_millis(500);
+/// Logs in one request.
+const LOGS_MAX: usize = 1024;
+
+/// Who leads a log, as one node knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Led {
+    term: u64,
+    leader: Member,
+    /// Where the leader's broker serves the log, if it is known.
+    broker: Option<SocketAddr>,
+}
+
+/// What one node knows of the logs that it is asked about.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Leaders {
+    logs: Vec<(LogId, Led)>,
+    /// Its name server, if none of its own copies has stopped.
+    name_server: Option<SocketAddr>,
+}
+
+/// What the other members say of the logs whose copy here has stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Found {
+    logs: BTreeMap<LogId, Led>,
+    name_servers: Vec<SocketAddr>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Elsewhere {
+    /// Some copy has stopped. Each append asks for this first.
+    any: AtomicBool,
+    found: watch::Sender<Found>,
+    /// Which node leads a log, and where its broker serves it, as this node's broker knows.
+    #[cfg(feature = "broker")]
+    brokers: Mutex<BTreeMap<LogId, (NodeId, SocketAddr)>>,
+    #[cfg(feature = "broker")]
+    name_server: OnceLock<SocketAddr>,
+}
+
+impl Found {
+    /// Keeps the newest leader of each log. This node leads none of them, whatever others have not noticed yet.
+    fn learn(&mut self, said: Leaders, asked: &[LogId], own: NodeId) {
+        for (log, led) in said.logs {
+            let newer = |known: &Led| {
+                (led.term, led.broker.is_some()) > (known.term, known.broker.is_some())
+            };
+            let believed = asked.contains(&log) && led.leader.id != own;
+            if believed && self.logs.get(&log).is_none_or(newer) {
+                self.logs.insert(log, led);
+            }
+        }
+        self.name_servers.extend(said.name_server);
+    }
+
+    /// Where the leader's broker serves a log.
+    #[cfg(feature = "broker")]
+    pub(crate) fn broker(&self, log: LogId) -> Option<SocketAddr> {
+        self.logs.get(&log)?.broker
+    }
+
+    /// Name servers of nodes on which no log has stopped.
+    #[cfg(feature = "broker")]
+    pub(crate) fn name_servers(&self) -> &[SocketAddr] {
+        &self.name_servers
+    }
+}
+
+impl Elsewhere {
+    /// The leader of a log whose copy here has stopped, if another member knows it.
+    pub(super) fn leader(&self, log: LogId) -> Option<Member> {
+        if !self.any.load(Ordering::Acquire) {
+            return None;
+        }
+        self.found.borrow().logs.get(&log).map(|led| led.leader.clone())
+    }
+
+    /// Completes the status of a copy that has stopped.
+    pub(super) fn complete(&self, mut status: Status) -> Status {
+        let found = self.found.borrow();
+        if status.role == Role::Stopped
+            && let Some(led) = found.logs.get(&LogId(status.log_id))
+        {
+            status.leader = Some(led.leader.clone());
+            status.term = status.term.max(led.term);
+        }
+        status
+    }
+}
+
+#[cfg(feature = "broker")]
+impl Elsewhere {
+    /// Tells what is found, and each change of it.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Found> {
+        self.found.subscribe()
+    }
+
+    /// Notes who leads a log and where its broker serves it; none if that is not known.
+    pub(crate) fn note_broker(&self, log: LogId, served: Option<(NodeId, SocketAddr)>) {
+        let mut brokers = self.brokers.lock().unwrap_or_else(PoisonError::into_inner);
+        match served {
+            Some(served) => drop(brokers.insert(log, served)),
+            None => drop(brokers.remove(&log)),
+        }
+    }
+
+    /// Notes where this node's name server is.
+    pub(crate) fn note_name_server(&self, addr: SocketAddr) {
+        // A node has one broker.
+        let _ = self.name_server.set(addr);
+    }
+}
+
+impl NodeInner {
+    /// The logs whose copy here has stopped, or could not be opened.
+    fn stopped_logs(&self) -> Vec<LogId> {
+        let mut logs: Vec<_> = self.not_open().keys().copied().collect();
+        self.each_group(|group| {
+            if group.stop_reason().is_some() {
+                logs.push(group.id);
+            }
+        });
+        logs
+    }
+
+    /// Looks who leads the logs whose copy here has stopped, as long as the node runs.
+    pub(super) async fn look_elsewhere(self: Arc<Self>) {
+        let mut ticks = tokio::time::interval(INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let looking = async {
+            loop {
+                ticks.tick().await;
+                let stopped = self.stopped_logs();
+                let found = match stopped.is_empty() || Mutant::StoppedLogLeadsNowhere.is_active() {
+                    true => Found::default(),
+                    false => self.ask_members(&stopped).await,
+                };
+                self.elsewhere.any.store(!found.logs.is_empty(), Ordering::Release);
+                self.elsewhere.found.send_if_modified(|held| {
+                    let differs = *held != found;
+                    *held = found;
+                    differs
+                });
+            }
+        };
+        tokio::select! {
+            () = looking => {}
+            () = self.stopped() => {}
+        }
+    }
+
+    async fn ask_members(&self, logs: &[LogId]) -> Found {
+        let members = self.other_members();
+        let mut found = Found::default();
+        for some in logs.chunks(LOGS_MAX) {
+            let request = AdminRequest::Leaders(some.to_vec());
+            // Without a connection an answer would come too late.
+            let connected = members.iter();
+            let connected =
+                connected.filter(|member| self.peers.contacts.session(member.id).is_some());
+            let asking = connected.map(|member| {
+                let deadline = tokio::time::Instant::now() + ASK_TIMEOUT;
+                self.ask(member, LogId::SYSTEM, &request, deadline)
+            });
+            for answer in futures_util::future::join_all(asking).await {
+                if let Ok(AdminReply::Leaders(said)) = answer {
+                    found.learn(said, some, self.config.node_id);
+                }
+            }
+        }
+        found.name_servers.sort_unstable();
+        found.name_servers.dedup();
+        found
+    }
+
+    /// Answers another node that looks for leaders.
+    pub(super) fn leaders(&self, logs: &[LogId]) -> Leaders {
+        let logs = logs.iter().take(LOGS_MAX);
+        let led = logs.filter_map(|log| Some((*log, self.led(&*self.group(*log)?)?)));
+        let mut leaders = Leaders { logs: led.collect(), name_server: None };
+        #[cfg(feature = "broker")]
+        if self.stopped_logs().is_empty() {
+            leaders.name_server = self.elsewhere.name_server.get().copied();
+        }
+        leaders
+    }
+
+    /// Who leads a log, if this node leads it with a majority, or hears its leader.
+    fn led(&self, group: &Group) -> Option<Led> {
+        if group.stop_reason().is_some() || !(group.hears_majority() || group.hears_leader()) {
+            return None;
+        }
+        let status = group.status();
+        let leader = status.leader?;
+        #[cfg(feature = "broker")]
+        let broker = {
+            let brokers = self.elsewhere.brokers.lock().unwrap_or_else(PoisonError::into_inner);
+            brokers.get(&group.id).filter(|(node, _)| *node == leader.id).map(|(_, addr)| *addr)
+        };
+        #[cfg(not(feature = "broker"))]
+        let broker = None;
+        Some(Led { term: status.term, leader, broker })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOG: LogId = LogId(7);
+
+    fn said(term: u64, leader: NodeId, port: Option<u16>) -> Leaders {
+        let broker = port.map(|port| ([127, 0, 0, 1], port).into());
+        let leader = Member::new(leader, "a:1");
+        Leaders { logs: vec![(LOG, Led { term, leader, broker })], name_server: None }
+    }
+
+    fn leader_of(said: &[Leaders]) -> Option<NodeId> {
+        let mut found = Found::default();
+        said.iter().for_each(|one| found.learn(one.clone(), &[LOG], 1));
+        found.logs.get(&LOG).map(|led| led.leader.id)
+    }
+
+    #[test]
+    fn the_newest_leader_counts_and_never_this_node() {
+        assert_eq!(leader_of(&[said(4, 2, Some(1)), said(5, 3, None)]), Some(3));
+        assert_eq!(leader_of(&[said(5, 3, None), said(4, 2, Some(1))]), Some(3));
+        assert_eq!(leader_of(&[said(6, 1, None), said(5, 3, None)]), Some(3));
+        assert_eq!(leader_of(&[said(6, 1, None)]), None);
+    }
+
+    #[test]
+    fn of_one_leader_the_answer_counts_that_knows_its_broker() {
+        for answers in
+            [[said(4, 2, None), said(4, 2, Some(9))], [said(4, 2, Some(9)), said(4, 2, None)]]
+        {
+            let mut found = Found::default();
+            answers.into_iter().for_each(|one| found.learn(one, &[LOG], 1));
+            assert!(found.logs[&LOG].broker.is_some());
+        }
+    }
+
+    #[test]
+    fn what_was_not_asked_for_is_not_kept() {
+        let mut found = Found::default();
+        found.learn(said(4, 2, None), &[LogId(8)], 1);
+        assert_eq!(found, Found::default());
+    }
+}
