@@ -295,7 +295,7 @@ impl Target {
         Ok(Self { log, disk, _dir: dir, next: 0, written: 0 })
     }
 
-    /// Appends one group; gives the time that this took, without that for filling files and beginning anew.
+    /// Appends one group; gives the time that this took, without that for filling files and starting over.
     fn append(&mut self, payload: &Bytes, count: u64) -> io::Result<Duration> {
         if self.written > LOG_BYTES {
             *self = Self::open(self.disk.strategy)?;

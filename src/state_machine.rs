@@ -35,7 +35,7 @@ pub trait StateMachine: Send + 'static {
     ///
     /// # Errors
     /// The log stops on this node, says why in its status, and takes no checkpoint of what it has: after an upgrade the
-    /// record is applied. Nothing else is to be refused in this way, since a restart comes upon the same record.
+    /// record is applied. Refuse nothing else in this way, since a restart meets the same record.
     fn apply(&mut self, record: &Record) -> Result<Bytes, ApplyError>;
 
     /// True if clients may append to the log over TCP. Not if they could append what `apply` fails on.

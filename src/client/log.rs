@@ -248,7 +248,7 @@ impl ClientLog {
             let id = self.id(deadline).await.map_err(AppendError::from_read)?;
             match self.cluster.route(Target::Any, id, &request, deadline, appended).await {
                 Err(AppendError::UnknownLog { .. }) if !renewed => {
-                    // It may have been made anew under another number.
+                    // It may have been made again under another number.
                     self.cluster.forget_log(&self.name);
                     renewed = true;
                 }
@@ -260,7 +260,7 @@ impl ClientLog {
         }
     }
 
-    /// A question about this log, to be asked anew if the log has another number by now.
+    /// A question about this log, asked again if the log has another number by now.
     async fn ask<T>(
         &self,
         target: Target,

@@ -22,7 +22,7 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(1);
 /// How long to wait for the answer to a question that another node could answer as well.
 pub(super) const ANSWER_PATIENCE: Duration = Duration::from_secs(3);
 
-/// Who is to be asked.
+/// Which node to ask.
 #[derive(Clone)]
 pub(super) enum Target {
     /// The log's leader if it is known, else any node.

@@ -30,7 +30,7 @@ use crate::member::ReplicaId;
 
 /// Bytes of one slot.
 pub(crate) const VOTE_SLOT: usize = 88;
-/// Where the slots lie: in blocks of their own, so that one bad write hits one of them.
+/// Where the slots lie: in separate blocks, so that one bad write hits one of them.
 pub(crate) const VOTE_SLOTS_AT: [u64; 2] = [0, 4096];
 /// Bytes of the file.
 pub(crate) const VOTE_FILE: u64 = 8192;

@@ -31,7 +31,7 @@ pub(super) struct Core {
 
 struct Driven {
     writer: Option<LogWriter>,
-    /// Swapped with the inbox, so that neither is allocated anew.
+    /// Swapped with the inbox, so that neither is allocated again.
     jobs: Vec<Job>,
     /// When the thread drives the writer next, even if nothing is submitted.
     due: Option<Instant>,
@@ -98,7 +98,7 @@ impl Core {
     }
 
     /// Writes the append in the inbox into the page cache on the caller's thread, which saves two wake-ups; leaves it
-    /// to the writer's thread where that is at work, or where more is to be done than to write.
+    /// to the writer's thread where that is at work, or where there is more to do than to write.
     pub(super) fn write_at_once(self: &Arc<Self>) {
         // A writer that panicked is for its thread, which poisons it.
         let driven = self.writer.try_lock().ok();
@@ -108,7 +108,7 @@ impl Core {
         }
     }
 
-    /// False if the writer's thread is to be told.
+    /// False if the writer's thread must be told.
     fn try_write(&self, driven: &mut Driven) -> bool {
         let Driven { writer: Some(writer), jobs, due, left_until } = driven else { return false };
         let now = self.queue.now();

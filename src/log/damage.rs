@@ -1,7 +1,7 @@
 //! Damage that was found while a log ran is noted beside it, and keeps it from being opened again.
 //!
 //! Opening reads what was written last, and not the whole log: without the note a node that is started again and again
-//! would be elected again and again, and stop each time where it comes upon the damage, and as long the log could
+//! would be elected again and again, and stop each time where it meets the damage, and as long the log could
 //! not go on.
 
 use std::io;

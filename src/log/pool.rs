@@ -59,7 +59,7 @@ impl WriterPool {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Starts tasks on the present runtime in place of threads. They wait for `pace` before each run of
+    /// Starts tasks on the present runtime instead of threads. They wait for `pace` before each run of
     /// a writer: it stands for the time that the disk takes.
     #[cfg(feature = "simulation")]
     pub(crate) fn start_tasks(count: u32, pace: &Pace) -> Self {

@@ -12,7 +12,7 @@ use crate::segment::sealed::SealedSegment;
 use super::shared::Shared;
 use super::state::SegmentSet;
 
-/// How often a read begins anew because segments changed under it.
+/// How often a read starts over because segments changed under it.
 const RETRIES_MAX: u32 = 8;
 
 impl Shared {

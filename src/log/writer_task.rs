@@ -1,4 +1,4 @@
-//! Writers driven by a task in place of a thread: what a simulation needs, where one thread runs
+//! Writers driven by a task instead of a thread: what a simulation needs, where one thread runs
 //! everything and time is not real.
 
 use std::path::Path;

@@ -169,7 +169,7 @@ impl SealedSegment {
         let footer = self.footer(source).and_then(|bytes| Footer::check(bytes, &self.meta));
         let index = match (footer, source) {
             (Some(footer), Source::Mapped { .. }) => Index::Footer(Arc::new(footer)),
-            // Soon it will be found in the mapping, and need no memory of its own.
+            // Soon it will be found in the mapping, and need no other memory.
             (Some(footer), Source::File { .. }) => return Ok(Index::Footer(Arc::new(footer))),
             (None, _) => {
                 if self.meta.footer_len > 0 {

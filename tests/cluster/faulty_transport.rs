@@ -1,6 +1,6 @@
 //! TCP on loopback between numbered nodes, with links that can be cut and broken.
 //!
-//! Each node has a name that stays the same, `10.0.0.<id>:20911`, and a port that the system chooses anew at
+//! Each node has a name that stays the same, `10.0.0.<id>:20911`, and a port that the system chooses again at
 //! each start; the network knows which belongs to which. Faults act on the dialing end's streams, in
 //! each direction by itself.
 

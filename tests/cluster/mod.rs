@@ -1,4 +1,4 @@
-//! Clusters in this process: each node with a directory and a runtime of its own, over TCP on loopback.
+//! Clusters in this process: each node with its own directory and runtime, over TCP on loopback.
 //!
 //! Nothing here waits for time to pass: every wait is for a condition, and one that does not come true within
 //! [`PATIENCE`] ends the test with what the nodes say about themselves.
@@ -34,7 +34,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 type Configure = Arc<dyn Fn(&mut Config) + Send + Sync>;
 
-/// What is to be started.
+/// What to start.
 pub(crate) struct Setup {
     nodes: u64,
     configure: Vec<Configure>,
@@ -163,7 +163,7 @@ impl Cluster {
         self.start_with(id, |_| {}).await;
     }
 
-    /// Opens a node with a configuration of its own; none while another process has its directory.
+    /// Opens a node with its own configuration; none while another process has its directory.
     async fn open(&self, id: NodeId, config: Config) -> Option<Result<Running, OpenError>> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)

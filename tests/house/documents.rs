@@ -167,7 +167,12 @@ fn paths(tree: &Tree, page: &str, text: &str, findings: &mut Vec<Finding>) {
             let ours =
                 ["src/", "tests/", "cli/", "jepsen/", "examples/", "benches/", "fuzz/", ".ci/"];
             let whole = !path.contains(['*', '<', ' ', '{']);
-            if whole && ours.iter().any(|start| path.starts_with(start)) && !tree.has(path) {
+            let missing = match ours.iter().any(|start| path.starts_with(start)) {
+                true => !tree.has(path),
+                // Such as `raft/space.rs`.
+                false => path.ends_with(".rs") && !tree.ends_with(path),
+            };
+            if whole && missing {
                 let rule = format!("`{path}` does not exist");
                 findings.push(Finding::new(page, at + 1, rule));
             }

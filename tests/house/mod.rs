@@ -73,6 +73,14 @@ impl Tree {
         self.files.get_mut(path).expect("the file is there")
     }
 
+    /// True if `path` is the end of some file's path.
+    fn ends_with(&self, path: &str) -> bool {
+        let ends = |file: &String| {
+            file.strip_suffix(path).is_some_and(|rest| rest.is_empty() || rest.ends_with('/'))
+        };
+        self.files.keys().any(ends)
+    }
+
     /// True for a file, and for a directory with a file in it.
     fn has(&self, path: &str) -> bool {
         let path = path.trim_end_matches('/');
@@ -82,14 +90,25 @@ impl Tree {
     }
 }
 
-/// Everything that breaks a rule, by file and line.
-pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
+/// The Rust files.
+fn sources(tree: &Tree) -> Vec<Source> {
     let rust = tree
         .files
         .iter()
         .filter(|(path, _)| path.ends_with(".rs") && !path.starts_with("fuzz/target/"));
     let mut sources: Vec<_> = rust.map(|(path, text)| Source::new(path, text)).collect();
     source::mark_test_modules(&mut sources);
+    sources
+}
+
+/// Files that are on a list of exceptions and no longer need it.
+pub(crate) fn outgrown(tree: &Tree) -> Vec<&'static str> {
+    words::done(&sources(tree))
+}
+
+/// Everything that breaks a rule, by file and line.
+pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
+    let sources = sources(tree);
     let mut findings = Vec::new();
     for source in &sources {
         layers::imports(tree, source, &mut findings);
@@ -98,7 +117,7 @@ pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
     }
     text::machine_paths(tree, &mut findings);
     documents::all(tree, &sources, &mut findings);
-    words::all(tree, &mut findings);
+    words::all(tree, &sources, &mut findings);
     findings.sort_by(|a, b| (&a.file, a.line, &a.rule).cmp(&(&b.file, b.line, &b.rule)));
     findings
 }

@@ -11,7 +11,7 @@ pub(crate) struct Source {
     pub(crate) uncommented: String,
     /// For each line, whether it is compiled for tests only.
     pub(crate) test_lines: Vec<bool>,
-    /// Modules in files of their own that are declared for tests only.
+    /// Modules in separate files that are declared for tests only.
     test_modules: Vec<String>,
 }
 

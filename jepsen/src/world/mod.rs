@@ -17,7 +17,7 @@
 //! # let _ = hash;
 //! ```
 //!
-//! Everything runs on one thread. Each host is a tokio runtime of its own with a paused clock, and
+//! Everything runs on one thread. Each host is its own tokio runtime with a paused clock, and
 //! [`World::step`] gives each a tick of simulated time, in a fixed order. Within it a host runs until
 //! it has nothing left to do at that moment; then its clock goes on. Hosts meet only in the
 //! [`Network`], which moves between ticks.
@@ -54,7 +54,7 @@ pub use trace::Trace;
 /// Stack of a simulated thread: hosts poll deep futures, in debug builds too.
 const STACK_BYTES: usize = 64 << 20;
 
-/// Runs `run` on a thread of its own, where random bytes and clocks come from `seed`. A [`World`] lives
+/// Runs `run` on its own thread, where random bytes and clocks come from `seed`. A [`World`] lives
 /// there and nowhere else.
 ///
 /// # Panics

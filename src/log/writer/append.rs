@@ -28,7 +28,7 @@ impl LogWriter {
             && self.active.has_space((GROUP_HEADER + bytes) as u64)
     }
 
-    /// Writes what [`writes_at_once`](Self::writes_at_once). Says when the writer is to be run, even if nothing is submitted.
+    /// Writes what [`writes_at_once`](Self::writes_at_once). Says when the writer must run, even if nothing is submitted.
     pub(in crate::log) fn write_at_once(
         &mut self,
         shared: &Shared,

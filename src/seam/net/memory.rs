@@ -16,7 +16,7 @@ const BUFFER_BYTES: usize = 64 << 10;
 
 type Listeners = Arc<Mutex<BTreeMap<String, mpsc::UnboundedSender<DuplexStream>>>>;
 
-/// A network of its own, in this process.
+/// A separate network, in this process.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct MemoryTransport {
     listeners: Listeners,

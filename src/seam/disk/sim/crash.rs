@@ -47,7 +47,7 @@ pub enum Kept {
     Lost,
     /// All of it. A change of names is lost nevertheless if an earlier one is lost that it needs.
     Whole,
-    /// The first bytes, and something in place of the others. A length or a name has no parts and is lost.
+    /// The first bytes, and something else where the others were. A length or a name has no parts and is lost.
     Torn {
         /// How many of the bytes that this change has in its sector.
         bytes: u64,

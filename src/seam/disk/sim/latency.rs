@@ -16,7 +16,7 @@ pub struct Latency {
     pub per_kib: Duration,
     /// Of a million flushes, so many are slow.
     pub slow_per_million: u32,
-    /// What a slow one takes in place of the rest.
+    /// What a slow one takes instead.
     pub slow: Duration,
 }
 

@@ -6,7 +6,7 @@
 //! may leave any of them and lose the others, in sectors of 512 bytes. What holds nevertheless:
 //!
 //! - a change of names is there whole or not at all, and not without earlier ones of the same name;
-//! - a sector that was durable keeps the bytes that were not written anew, however the write is torn
+//! - a sector that was durable keeps the bytes that were not written again, however the write is torn
 //!   ([`Kept::Garbled`] breaks this, and only if it is asked to).
 //!
 //! The same calls in the same order give the same disk, so a run that depends on nothing else can be
@@ -198,7 +198,7 @@ impl SimDisk {
     }
 
     /// How long the next operation of this kind takes, with so many bytes. The disk itself waits for nothing:
-    /// whoever drives the node waits before the operation, and for ever if the disk is to be stuck.
+    /// whoever drives the node waits before the operation, and for ever if the disk is stuck.
     pub fn latency(&self, kind: OpKind, bytes: u64) -> Duration {
         let mut machine = self.machine();
         let Machine { latency, latency_random, .. } = &mut *machine;
