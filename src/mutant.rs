@@ -375,6 +375,20 @@ mutants! {
     TrustedAtCommitted,
     /// A log is trusted again in memory only.
     TrustNotStored,
+    /// A follower says of what it has written that it has flushed it.
+    WrittenTakenForFlushed,
+    /// What the leader has flushed counts as flushed on a majority.
+    StableByLeaderAlone,
+    /// Entries of earlier terms count as stable once a majority has flushed them.
+    StableOfOlderTerms,
+    /// A log that may have lost something takes for committed what was.
+    SuspectBelievesCommitted,
+    /// A checkpoint is believed wherever the log holds some entry at its index.
+    CheckpointBelievedByIndex,
+    /// A checkpoint is saved before the entries that it is made of.
+    CheckpointAheadOfLog,
+    /// The boundary moves past what a majority has flushed.
+    BoundaryPassesStable,
 }
 
 #[cfg(feature = "mutants")]

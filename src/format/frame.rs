@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! 0   u32  magic: "QLFP" between nodes, "QLFC" between a client and a node
-//! 4   u8   version: 2 between nodes, 1 between a client and a node
+//! 4   u8   version: 3 between nodes, 1 between a client and a node
 //! 5   u8   kind
 //! 6   u16  zero
 //! 8   u64  log id
@@ -45,7 +45,7 @@ impl Protocol {
     /// every change that an older node would misread or pass over, and with every new kind of entry in a log.
     pub(crate) const fn version(self) -> u8 {
         match self {
-            Self::Peer => 2,
+            Self::Peer => 3,
             Self::Client => 1,
         }
     }

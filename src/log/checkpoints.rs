@@ -85,6 +85,12 @@ impl Checkpoints {
         self.held.insert(at, Held { id, bytes });
     }
 
+    /// Forgets these.
+    pub(super) fn forget(&mut self, ids: &[EntryId]) {
+        self.held.retain(|checkpoint| !ids.contains(&checkpoint.id));
+        self.pinned.retain(|pinned| !ids.contains(pinned));
+    }
+
     /// The newest that `fits`. It stays until the boundary has passed it: the boundary is to move there.
     pub(super) fn pin(&mut self, fits: impl Fn(EntryId) -> bool) -> Option<EntryId> {
         let id = self.held.iter().rev().map(|checkpoint| checkpoint.id).find(|id| fits(*id))?;

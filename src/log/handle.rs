@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use crate::error::StorageError;
 use crate::format::entry::{Entry, EntryId};
 use crate::format::vote::Vote;
+use crate::record::Flush;
 use crate::seam::Disk;
 use crate::state_machine::FlushFiles;
 use crate::watermarks::Watermarks;
@@ -86,6 +87,11 @@ impl Log {
         self.core.shared.state().vote
     }
 
+    /// Calls `done` once all entries below `end` are durable, or on failure.
+    pub(super) fn flush_below(&self, end: u64, done: Completion) {
+        self.core.flush_below(end, done);
+    }
+
     /// The vote together with the last entry: what a later leader does to the log comes behind the vote for it.
     pub(crate) fn vote_and_last(&self) -> (Option<Vote>, Option<EntryId>) {
         let state = self.core.shared.state();
@@ -147,6 +153,25 @@ impl Log {
     /// Last committed id, clamped to the tail at open.
     pub(crate) fn committed(&self) -> Option<EntryId> {
         self.core.shared.state().committed
+    }
+
+    /// One past the last index that a majority has flushed, as far as this node knows. Moves up only.
+    pub(crate) fn stable(&self) -> u64 {
+        self.core.shared.state().stable()
+    }
+
+    /// The leader of `term` vouches that this log is the same as its own below `end`, and that a majority has flushed what
+    /// lies below `stable`. Gives how far this log has flushed of what is vouched for; nothing if it follows a later leader
+    /// by now, which may have replaced it.
+    pub(crate) fn vouched(&self, term: u64, end: u64, stable: u64) -> u64 {
+        self.core.shared.state().vouched(term, end, stable)
+    }
+
+    /// On the leader of `term`: moves `stable` up to what `flushed` gives, which is told how far this log has flushed: but
+    /// not past what is committed, and only to entries of that term. Gives where `stable` is then. `flushed` must not
+    /// call the log.
+    pub(crate) fn settle(&self, term: u64, flushed: impl FnOnce(u64) -> u64) -> u64 {
+        self.core.shared.state().settle(term, flushed)
     }
 
     /// The last id purged.
@@ -297,6 +322,11 @@ impl Log {
     /// The same for one that was received and finished. May be done again if it fails.
     pub(crate) fn keep_checkpoint(&self, file: &CheckpointFile) -> Result<(), StorageError> {
         self.core.shared.keep_checkpoint(file)
+    }
+
+    /// Whether it acknowledges what is flushed, or what is written.
+    pub(crate) fn flush(&self) -> Flush {
+        self.core.shared.options().flush
     }
 
     /// Where it lies.

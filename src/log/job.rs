@@ -46,6 +46,8 @@ pub(super) enum Control {
         held: bool,
         epoch: u64,
     },
+    /// Make durable what was submitted before.
+    Flush,
     Close,
     Destroy,
 }

@@ -246,17 +246,21 @@ impl Found {
             vote,
             segments,
             last,
+            stable,
         });
         self.checkpoints.set_boundary(boundary);
         let shared = Shared::new(Arc::clone(&disk), dir, options, state, self.checkpoints);
         recommit(&shared, stored, self.scan.committed)?;
         let committed = shared.state().committed;
+        let disowned = disowned_checkpoints(&shared);
         // Nothing has been changed so far.
         self.vote.repair()?;
         if old[1] {
-            self.vote.restate(committed.into())?;
+            // An older build's index could be believed for other entries.
+            self.vote.restate(committed.into(), stable)?;
         }
         remove_orphans(&*disk, dir, &self.manifest)?;
+        shared.drop_checkpoints(&disowned);
         let mut writer = LogWriter::new(Parts {
             disk,
             dir: dir.to_owned(),
@@ -267,7 +271,6 @@ impl Found {
             active,
             vote: self.vote,
             committed,
-            stable,
         });
         let changed = match behind_tail {
             Some(boundary) => writer.restart_behind(&shared, boundary),
@@ -286,6 +289,12 @@ impl Found {
 /// Takes up the last committed entry of those that were `stored`, as far as the log holds them, and of what the groups of
 /// the active segment say, which is about their own entries. The one that is taken up is read; others are not.
 fn recommit(shared: &Shared, stored: [Committed; 2], in_groups: u64) -> Result<(), StorageError> {
+    if shared.options().at_stable && !Mutant::SuspectBelievesCommitted.is_active() {
+        // What a majority had only written may be gone, and other entries in its place.
+        let stable = shared.state().stable();
+        let last = stable.checked_sub(1).map(|index| shared.id_at(index)).transpose()?;
+        return last.flatten().map_or(Ok(()), |id| shared.commit(id));
+    }
     let held = shared.state().watermarks().end;
     let highest = stored.into_iter().map(Committed::end).max().unwrap_or(0).max(in_groups);
     if Mutant::CommittedNotClamped.is_active() && highest > held {
@@ -303,8 +312,7 @@ fn recommit(shared: &Shared, stored: [Committed; 2], in_groups: u64) -> Result<(
             Committed::Entry(committed) => {
                 committed == id || Mutant::CommittedBelievedByIndex.is_active()
             }
-            // A log that lost its tail may have others there by now. Groups speak of themselves.
-            Committed::Index(_) => !shared.options().at_stable || claim == in_groups,
+            Committed::Index(_) => true,
             Committed::Nothing => false,
         };
         if believed {
@@ -312,6 +320,26 @@ fn recommit(shared: &Shared, stored: [Committed; 2], in_groups: u64) -> Result<(
         }
     }
     Ok(())
+}
+
+/// Checkpoints that are not of this log's history: it holds another entry where they were taken, or none, or one that a
+/// leader may replace. The boundary's is sound: no entry can contradict it.
+fn disowned_checkpoints(shared: &Shared) -> Vec<EntryId> {
+    if Mutant::CheckpointBelievedByIndex.is_active() {
+        return Vec::new();
+    }
+    let (boundary, stable) = {
+        let state = shared.state();
+        (state.boundary, state.stable())
+    };
+    let mut disowned = shared.checkpoints().ids();
+    disowned.retain(|id| boundary.is_none_or(|boundary| boundary.index < id.index));
+    disowned.retain(|id| {
+        let unsettled = shared.options().at_stable && id.index >= stable;
+        // Damage that is found here is told to whoever comes to read the entry.
+        unsettled || shared.id_at(id.index).is_ok_and(|held| held != Some(*id))
+    });
+    disowned
 }
 
 /// Removes segments that the manifest does not list, and files that were never renamed.

@@ -152,12 +152,19 @@ impl Saver {
         Turn(Arc::clone(&self.alone).lock_owned().await)
     }
 
-    /// Saves a checkpoint, and before it makes durable what it names.
+    /// Saves a checkpoint, and before it makes durable what it names and the entries that it is made of: a log that lost
+    /// them would have no use for it.
     pub(crate) fn save(&self, turn: Turn, draft: Draft, files: FlushFiles) -> Saving {
         let (done, saved) = oneshot::channel();
         let (log, id) = (self.log.clone(), draft.id());
-        // If the thread has ended, `done` is dropped, which says so.
-        let _ = self.queue.0.send(Job::Save(Save { log, draft, files, turn, done }));
+        let queue = self.queue.clone();
+        let save = Save { log, draft, files, turn, done };
+        let flushed = move |flushed: Result<(), Arc<StorageError>>| match flushed {
+            // If the thread has ended, `done` is dropped, which says so.
+            Ok(()) => drop(queue.0.send(Job::Save(save))),
+            Err(error) => drop(save.done.send(Err(error.poisoned_by()))),
+        };
+        self.log.flush_below(id.index + 1, Box::new(flushed));
         Saving { id, dir: self.log.dir().to_owned(), saved }
     }
 

@@ -163,6 +163,10 @@ impl Shared {
         self.note_tail(&state);
     }
 
+    pub(super) fn set_flushed(&self, epoch: u64, end: u64) {
+        self.state().set_flushed(epoch, end);
+    }
+
     pub(super) fn note_tail(&self, state: &State) {
         self.tail_bytes.store(state.tail.bytes(), Ordering::Relaxed);
     }
@@ -208,6 +212,23 @@ impl Shared {
         let next = self.state().boundary;
         let dropped = self.checkpoints().thin(next);
         checkpoints::remove(self.disk(), &self.dir, &dropped);
+    }
+
+    /// Removes checkpoints that are not of this log's history.
+    pub(super) fn drop_checkpoints(&self, disowned: &[EntryId]) {
+        if disowned.is_empty() {
+            return;
+        }
+        tracing::warn!(checkpoints = ?disowned, "removing checkpoints of entries that the log does not hold, or may not keep");
+        self.checkpoints().forget(disowned);
+        checkpoints::remove(self.disk(), &self.dir, disowned);
+    }
+
+    /// Removes checkpoints at `end` or behind: the log was cut there.
+    pub(super) fn cut_checkpoints(&self, end: u64) {
+        let ids = self.checkpoints().ids();
+        let behind: Vec<EntryId> = ids.into_iter().filter(|id| id.index >= end).collect();
+        self.drop_checkpoints(&behind);
     }
 
     /// A checkpoint as of `id`, to be written. It is kept in memory up to `buffer_max`.

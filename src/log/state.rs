@@ -48,6 +48,12 @@ pub(super) struct State {
     visible: u64,
     /// Entries below are in a segment and may leave the tail.
     stored: u64,
+    /// Entries below survive a power cut.
+    flushed: u64,
+    /// Entries below are flushed on a majority, as far as this node knows.
+    stable: u64,
+    /// The first entry of the last entry's term, if it was appended since the log was opened.
+    term_begin: Option<EntryId>,
     /// Counts the changes that drop entries: what the writer reports of an older epoch is void.
     epoch: u64,
     /// Waits for the writer.
@@ -66,11 +72,13 @@ pub(super) struct Recovered {
     pub(super) segments: SegmentSet,
     /// Last entry, or the boundary.
     pub(super) last: Option<EntryId>,
+    /// One past what a majority had flushed, as it was stored.
+    pub(super) stable: u64,
 }
 
 impl State {
     pub(super) fn new(recovered: Recovered) -> Self {
-        let Recovered { boundary, memberships, vote, segments, last } = recovered;
+        let Recovered { boundary, memberships, vote, segments, last, stable } = recovered;
         let origin = segments.first().unwrap_or_default();
         let end = last.map_or(origin, |last| last.index + 1);
         let begin = boundary.map_or(origin, |boundary| boundary.index + 1);
@@ -84,6 +92,10 @@ impl State {
             origin,
             visible: begin,
             stored: end,
+            flushed: end,
+            // What the log does not hold any more may be another entry by the time that it is there again.
+            stable: stable.min(end).max(begin),
+            term_begin: None,
             epoch: 0,
             inbox: Vec::new(),
             scheduled: false,
@@ -116,6 +128,9 @@ impl State {
             self.visible = self.visible.max(self.begin());
         }
         for entry in entries {
+            if self.tail.last().is_none_or(|last| last.term < entry.id.term) {
+                self.term_begin = Some(entry.id);
+            }
             self.tail.push(entry.clone());
         }
         self.memberships.extend(entries);
@@ -133,12 +148,15 @@ impl State {
         if let Some(committed) = self.committed {
             assert!(committed.index < end, "I4: cut at {end}, and {committed:?} is committed");
         }
+        assert!(self.stable <= end, "I4: cut at {end}, and all below {} is stable", self.stable);
         if let (Some(last), Some(held)) = (last, last.and_then(|l| self.tail.id_at(l.index))) {
             assert!(last == held, "I2: cut behind {last:?}, and the log holds {held:?}");
         }
         self.tail.truncate(last, self.origin);
         self.memberships.truncate(end);
         self.stored = self.stored.min(end);
+        self.flushed = self.flushed.min(end);
+        self.term_begin.take_if(|begin| begin.index >= end);
         self.epoch += 1;
         true
     }
@@ -152,6 +170,7 @@ impl State {
         self.boundary = Some(upto);
         self.memberships.purge(upto.index);
         self.commit(upto);
+        self.stable = self.stable.max(upto.index + 1);
         self.visible = self.visible.max(upto.index + 1);
         beyond
     }
@@ -162,6 +181,8 @@ impl State {
         self.boundary = Some(upto);
         self.memberships = Memberships::new(membership, Vec::new());
         self.commit(upto);
+        // A leader's boundary is.
+        self.stable = self.stable.max(upto.index + 1);
         self.visible = self.visible.max(upto.index + 1);
     }
 
@@ -169,6 +190,8 @@ impl State {
         self.tail = Tail::new(upto.index + 1, Some(upto));
         self.segments = Arc::new(SegmentSet { sealed: Vec::new(), active: None });
         self.stored = upto.index + 1;
+        self.flushed = upto.index + 1;
+        self.term_begin = None;
         self.epoch += 1;
     }
 
@@ -204,6 +227,49 @@ impl State {
         if epoch == self.epoch || Mutant::StaleEpochAccepted.is_active() {
             self.stored = end.min(self.tail.end());
         }
+    }
+
+    /// The writer has flushed all below `end`, as of `epoch`.
+    pub(super) fn set_flushed(&mut self, epoch: u64, end: u64) {
+        if epoch == self.epoch || Mutant::StaleEpochAccepted.is_active() {
+            self.flushed = end.min(self.tail.end());
+        }
+    }
+
+    pub(super) fn flushed(&self) -> u64 {
+        self.flushed
+    }
+
+    pub(super) fn stable(&self) -> u64 {
+        self.stable
+    }
+
+    /// The leader of `term` vouches that this log is the same as its own below `end`, and that a majority has flushed what
+    /// lies below `stable`. Gives how far this log has flushed of what is vouched for; nothing if it follows a later leader
+    /// by now, which may have replaced it.
+    pub(super) fn vouched(&mut self, term: u64, end: u64, stable: u64) -> u64 {
+        if self.vote.is_some_and(|vote| vote.term > term) {
+            return 0;
+        }
+        self.stable = self.stable.max(stable.min(end).min(self.tail.end()));
+        if Mutant::WrittenTakenForFlushed.is_active() { end } else { self.flushed.min(end) }
+    }
+
+    /// On the leader of `term`: moves `stable` up to what `flushed` gives, which is told how far this log has flushed, but
+    /// not past what is committed. Only entries of the leader's own term count: an older one can still be overruled,
+    /// though a majority has flushed it (Raft paper, section 5.4.2).
+    pub(super) fn settle(&mut self, term: u64, flushed: impl FnOnce(u64) -> u64) -> u64 {
+        let committed = self.committed_index().map_or(0, |index| index + 1);
+        let end = flushed(self.flushed).min(committed);
+        let of_own_term = self
+            .term_begin
+            .is_some_and(|begin| begin.term == term && begin.index < end)
+            || Mutant::StableOfOlderTerms.is_active();
+        let leads = self.vote.is_some_and(|vote| vote.term == term);
+        if of_own_term && leads {
+            self.stable = self.stable.max(end);
+        }
+        self.stable
     }
 
     /// The writer has changed the segments, as of `epoch`.

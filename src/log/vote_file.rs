@@ -112,10 +112,14 @@ impl VoteFile {
         self.write(VoteSlot { sequence, vote, committed, stable, ..self.newest }, [true; 2])
     }
 
-    /// Replaces what an older build wrote of the committed position, which could be believed for other entries.
-    pub(super) fn restate(&mut self, committed: Committed) -> Result<(), StorageError> {
+    /// Replaces what is known of the log beside the vote. Durable on return.
+    pub(super) fn restate(
+        &mut self,
+        committed: Committed,
+        stable: u64,
+    ) -> Result<(), StorageError> {
         let sequence = self.newest.sequence + 1;
-        self.write(VoteSlot { sequence, committed, ..self.newest }, [true; 2])
+        self.write(VoteSlot { sequence, committed, stable, ..self.newest }, [true; 2])
     }
 
     fn write(&mut self, slot: VoteSlot, slots: [bool; 2]) -> Result<(), StorageError> {

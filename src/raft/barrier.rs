@@ -132,12 +132,12 @@ impl Group {
             leader_commit: None,
         };
         let link = self.peers.link(to, &address.peer, Lane::Control);
-        let answer = link.request(messages::encode_append(self.id, heartbeat, false), limit).await;
+        let answer = link.request(messages::encode_append(self.id, heartbeat, None, false), limit).await;
         let answer = answer.ok()?;
         let told = Condition::told(&answer);
         self.damage.note_peer(to.node, told.damaged);
         self.trust.note_peer(to.node, told.suspect);
-        let reply = messages::decode_append_reply(&answer).ok()?;
+        let (reply, _) = messages::decode_append_reply(&answer).ok()?;
         if let AppendEntriesResponse::HigherVote(higher) = &reply
             && *higher > vote
         {

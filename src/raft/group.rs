@@ -20,6 +20,7 @@ use super::responder::{APPEND_BYTES_MIN, Inflight};
 use super::runtime::{Crash, start_for};
 use super::snapshot::Receiving;
 use super::space::{DiskSpace, GroupSpace};
+use super::stable::Stable;
 use super::state_machine::{ApplyShared, LogStateMachine};
 use super::status::watch_over;
 use super::ticks::Ticks;
@@ -86,6 +87,7 @@ pub(crate) struct Group {
     pub(super) receiving: Receiving,
     pub(super) data: Arc<DataDir>,
     pub(crate) trust: Arc<Trust>,
+    pub(super) stable: Arc<Stable>,
     pub(super) metrics: Arc<GroupMetrics>,
     pub(crate) peers: Arc<Peers>,
     pub(crate) space: Arc<GroupSpace>,
@@ -159,6 +161,7 @@ impl Group {
         let damage = Arc::new(Damage::default());
         let trust = Arc::new(Trust::new(setup.data.is_suspect(setup.id)));
         let network = network(&setup, &log, space.clone(), damage.clone(), trust.clone());
+        let stable = network.stable.clone();
         let mut raft_config = raft_config(config, &setup.name)
             .map_err(|detail| OpenError::Start { log: setup.name.to_string(), detail })?;
         raft_config.enable_elect = founding.as_ref().is_none_or(|founding| founding.stands);
@@ -185,6 +188,7 @@ impl Group {
             receiving: Receiving::default(),
             data: setup.data,
             trust,
+            stable,
             metrics,
             peers: setup.peers,
             space,
@@ -375,6 +379,7 @@ fn network(
         damage,
         trust,
         ballots: Arc::new(ballots),
+        stable: Arc::new(Stable::new(setup.replica, log.clone())),
         log: setup.id,
         replica: setup.replica,
         window: setup.config.raft.replication_window as usize,

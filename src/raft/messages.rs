@@ -70,6 +70,8 @@ struct AppendHead {
     prev: Option<WireId>,
     commit: Option<WireId>,
     entries: u32,
+    /// One past what a majority has flushed; none if that is all that is committed.
+    stable: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -88,10 +90,13 @@ struct VoteReply {
 
 #[derive(Serialize, Deserialize)]
 enum AppendReply {
+    /// The follower holds what the request vouches for, and has flushed all of it.
     Success,
     Partial(Option<WireId>),
     Conflict,
     HigherVote(WireVote),
+    /// As `Success`, but it has flushed only what lies below.
+    Written(u64),
 }
 
 /// What a member says of its ways to others.
@@ -197,10 +202,12 @@ pub(crate) fn accepted<T: DeserializeOwned>(frame: &Frame) -> Result<T, BadMessa
     decode(&frame.head)
 }
 
-/// An append request. Payloads are handles; headers are written into one buffer.
+/// An append request. Payloads are handles; headers are written into one buffer. `stable`: one past what a majority
+/// has flushed, none if that is all that is committed.
 pub(crate) fn encode_append(
     log: LogId,
     request: AppendEntriesRequest<Types>,
+    stable: Option<u64>,
     to_reserve: bool,
 ) -> OutFrame {
     let head = AppendHead {
@@ -208,6 +215,7 @@ pub(crate) fn encode_append(
         prev: request.prev_log_id.as_ref().map(wire_id),
         commit: request.leader_commit.as_ref().map(wire_id),
         entries: u32::try_from(request.entries.len()).unwrap_or(u32::MAX),
+        stable,
     };
     let kind = if to_reserve && head.entries > 0 { APPEND_TO_RESERVE } else { APPEND };
     let mut out = frame(kind, log, &head);
@@ -228,8 +236,11 @@ pub(crate) fn encode_append(
     out
 }
 
-/// Decodes an append request, verifying every entry. Payloads are slices of the frame's body.
-pub(crate) fn decode_append(frame: Frame) -> Result<AppendEntriesRequest<Types>, BadMessage> {
+/// Decodes an append request, verifying every entry, and gives one past what a majority has flushed. Payloads are slices of
+/// the frame's body.
+pub(crate) fn decode_append(
+    frame: Frame,
+) -> Result<(AppendEntriesRequest<Types>, u64), BadMessage> {
     let head: AppendHead = decode(&frame.head)?;
     let mut body = frame.body;
     let mut entries: Vec<LogEntry> = Vec::with_capacity(head.entries.min(4096) as usize);
@@ -247,12 +258,34 @@ pub(crate) fn decode_append(frame: Frame) -> Result<AppendEntriesRequest<Types>,
         }
         expected = Some(entry.log_id.index + 1);
     }
-    Ok(AppendEntriesRequest {
+    let committed = head.commit.map_or(0, |(_, index)| index.saturating_add(1));
+    let stable = head.stable.unwrap_or(committed).min(committed);
+    let request = AppendEntriesRequest {
         vote: from_wire_vote(head.vote),
         prev_log_id: head.prev.map(from_wire_id),
         entries,
         leader_commit: head.commit.map(from_wire_id),
-    })
+    };
+    Ok((request, stable))
+}
+
+/// What an append request vouches for: the follower that takes it holds what the leader has below `end`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Vouched {
+    /// The leader's term.
+    pub(crate) term: u64,
+    pub(crate) end: u64,
+}
+
+impl Vouched {
+    pub(crate) const NOTHING: Self = Self { term: 0, end: 0 };
+
+    pub(crate) fn by(request: &AppendEntriesRequest<Types>) -> Self {
+        let last = request.entries.last().map(|entry| &entry.log_id);
+        let last = last.or(request.prev_log_id.as_ref()).map(entry_id);
+        let end = last.map_or(0, |last| last.index.saturating_add(1));
+        Self { term: stored_vote(&request.vote).term, end }
+    }
 }
 
 /// Bit of the byte that says what a disk has: the answering node's copy of the log is damaged. Older builds take such a
@@ -295,9 +328,14 @@ impl Condition {
     }
 }
 
-pub(crate) fn append_reply(to: &Frame, reply: AppendEntriesResponse<Types>) -> OutFrame {
+/// An answer to an append. `flushed`: how far the log is of what was vouched for; none if it is all.
+pub(crate) fn append_reply(
+    to: &Frame,
+    reply: AppendEntriesResponse<Types>,
+    flushed: Option<u64>,
+) -> OutFrame {
     let reply = match reply {
-        AppendEntriesResponse::Success => AppendReply::Success,
+        AppendEntriesResponse::Success => flushed.map_or(AppendReply::Success, AppendReply::Written),
         AppendEntriesResponse::PartialSuccess(id) => AppendReply::Partial(id.as_ref().map(wire_id)),
         AppendEntriesResponse::Conflict => AppendReply::Conflict,
         AppendEntriesResponse::HigherVote(vote) => AppendReply::HigherVote(wire_vote(&vote)),
@@ -305,15 +343,24 @@ pub(crate) fn append_reply(to: &Frame, reply: AppendEntriesResponse<Types>) -> O
     response(to, &reply)
 }
 
+/// An answer to an append, and how far the follower has flushed of what was vouched for: none if it is all.
 pub(crate) fn decode_append_reply(
     frame: &Frame,
-) -> Result<AppendEntriesResponse<Types>, BadMessage> {
-    Ok(match accepted::<AppendReply>(frame)? {
-        AppendReply::Success => AppendEntriesResponse::Success,
+) -> Result<(AppendEntriesResponse<Types>, Option<u64>), BadMessage> {
+    let reply = accepted::<AppendReply>(frame)?;
+    let flushed = match reply {
+        AppendReply::Success => None,
+        AppendReply::Written(end) => Some(end),
+        // Of these nothing is said.
+        AppendReply::Partial(_) | AppendReply::Conflict | AppendReply::HigherVote(_) => Some(0),
+    };
+    let reply = match reply {
+        AppendReply::Success | AppendReply::Written(_) => AppendEntriesResponse::Success,
         AppendReply::Partial(id) => AppendEntriesResponse::PartialSuccess(id.map(from_wire_id)),
         AppendReply::Conflict => AppendEntriesResponse::Conflict,
         AppendReply::HigherVote(vote) => AppendEntriesResponse::HigherVote(from_wire_vote(vote)),
-    })
+    };
+    Ok((reply, flushed))
 }
 
 pub(crate) fn encode_vote(kind: u8, log: LogId, request: &VoteRequest<Types>) -> OutFrame {

@@ -26,6 +26,7 @@ mod retention;
 mod runtime;
 mod snapshot;
 mod space;
+mod stable;
 mod standing;
 mod state_machine;
 mod status;

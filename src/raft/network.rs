@@ -19,13 +19,14 @@ use openraft::raft::{
 
 use super::ballot::{Answered, Ballots, Election};
 use super::damage::Damage;
-use super::messages::{self, BadMessage, Condition};
+use super::messages::{self, BadMessage, Condition, Vouched};
 use super::peers::{Lane, Peers, RETRY_PAUSE};
 use super::pipeline::Pipeline;
 use super::space::{GroupSpace, PeerSpace, Space};
+use super::stable::Stable;
 use super::state_machine::{Checkpoint, RaftSnapshot};
 use super::trust::Trust;
-use super::types::{Address, RaftVote, Types, stored_vote};
+use super::types::{Address, RaftVote, Types, entry_id, stored_vote};
 use crate::member::ReplicaId;
 use crate::mutant::Mutant;
 use crate::record::LogId;
@@ -44,6 +45,7 @@ pub(crate) struct NetworkFactory {
     pub(crate) damage: Arc<Damage>,
     pub(crate) trust: Arc<Trust>,
     pub(crate) ballots: Arc<Ballots>,
+    pub(crate) stable: Arc<Stable>,
     pub(crate) log: LogId,
     pub(crate) replica: ReplicaId,
     /// Append requests on their way to one follower.
@@ -65,6 +67,7 @@ impl RaftNetworkFactory<Types> for NetworkFactory {
             damage: self.damage.clone(),
             trust: self.trust.clone(),
             ballots: self.ballots.clone(),
+            stable: self.stable.clone(),
             peer_space: self.peers.space(target),
             log: self.log,
             replica: self.replica,
@@ -90,6 +93,7 @@ pub(crate) struct PeerClient {
     damage: Arc<Damage>,
     trust: Arc<Trust>,
     ballots: Arc<Ballots>,
+    stable: Arc<Stable>,
     peer_space: Arc<PeerSpace>,
     pub(super) log: LogId,
     replica: ReplicaId,
@@ -122,13 +126,16 @@ impl PeerClient {
     pub(super) fn append_frame(&self, request: AppendEntriesRequest<Types>) -> OutFrame {
         // Who has ample space takes entries anyway.
         let to_reserve = self.space.level() < Space::Ample && self.peer_space.is_short();
-        messages::encode_append(self.log, request, to_reserve)
+        let commit = request.leader_commit.as_ref().map(entry_id);
+        let stable = self.stable.to_tell(stored_vote(&request.vote).term, commit);
+        messages::encode_append(self.log, request, stable, to_reserve)
     }
 
     /// The answer to an append request; notes what it says of the peer's disk and copy.
     pub(super) fn append_answer(
         &self,
         answer: &Frame,
+        vouched: Vouched,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
         // A refusal for another reason, as for a log that is not open, says nothing of either.
         if answer.kind != messages::REFUSED || !answer.body.is_empty() {
@@ -137,7 +144,12 @@ impl PeerClient {
             self.damage.note_peer(self.target.node, told.damaged);
             self.trust.note_peer(self.target.node, told.suspect);
         }
-        messages::decode_append_reply(answer).map_err(|error| nonsense(&error))
+        let answer = messages::decode_append_reply(answer);
+        let (reply, flushed) = answer.map_err(|error| nonsense(&error))?;
+        if matches!(reply, AppendEntriesResponse::Success) {
+            self.stable.answered(self.target, vouched, flushed);
+        }
+        Ok(reply)
     }
 
     pub(super) async fn request(
@@ -229,9 +241,10 @@ impl RaftNetworkV2<Types> for PeerClient {
         request: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
+        let vouched = Vouched::by(&request);
         let frame = self.append_frame(request);
         let response = self.request(RPCTypes::AppendEntries, frame, option.hard_ttl()).await?;
-        self.append_answer(&response)
+        self.append_answer(&response, vouched)
     }
 
     /// Up to `window` requests are on their way; responses come in the order of the requests. The input
@@ -316,12 +329,17 @@ type AppendResponses<'s> = BoxStream<'s, Result<StreamAppendResult<Types>, RPCEr
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::super::space::DiskSpace;
+    use super::super::tests::options;
     use super::*;
     use crate::format::entry::{Batch, Entry, EntryId, EntryKind};
+    use crate::log::{Log, WriterPool};
     use crate::member::NodeId;
     use crate::raft::Identity;
     use crate::raft::types::{entry_to_raft, raft_vote};
+    use crate::seam::disk::sim::SimDisk;
     use crate::seam::net::memory::MemoryTransport;
     use crate::wire::{Hello, Protocol, WireLimits};
 
@@ -358,9 +376,13 @@ mod tests {
         let trust = Arc::new(Trust::new(false));
         let (own, voters) = (ReplicaId::default(), Box::new(Vec::new));
         let ballots = Ballots::new(own, voters, trust.clone(), Duration::from_secs(1));
+        let writers = WriterPool::start(1).expect("a thread");
+        let log = Log::open(SimDisk::new().shared(), Path::new("/log"), options(), &writers);
+        let stable = Stable::new(own, log.expect("a new log"));
         let mut factory = NetworkFactory {
             trust,
             ballots: Arc::new(ballots),
+            stable: Arc::new(stable),
             peers: Arc::clone(&peers),
             space: Arc::new(GroupSpace::new(Arc::clone(&disk))),
             damage: Arc::default(),

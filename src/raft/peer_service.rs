@@ -6,14 +6,14 @@ use bytes::Bytes;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use openraft::EntryPayload;
-use openraft::raft::VoteRequest;
+use openraft::raft::{AppendEntriesResponse, VoteRequest};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::admission::Visit;
 use super::conflict::Conflict;
 use super::group::Group;
-use super::messages::{self, BadMessage, Condition, Reached};
+use super::messages::{self, BadMessage, Condition, Reached, Vouched};
 use super::peers::{Identity, Peers};
 use super::snapshot;
 use super::space::DiskSpace;
@@ -216,7 +216,7 @@ impl<H: Host> PeerService<H> {
     fn append(&self, group: Arc<Group>, mut frame: Frame) -> Result<Served, BadMessage> {
         let body = std::mem::take(&mut frame.body);
         let bytes = body.len() as u64;
-        let request = messages::decode_append(Frame { body, ..frame.clone() })?;
+        let (request, stable) = messages::decode_append(Frame { body, ..frame.clone() })?;
         let condition = Condition {
             space: self.host.space().level(),
             damaged: group.damage.reason().is_some(),
@@ -231,10 +231,18 @@ impl<H: Host> PeerService<H> {
         }
         Ok(Served::Later(Box::pin(async move {
             let received = Instant::now();
+            let vouched = Vouched::by(&request);
             match group.raft.append_entries(request).await {
                 Ok(reply) => {
                     group.ticks.answered(received, &reply);
-                    condition.tell(messages::append_reply(&frame, reply))
+                    let flushed = match reply {
+                        AppendEntriesResponse::Success => {
+                            group.log.vouched(vouched.term, vouched.end, stable)
+                        }
+                        _ => 0,
+                    };
+                    let flushed = (flushed < vouched.end).then_some(flushed);
+                    condition.tell(messages::append_reply(&frame, reply, flushed))
                 }
                 Err(error) => messages::refused(&frame, error.to_string()),
             }

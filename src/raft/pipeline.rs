@@ -10,7 +10,7 @@ use openraft::errors::RPCError;
 use openraft::network::RPCTypes;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, StreamAppendResult};
 
-use super::messages::BadMessage;
+use super::messages::{BadMessage, Vouched};
 use super::network::{PeerClient, nonsense};
 use super::types::{RaftLogId, Types, entry_id, raft_log_id, stored_vote};
 use crate::format::entry::EntryId;
@@ -50,6 +50,7 @@ enum Step {
 struct Sent {
     prev: Option<RaftLogId>,
     last: Option<RaftLogId>,
+    vouched: Vouched,
     response: Pending,
 }
 
@@ -156,11 +157,12 @@ impl<'s, S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Pipeline<'s, S> 
             let term = stored_vote(&request.vote).term;
             last = last.map(|id| raft_log_id(EntryId { term, index: id.index }));
         }
+        let vouched = Vouched::by(&request);
         let frame = self.client.append_frame(request);
         let response = self.client.bulk.start(frame);
         let response =
             response.map_err(|error| self.client.error(RPCTypes::AppendEntries, &error))?;
-        self.sent.push_back(Sent { prev, last, response });
+        self.sent.push_back(Sent { prev, last, vouched, response });
         Ok(())
     }
 
@@ -172,7 +174,8 @@ impl<'s, S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Pipeline<'s, S> 
         self.answer_limit.reset();
         let answer = self.client.answered_in_time(answer);
         let frame = answer.map_err(|error| self.client.error(RPCTypes::AppendEntries, &error))?;
-        let mut reply = self.client.append_answer(&frame)?;
+        let vouched = sent.as_ref().map_or(Vouched::NOTHING, |sent| sent.vouched);
+        let mut reply = self.client.append_answer(&frame, vouched)?;
         if Mutant::ConflictTakenForSuccess.is_active()
             && matches!(reply, AppendEntriesResponse::Conflict)
         {

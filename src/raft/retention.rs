@@ -61,7 +61,8 @@ impl Group {
     }
 
     /// Moves the boundary to `last`, or to the newest checkpoint before it: the state as of the
-    /// boundary must be at hand for nodes that need it (I8).
+    /// boundary must be at hand for nodes that need it (I8). It stays below what a majority has flushed: what lies
+    /// below a boundary cannot be replaced.
     async fn move_boundary(
         &self,
         last: EntryId,
@@ -71,10 +72,14 @@ impl Group {
             true => u64::MAX,
             false => self.apply.applied_end(),
         };
+        let end = match Mutant::BoundaryPassesStable.is_active() {
+            true => applied,
+            false => applied.min(self.stable_end()),
+        };
         let target = if self.has_machine {
-            self.log.pin_checkpoint(|id| id.index <= last.index && id.index < applied)
+            self.log.pin_checkpoint(|id| id.index <= last.index && id.index < end)
         } else {
-            Some(last).filter(|id| id.index < applied)
+            Some(last).filter(|id| id.index < end)
         };
         let Some(target) = target.filter(|target| Some(*target) > self.log.purged()) else {
             return Ok(None);

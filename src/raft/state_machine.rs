@@ -205,8 +205,13 @@ impl Sound {
         let (purged, committed) = (log.purged(), log.committed());
         let mut damaged = None;
         let held = log.checkpoints().into_iter();
-        let applied = |id: EntryId| Some(id) <= committed || Mutant::AppliedNotClamped.is_active();
-        for id in held.rev().filter(|id| applied(*id) && Some(*id) >= purged) {
+        // All of them are of this log's history: it has removed others when it was opened.
+        let applied = |id: EntryId| {
+            committed.is_some_and(|committed| id.index <= committed.index)
+                || Mutant::AppliedNotClamped.is_active()
+        };
+        let kept = |id: EntryId| purged.is_none_or(|purged| id.index >= purged.index);
+        for id in held.rev().filter(|id| applied(*id) && kept(*id)) {
             match self.open(id).await {
                 Ok(file) => return Ok(Some(file)),
                 Err(error) => {

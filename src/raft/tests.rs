@@ -3,6 +3,7 @@
 
 mod admission;
 mod snapshot;
+mod stable;
 mod state_machine;
 
 use std::collections::BTreeSet;
@@ -285,7 +286,7 @@ async fn a_restarted_leader_leads_again_only_after_an_election() {
     assert_ne!(again.status().role, crate::Role::Leader);
 }
 
-fn options() -> LogOptions {
+pub(super) fn options() -> LogOptions {
     LogOptions {
         log_id: LogId(1),
         flush: Flush::Sync,

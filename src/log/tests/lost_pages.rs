@@ -141,20 +141,59 @@ fn a_removed_log_is_no_longer_in_doubt() {
 
 /// A log of two terms whose vote names `committed`, opened again.
 fn reopened(committed: Committed, suspect: bool) -> Option<EntryId> {
+    reopened_with(committed, 0, suspect).committed()
+}
+
+/// The same, where a majority has flushed what lies below `stable`, and there are checkpoints as of entries of either term.
+fn reopened_with(committed: Committed, stable: u64, suspect: bool) -> Log {
     let disk = SimDisk::new();
     let dir = Path::new("/log");
     let mut driven = DrivenLog::open(disk.shared(), dir, options()).expect("open");
     let entries = [records(1, 0..3, 50), records(2, 3..6, 50)].concat();
     driven.append(entries).expect("space").expect("appended");
+    for at in [id(1, 1), id(1, 3), id(2, 4)] {
+        driven.log.save_state(at, b"state").expect("a healthy disk");
+    }
     driven.close().expect("space").expect("closed");
     drop(driven);
     let mut vote = VoteFile::open(&disk, dir, 7, Access::Write).expect("the vote");
     let voted = Vote { term: 2, voted_for: replica(1), committed: true };
-    vote.save(voted, committed, 0).expect("a healthy disk");
+    vote.save(voted, committed, stable).expect("a healthy disk");
     drop(vote);
     let options = LogOptions { at_stable: suspect, ..options() };
-    let driven = DrivenLog::open(disk.shared(), dir, options).expect("open");
-    driven.log.committed()
+    DrivenLog::open(disk.shared(), dir, options).expect("open").log.clone()
+}
+
+#[test]
+fn of_a_log_that_may_have_lost_something_what_is_stable_counts_as_committed() {
+    let committed = Committed::Entry(id(2, 4));
+    assert_eq!(reopened_with(committed, 3, false).committed(), Some(id(2, 4)), "nothing is lost");
+    assert_eq!(reopened_with(committed, 3, true).committed(), Some(id(1, 2)));
+    assert_eq!(reopened_with(committed, 9, true).committed(), Some(id(2, 5)), "up to the tail");
+    assert_eq!(reopened_with(committed, 0, true).committed(), None);
+}
+
+#[test]
+fn checkpoints_are_believed_only_if_the_log_holds_the_very_entry_and_may_not_lose_it() {
+    let committed = Committed::Entry(id(2, 5));
+    let checkpoints = |suspect| reopened_with(committed, 3, suspect).checkpoints();
+    assert_eq!(checkpoints(false), [id(1, 1), id(2, 4)], "another entry lies at 3");
+    assert_eq!(checkpoints(true), [id(1, 1)], "what is not stable may be replaced");
+}
+
+#[test]
+fn checkpoints_go_with_the_entries_that_they_are_made_of() {
+    let disk = SimDisk::new();
+    let mut driven = DrivenLog::open(disk.shared(), Path::new("/log"), options()).expect("open");
+    driven.append(records(1, 0..6, 50)).expect("space").expect("appended");
+    for index in [1, 4] {
+        driven.log.save_state(id(1, index), b"state").expect("a healthy disk");
+    }
+    let log = driven.log.clone();
+    let truncating = async { log.truncate_after(Some(id(1, 3))).await };
+    driven.run(truncating).expect("space").expect("a healthy disk");
+    assert_eq!(log.checkpoints(), [id(1, 1)]);
+    log.open_checkpoint(id(1, 4)).expect_err("it is gone");
 }
 
 #[test]
@@ -214,4 +253,63 @@ fn a_failed_flush_is_told_before_anybody_hears_of_it() {
     driven.pass(Duration::from_secs(1));
     assert!(driven.log.failure().is_some(), "the background flush failed");
     assert_eq!(told.0.lock().expect("lock").get("failed"), Some(&1));
+}
+
+/// A log of three records of term 1, written and not flushed.
+fn written(disk: &SimDisk) -> DrivenLog {
+    let options = LogOptions { flush: Flush::Async, ..options() };
+    let mut driven = DrivenLog::open(disk.shared(), Path::new("/log"), options).expect("open");
+    driven.append(records(1, 0..3, 50)).expect("space").expect("written");
+    driven
+}
+
+#[test]
+fn a_log_tells_how_far_it_has_flushed_what_a_leader_vouches_for() {
+    let mut driven = written(&SimDisk::new());
+    let log = driven.log.clone();
+    assert_eq!(log.vouched(1, 3, 0), 0, "it is written, and not flushed");
+    driven.pass(options().flush_interval);
+    assert_eq!(log.vouched(1, 2, 0), 2, "of what is vouched for");
+    assert_eq!(log.vouched(1, 3, 0), 3);
+    let truncating = async { log.truncate_after(Some(id(1, 0))).await };
+    driven.run(truncating).expect("space").expect("a healthy disk");
+    driven.append(records(2, 1..3, 50)).expect("space").expect("written");
+    assert_eq!(log.vouched(2, 3, 0), 1, "what was there before was flushed");
+    let later = Vote { term: 3, voted_for: replica(2), committed: true };
+    let voting = async { log.save_vote(later).await };
+    driven.run(voting).expect("space").expect("a healthy disk");
+    assert_eq!(log.vouched(3, 3, 0), 3, "a vote flushes");
+    assert_eq!(log.vouched(2, 3, 3), 0, "a later leader may have replaced it");
+    assert_eq!(log.stable(), 0);
+}
+
+#[test]
+fn what_is_stable_is_stored_with_a_vote_and_is_no_more_than_the_log_holds_at_the_next_start() {
+    let disk = SimDisk::new();
+    let mut driven = written(&disk);
+    let log = driven.log.clone();
+    log.vouched(1, 2, 3);
+    assert_eq!(log.stable(), 2, "no more than what was vouched for");
+    log.vouched(1, 3, 3);
+    let vote = Vote { term: 2, voted_for: replica(2), committed: false };
+    let voting = async { log.save_vote(vote).await };
+    driven.run(voting).expect("space").expect("a healthy disk");
+    let reopened = |disk: &SimDisk| {
+        let driven = DrivenLog::open(disk.shared(), Path::new("/log"), options()).expect("open");
+        driven.log.stable()
+    };
+    assert_eq!(reopened(&disk.after_crash(&CrashPolicy::LoseAll)), 3);
+    driven.append(records(2, 3..6, 50)).expect("space").expect("written");
+    log.vouched(2, 6, 5);
+    driven.close().expect("space").expect("a healthy disk");
+    assert_eq!(reopened(&disk), 5, "it is stored with the end of a run");
+    // Another log's entries cannot be stable here.
+    let disk = SimDisk::new();
+    drop(written(&disk));
+    let disk = disk.crash(&CrashPolicy::LoseAll);
+    let mut vote = VoteFile::open(&disk, Path::new("/log"), 7, Access::Write).expect("the vote");
+    let voted = Vote { term: 1, voted_for: replica(1), committed: true };
+    vote.save(voted, Committed::Nothing, 3).expect("a healthy disk");
+    drop(vote);
+    assert_eq!(reopened(&disk), 0, "it has lost them");
 }

@@ -4,6 +4,7 @@ use crate::error::StorageError;
 use crate::format::entry::EntryId;
 use crate::format::vote::Vote;
 use crate::mutant::Mutant;
+use crate::record::Flush;
 
 use super::super::data_dir;
 use super::super::job::{Control, Job};
@@ -29,6 +30,8 @@ impl LogWriter {
                 self.truncate(shared, *last)?;
                 let end = self.end();
                 shared.set_stored(self.epoch, end, &mut self.evicted);
+                // What is left was flushed first.
+                shared.set_flushed(self.epoch, end);
             }
             Control::Purge { upto, beyond, epoch } => {
                 self.epoch = *epoch;
@@ -37,6 +40,11 @@ impl LogWriter {
             Control::Install { upto, membership, held, epoch } => {
                 self.epoch = *epoch;
                 self.install(shared, *upto, membership.as_ref(), *held)?;
+            }
+            Control::Flush => {
+                if self.active.is_dirty() {
+                    self.flush(shared).map_err(Fault::Fatal)?;
+                }
             }
             Control::Close => self.close(shared)?,
             Control::Destroy => {
@@ -48,10 +56,14 @@ impl LogWriter {
         Ok(matches!(control, Control::Close | Control::Destroy))
     }
 
-    /// Does the next job but appends ahead of them, if it is a purge of what is stored: it touches
+    /// Does the next job but appends and flushes ahead of them, if it is a purge of what is stored: it touches
     /// nothing of theirs. True if it was done.
     pub(super) fn purge_ahead(&mut self, shared: &Shared) -> Result<bool, Fault> {
-        let at = self.jobs.iter().position(|job| matches!(job, Job::Control { .. }));
+        let may_wait = |job: &Job| match job {
+            Job::Append { .. } | Job::Control { control: Control::Flush, .. } => true,
+            Job::Control { .. } => false,
+        };
+        let at = self.jobs.iter().position(|job| !may_wait(job));
         let stored = |job: &Job| match job {
             Job::Control { control: Control::Purge { upto, beyond: false, .. }, .. } => {
                 upto.index < self.end()
@@ -93,7 +105,8 @@ impl LogWriter {
             self.mark_flushed(shared)?;
         }
         let committed = self.committed_stored(shared).into();
-        self.vote.save(vote, committed, self.stable).map_err(Fault::Fatal)
+        let stable = self.stable_stored(shared);
+        self.vote.save(vote, committed, stable).map_err(Fault::Fatal)
     }
 
     fn mark_flushed(&mut self, shared: &Shared) -> Result<(), Fault> {
@@ -153,6 +166,12 @@ impl LogWriter {
         }
         if self.active.is_dirty() {
             self.flush(shared).map_err(Fault::Fatal)?;
+        }
+        let stable = self.stable_stored(shared);
+        // Whoever opens the log as of what is stable is not to begin earlier than it must.
+        if shared.options().flush == Flush::Async && stable > self.vote.newest().stable {
+            let committed = self.committed_stored(shared).into();
+            self.vote.restate(committed, stable).map_err(Fault::Fatal)?;
         }
         shared.let_go();
         Ok(())

@@ -49,7 +49,9 @@ impl LogWriter {
             None => Vec::new(),
         };
         self.memberships.truncate(next.0);
-        self.relayout(shared, sealed, Some(next))
+        self.relayout(shared, sealed, Some(next))?;
+        shared.cut_checkpoints(next.0);
+        Ok(())
     }
 
     /// Cuts the active segment behind its last valid group: what follows is a torn tail.
@@ -194,7 +196,7 @@ impl LogWriter {
             log_id: shared.options().log_id.0,
             next_segment_id: self.next_segment_id.max(active.id + 1),
             committed: self.committed_stored(shared).into(),
-            stable: self.stable,
+            stable: self.stable_stored(shared),
             boundary,
             sealed: sealed.iter().map(|sealed| *sealed.meta()).collect(),
             active,

@@ -83,8 +83,6 @@ pub(super) struct Parts {
     pub(super) vote: VoteFile,
     /// The committed entry found on disk.
     pub(super) committed: Option<EntryId>,
-    /// One past what a majority had flushed, as found on disk.
-    pub(super) stable: u64,
 }
 
 /// The writer of one log.
@@ -113,7 +111,6 @@ pub(super) struct LogWriter {
     dirty_since: Option<Instant>,
     /// The committed entry that the newest group names.
     committed_written: Option<EntryId>,
-    stable: u64,
     /// When a marker is due, if nothing is written before.
     marker_at: Option<Instant>,
     /// Dropped segments are to give their space back at once.
@@ -151,7 +148,6 @@ impl LogWriter {
             unhinted: 0,
             dirty_since: None,
             committed_written: parts.committed,
-            stable: parts.stable,
             marker_at: None,
             needs_space: false,
             failure: None,
@@ -303,10 +299,16 @@ impl LogWriter {
         Some(if committed.index > last.index { last } else { committed })
     }
 
+    /// One past the last of the stored entries that a majority has flushed, as far as this node knows.
+    fn stable_stored(&self, shared: &Shared) -> u64 {
+        shared.state().stable().min(self.end())
+    }
+
     /// Makes all groups durable.
     fn flush(&mut self, shared: &Shared) -> Result<(), StorageError> {
         let begun = Instant::now();
         self.active.flush()?;
+        shared.set_flushed(self.epoch, self.end());
         let (entries, bytes) = std::mem::take(&mut self.unflushed);
         self.dirty_since = None;
         shared.flushed(begun.elapsed(), entries, bytes);

@@ -183,6 +183,26 @@ fn nodes_that_all_lost_power_elect_a_leader_and_end_with_one_history() {
 }
 
 #[test]
+fn all_nodes_learn_what_a_majority_has_flushed() {
+    let mut three = Three::that(Duration::from_millis(120), |config| {
+        config.storage.flush = Flush::Async;
+        config.storage.flush_interval = Duration::from_millis(300);
+    });
+    let leader = three.until("a leader", || three.leader());
+    let follower = (1..=3).find(|id| *id != leader).expect("three nodes");
+    three.end(follower, &CrashPolicy::KeepAll);
+    let last = three.append(leader, 10);
+    let stable = |three: &Three, id: NodeId| {
+        three.nodes[&id].node.inner.group_named("orders").expect("it is open").log.stable()
+    };
+    assert!(stable(&three, leader) <= last, "nothing was flushed since");
+    three.start(follower);
+    for id in 1..=3 {
+        three.until("it to be stable", || (stable(&three, id) > last).then_some(()));
+    }
+}
+
+#[test]
 fn a_node_that_has_everything_is_elected_though_two_that_lost_something_were_there_first() {
     let mut three = Three::with_elections(Duration::from_millis(600));
     let leader = three.until("a leader", || three.leader());

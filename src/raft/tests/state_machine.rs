@@ -274,3 +274,26 @@ async fn whole_checkpoints_are_read_once_and_on_the_thread_that_saves_them() {
     let places = places.lock().expect("no panic");
     assert_eq!(*places, ["quorumlog-checkpoints", "quorumlog-checkpoints"]);
 }
+
+#[tokio::test]
+async fn a_checkpoint_is_saved_only_with_the_entries_that_it_is_made_of() {
+    let disk = SimDisk::new();
+    let writers = WriterPool::start(1).expect("a thread");
+    let flush_interval = Duration::from_secs(1000);
+    let options = LogOptions { flush: Flush::Async, flush_interval, ..options() };
+    let open = |disk: &SimDisk| Log::open(disk.shared(), Path::new("/log"), options.clone(), &writers);
+    let log = open(&disk).expect("new");
+    let kept = Kept::default();
+    let mut machine = machine(&log, &writers, &kept).await.expect("new");
+    let first = record(id(1, 0), Batch::SINGLE);
+    append(&log, vec![first.clone()]).await;
+    let applied = stream::iter([Ok((first, None))]);
+    machine.apply(applied).await.expect("a healthy disk");
+    let saver = Saver::new(log.clone(), &writers);
+    let turn = saver.turn().await;
+    let saving = machine.checkpoint(turn).expect("a healthy disk").expect("there is a state");
+    saving.saved().await.expect("a healthy disk");
+    let log = open(&disk.crash(&CrashPolicy::LoseAll)).expect("it opens");
+    assert_eq!(log.last_id(), Some(id(1, 0)), "it is in the checkpoint");
+    assert_eq!(log.checkpoints(), [id(1, 0)]);
+}

@@ -133,4 +133,81 @@ pub(super) const ROWS: &[Row] = &[
             "log::tests::lost_pages::memberships_and_first_entries_of_terms_are_flushed_before_they_are_acknowledged",
         ),
     },
+    Row {
+        id: "W13",
+        name: "WrittenTakenForFlushed",
+        breaks: "what was only written on a majority counts as safe from power cuts",
+        place: "src/log/state.rs",
+        rule: "7, lost pages",
+        expected: Test(
+            "lib",
+            "log::tests::lost_pages::a_log_tells_how_far_it_has_flushed_what_a_leader_vouches_for",
+        ),
+    },
+    Row {
+        id: "W14",
+        name: "StableByLeaderAlone",
+        breaks: "what only the leader has flushed counts as safe from power cuts",
+        place: "src/raft/stable.rs",
+        rule: "7, lost pages",
+        expected: Test(
+            "lib",
+            "raft::tests::stable::what_a_majority_has_flushed_and_committed_is_stable",
+        ),
+    },
+    Row {
+        id: "W15",
+        name: "StableOfOlderTerms",
+        breaks: "an entry that a later leader can overrule counts as safe",
+        place: "src/log/state.rs",
+        rule: "7, lost pages",
+        expected: Test(
+            "lib",
+            "raft::tests::stable::entries_of_earlier_terms_are_stable_only_with_one_of_the_leaders_own_term",
+        ),
+    },
+    Row {
+        id: "W16",
+        name: "SuspectBelievesCommitted",
+        breaks: "a node that lost its tail shows other entries as committed than the cluster has",
+        place: "src/log/open.rs",
+        rule: "7, lost pages",
+        expected: Test(
+            "lib",
+            "log::tests::lost_pages::of_a_log_that_may_have_lost_something_what_is_stable_counts_as_committed",
+        ),
+    },
+    Row {
+        id: "W17",
+        name: "CheckpointBelievedByIndex",
+        breaks: "a state machine goes on from the state of another history",
+        place: "src/log/open.rs",
+        rule: "7, lost pages",
+        expected: Test(
+            "lib",
+            "log::tests::lost_pages::checkpoints_are_believed_only_if_the_log_holds_the_very_entry_and_may_not_lose_it",
+        ),
+    },
+    Row {
+        id: "W18",
+        name: "CheckpointAheadOfLog",
+        breaks: "a power cut leaves a checkpoint of entries that the log has lost",
+        place: "src/log/submit.rs",
+        rule: "7, lost pages",
+        expected: Test(
+            "lib",
+            "raft::tests::state_machine::a_checkpoint_is_saved_only_with_the_entries_that_it_is_made_of",
+        ),
+    },
+    Row {
+        id: "W19",
+        name: "BoundaryPassesStable",
+        breaks: "a boundary fixes entries that a later leader replaces",
+        place: "src/raft/retention.rs",
+        rule: "7, lost pages",
+        expected: Test(
+            "lib",
+            "raft::tests::stable::the_boundary_stays_below_what_a_majority_has_flushed",
+        ),
+    },
 ];
