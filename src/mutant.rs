@@ -389,6 +389,12 @@ mutants! {
     CheckpointAheadOfLog,
     /// The boundary moves past what a majority has flushed.
     BoundaryPassesStable,
+    /// A leader's log is taken for the same as this node's as far as that is committed.
+    NothingCompared,
+    /// A later leader's log is compared while requests of an earlier one may still move what is committed.
+    LaterLeaderNotAwaited,
+    /// Answers of a process that has ended count.
+    EndedProcessCounts,
 }
 
 #[cfg(feature = "mutants")]

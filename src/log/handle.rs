@@ -186,7 +186,6 @@ impl Log {
     }
 
     /// Id of the entry at `index`, if held here or the boundary itself.
-    #[cfg(test)]
     pub(crate) fn id_at(&self, index: u64) -> Result<Option<EntryId>, StorageError> {
         self.core.shared.id_at(index)
     }

@@ -261,10 +261,9 @@ impl State {
     pub(super) fn settle(&mut self, term: u64, flushed: impl FnOnce(u64) -> u64) -> u64 {
         let committed = self.committed_index().map_or(0, |index| index + 1);
         let end = flushed(self.flushed).min(committed);
-        let of_own_term = self
-            .term_begin
-            .is_some_and(|begin| begin.term == term && begin.index < end)
-            || Mutant::StableOfOlderTerms.is_active();
+        let of_own_term =
+            self.term_begin.is_some_and(|begin| begin.term == term && begin.index < end)
+                || Mutant::StableOfOlderTerms.is_active();
         let leads = self.vote.is_some_and(|vote| vote.term == term);
         if of_own_term && leads {
             self.stable = self.stable.max(end);

@@ -132,7 +132,8 @@ impl Group {
             leader_commit: None,
         };
         let link = self.peers.link(to, &address.peer, Lane::Control);
-        let answer = link.request(messages::encode_append(self.id, heartbeat, None, false), limit).await;
+        let answer =
+            link.request(messages::encode_append(self.id, heartbeat, None, false), limit).await;
         let answer = answer.ok()?;
         let told = Condition::told(&answer);
         self.damage.note_peer(to.node, told.damaged);

@@ -1,7 +1,5 @@
 //! What to do about a leader whose history contradicts what this node shows as committed.
 
-#![allow(dead_code, reason = "the comparison that finds a conflict comes next")]
-
 use std::fmt;
 
 use crate::format::entry::EntryId;

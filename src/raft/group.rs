@@ -10,6 +10,7 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::Fatal;
 use openraft::{Raft, SnapshotPolicy};
 
+use super::agreement::Agreement;
 use super::ballot::{Ballots, configs_of};
 use super::damage::Damage;
 use super::log_store::LogStore;
@@ -88,6 +89,7 @@ pub(crate) struct Group {
     pub(super) data: Arc<DataDir>,
     pub(crate) trust: Arc<Trust>,
     pub(super) stable: Arc<Stable>,
+    pub(super) agreement: Agreement,
     pub(super) metrics: Arc<GroupMetrics>,
     pub(crate) peers: Arc<Peers>,
     pub(crate) space: Arc<GroupSpace>,
@@ -189,6 +191,7 @@ impl Group {
             data: setup.data,
             trust,
             stable,
+            agreement: Agreement::default(),
             metrics,
             peers: setup.peers,
             space,

@@ -335,7 +335,9 @@ pub(crate) fn append_reply(
     flushed: Option<u64>,
 ) -> OutFrame {
     let reply = match reply {
-        AppendEntriesResponse::Success => flushed.map_or(AppendReply::Success, AppendReply::Written),
+        AppendEntriesResponse::Success => {
+            flushed.map_or(AppendReply::Success, AppendReply::Written)
+        }
         AppendEntriesResponse::PartialSuccess(id) => AppendReply::Partial(id.as_ref().map(wire_id)),
         AppendEntriesResponse::Conflict => AppendReply::Conflict,
         AppendEntriesResponse::HigherVote(vote) => AppendReply::HigherVote(wire_vote(&vote)),

@@ -1,6 +1,7 @@
 //! Consensus: the only place that names openraft.
 
 mod admission;
+mod agreement;
 mod ballot;
 mod barrier;
 mod conflict;

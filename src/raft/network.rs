@@ -18,6 +18,7 @@ use openraft::raft::{
 };
 
 use super::ballot::{Answered, Ballots, Election};
+use super::contacts::Contacts;
 use super::damage::Damage;
 use super::messages::{self, BadMessage, Condition, Vouched};
 use super::peers::{Lane, Peers, RETRY_PAUSE};
@@ -61,6 +62,7 @@ impl RaftNetworkFactory<Types> for NetworkFactory {
 
     async fn new_client(&mut self, target: ReplicaId, node: &Address) -> PeerClient {
         PeerClient {
+            contacts: self.peers.contacts.clone(),
             control: self.peers.link(target, &node.peer, Lane::Control),
             bulk: self.peers.link(target, &node.peer, Lane::Bulk),
             space: self.space.clone(),
@@ -87,6 +89,7 @@ impl RaftNetworkFactory<Types> for NetworkFactory {
 
 /// Requests of one log to one node.
 pub(crate) struct PeerClient {
+    contacts: Arc<Contacts>,
     control: Link,
     pub(super) bulk: Link,
     space: Arc<GroupSpace>,
@@ -131,12 +134,22 @@ impl PeerClient {
         messages::encode_append(self.log, request, stable, to_reserve)
     }
 
-    /// The answer to an append request; notes what it says of the peer's disk and copy.
+    /// The process of the target that the present connections lead to.
+    pub(super) fn process(&self) -> Process {
+        Process(self.contacts.session(self.target))
+    }
+
+    /// The answer to an append request; notes what it says of the peer's disk and copy. That of a process that has ended
+    /// is void: what it had written may be gone.
     pub(super) fn append_answer(
         &self,
         answer: &Frame,
         vouched: Vouched,
+        process: Process,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
+        if process.has_ended(self.contacts.session(self.target)) {
+            return Err(nonsense(&BadMessage::new("another process has come in its place")));
+        }
         // A refusal for another reason, as for a log that is not open, says nothing of either.
         if answer.kind != messages::REFUSED || !answer.body.is_empty() {
             let told = Condition::told(answer);
@@ -228,6 +241,17 @@ impl PeerClient {
     }
 }
 
+/// The session of a member's process, whose answers count until another one has its place. None of one that was not met.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Process(Option<u128>);
+
+impl Process {
+    /// `now` is the process that counts as the member.
+    fn has_ended(self, now: Option<u128>) -> bool {
+        self.0.is_some() && self.0 != now && !Mutant::EndedProcessCounts.is_active()
+    }
+}
+
 /// A node that refuses, or answers nonsense, is as good as unreachable: retry later.
 pub(super) fn nonsense(error: &BadMessage) -> RPCError<Types> {
     RPCError::Unreachable(Unreachable::from_string(error))
@@ -243,8 +267,9 @@ impl RaftNetworkV2<Types> for PeerClient {
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
         let vouched = Vouched::by(&request);
         let frame = self.append_frame(request);
+        let process = self.process();
         let response = self.request(RPCTypes::AppendEntries, frame, option.hard_ttl()).await?;
-        self.append_answer(&response, vouched)
+        self.append_answer(&response, vouched, process)
     }
 
     /// Up to `window` requests are on their way; responses come in the order of the requests. The input
@@ -366,6 +391,14 @@ mod tests {
             entries: vec![entry_to_raft(entry).expect("sound")],
             leader_commit: None,
         }
+    }
+
+    #[test]
+    fn answers_of_a_process_count_until_another_one_has_its_place() {
+        assert!(!Process(None).has_ended(Some(1)), "nothing was known of it");
+        assert!(!Process(Some(1)).has_ended(Some(1)));
+        assert!(Process(Some(1)).has_ended(Some(2)));
+        assert!(Process(Some(1)).has_ended(None), "and nobody has its place yet");
     }
 
     #[tokio::test]

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::admission::Visit;
+use super::agreement::NotTaken;
 use super::conflict::Conflict;
 use super::group::Group;
 use super::messages::{self, BadMessage, Condition, Reached, Vouched};
@@ -39,7 +40,6 @@ pub(crate) trait Host: Identity {
     /// Begins to open a log again as of what is stable ([`GroupSetup::at_stable`](super::GroupSetup::at_stable)), since
     /// a leader's history contradicts what `group` shows as committed. Returns at once. No effect if the log has
     /// another group by now, or is being opened again already.
-    #[allow(dead_code, reason = "the comparison that finds a conflict comes next")]
     fn rewind(self: Arc<Self>, group: Arc<Group>, conflict: Conflict);
     /// The disk's space: entries are refused without; votes go on.
     fn space(&self) -> &DiskSpace;
@@ -170,7 +170,14 @@ impl<H: Host> PeerService<H> {
                 Served::Later(Box::pin(async move { vote(&group, request, &frame).await }))
             }
             messages::TRANSFER_LEADER => transfer(group, frame)?,
-            messages::SNAPSHOT => Served::Later(snapshot::serve(group, frame)?),
+            messages::SNAPSHOT => {
+                let taking = snapshot::serve(group.clone(), frame.clone())?;
+                let host = self.host.clone();
+                Served::Later(Box::pin(async move {
+                    let taken = taking.await;
+                    taken.unwrap_or_else(|error| not_taken(host, group, &frame, error))
+                }))
+            }
             messages::READ_INDEX => Served::Later(Box::pin(async move {
                 match group.read_index(group_timeout(&group)).await {
                     Ok(index) => messages::response(&frame, &index),
@@ -229,10 +236,11 @@ impl<H: Host> PeerService<H> {
             let refused = messages::refused(&frame, "the disk is full");
             return Ok(Served::Now(condition.tell(refused)));
         }
+        let host = self.host.clone();
         Ok(Served::Later(Box::pin(async move {
             let received = Instant::now();
             let vouched = Vouched::by(&request);
-            match group.raft.append_entries(request).await {
+            match group.take_append(request).await {
                 Ok(reply) => {
                     group.ticks.answered(received, &reply);
                     let flushed = match reply {
@@ -244,10 +252,23 @@ impl<H: Host> PeerService<H> {
                     let flushed = (flushed < vouched.end).then_some(flushed);
                     condition.tell(messages::append_reply(&frame, reply, flushed))
                 }
-                Err(error) => messages::refused(&frame, error.to_string()),
+                Err(error) => not_taken(host, group, &frame, error),
             }
         })))
     }
+}
+
+/// Refuses a request of a leader. If that one's history is another than what is committed here, the log follows suit.
+fn not_taken<H: Host>(host: Arc<H>, group: Arc<Group>, frame: &Frame, error: NotTaken) -> OutFrame {
+    let refused = messages::refused(frame, error.to_string());
+    if let NotTaken::Conflict(conflict) = error {
+        if group.is_damaged_by(&conflict) {
+            tokio::spawn(group.stop_contradicted(conflict));
+        } else {
+            host.rewind(group, conflict);
+        }
+    }
+    refused
 }
 
 fn group_timeout(group: &Group) -> std::time::Duration {

@@ -11,7 +11,7 @@ use openraft::network::RPCTypes;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, StreamAppendResult};
 
 use super::messages::{BadMessage, Vouched};
-use super::network::{PeerClient, nonsense};
+use super::network::{PeerClient, Process, nonsense};
 use super::types::{RaftLogId, Types, entry_id, raft_log_id, stored_vote};
 use crate::format::entry::EntryId;
 use crate::mutant::Mutant;
@@ -28,6 +28,8 @@ pub(super) struct Pipeline<'s, S> {
     input: Option<S>,
     /// A connection that breaks later ends the pipeline: requests must not overtake one another.
     connected: bool,
+    /// The process at the other end.
+    process: Process,
     sent: VecDeque<Sent>,
     /// Tells of a commit, and waits to be sent: the next request with entries tells of it, too.
     held: Option<AppendEntriesRequest<Types>>,
@@ -62,6 +64,7 @@ impl<'s, S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Pipeline<'s, S> 
             client,
             input: Some(input),
             connected: false,
+            process: Process::default(),
             sent: VecDeque::new(),
             held: None,
             taken: None,
@@ -150,6 +153,7 @@ impl<'s, S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Pipeline<'s, S> 
             let connected = self.client.bulk.connect().await;
             connected.map_err(|error| self.client.error(RPCTypes::AppendEntries, &error))?;
             self.connected = true;
+            self.process = self.client.process();
         }
         let prev = request.prev_log_id;
         let mut last = request.entries.last().map(|entry| entry.log_id).or(prev);
@@ -175,7 +179,7 @@ impl<'s, S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Pipeline<'s, S> 
         let answer = self.client.answered_in_time(answer);
         let frame = answer.map_err(|error| self.client.error(RPCTypes::AppendEntries, &error))?;
         let vouched = sent.as_ref().map_or(Vouched::NOTHING, |sent| sent.vouched);
-        let mut reply = self.client.append_answer(&frame, vouched)?;
+        let mut reply = self.client.append_answer(&frame, vouched, self.process)?;
         if Mutant::ConflictTakenForSuccess.is_active()
             && matches!(reply, AppendEntriesResponse::Conflict)
         {

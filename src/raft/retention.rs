@@ -79,7 +79,8 @@ impl Group {
         let target = if self.has_machine {
             self.log.pin_checkpoint(|id| id.index <= last.index && id.index < end)
         } else {
-            Some(last).filter(|id| id.index < end)
+            let ends = self.log.segments().into_iter().filter_map(|segment| segment.last);
+            ends.filter(|id| id.index <= last.index && id.index < end).last()
         };
         let Some(target) = target.filter(|target| Some(*target) > self.log.purged()) else {
             return Ok(None);

@@ -56,6 +56,11 @@ impl Crash {
         self.note(Reason { text, lasting: true });
     }
 
+    /// A leader's history contradicts what the log takes for safe, and would after a restart.
+    pub(super) fn contradicted(&self, text: String) {
+        self.note(Reason { text, lasting: true });
+    }
+
     /// The node's process takes no part in the cluster, and will not after a restart.
     pub(super) fn retired(&self, reason: &str) {
         self.note(Reason { text: reason.to_owned(), lasting: true });

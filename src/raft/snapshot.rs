@@ -14,6 +14,7 @@ use openraft::network::RPCTypes;
 use openraft::storage::Snapshot;
 use tokio::time::Instant;
 
+use super::agreement::NotTaken;
 use super::group::Group;
 use super::messages::{self, BadMessage, SnapshotHead};
 use super::network::PeerClient;
@@ -210,7 +211,10 @@ impl Incoming {
 ///
 /// # Errors
 /// The frame breaks the protocol.
-pub(super) fn serve(group: Arc<Group>, frame: Frame) -> Result<BoxFuture<OutFrame>, BadMessage> {
+pub(super) fn serve(
+    group: Arc<Group>,
+    frame: Frame,
+) -> Result<BoxFuture<Result<OutFrame, NotTaken>>, BadMessage> {
     let head: SnapshotHead = messages::decode(&frame.head)?;
     if frame.body.len() > PIECE_BYTES || head.offset > head.state_len {
         return Err(BadMessage::new("a piece of a checkpoint is too large"));
@@ -218,8 +222,9 @@ pub(super) fn serve(group: Arc<Group>, frame: Frame) -> Result<BoxFuture<OutFram
     let meta = boundary(&head)?;
     Ok(Box::pin(async move {
         match group.take_piece(head, meta, frame.body.clone()).await {
-            Ok((vote, so_far)) => messages::piece_reply(&frame, &vote, so_far),
-            Err(reason) => messages::refused(&frame, reason),
+            Ok((vote, so_far)) => Ok(messages::piece_reply(&frame, &vote, so_far)),
+            Err(Refused::Reason(reason)) => Ok(messages::refused(&frame, reason)),
+            Err(Refused::NotTaken(error)) => Err(error),
         }
     }))
 }
@@ -236,6 +241,19 @@ fn boundary(head: &SnapshotHead) -> Result<RaftSnapshotMeta, BadMessage> {
     Ok(RaftSnapshotMeta { last_log_id: Some(id(head.last)), last_membership })
 }
 
+/// Why a piece is refused.
+enum Refused {
+    Reason(String),
+    /// Its boundary may not be installed.
+    NotTaken(NotTaken),
+}
+
+impl From<String> for Refused {
+    fn from(reason: String) -> Self {
+        Self::Reason(reason)
+    }
+}
+
 impl Group {
     /// This node's vote, and how much of the checkpoint is here.
     async fn take_piece(
@@ -243,12 +261,14 @@ impl Group {
         head: SnapshotHead,
         meta: RaftSnapshotMeta,
         piece: Bytes,
-    ) -> Result<(RaftVote, u64), String> {
+    ) -> Result<(RaftVote, u64), Refused> {
         let (vote, len) = (head.vote(), head.state_len);
+        let (term, index) = head.last;
+        let last = EntryId { term, index };
         let state = if head.has_state {
             let (receiving, own) = (self.receiving.clone(), self.vote());
             let taking = self.saver.run(move |log| receiving.take(log, &own, &head, &piece));
-            match taking.await.ok_or("the node is stopping")?? {
+            match taking.await.ok_or_else(|| "the node is stopping".to_owned())?? {
                 Received::SoFar(so_far) => return Ok((self.vote(), so_far)),
                 Received::Deposed => return Ok((self.vote(), 0)),
                 Received::All(file) => Some(file),
@@ -256,9 +276,10 @@ impl Group {
         } else {
             None
         };
+        self.check_boundary(&vote, last).await.map_err(Refused::NotTaken)?;
         let snapshot = Snapshot { meta, snapshot: Checkpoint { state } };
         let installed = self.raft.install_full_snapshot(vote, snapshot).await;
-        installed.map(|reply| (reply.vote, len)).map_err(|error| error.to_string())
+        installed.map(|reply| (reply.vote, len)).map_err(|error| error.to_string().into())
     }
 }
 

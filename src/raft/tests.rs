@@ -2,6 +2,7 @@
 //! group with a disk in memory whose flushes can be held.
 
 mod admission;
+mod agreement;
 mod snapshot;
 mod stable;
 mod state_machine;

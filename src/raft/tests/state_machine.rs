@@ -281,7 +281,8 @@ async fn a_checkpoint_is_saved_only_with_the_entries_that_it_is_made_of() {
     let writers = WriterPool::start(1).expect("a thread");
     let flush_interval = Duration::from_secs(1000);
     let options = LogOptions { flush: Flush::Async, flush_interval, ..options() };
-    let open = |disk: &SimDisk| Log::open(disk.shared(), Path::new("/log"), options.clone(), &writers);
+    let open =
+        |disk: &SimDisk| Log::open(disk.shared(), Path::new("/log"), options.clone(), &writers);
     let log = open(&disk).expect("new");
     let kept = Kept::default();
     let mut machine = machine(&log, &writers, &kept).await.expect("new");

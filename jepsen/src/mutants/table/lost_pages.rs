@@ -210,4 +210,37 @@ pub(super) const ROWS: &[Row] = &[
             "raft::tests::stable::the_boundary_stays_below_what_a_majority_has_flushed",
         ),
     },
+    Row {
+        id: "W20",
+        name: "NothingCompared",
+        breaks: "a log goes on from entries that its leader does not have, and nobody notices",
+        place: "src/raft/agreement.rs",
+        rule: "7, lost pages",
+        expected: Test(
+            "lib",
+            "raft::tests::agreement::a_leader_that_contradicts_what_is_committed_and_not_stable_is_not_taken",
+        ),
+    },
+    Row {
+        id: "W21",
+        name: "LaterLeaderNotAwaited",
+        breaks: "an entry is committed while a leader is found to agree that replaces it",
+        place: "src/raft/agreement.rs",
+        rule: "7, lost pages",
+        expected: Test(
+            "lib",
+            "raft::tests::agreement::a_later_leader_is_compared_after_what_an_earlier_one_has_sent",
+        ),
+    },
+    Row {
+        id: "W22",
+        name: "EndedProcessCounts",
+        breaks: "an acknowledgement counts of a process that has lost what it acknowledged",
+        place: "src/raft/network.rs",
+        rule: "7, lost pages",
+        expected: Test(
+            "lib",
+            "raft::network::tests::answers_of_a_process_count_until_another_one_has_its_place",
+        ),
+    },
 ];
