@@ -8,15 +8,17 @@
 //! | `/v1/status` | JSON: the node, every log on it, and what is wrong | |
 
 mod limited;
+mod shared;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router};
+use axum::Router;
 use metrics_exporter_prometheus::PrometheusHandle;
 use quorumlog::{Node, NodeStatus, Problem, Role};
 use serde::Serialize;
@@ -24,12 +26,17 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use limited::Limited;
+use shared::Shared;
 
 /// How long requests that run may still run once the node stops.
 const DRAIN: Duration = Duration::from_secs(1);
 
+/// How old the text of `/metrics` may be, and the status behind `/readyz` and `/v1/status`: however many ask, each is
+/// made a few times a second.
+const METRICS_AGE: Duration = Duration::from_millis(250);
+const STATUS_AGE: Duration = Duration::from_millis(100);
+
 /// What the handlers look at.
-#[derive(Clone)]
 pub(crate) struct Health {
     pub(crate) node: Node,
     pub(crate) metrics: PrometheusHandle,
@@ -51,12 +58,14 @@ pub(crate) async fn serve(
     health: Health,
     stop: watch::Receiver<bool>,
 ) {
+    let service =
+        Service { health, metrics: Shared::new(METRICS_AGE), status: Shared::new(STATUS_AGE) };
     let router = Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/v1/status", get(status))
-        .with_state(Arc::new(health));
+        .with_state(Arc::new(service));
     let mut stopped = stop.clone();
     let mut graceful = stop;
     let serving = axum::serve(Limited::new(listener, connections_max), router)
@@ -74,28 +83,55 @@ pub(crate) async fn serve(
     }
 }
 
-async fn livez(State(health): State<Arc<Health>>) -> Response {
-    match liveness(&health.node.problems()) {
+async fn livez(State(service): State<Arc<Service>>) -> Response {
+    match liveness(&service.health.node.problems()) {
         Ok(()) => (StatusCode::OK, "ok\n").into_response(),
         Err(reasons) => unavailable(&reasons),
     }
 }
 
-async fn readyz(State(health): State<Arc<Health>>) -> Response {
-    match readiness(&health.node.node_status(), health.ready_lag_max) {
+async fn readyz(State(service): State<Arc<Service>>) -> Response {
+    match service.status().await.ready {
         Ok(()) => (StatusCode::OK, "ok\n").into_response(),
         Err(reason) => unavailable(&reason),
     }
 }
 
-async fn metrics(State(health): State<Arc<Health>>) -> Response {
+async fn metrics(State(service): State<Arc<Service>>) -> Response {
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-    (kind, health.metrics.render()).into_response()
+    let text = service.metrics.get(|| service.health.metrics.render().into()).await;
+    (kind, text).into_response()
 }
 
-async fn status(State(health): State<Arc<Health>>) -> Response {
-    let report = Report { version: env!("CARGO_PKG_VERSION"), status: health.node.node_status() };
-    Json(report).into_response()
+async fn status(State(service): State<Arc<Service>>) -> Response {
+    let kind = [(header::CONTENT_TYPE, "application/json")];
+    (kind, service.status().await.report).into_response()
+}
+
+/// What the handlers share.
+struct Service {
+    health: Health,
+    metrics: Shared<Bytes>,
+    status: Shared<Status>,
+}
+
+/// The node's status, as it is told.
+#[derive(Clone)]
+struct Status {
+    report: Bytes,
+    ready: Result<(), String>,
+}
+
+impl Service {
+    async fn status(&self) -> Status {
+        let look = || {
+            let status = self.health.node.node_status();
+            let ready = readiness(&status, self.health.ready_lag_max);
+            let report = Report { version: env!("CARGO_PKG_VERSION"), status };
+            Status { report: serde_json::to_vec(&report).unwrap_or_default().into(), ready }
+        };
+        self.status.get(look).await
+    }
 }
 
 fn unavailable(reason: &str) -> Response {
@@ -133,12 +169,12 @@ fn readiness(node: &NodeStatus, lag_max: u64) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use quorumlog::{Member, Status};
+    use quorumlog::{Member, Status as OfLog};
 
     use super::*;
 
-    fn healthy(log: &str) -> Status {
-        Status {
+    fn healthy(log: &str) -> OfLog {
+        OfLog {
             log: log.to_owned(),
             log_id: 0,
             node_id: 1,
@@ -155,7 +191,7 @@ mod tests {
         }
     }
 
-    fn node<const N: usize>(logs: [Status; N], problems: &[Problem]) -> NodeStatus {
+    fn node<const N: usize>(logs: [OfLog; N], problems: &[Problem]) -> NodeStatus {
         NodeStatus { node: Member::new(1, "a:1"), logs: logs.into(), problems: problems.to_vec() }
     }
 
@@ -169,15 +205,15 @@ mod tests {
 
     #[test]
     fn a_node_is_ready_when_a_leader_is_known_and_the_lag_is_bounded() {
-        let logs = [healthy("_system"), Status { leader: None, ..healthy("orders") }];
+        let logs = [healthy("_system"), OfLog { leader: None, ..healthy("orders") }];
         assert_eq!(readiness(&node(logs, &[]), 0), Ok(()), "only the system log needs a leader");
-        let why = |log: Status| {
+        let why = |log: OfLog| {
             readiness(&node([healthy("_system"), log], &[]), 9).expect_err("not ready")
         };
-        let lagging = why(Status { applied: 90, ..healthy("orders") });
+        let lagging = why(OfLog { applied: 90, ..healthy("orders") });
         assert!(lagging.contains("orders: 10 "), "{lagging}");
-        assert!(why(Status { role: Role::Stopped, ..healthy("x") }).contains("stopped"));
-        let alone = readiness(&node([Status { leader: None, ..healthy("_system") }], &[]), 9);
+        assert!(why(OfLog { role: Role::Stopped, ..healthy("x") }).contains("stopped"));
+        let alone = readiness(&node([OfLog { leader: None, ..healthy("_system") }], &[]), 9);
         assert!(alone.expect_err("no leader").contains("no leader"));
     }
 
