@@ -231,6 +231,12 @@ pub enum AdminError {
         /// What was tried.
         detail: String,
     },
+    /// The connection broke after the request was sent.
+    #[error("no answer came, and a change may still take effect: {detail}")]
+    Interrupted {
+        /// What broke.
+        detail: String,
+    },
     /// Not done so far, for a reason that is known; it may still take effect.
     #[error("not done within {after:?}; it may still take effect; {reason}")]
     Blocked {

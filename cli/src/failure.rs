@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 
+use quorumlog::broker::is_outcome_unknown;
 use quorumlog::{
     AdminError, AppendError, ConfigError, NameError, OpenError, Outcome, ReadError, StorageError,
 };
@@ -57,6 +58,13 @@ impl Failure {
     /// The system refused `what`.
     pub(crate) fn io(what: impl fmt::Display, error: &io::Error) -> Self {
         Self::failed(format!("{what}: {error}"))
+    }
+
+    /// A name server or a broker was asked for `what`, and this is what came of it.
+    pub(crate) fn broker(what: impl fmt::Display, error: &io::Error) -> Self {
+        let exit =
+            if is_outcome_unknown(error) { Exit::Unknown } else { Exit::Failed };
+        Self { exit, ..Self::io(what, error) }
     }
 
     /// The same with advice.
@@ -152,7 +160,9 @@ impl From<AdminError> for Failure {
             return append.into();
         }
         let failure = match &error {
-            AdminError::Timeout { .. } => Self::unknown(chain(&error)),
+            AdminError::Timeout { .. }
+            | AdminError::Blocked { .. }
+            | AdminError::Interrupted { .. } => Self::unknown(chain(&error)),
             _ => Self::failed(chain(&error)),
         };
         failure.maybe_hint(match &error {
@@ -161,7 +171,9 @@ impl From<AdminError> for Failure {
                 Some("found the cluster on one node: `quorumlog start --bootstrap --peer ...`")
             }
             AdminError::UnknownLog { .. } => Some(NO_LOG),
-            AdminError::Timeout { .. } => Some("`quorumlog status` shows whether it was done"),
+            AdminError::Timeout { .. } | AdminError::Interrupted { .. } => {
+                Some("`quorumlog status` shows whether it was done")
+            }
             AdminError::Unreachable { .. } => Some(UNREACHABLE),
             AdminError::Storage(_) => Some(DISK),
             _ => None,
@@ -227,6 +239,11 @@ mod tests {
         assert_eq!(Failure::from(AppendError::NoQuorum).exit, Exit::Failed);
         let admin = AdminError::Timeout { after: Duration::from_secs(1) };
         assert_eq!(Failure::from(admin).exit, Exit::Unknown);
+        let broken = AdminError::Interrupted { detail: "reset".to_owned() };
+        assert_eq!(Failure::from(broken).exit, Exit::Unknown);
+        let missing = "a majority".to_owned();
+        let blocked = AdminError::Blocked { after: Duration::from_secs(1), reason: missing };
+        assert_eq!(Failure::from(blocked).exit, Exit::Unknown);
         let inner = AdminError::Append(AppendError::LeadershipLost { leader: None });
         assert_eq!(Failure::from(inner).exit, Exit::Unknown);
     }

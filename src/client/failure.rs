@@ -108,6 +108,7 @@ impl Failure for AdminError {
         match error {
             LinkError::Timeout { after, .. } => Self::Timeout { after },
             LinkError::TooLarge { .. } => Self::Invalid { reason: error.to_string() },
+            LinkError::Broken { .. } => Self::Interrupted { detail: error.to_string() },
             other => Self::Unreachable { detail: other.to_string() },
         }
     }

@@ -50,7 +50,7 @@ impl Client {
         let (target, request) = (Target::Node(node.clone()), Request::NodeStatus);
         let answer = self.cluster.route(target, LogId::SYSTEM, &request, deadline, read).await;
         match answer {
-            Err(AdminError::Unreachable { detail }) if is_unknown(&request, &detail) => {
+            Err(AdminError::Interrupted { detail }) if is_unknown(&request, &detail) => {
                 // It has closed the connection.
                 node.link.retry_now();
                 let logs = self.logs_of(node, deadline).await?;

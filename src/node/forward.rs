@@ -80,7 +80,7 @@ impl WireError {
             Self::Invalid(reason) => AdminError::Invalid { reason },
             Self::LogExists(name) => AdminError::LogExists { name },
             Self::UnknownLog(name) => AdminError::UnknownLog { name },
-            Self::Unknown(detail) => AdminError::Unreachable { detail },
+            Self::Unknown(detail) => AdminError::Interrupted { detail },
             Self::Blocked(after, reason) => AdminError::Blocked { after, reason },
         }
     }
@@ -194,9 +194,8 @@ impl NodeInner {
         let link = self.peers.link(leader.id, &leader.member.peer_addr, Lane::Control);
         let answer = link.request(frame, left).await.map_err(|error| match error {
             LinkError::Timeout { after, .. } => AdminError::Timeout { after },
-            LinkError::Broken { .. } | LinkError::TooLarge { .. } => {
-                AdminError::Unreachable { detail: error.to_string() }
-            }
+            LinkError::Broken { .. } => AdminError::Interrupted { detail: error.to_string() },
+            LinkError::TooLarge { .. } => AdminError::Unreachable { detail: error.to_string() },
             // Nothing was sent.
             LinkError::Unreachable { .. }
             | LinkError::Refused { .. }

@@ -138,13 +138,13 @@ pub(crate) async fn run(args: Args, out: &mut Output) -> Result {
     match args.command {
         Command::List { common } => {
             let groups = common.admin().groups().await;
-            let groups = groups.map_err(|error| Failure::io("cannot list groups", &error))?;
+            let groups = groups.map_err(|error| Failure::broker("cannot list groups", &error))?;
             list(&groups, common.output, out)
         }
         Command::Lag { group, topic, common } => {
             let lags = common.admin().lag(&group, topic.as_deref()).await;
             let failed =
-                |error| Failure::io(format_args!("cannot tell how far {group} is"), &error);
+                |error| Failure::broker(format_args!("cannot tell how far {group} is"), &error);
             lag(&lags.map_err(failed)?, common.output, out)
         }
         Command::Reset { group, topic, target, dry_run, common } => {
@@ -154,7 +154,7 @@ pub(crate) async fn run(args: Args, out: &mut Output) -> Result {
             } else {
                 admin.reset(&group, &topic, to).await
             };
-            let failed = |error| Failure::io(format_args!("cannot reset {group}"), &error);
+            let failed = |error| Failure::broker(format_args!("cannot reset {group}"), &error);
             resets(&topic, &done.map_err(failed)?, common.output, out)?;
             let said = if dry_run { "nothing was changed" } else { "the group goes on there" };
             note(said);

@@ -58,6 +58,7 @@ pub(super) enum AdminFailure {
     Storage { reason: String },
     Closed,
     Blocked { after: Duration, reason: String },
+    Interrupted { detail: String },
 }
 
 impl From<&AppendError> for AppendFailure {
@@ -159,6 +160,7 @@ impl From<&AdminError> for AdminFailure {
             AdminError::Storage(error) => Self::Storage { reason: text(&error) },
             AdminError::Closed => Self::Closed,
             AdminError::Blocked { after, reason } => Self::Blocked { after, reason },
+            AdminError::Interrupted { detail } => Self::Interrupted { detail },
         }
     }
 }
@@ -178,6 +180,7 @@ impl From<AdminFailure> for AdminError {
             AdminFailure::Storage { reason } => Self::Storage(storage(reason)),
             AdminFailure::Closed => Self::Closed,
             AdminFailure::Blocked { after, reason } => Self::Blocked { after, reason },
+            AdminFailure::Interrupted { detail } => Self::Interrupted { detail },
         }
     }
 }

@@ -172,7 +172,8 @@ fn read_and_admin_errors_come_back_as_they_went() {
         AdminError::LogExists { name: name.clone() },
         AdminError::UnknownLog { name },
         AdminError::Timeout { after },
-        AdminError::Unreachable { detail },
+        AdminError::Unreachable { detail: detail.clone() },
+        AdminError::Interrupted { detail },
         AdminError::Closed,
     ];
     admin.extend(append_errors().into_iter().map(AdminError::Append));
