@@ -18,6 +18,7 @@ mod state;
 
 pub use admin::{
     GroupAdmin, GroupInfo, GroupMemberInfo, QueueLag, QueueReset, ResetTo, TopicAdmin, TopicInfo,
+    is_outcome_unknown,
 };
 pub use client::{BrokerClient, Pulled, Sent};
 pub use serve::{Broker, BrokerConfig};

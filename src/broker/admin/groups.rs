@@ -1,13 +1,18 @@
 //! Consumer groups of a running cluster.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::Value;
 
-use super::ask::{NameServers, ask_broker, invalid};
+use super::ask::{Conversation, NameServers, ask_broker, invalid, json};
 use crate::broker::remoting::codes::request;
-use crate::broker::remoting::{Fields, object_keys};
+use crate::broker::remoting::Fields;
+
+/// Groups that one broker is asked about at the same time. It answers few questions of one connection at once.
+pub(super) const QUESTIONS_AT_ONCE: usize = 8;
 
 /// A client in a consumer group.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,6 +61,25 @@ impl QueueLag {
     }
 }
 
+impl GroupInfo {
+    /// Adds what another broker knows of it.
+    fn add(&mut self, other: Self) {
+        self.topics.extend(other.topics);
+        self.members.extend(other.members);
+        self.keep_one_connection_of_each();
+    }
+
+    /// A client is connected to each broker, from other ports.
+    fn keep_one_connection_of_each(&mut self) {
+        let mut last: Option<String> = None;
+        self.members.retain(|member| {
+            let is_first = last.as_ref() != Some(&member.client_id);
+            last = Some(member.client_id.clone());
+            is_first
+        });
+    }
+}
+
 /// What a reset does, or would do, to one queue.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
@@ -86,11 +110,6 @@ pub enum ResetTo {
 /// Lists the consumer groups of a running cluster, says how far they are, and resets them.
 #[derive(Debug, Clone)]
 pub struct GroupAdmin(NameServers);
-
-fn json(body: &[u8]) -> io::Result<Value> {
-    let text = std::str::from_utf8(body).ok();
-    text.and_then(object_keys::read).ok_or_else(|| invalid("the answer is no JSON"))
-}
 
 /// Topic, broker and number of a queue.
 type QueueName = (String, String, u32);
@@ -126,52 +145,57 @@ impl GroupAdmin {
     pub async fn groups(&self) -> io::Result<Vec<GroupInfo>> {
         let mut groups: BTreeMap<String, GroupInfo> = BTreeMap::new();
         for addr in self.0.brokers().await?.values() {
-            let code = request::GET_ALL_SUBSCRIPTIONGROUP_CONFIG;
-            let listed = json(&ask_broker(addr, code, &Fields::default()).await?)?;
-            let names = listed["subscriptionGroupTable"].as_object();
-            for name in names.ok_or_else(|| invalid("no table of groups"))?.keys() {
-                let group = groups.entry(name.clone()).or_insert_with(|| GroupInfo {
-                    name: name.clone(),
-                    topics: BTreeSet::new(),
-                    members: BTreeSet::new(),
-                });
-                Self::complete(addr, group).await?;
+            let broker = Conversation::begin(addr).await?;
+            let mut names = BTreeSet::new();
+            for page in broker.pages(request::GET_ALL_SUBSCRIPTIONGROUP_CONFIG).await? {
+                let listed = json(&page)?;
+                let table = listed["subscriptionGroupTable"].as_object();
+                names.extend(table.ok_or_else(|| invalid("no table of groups"))?.keys().cloned());
+            }
+            let known = names.iter().map(|name| Self::known(&broker, name));
+            let mut known = stream::iter(known).buffered(QUESTIONS_AT_ONCE);
+            while let Some(group) = known.try_next().await? {
+                match groups.entry(group.name.clone()) {
+                    Entry::Vacant(entry) => drop(entry.insert(group)),
+                    Entry::Occupied(entry) => entry.into_mut().add(group),
+                }
             }
         }
         Ok(groups.into_values().collect())
     }
 
-    /// Adds what one broker knows of a group.
-    async fn complete(addr: &str, group: &mut GroupInfo) -> io::Result<()> {
-        let fields: Fields = [("group", group.name.as_str())].into_iter().collect();
-        let topics = json(&ask_broker(addr, request::QUERY_TOPICS_BY_CONSUMER, &fields).await?)?;
+    /// What one broker knows of a group.
+    async fn known(broker: &Conversation, name: &str) -> io::Result<GroupInfo> {
+        let mut group =
+            GroupInfo { name: name.to_owned(), topics: BTreeSet::new(), members: BTreeSet::new() };
+        let fields: Fields = [("group", name)].into_iter().collect();
+        let topics = json(&broker.ask(request::QUERY_TOPICS_BY_CONSUMER, fields).await?)?;
         let names = topics["topicList"].as_array().into_iter().flatten().filter_map(Value::as_str);
         group.topics.extend(names.map(str::to_owned));
-        let fields: Fields = [("consumerGroup", group.name.as_str())].into_iter().collect();
-        let asked = ask_broker(addr, request::GET_CONSUMER_CONNECTION_LIST, &fields).await;
-        // A group without members is refused.
-        let Ok(body) = asked else { return Ok(()) };
-        let body = json(&body)?;
+        let fields: Fields = [("consumerGroup", name)].into_iter().collect();
+        let body = match broker.ask(request::GET_CONSUMER_CONNECTION_LIST, fields).await {
+            // It has no members here.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(group),
+            body => json(&body?)?,
+        };
         let subscribed = body["subscriptionTable"].as_object().into_iter().flatten();
         group.topics.extend(subscribed.map(|(topic, _)| topic.clone()));
         for member in body["connectionSet"].as_array().into_iter().flatten() {
             let text = |name: &str| member[name].as_str().unwrap_or_default().to_owned();
             let (client_id, addr) = (text("clientId"), text("clientAddr"));
-            // It is connected to each broker, from other ports.
-            if !group.members.iter().any(|known| known.client_id == client_id) {
-                group.members.insert(GroupMemberInfo { client_id, addr });
-            }
+            group.members.insert(GroupMemberInfo { client_id, addr });
         }
-        Ok(())
+        group.keep_one_connection_of_each();
+        Ok(group)
     }
 
     /// Fails if there is no such group or topic.
     async fn check(&self, group: &str, topic: Option<&str>) -> io::Result<()> {
         let mut known = false;
         for addr in self.0.brokers().await?.values() {
-            let code = request::GET_ALL_SUBSCRIPTIONGROUP_CONFIG;
-            let listed = json(&ask_broker(addr, code, &Fields::default()).await?)?;
-            known |= listed["subscriptionGroupTable"].get(group).is_some();
+            let broker = Conversation::begin(addr).await?;
+            let found = Self::known(&broker, group).await?;
+            known |= !found.topics.is_empty() || !found.members.is_empty();
         }
         if !known {
             return Err(not_found("group", group));

@@ -4,5 +4,6 @@ mod ask;
 mod groups;
 mod topics;
 
+pub use ask::is_outcome_unknown;
 pub use groups::{GroupAdmin, GroupInfo, GroupMemberInfo, QueueLag, QueueReset, ResetTo};
 pub use topics::{TopicAdmin, TopicInfo};

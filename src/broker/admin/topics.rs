@@ -1,10 +1,14 @@
 //! Topics of a running cluster.
 
+use std::collections::BTreeSet;
+use std::future::ready;
 use std::io;
 
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::Value;
 
-use super::ask::{NameServers, ask_broker, invalid};
+use super::ask::{Conversation, NameServers, ask_broker, invalid, is_outcome_unknown, json};
+use super::groups::QUESTIONS_AT_ONCE;
 use crate::broker::remoting::Fields;
 use crate::broker::remoting::codes::request;
 use crate::broker::state::is_made_on_demand;
@@ -50,25 +54,32 @@ impl TopicAdmin {
     /// # Errors
     /// No name server answers, or one answers what it should not.
     pub async fn topics(&self) -> io::Result<Vec<TopicInfo>> {
-        let list =
-            self.0.ask(request::GET_ALL_TOPIC_LIST_FROM_NAMESERVER, &Fields::default()).await?;
-        let names = list["topicList"].as_array().ok_or_else(|| invalid("no list of topics"))?;
-        let mut topics = Vec::new();
-        for name in names.iter().filter_map(Value::as_str) {
-            let fields: Fields = [("topic", name)].into_iter().collect();
-            let route = self.0.ask(request::GET_ROUTEINFO_BY_TOPIC, &fields).await?;
-            let queues = route["queueDatas"].as_array().into_iter().flatten();
-            let of_broker = |data: &Value| {
-                let number = |name: &str| data[name].as_u64().unwrap_or_default();
-                let broker = data["brokerName"].as_str().unwrap_or_default().to_owned();
-                (broker, number("readQueueNums"), number("writeQueueNums"))
-            };
-            topics.push(TopicInfo {
-                name: name.to_owned(),
-                brokers: queues.map(of_broker).collect(),
-            });
+        let name_server = self.0.conversation().await?;
+        let mut names = BTreeSet::new();
+        for page in name_server.pages(request::GET_ALL_TOPIC_LIST_FROM_NAMESERVER).await? {
+            let list = json(&page)?;
+            let listed = list["topicList"].as_array().ok_or_else(|| invalid("no topics"))?;
+            names.extend(listed.iter().filter_map(Value::as_str).map(str::to_owned));
         }
-        Ok(topics)
+        let routes = names.into_iter().map(|name| Self::route(&name_server, name));
+        let routes = stream::iter(routes).buffered(QUESTIONS_AT_ONCE);
+        routes.try_filter_map(|topic| ready(Ok(topic))).try_collect().await
+    }
+
+    /// A topic with its queues; none if it is gone by now.
+    async fn route(name_server: &Conversation, name: String) -> io::Result<Option<TopicInfo>> {
+        let fields: Fields = [("topic", name.as_str())].into_iter().collect();
+        let route = match name_server.ask(request::GET_ROUTEINFO_BY_TOPIC, fields).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            route => json(&route?)?,
+        };
+        let queues = route["queueDatas"].as_array().into_iter().flatten();
+        let of_broker = |data: &Value| {
+            let number = |name: &str| data[name].as_u64().unwrap_or_default();
+            let broker = data["brokerName"].as_str().unwrap_or_default().to_owned();
+            (broker, number("readQueueNums"), number("writeQueueNums"))
+        };
+        Ok(Some(TopicInfo { brokers: queues.map(of_broker).collect(), name }))
     }
 
     /// Makes a topic with so many queues in each log, or changes their number.
@@ -102,14 +113,22 @@ impl TopicAdmin {
             return self.on_all(request::DELETE_TOPIC_IN_BROKER, &fields).await;
         }
         let mut last = invalid("there are no brokers");
+        let mut unknown = None;
         for addr in self.0.brokers().await?.values() {
             match ask_broker(addr, request::DELETE_TOPIC_IN_BROKER, &fields).await {
                 // It may be down while others are not.
-                Err(error) if is_unreachable(error.kind()) => last = error,
+                Err(error) if is_unreachable(error.kind()) => {
+                    if is_outcome_unknown(&error) {
+                        unknown = Some(error);
+                    } else {
+                        last = error;
+                    }
+                }
+                // If it was there, the attempt before has deleted it.
                 done => return done.map(drop),
             }
         }
-        Err(last)
+        Err(unknown.unwrap_or(last))
     }
 
     async fn on_all(&self, code: i32, fields: &Fields) -> io::Result<()> {

@@ -1,13 +1,12 @@
 //! One connection with many requests under way: a task that writes, a task that reads, and those who wait.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, ToSocketAddrs};
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -27,7 +26,7 @@ pub(in crate::broker) struct Link {
 }
 
 impl Link {
-    pub(in crate::broker) async fn connect(addr: SocketAddr) -> io::Result<Self> {
+    pub(in crate::broker) async fn connect(addr: impl ToSocketAddrs) -> io::Result<Self> {
         let stream = TcpStream::connect(addr).await?;
         stream.set_nodelay(true)?;
         let (reader, writer) = stream.into_split();
