@@ -273,6 +273,16 @@ mutants! {
     ConnectionSpeaksForAll,
     /// Large answers may take the room that is for the ordinary answers of others.
     LargeAnswersTakeAll,
+    /// An answer that lists a lot is made in one turn, however long that takes.
+    LongAnswersInOneTurn,
+    /// A pull looks at a whole queue for a message that its client wants.
+    PullLooksAtAll,
+    /// A pull that was written to the leader in the moment in which its time was up forgets where to pull again.
+    ShedPullForgets,
+    /// The system may hold any amount for a client that takes nothing.
+    SendBufferUnbounded,
+    /// A number in a header may be written in any way.
+    NumbersReadLoosely,
     /// Clients that bring a lot may take all the memory for clients.
     LargeClientsTakeAll,
     /// A follower that is behind what it had acknowledged stops its leader.

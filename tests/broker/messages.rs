@@ -214,3 +214,25 @@ async fn the_client_for_tools_has_many_requests_under_way_and_hears_of_the_end()
     assert!(ended.is_err(), "{ended:?}");
     assert!(client.send("T", 0, "late".into()).await.is_err());
 }
+
+/// As many as four looks for one answer go through, and some more.
+#[tokio::test]
+async fn a_pull_whose_filter_finds_nothing_looks_at_some_messages_and_has_its_client_go_on() {
+    const SENDS: i64 = 66;
+    const EACH: i64 = 1024;
+    let brokers = Brokers::start().await;
+    let mut client = brokers.client(brokers.leader().await).await;
+    let body = batch(&["x"; EACH as usize]);
+    for _ in 0..SENDS {
+        let mut fields = send_fields("T", "0", "");
+        fields[12].1 = "true";
+        client.call(SEND_BATCH, &fields, &body).await.done();
+    }
+    client.start_pull("T", 0, 0, 0, "wanted").await;
+    let answer = client.answer().await;
+    let next = answer.number("nextBeginOffset");
+    assert_eq!((answer.code, next), (20, 4 * 16_384), "{answer:?}");
+    client.start_pull("T", 0, next, 0, "wanted").await;
+    let answer = client.answer().await;
+    assert_eq!((answer.code, answer.number("nextBeginOffset")), (20, SENDS * EACH), "{answer:?}");
+}

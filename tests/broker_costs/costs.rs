@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use peak_alloc::PeakAlloc;
-use quorumlog::broker::{Broker, BrokerConfig, Machines};
+use quorumlog::broker::{Broker, BrokerConfig, GroupAdmin, Machines};
 use quorumlog::{ByteCount, CommitLog, Config, Node};
 
 use crate::client::Client;
@@ -53,6 +53,11 @@ impl Costs {
         while client.call(&frame(30, &[("topic", "x"), ("queueId", "0")], b"")).await.0 != 0 {}
         let log = node.log("broker-0").expect("the broker made it");
         Self { log, client, name_server, measured: BTreeSet::new(), broker, _directory: directory }
+    }
+
+    /// The tool that looks at groups.
+    pub(crate) fn groups(&self) -> GroupAdmin {
+        GroupAdmin::new(self.broker.name_server().map(|addr| addr.to_string()))
     }
 
     /// Another connection.

@@ -108,6 +108,11 @@ pub(crate) async fn offsets(costs: &mut Costs) {
         )
         .await;
     costs.measure("more groups than one answer holds", 201, (&[], b""), 1, (20 * MIB, 0)).await;
+    let page = [("after", all.as_str())];
+    costs.measure("a page of 58,000 groups", 201, (&page, b""), 0, (4 * MIB, 0)).await;
+    let admin = costs.groups();
+    let lag = admin.lag(&name(57_999), Some(&topics[1])).await.expect("one group is looked at");
+    assert_eq!(lag.len(), 1024);
     costs
         .measure(
             "the offsets of 58,000 groups",

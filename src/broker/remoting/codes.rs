@@ -67,3 +67,14 @@ pub(crate) mod response {
     /// Ours, between brokers: this node does not lead the log, and has done nothing.
     pub(crate) const NOT_LEADING: i32 = 0x514C_0002;
 }
+
+/// Fields of ours that RocketMQ does not have.
+pub(crate) mod names {
+    /// Asks for the page of a list behind this name; empty for the first page.
+    pub(crate) const AFTER: &str = "after";
+    /// In the answer: the name behind which the next page begins, if there is one.
+    pub(crate) const NEXT: &str = "next";
+    /// In the answer to a change of which it is not known whether it was done: `UNKNOWN`.
+    pub(crate) const OUTCOME: &str = "outcome";
+    pub(crate) const UNKNOWN: &str = "unknown";
+}

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
+use crate::mutant::Mutant;
+
 /// A field that is missing or is not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the field {name} {problem}")]
@@ -227,9 +229,14 @@ impl<'a> Field<'a> {
         self.text.ok_or_else(|| self.error("is missing"))
     }
 
+    /// Decimal digits, with a sign or without one, as Java's `Long.parseLong` takes them.
     fn number(self) -> Result<i64, FieldError> {
-        let text = self.text()?.trim();
-        text.parse().ok().or_else(|| whole(text)).ok_or_else(|| self.error("is no number"))
+        let text = self.text()?;
+        let number = match Mutant::NumbersReadLoosely.is_active() {
+            true => text.parse::<f64>().ok().map(|number| number as i64),
+            false => text.parse().ok(),
+        };
+        number.ok_or_else(|| self.error("is no number"))
     }
 
     /// As `Fields::number_or`.
@@ -255,12 +262,6 @@ impl<'a> Field<'a> {
     pub(crate) fn flag(self) -> bool {
         self.text.is_some_and(|text| text.eq_ignore_ascii_case("true") || text == "1")
     }
-}
-
-/// The whole number that text stands for in another notation: some programs write `3.0`, or `1e3`.
-fn whole(text: &str) -> Option<i64> {
-    let number: f64 = text.parse().ok()?;
-    (number.fract() == 0.0 && number.abs() < 2_f64.powi(63)).then_some(number as i64)
 }
 
 impl<N: AsRef<str>, V: AsRef<str>> FromIterator<(N, V)> for Fields {

@@ -56,23 +56,32 @@ pub(super) fn decode_whole(bytes: &[u8]) -> Result<Head, (Head, String)> {
     }
 }
 
-/// Values may be numbers, booleans and anything else (L2); null is none.
+/// Values may be numbers, booleans and anything else (L2); null is none. A whole number stays one however it is written:
+/// Python writes some with a fraction.
 fn put_fields(from: &Map<String, Value>, fields: &mut Fields) {
     for (name, value) in from {
         match value {
             Value::Null => {}
             Value::String(text) => fields.push(name, text),
+            Value::Number(_) => match whole(value) {
+                Some(number) => fields.push_shown(name, number),
+                None => fields.push_shown(name, value),
+            },
             other => fields.push_shown(name, other),
         }
     }
 }
+
+/// Whole numbers above this one are not all told apart once they are floating point.
+const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 
 /// A whole number, however it is written.
 fn whole(value: &Value) -> Option<i64> {
     match value {
         Value::Number(number) => {
             let unsigned = || number.as_u64().map(|number| number as i64);
-            let float = number.as_f64().filter(|number| number.fract() == 0.0);
+            let is_whole = |number: &f64| number.fract() == 0.0 && number.abs() <= EXACT_MAX;
+            let float = number.as_f64().filter(is_whole);
             let float = || float.map(|number| number as i64);
             number.as_i64().or_else(unsigned).or_else(float)
         }

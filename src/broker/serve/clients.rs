@@ -1,6 +1,7 @@
 //! Producers and consumers that are connected: what heartbeats say, and who is told of changes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,12 +10,13 @@ use tokio::time::Instant;
 
 use super::connection::Connection;
 use super::failure::Failure;
-use super::heartbeat::{Heartbeat, Subscription};
+use super::heartbeat::{Heartbeat, Kind, Subscription};
 use super::known_clients::{Group, Known};
+use super::listing::{Look, behind, list, quoted};
 use super::log_broker::LogBroker;
 use super::names::{group_of_retry, retry_topic};
 use crate::broker::remoting::codes::{request, response};
-use crate::broker::remoting::{Command, Fields, Reply};
+use crate::broker::remoting::{Command, Fields, Reply, Speaker};
 
 /// A client that was silent for so long is gone.
 pub(super) const SILENCE_MAX: Duration = Duration::from_secs(120);
@@ -54,9 +56,46 @@ impl Clients {
         self.known().groups.get(group)?.subscriptions.get(topic).cloned()
     }
 
-    /// What a group that has members wants, by topic.
-    pub(super) fn subscriptions(&self, group: &str) -> Option<BTreeMap<String, Subscription>> {
-        self.known().groups.get(group).map(|group| group.subscriptions.clone())
+    /// The topics that a group with members wants.
+    pub(super) fn subscribed(&self, group: &str) -> Option<BTreeSet<String>> {
+        self.known().groups.get(group).map(|group| group.subscriptions.keys().cloned().collect())
+    }
+
+    /// Some of what a group with members wants: of the first topics behind `after`.
+    pub(super) fn subscriptions(
+        &self,
+        group: &str,
+        after: Option<&str>,
+        count: usize,
+    ) -> Vec<(String, Subscription)> {
+        let known = self.known();
+        let Some(group) = known.groups.get(group) else { return Vec::new() };
+        let topics = group.subscriptions.range::<str, _>(behind(after)).take(count);
+        topics.map(|(topic, held)| (topic.clone(), held.clone())).collect()
+    }
+
+    /// Some of a group's members with their connections: the first behind a member's connection of this number.
+    pub(super) fn connections(
+        &self,
+        group: &str,
+        after: Option<&(String, u64)>,
+        count: usize,
+    ) -> Vec<MemberConnection> {
+        let known = self.known();
+        let Some(group) = known.groups.get(group) else { return Vec::new() };
+        let from = after.map_or(Bound::Unbounded, |(id, _)| Bound::Included(id.as_str()));
+        let members = group.members.range::<str, _>((from, Bound::Unbounded));
+        let connections = members.flat_map(|(id, member)| {
+            let behind = after.filter(|(last, _)| last == id).map(|(_, number)| *number);
+            let from = behind.map_or(Bound::Unbounded, Bound::Excluded);
+            let connections = member.connections.range((from, Bound::Unbounded));
+            connections.map(move |(number, connection)| MemberConnection {
+                at: (id.clone(), *number),
+                connection: Arc::clone(connection),
+                speaker: member.speaker,
+            })
+        });
+        connections.take(count).collect()
     }
 
     /// Tells a group's members to share its queues out anew.
@@ -65,9 +104,9 @@ impl Clients {
         notify(group, &members.unwrap_or_default());
     }
 
-    /// A group that has members.
-    pub(super) fn group(&self, name: &str) -> Option<Group> {
-        self.known().groups.get(name).cloned()
+    /// How a group that has members consumes.
+    pub(super) fn kind(&self, group: &str) -> Option<Kind> {
+        self.known().groups.get(group).map(|group| group.kind)
     }
 
     /// True for a group that has members.
@@ -75,13 +114,28 @@ impl Clients {
         self.known().groups.contains_key(name)
     }
 
-    /// The names of groups that have members, and that have subscribed to a topic if one is given.
-    pub(super) fn groups(&self, topic: Option<&str>) -> BTreeSet<String> {
+    /// Looks at groups that have members. Those are wanted that have subscribed to a topic, if one is given.
+    pub(super) fn look_at_groups(&self, topic: Option<&str>, after: Option<&str>, look: &mut Look) {
         let known = self.known();
         let wanted = |group: &Group| topic.is_none_or(|it| group.subscriptions.contains_key(it));
-        let groups = known.groups.iter().filter(|(_, group)| wanted(group));
-        groups.map(|(name, _)| name.clone()).collect()
+        let groups = known.groups.range::<str, _>(behind(after));
+        look.at(groups.map(|(name, group)| (name.as_str(), wanted(group))));
     }
+
+    /// Looks at a group's members.
+    fn look_at_members(&self, group: &str, after: Option<&str>, look: &mut Look) {
+        let known = self.known();
+        let Some(group) = known.groups.get(group) else { return };
+        look.at(group.members.range::<str, _>(behind(after)).map(|(id, _)| (id.as_str(), true)));
+    }
+}
+
+/// A connection of a group's member.
+pub(super) struct MemberConnection {
+    /// The member's id, and the connection's number.
+    pub(super) at: (String, u64),
+    pub(super) connection: Arc<Connection>,
+    pub(super) speaker: Speaker,
 }
 
 fn notify(group: &str, members: &[Arc<Connection>]) {
@@ -123,16 +177,16 @@ impl LogBroker {
         Ok(Reply::done())
     }
 
-    pub(super) fn consumer_list(&self, command: &Command) -> Result<Reply, Failure> {
+    pub(super) async fn consumer_list(&self, command: &Command) -> Result<Reply, Failure> {
         let group = command.head.fields.text("consumerGroup")?;
-        let known = self.clients.known();
-        let Some(found) = known.groups.get(group) else {
+        if !self.clients.has_group(group) {
             let remark = format!("no consumer for this group, {group}");
             return Err(Failure::refused(response::SYSTEM_ERROR, remark));
+        }
+        let look = |after: Option<&str>, look: &mut Look| {
+            self.clients.look_at_members(group, after, look);
         };
-        let members: Vec<_> = found.members.keys().collect();
-        let members = serde_json::to_string(&members).unwrap_or_default();
-        Ok(Reply::done().with_body(format!(r#"{{"consumerIdList":{members}}}"#)))
+        list(command, (r#"{"consumerIdList":["#, "]}"), look, quoted).await
     }
 
     /// TAG is served; SQL is not, and the client is told before it subscribes.

@@ -75,7 +75,7 @@ fn is_plain_send(code: i32) -> bool {
 }
 
 /// True for requests that wait until there is something.
-fn is_pull(code: i32) -> bool {
+pub(super) fn is_pull(code: i32) -> bool {
     matches!(code, request::PULL_MESSAGE | request::LITE_PULL_MESSAGE)
 }
 
@@ -253,7 +253,7 @@ impl LogBroker {
         match command.head.code {
             request::HEART_BEAT => self.heartbeat(connection, command).await,
             request::UNREGISTER_CLIENT => self.unregister(connection, command),
-            request::GET_CONSUMER_LIST_BY_GROUP => self.consumer_list(command),
+            request::GET_CONSUMER_LIST_BY_GROUP => self.consumer_list(command).await,
             request::QUERY_CONSUMER_OFFSET => self.query_consumer_offset(command).await,
             request::UPDATE_CONSUMER_OFFSET => self.update_consumer_offset(command).await,
             request::GET_MAX_OFFSET => self.max_offset(command),
@@ -270,12 +270,12 @@ impl LogBroker {
             request::GET_TOPIC_CONFIG => self.topic_settings(command),
             request::DECIDE_TOPIC => self.decide_topic(command).await,
             request::DELETE_TOPIC_IN_BROKER => self.delete_topic(command).await,
-            request::GET_ALL_SUBSCRIPTIONGROUP_CONFIG => self.all_groups(),
-            request::GET_CONSUMER_CONNECTION_LIST => self.consumer_connections(command),
+            request::GET_ALL_SUBSCRIPTIONGROUP_CONFIG => self.all_groups(command).await,
+            request::GET_CONSUMER_CONNECTION_LIST => self.consumer_connections(command).await,
             request::GET_CONSUME_STATS => self.consume_stats(command).await,
             request::INVOKE_BROKER_TO_RESET_OFFSET => self.reset_group(command).await,
-            request::QUERY_TOPIC_CONSUME_BY_WHO => self.groups_of_topic(command),
-            request::QUERY_TOPICS_BY_CONSUMER => self.topics_of_group(command),
+            request::QUERY_TOPIC_CONSUME_BY_WHO => self.groups_of_topic(command).await,
+            request::QUERY_TOPICS_BY_CONSUMER => self.topics_of_group(command).await,
             code => {
                 metrics::not_served(&self.name, code);
                 let remark = format!(" request type {code} not supported");

@@ -1,7 +1,8 @@
 //! Why a request was not done.
 
 use crate::broker::record::RecordError;
-use crate::broker::remoting::{FieldError, JsonError, Reply, codes::response};
+use crate::broker::remoting::codes::{names, response};
+use crate::broker::remoting::{FieldError, JsonError, Reply};
 use crate::broker::state::Refusal;
 use crate::error::{AppendError, Outcome, ReadError, with_sources};
 
@@ -43,7 +44,9 @@ impl Failure {
                 response::SERVICE_NOT_AVAILABLE,
                 "not stored: another node leads, and its log does not have it; try again",
             ),
-            Self::Unknown(detail) => Reply::refused(response::SYSTEM_ERROR, detail),
+            Self::Unknown(detail) => {
+                Reply::refused(response::SYSTEM_ERROR, detail).with(names::OUTCOME, names::UNKNOWN)
+            }
         }
     }
 }

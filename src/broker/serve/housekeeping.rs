@@ -37,7 +37,10 @@ impl LogBroker {
             self.note_settled(number, starting);
             let Some(opened) = self.opened.get() else { continue };
             self.clients.forget_silent();
-            self.throughput.note(Instant::now(), || messages(&opened.shared.state()));
+            if self.throughput.is_due(Instant::now()) {
+                let put = messages(&opened.shared).await;
+                self.throughput.note(Instant::now(), put);
+            }
             let held_from = opened.log.watermarks().begin;
             if held_from != begin {
                 begin = held_from;

@@ -25,7 +25,7 @@ const GROUP_COST: usize = 2048;
 const SMALL: usize = 64 << 10;
 
 /// A consumer group's members and subscriptions.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(super) struct Group {
     /// The connection that brought it first, by its number.
     brought_by: u64,
@@ -39,7 +39,6 @@ pub(super) struct Group {
 }
 
 /// A client in a group.
-#[derive(Clone)]
 pub(super) struct GroupMember {
     /// Those that said so, by their numbers: at least one.
     pub(super) connections: BTreeMap<u64, Arc<Connection>>,

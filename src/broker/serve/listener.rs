@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use super::connection::{self, Budgets, Connection};
 use super::pending_request::PendingRequest;
 use super::places::Places;
+use crate::mutant::Mutant;
 use crate::panics;
 
 /// Pause after a connection could not be taken, as when there are too many open files.
@@ -37,8 +38,10 @@ pub(super) async fn bind(addr: impl ToSocketAddrs) -> io::Result<TcpListener> {
         // As the standard library does it; on Windows it would mean something else.
         #[cfg(unix)]
         socket.set_reuseaddr(true)?;
-        // Its connections inherit it.
-        socket.set_send_buffer_size(SEND_BUFFER)?;
+        if !Mutant::SendBufferUnbounded.is_active() {
+            // Its connections inherit it.
+            socket.set_send_buffer_size(SEND_BUFFER)?;
+        }
         match socket.bind(addr).and_then(|()| socket.listen(BACKLOG)) {
             Ok(listener) => return Ok(listener),
             Err(error) => failed = error,
@@ -108,5 +111,32 @@ pub(super) async fn listen(
             .await;
             drop(place);
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_system_holds_little_for_a_client_that_takes_nothing() {
+        let listener = bind("127.0.0.1:0").await.expect("a free port");
+        let socket = TcpSocket::new_v4().expect("a socket");
+        // What the client's side holds counts little.
+        socket.set_recv_buffer_size(4 << 10).expect("it is taken");
+        let addr = listener.local_addr().expect("an address");
+        let (client, accepted) = tokio::join!(socket.connect(addr), listener.accept());
+        let (_client, (stream, _)) = (client.expect("it connects"), accepted.expect("it is there"));
+        let (mut held, bytes) = (0, [0; 16 << 10]);
+        stream.writable().await.expect("nothing is held yet");
+        let full = loop {
+            match stream.try_write(&bytes) {
+                Ok(count) => held += count,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+        let bound = 2 * SEND_BUFFER as usize;
+        assert!((bound / 8..=bound + bound / 4).contains(&held), "{held} bytes, and {bound}");
     }
 }

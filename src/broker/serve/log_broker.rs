@@ -73,7 +73,7 @@ pub(super) struct LogBroker {
     pub(super) consumed: ConsumeOffsets,
     /// The way to those who decide on topics; used of the home log's broker only.
     pub(super) decisions: Home,
-    pub(super) long_answers: LongAnswers,
+    pub(super) long_answers: Arc<LongAnswers>,
     /// Held by whoever makes parts of the index again.
     pub(super) rebuilding: tokio::sync::Mutex<()>,
     /// Where records are made, one behind another.
@@ -105,7 +105,7 @@ impl LogBroker {
         (number, name): (u32, String),
         addr: SocketAddr,
         config: Arc<BrokerConfig>,
-        brokers: Weak<Brokers>,
+        brokers: &Arc<Brokers>,
         clock: WallClock,
     ) -> Self {
         Self {
@@ -113,7 +113,7 @@ impl LogBroker {
             number,
             addr,
             config,
-            brokers,
+            brokers: Arc::downgrade(brokers),
             opened: OnceLock::new(),
             part: watch::Sender::new(Part::Unknown),
             settled: watch::Sender::new(false),
@@ -125,7 +125,7 @@ impl LogBroker {
             leases: LeaseClock::default(),
             consumed: ConsumeOffsets::default(),
             decisions: Home::default(),
-            long_answers: LongAnswers::default(),
+            long_answers: Arc::clone(brokers.long_answers()),
             rebuilding: tokio::sync::Mutex::default(),
             records: Mutex::default(),
             last_stored_ms: AtomicI64::new(0),

@@ -26,8 +26,10 @@ fn is_long_question(code: i32) -> bool {
             | request::GET_TOPIC_STATS_INFO
             | request::GET_CONSUMER_CONNECTION_LIST
             | request::GET_CONSUME_STATS
+            | request::INVOKE_BROKER_TO_RESET_OFFSET
             | request::QUERY_TOPIC_CONSUME_BY_WHO
             | request::QUERY_TOPICS_BY_CONSUMER
+            | request::GET_ALL_TOPIC_LIST_FROM_NAMESERVER
     )
 }
 

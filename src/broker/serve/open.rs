@@ -69,10 +69,9 @@ impl Broker {
             let log_name = LogName::new(name.as_str());
             let log_name = log_name.map_err(|error| io::Error::other(error.to_string()))?;
             let addr = advertised(listener.local_addr()?, config.advertise);
-            let weak = Arc::downgrade(&brokers);
             let clock = node.wall_clock();
             let config_of_log = Arc::clone(&config);
-            let broker = LogBroker::new((number, name), addr, config_of_log, weak, clock);
+            let broker = LogBroker::new((number, name), addr, config_of_log, &brokers, clock);
             let broker = Arc::new(broker);
             keep_up(&mut tasks, &node, &machines, &broker, &log_name);
             let (bounds, vip) = (bounds(), vip_listener(&listener, &config).await?);

@@ -15,6 +15,7 @@ use super::pending_request::PendingRequest;
 use crate::broker::remoting::codes::response;
 use crate::broker::remoting::{Command, Reply, Room};
 use crate::broker::state::{Entry, Lost, Shared};
+use crate::mutant::Mutant;
 
 const COMMIT_OFFSET: i32 = 1;
 const SUSPEND: i32 = 2;
@@ -26,6 +27,8 @@ const BYTES_MAX: usize = 256 << 10;
 const MESSAGES_MAX: i32 = 1024;
 /// Entries that are looked at for one answer when few of them are wanted.
 const LOOKED_AT_MAX: usize = 16_384;
+/// Looks for one answer. A client pulls again then: what one request costs does not depend on how long the queue is.
+const LOOKS_MAX: u32 = 4;
 /// Longest wait that a client can ask for.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
@@ -196,6 +199,7 @@ impl LogBroker {
         let mut from = first.unwrap_or(0);
         let answers = connection.out().share();
         let mut room = None;
+        let mut looks = 0;
         loop {
             let mut arrival = std::pin::pin!(arrivals.notified());
             // Registered before the look, or what comes in between would be missed.
@@ -224,6 +228,10 @@ impl LogBroker {
             from = found.next;
             if from < found.max {
                 // More to look at, but not at the cost of others.
+                looks += 1;
+                if looks == LOOKS_MAX && !Mutant::PullLooksAtAll.is_active() {
+                    return Ok(reply(response::PULL_RETRY_IMMEDIATELY, &found, from));
+                }
                 tokio::task::yield_now().await;
                 continue;
             }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::connection::{ANSWER_BYTES_MAX, Connection};
 use super::failure::Failure;
+use super::listing::Pace;
 use super::log_broker::LogBroker;
 use super::long_answers::room;
 use super::pending_request::PendingRequest;
@@ -111,7 +112,8 @@ impl LogBroker {
     async fn search(&self, query: &Query<'_>) -> Result<(Vec<Entry>, bool), Failure> {
         let sought = Sought::new(query.topic, query.key, query.begin_ms, query.end_ms);
         let (newest, runs) = self.shared()?.newest_with_key(&sought);
-        let mut search = Search { query, found: Vec::new(), read: 0, before: u64::MAX };
+        let pace = Pace::default();
+        let mut search = Search { query, found: Vec::new(), read: 0, before: u64::MAX, pace };
         self.search_among(&mut search, newest).await?;
         for run in runs {
             if search.is_done() {
@@ -119,7 +121,7 @@ impl LogBroker {
             }
             let among = self.indexed(|shared| shared.with_key(&sought, run)).await?;
             self.search_among(&mut search, among).await?;
-            tokio::task::consume_budget().await;
+            search.pace.step().await;
         }
         Ok((search.found, search.read < READ_MAX))
     }
@@ -136,6 +138,7 @@ impl LogBroker {
             }
             search.before = physical;
             search.read += 1;
+            search.pace.step().await;
             let Some(message) = self.message(Entry::at(physical)).await? else { continue };
             let Ok(queue) = u32::try_from(message.queue) else { continue };
             if message.topic != search.query.topic || !search.query.matches(&message) {
@@ -157,6 +160,7 @@ struct Search<'a> {
     read: usize,
     /// Everything from here on was looked at.
     before: u64,
+    pace: Pace,
 }
 
 impl Search<'_> {

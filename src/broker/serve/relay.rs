@@ -14,8 +14,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use super::connection::{Connection, Out};
+use super::dispatch::is_pull;
 use super::pending_request::PendingRequest;
-use super::pull::PULL_AGAIN;
+use super::pull::{PULL_AGAIN, bytes_to_pull_again};
 use crate::broker::remoting::codes::{request, response};
 use crate::broker::remoting::{
     Account, Command, Fields, FrameReader, Queued, Waiting, write_queued,
@@ -167,6 +168,8 @@ impl Link {
             return queue.await.map(|()| None);
         }
         let opaque = request.command.head.opaque;
+        // Whenever a pull is shed, its client has to be told where to pull again.
+        let again: &[&str] = if is_pull(request.command.head.code) { &PULL_AGAIN } else { &[] };
         let mut waiter = self.waiting.begin(opaque).ok_or(RelayError::NotDone)?;
         queue.await?;
         let mut answer = if request.has_room() {
@@ -174,7 +177,7 @@ impl Link {
                 biased;
                 answer = waiter.answer() => Some(answer),
                 () = turn.written.notified() => {
-                    request.shed(&PULL_AGAIN);
+                    request.shed(again);
                     timeout_at(deadlines.begun, waiter.answer()).await.ok()
                 }
                 () = tokio::time::sleep_until(deadlines.begun) => None,
@@ -186,8 +189,10 @@ impl Link {
             if turn.decide(Turn::TAKEN_BACK) && !Mutant::RelayedWithoutLimit.is_active() {
                 return Err(RelayError::NotDone);
             }
-            if !request.is_shed() && request.claim(client, 0).is_ok() {
-                request.shed(&[]);
+            let kept = bytes_to_pull_again(&request.command);
+            if !request.is_shed() && request.claim(client, kept).is_ok() {
+                // It may have been written in the moment in which the time was up.
+                request.shed(if Mutant::ShedPullForgets.is_active() { &[] } else { again });
             }
             answer = timeout_at(deadlines.answered, waiter.answer()).await.ok();
         }
@@ -317,6 +322,31 @@ mod tests {
         let mut oneway = new();
         oneway.command = oneway.command.oneway();
         assert_eq!(link.pass(&client, &mut oneway, within(1, 6)).await, Ok(None), "it is queued");
+    }
+
+    /// The writer has decided, and has not said so yet: the moment between the two lines of `Passed::begin`.
+    #[tokio::test(start_paused = true)]
+    async fn a_pull_that_is_written_in_the_moment_its_time_is_up_still_knows_where_to_pull_again() {
+        for waits in [true, false] {
+            let (out, mut queue) = mpsc::channel::<Passed>(1);
+            let waiting = Waiting::new(PENDING_MAX);
+            let link = Link { addr: "a node".to_owned(), out, waiting, _tasks: JoinSet::new() };
+            let (client, mut request) = (client(), request(request::PULL_MESSAGE));
+            if waits {
+                request.claim(&client, 0).expect("there is room");
+            }
+            let writing = async {
+                let passed = queue.recv().await.expect("a request");
+                assert!(passed.turn.decide(Turn::WRITTEN), "it is wanted");
+                passed
+            };
+            let passing = link.pass(&client, &mut request, within(1, 6));
+            let (answer, _passed) = tokio::join!(passing, writing);
+            assert_eq!(answer, Err(RelayError::Lost));
+            assert!(request.is_shed());
+            let left = request.command.head.fields.get("queueOffset");
+            assert_eq!(left, Some("7"), "waits: {waits}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

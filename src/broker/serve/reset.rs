@@ -3,7 +3,9 @@
 
 use serde_json::{Value, json};
 
+use super::clients::MemberConnection;
 use super::failure::Failure;
+use super::listing::{LOOKED_AT_MAX, Pace};
 use super::log_broker::LogBroker;
 use super::names::check_group;
 use crate::broker::remoting::codes::{request, response};
@@ -61,12 +63,13 @@ impl LogBroker {
             Err(_) => 0..config.read_queues,
         };
         // All of them are looked at before one is changed.
-        let mut offsets = Vec::new();
+        let (mut offsets, mut pace) = (Vec::new(), Pace::default());
         for queue in queues {
+            pace.step().await;
             offsets.push((queue, self.target(&reset, queue).await?));
         }
         self.reset_offsets(reset.group, reset.topic, &offsets).await?;
-        self.tell_reset(&reset, &offsets);
+        self.tell_reset(&reset, &offsets).await;
         let body = format!(r#"{{"offsetTable":{}}}"#, self.offset_table(reset.topic, &offsets));
         Ok(Reply::done().with_body(body))
     }
@@ -97,8 +100,10 @@ impl LogBroker {
     }
 
     /// Java's clients read a map whose keys are objects, the C++ client a list.
-    fn tell_reset(&self, reset: &Reset<'_>, offsets: &[(u32, u64)]) {
-        let Some(group) = self.clients.group(reset.group) else { return };
+    async fn tell_reset(&self, reset: &Reset<'_>, offsets: &[(u32, u64)]) {
+        if !self.clients.has_group(reset.group) {
+            return;
+        }
         let table = self.offset_table(reset.topic, offsets);
         let list = offsets.iter().map(|(queue, offset)| {
             json!({
@@ -116,12 +121,23 @@ impl LogBroker {
         ];
         let fields: Fields = fields.into_iter().collect();
         let command = Command::request(request::RESET_CONSUMER_CLIENT_OFFSET, 0, fields).oneway();
-        for member in group.members.values() {
+        // Each text once, however many members there are.
+        let chunks = |table: String| {
             let mut command = command.clone();
-            let table = if member.speaker.is_cpp() { list.to_string() } else { table.clone() };
             command.body = format!(r#"{{"offsetTable":{table}}}"#).into();
-            let chunks = command.encode();
-            member.connections.values().for_each(|connection| connection.tell(chunks.clone()));
+            command.encode()
+        };
+        let (of_cpp, of_others) = (chunks(list.to_string()), chunks(table));
+        let mut after = None;
+        loop {
+            let some = self.clients.connections(reset.group, after.as_ref(), LOOKED_AT_MAX);
+            let Some(last) = some.last() else { return };
+            after = Some(last.at.clone());
+            for MemberConnection { connection, speaker, .. } in some {
+                let chunks = if speaker.is_cpp() { &of_cpp } else { &of_others };
+                connection.tell(chunks.clone());
+            }
+            tokio::task::yield_now().await;
         }
     }
 }

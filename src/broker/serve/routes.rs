@@ -11,9 +11,11 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::connection::Connection;
+use super::failure::Failure;
 use super::listener::Service;
-use super::listing::Names;
+use super::listing::{Look, behind, list, quoted};
 use super::log_broker::{LogBroker, Part};
+use super::long_answers::LongAnswers;
 use super::names::{AUTO_CREATE_TOPIC, check_topic};
 use super::pending_request::PendingRequest;
 use super::request_limits::check_size;
@@ -39,12 +41,14 @@ pub(super) struct Brokers {
     elsewhere: watch::Receiver<Found>,
     /// The way to another node's name server.
     other: Way,
+    /// Of the name server and all logs: they share the node's memory and its processors.
+    long_answers: Arc<LongAnswers>,
 }
 
 impl Service for Brokers {
     fn answer(
         self: Arc<Self>,
-        _connection: Arc<Connection>,
+        connection: Arc<Connection>,
         PendingRequest { command, .. }: PendingRequest,
     ) -> BoxFuture<'static, Option<Vec<Bytes>>> {
         if let Err(failure) = check_size(&command) {
@@ -58,7 +62,8 @@ impl Service for Brokers {
                     if command.head.code == request::GET_ROUTEINFO_BY_TOPIC {
                         self.settled().await;
                     }
-                    self.reply(&command)
+                    let reply = self.reply(&connection, &command).await;
+                    reply.unwrap_or_else(Failure::into_reply)
                 }
             };
             (!command.is_oneway()).then(|| reply.encode(&command))
@@ -70,7 +75,8 @@ impl Service for Brokers {
 
 impl Brokers {
     pub(super) fn new(config: Arc<BrokerConfig>, elsewhere: watch::Receiver<Found>) -> Self {
-        Self { config, logs: OnceLock::new(), elsewhere, other: Way::default() }
+        let long_answers = Arc::default();
+        Self { config, logs: OnceLock::new(), elsewhere, other: Way::default(), long_answers }
     }
 
     /// Says which logs there are; once.
@@ -81,6 +87,10 @@ impl Brokers {
 
     pub(super) fn logs(&self) -> &[Arc<LogBroker>] {
         self.logs.get().map_or(&[], Vec::as_slice)
+    }
+
+    pub(super) fn long_answers(&self) -> &Arc<LongAnswers> {
+        &self.long_answers
     }
 
     /// Waits until the logs' leaders are where they are to be, when this node has only just started. A client keeps to
@@ -127,19 +137,17 @@ impl Brokers {
         tokio::time::timeout(PASS_ON_TIMEOUT, asking).await.ok().flatten()
     }
 
-    fn reply(&self, command: &Command) -> Reply {
+    async fn reply(&self, connection: &Connection, command: &Command) -> Result<Reply, Failure> {
+        let _turn = self.long_answers.turn(connection, command.head.code).await?;
         match command.head.code {
-            request::GET_ROUTEINFO_BY_TOPIC => match command.head.fields.text("topic") {
-                Ok(topic) => self.route(topic),
-                Err(error) => Reply::refused(response::SYSTEM_ERROR, error.to_string()),
-            },
-            request::GET_BROKER_CLUSTER_INFO => self.cluster_info(),
-            request::GET_ALL_TOPIC_LIST_FROM_NAMESERVER => self.topic_list(),
+            request::GET_ROUTEINFO_BY_TOPIC => Ok(self.route(command.head.fields.text("topic")?)),
+            request::GET_BROKER_CLUSTER_INFO => Ok(self.cluster_info()),
+            request::GET_ALL_TOPIC_LIST_FROM_NAMESERVER => self.topic_list(command).await,
             // Deleted from the brokers, it is gone from here.
-            request::DELETE_TOPIC_IN_NAMESRV => Reply::done(),
+            request::DELETE_TOPIC_IN_NAMESRV => Ok(Reply::done()),
             code => {
                 let remark = format!(" request type {code} not supported");
-                Reply::refused(response::REQUEST_CODE_NOT_SUPPORTED, remark)
+                Ok(Reply::refused(response::REQUEST_CODE_NOT_SUPPORTED, remark))
             }
         }
     }
@@ -204,22 +212,20 @@ impl Brokers {
         Reply::done().with_body(body.to_string())
     }
 
-    fn topic_list(&self) -> Reply {
-        let mut topics = Names::default();
-        for (number, broker) in (0_u32..).zip(self.logs()) {
-            let Ok(shared) = broker.shared() else { continue };
-            let state = shared.state();
-            let names = state.topics().map(|(name, _)| name);
-            let mut listed = topics.extend(names.filter(|name| !is_registered(name)));
-            if number == HOME_LOG && listed.is_ok() {
-                let registered = state.registry().topics();
-                listed = topics.extend(registered.map(|(name, _)| name.as_str()));
+    async fn topic_list(&self, command: &Command) -> Result<Reply, Failure> {
+        let look = |after: Option<&str>, look: &mut Look| {
+            for (number, broker) in (0_u32..).zip(self.logs()) {
+                let Ok(shared) = broker.shared() else { continue };
+                let state = shared.state();
+                let topics = state.topics_from(behind(after));
+                look.at(topics.map(|(name, _)| (name, !is_registered(name))));
+                if number == HOME_LOG {
+                    let registered = state.registry().names_from(behind(after));
+                    look.at(registered.map(|name| (name, true)));
+                }
             }
-            if let Err(failure) = listed {
-                return failure.into_reply();
-            }
-        }
-        Reply::done().with_body(topics.into_body("topicList"))
+        };
+        list(command, (r#"{"topicList":["#, "]}"), look, quoted).await
     }
 }
 

@@ -4,19 +4,41 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use super::failure::Failure;
+use super::listing::behind;
 use super::log_broker::LogBroker;
 use super::throughput::Rates;
 use crate::broker::record::Message;
 use crate::broker::remoting::Reply;
-use crate::broker::state::{State, message_at, physical};
+use crate::broker::state::{Queue, Shared, message_at, physical};
 use crate::error::ReadError;
 
 /// Bytes of records that are looked through for the oldest message.
 const OLDEST_BYTES: usize = 256 << 10;
 
-/// All messages that a log's queues have numbered.
-pub(super) fn messages(state: &State) -> u64 {
-    state.topics().flat_map(|(_, topic)| topic.queues()).map(|queue| queue.max()).sum()
+/// Queues that are counted in one turn; a topic's are counted together.
+const QUEUES_AT_ONCE: usize = 4096;
+
+/// About how many messages a log's queues have numbered, while they number more.
+pub(super) async fn messages(shared: &Shared) -> u64 {
+    let (mut messages, mut after) = (0, None::<String>);
+    loop {
+        let mut counted = 0;
+        let last = {
+            let state = shared.state();
+            let mut topics = state.topics_from(behind(after.as_deref()));
+            topics.find(|(_, topic)| {
+                messages += topic.queues().iter().map(Queue::max).sum::<u64>();
+                counted += 1 + topic.queues().len();
+                counted >= QUEUES_AT_ONCE
+            })
+            .map(|(name, _)| name.to_owned())
+        };
+        if last.is_none() {
+            return messages;
+        }
+        after = last;
+        tokio::task::yield_now().await;
+    }
 }
 
 fn spaced(rates: Rates) -> String {
@@ -31,7 +53,7 @@ impl LogBroker {
     pub(super) async fn runtime_info(&self) -> Result<Reply, Failure> {
         let opened = self.opened()?;
         let marks = opened.log.watermarks();
-        let total = messages(&opened.shared.state());
+        let total = messages(&opened.shared).await;
         let (put, got) = self.throughput.rates(Instant::now(), total);
         let mut table = Map::new();
         let mut say =

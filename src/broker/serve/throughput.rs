@@ -39,16 +39,22 @@ impl Throughput {
         self.got.fetch_add(messages as u64, Ordering::Relaxed);
     }
 
-    /// Notes the counts if that is due; `put` counts all messages so far.
-    pub(super) fn note(&self, now: Instant, put: impl FnOnce() -> u64) {
-        let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
-        if samples.back().is_some_and(|last| now.saturating_duration_since(last.at) < INTERVAL) {
+    /// True if the counts are to be noted.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        let samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
+        samples.back().is_none_or(|last| now.saturating_duration_since(last.at) >= INTERVAL)
+    }
+
+    /// Notes the counts if that is due; `put` are all messages so far.
+    pub(super) fn note(&self, now: Instant, put: u64) {
+        if !self.is_due(now) {
             return;
         }
+        let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
         if samples.len() == SAMPLES_MAX {
             samples.pop_front();
         }
-        samples.push_back(Sample { at: now, put: put(), got: self.got.load(Ordering::Relaxed) });
+        samples.push_back(Sample { at: now, put, got: self.got.load(Ordering::Relaxed) });
     }
 
     /// How many messages a second were put and got.
@@ -80,11 +86,11 @@ mod tests {
         let start = Instant::now();
         assert_eq!(throughput.rates(start, 5), ([0.0; 3], [0.0; 3]), "nothing is known yet");
         let mut put = 100;
-        throughput.note(start, || put);
+        throughput.note(start, put);
         for second in 1..=1_000 {
             put += if second <= 995 { 2 } else { 0 };
             throughput.gave(3);
-            throughput.note(start + Duration::from_secs(second), || put);
+            throughput.note(start + Duration::from_secs(second), put);
         }
         let (put_rates, got_rates) = throughput.rates(start + Duration::from_secs(1_000), put);
         assert_eq!(put_rates, [1.0, 110.0 / 60.0, 1190.0 / 600.0]);
@@ -100,7 +106,7 @@ mod tests {
     fn a_young_log_is_measured_since_its_first_count() {
         let throughput = Throughput::default();
         let start = Instant::now();
-        throughput.note(start, || 0);
+        throughput.note(start, 0);
         let (put, got) = throughput.rates(start + Duration::from_secs(4), 8);
         assert_eq!((put, got), ([2.0; 3], [0.0; 3]));
     }

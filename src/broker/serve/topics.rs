@@ -256,8 +256,8 @@ impl LogBroker {
             let stored_ms = self.stored_before(topic, queue, max).await?;
             let stats =
                 json!({ "lastUpdateTimestamp": stored_ms, "maxOffset": max, "minOffset": min });
-            table.push(&self.queue_name(topic, queue), &stats)?;
+            table.push(&self.queue_name(topic, queue), &stats).await?;
         }
-        Ok(Reply::done().with_body(table.into_body(r#","topicPutTps":0.0}"#)))
+        Ok(table.into_reply(r#","topicPutTps":0.0}"#))
     }
 }

@@ -1,5 +1,6 @@
 //! Consumer groups, as far as the log knows them: by what they have consumed.
 
+use super::offsets::NameBounds;
 use super::topics::State;
 
 impl State {
@@ -9,8 +10,8 @@ impl State {
     }
 
     /// Groups that have consumed something, by name.
-    pub(crate) fn groups(&self) -> impl Iterator<Item = &str> {
-        self.offsets.groups()
+    pub(crate) fn groups(&self, from: NameBounds<'_>) -> impl Iterator<Item = &str> {
+        self.offsets.groups(from)
     }
 
     /// True for a group that has consumed something.
@@ -19,12 +20,20 @@ impl State {
     }
 
     /// Topics that a group has consumed, by name.
-    pub(crate) fn topics_of_group(&self, group: &str) -> impl Iterator<Item = &str> {
-        self.offsets.topics_of_group(group)
+    pub(crate) fn topics_of_group(
+        &self,
+        group: &str,
+        from: NameBounds<'_>,
+    ) -> impl Iterator<Item = &str> {
+        self.offsets.topics_of_group(group, from)
     }
 
     /// Groups that have consumed a topic, by name.
-    pub(crate) fn groups_of_topic(&self, topic: &str) -> impl Iterator<Item = &str> {
-        self.offsets.groups_of_topic(topic).map(|group| &**group)
+    pub(crate) fn groups_of_topic(
+        &self,
+        topic: &str,
+        from: NameBounds<'_>,
+    ) -> impl Iterator<Item = &str> {
+        self.offsets.groups_of_topic(topic, from)
     }
 }

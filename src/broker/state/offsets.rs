@@ -2,6 +2,7 @@
 //! there are.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -19,6 +20,13 @@ const TOPIC_COST: usize = 128;
 const QUEUE_COST: usize = 16;
 /// As many topics are removed from a group one by one.
 const FEW_TOPICS: usize = 4;
+
+/// From which name on, without end.
+pub(crate) type NameBounds<'a> = (Bound<&'a str>, Bound<&'a str>);
+
+/// All names.
+#[cfg(test)]
+pub(super) const ALL: NameBounds<'static> = (Bound::Unbounded, Bound::Unbounded);
 
 /// What a group has consumed of one topic: offsets by queue, in the order of the queues.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -270,8 +278,8 @@ impl Offsets {
     }
 
     /// Groups that have consumed something, by name.
-    pub(super) fn groups(&self) -> impl Iterator<Item = &str> {
-        self.groups.keys().map(|group| &**group)
+    pub(super) fn groups(&self, from: NameBounds<'_>) -> impl Iterator<Item = &str> {
+        self.groups.range::<str, _>(from).map(|(group, _)| &**group)
     }
 
     /// True for a group that has consumed something.
@@ -280,13 +288,28 @@ impl Offsets {
     }
 
     /// Topics that a group has consumed, by name.
-    pub(super) fn topics_of_group(&self, group: &str) -> impl Iterator<Item = &str> {
-        self.groups.get(group).into_iter().flatten().map(|consumed| &*consumed.topic)
+    pub(super) fn topics_of_group(
+        &self,
+        group: &str,
+        from: NameBounds<'_>,
+    ) -> impl Iterator<Item = &str> {
+        let topics = self.groups.get(group).map(Vec::as_slice).unwrap_or_default();
+        let skipped = match from.0 {
+            Bound::Unbounded => 0,
+            Bound::Included(name) => topics.partition_point(|of| *of.topic < *name),
+            Bound::Excluded(name) => topics.partition_point(|of| *of.topic <= *name),
+        };
+        topics[skipped..].iter().map(|consumed| &*consumed.topic)
     }
 
     /// Groups that have consumed a topic, by name.
-    pub(super) fn groups_of_topic(&self, topic: &str) -> impl Iterator<Item = &Name> {
-        self.by_topic.get(topic).into_iter().flatten()
+    pub(super) fn groups_of_topic(
+        &self,
+        topic: &str,
+        from: NameBounds<'_>,
+    ) -> impl Iterator<Item = &str> {
+        let groups = self.by_topic.get(topic);
+        groups.into_iter().flat_map(move |groups| groups.range::<str, _>(from)).map(|name| &**name)
     }
 }
 

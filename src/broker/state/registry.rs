@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::apply::Arrived;
 use super::command::{Answer, Refusal};
-use super::offsets::check_name;
+use super::offsets::{NameBounds, check_name};
 use super::rules::Rules;
 use super::topic_names::is_registered;
 use super::topics::{State, TopicConfig};
@@ -215,6 +215,11 @@ impl Registry {
     /// All topics, by name.
     pub(crate) fn topics(&self) -> impl Iterator<Item = (&String, &Registered)> {
         self.topics.iter()
+    }
+
+    /// The names of its topics, from a name on.
+    pub(crate) fn names_from(&self, from: NameBounds<'_>) -> impl Iterator<Item = &str> {
+        self.topics.range::<str, _>(from).map(|(name, _)| name.as_str())
     }
 
     /// The topics that were decided on after a version, each once; none if that is not remembered.

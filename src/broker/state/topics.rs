@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::command::Refusal;
 use super::keys::Keys;
 use super::locks::Locks;
-use super::offsets::{Offsets, check_name};
+use super::offsets::{NameBounds, Offsets, check_name};
 use super::old_locks::OldLocks;
 use super::queue::Queue;
 use super::recent::Recent;
@@ -127,6 +127,10 @@ impl Topics {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Topic)> {
         self.by_name.iter().map(|(name, topic)| (name.as_str(), topic))
+    }
+
+    fn from(&self, from: NameBounds<'_>) -> impl Iterator<Item = (&str, &Topic)> {
+        self.by_name.range::<str, _>(from).map(|(name, topic)| (name.as_str(), topic))
     }
 
     pub(super) fn len(&self) -> usize {
@@ -298,6 +302,14 @@ impl State {
     /// All topics, by name.
     pub(crate) fn topics(&self) -> impl Iterator<Item = (&str, &Topic)> {
         self.topics.iter()
+    }
+
+    /// Topics from a name on.
+    pub(crate) fn topics_from(
+        &self,
+        from: NameBounds<'_>,
+    ) -> impl Iterator<Item = (&str, &Topic)> {
+        self.topics.from(from)
     }
 
     /// True if a queue of a topic can have messages, one that the topic has no more included.

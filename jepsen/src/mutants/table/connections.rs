@@ -165,4 +165,59 @@ pub(super) const ROWS: &[Row] = &[
             "broker::serve::known_clients::tests::connections_that_bring_a_lot_leave_memory_for_those_that_bring_little",
         ),
     },
+    Row {
+        id: "N16",
+        name: "LongAnswersInOneTurn",
+        breaks: "an answer that lists a lot is made in one go, and a node's other tasks wait for it",
+        place: "src/broker/serve/listing.rs",
+        rule: "17, limits",
+        expected: Test(
+            "lib",
+            "broker::serve::listing::tests::a_long_list_is_made_in_many_turns_and_holds_each_name_once",
+        ),
+    },
+    Row {
+        id: "N17",
+        name: "PullLooksAtAll",
+        breaks: "a pull whose filter finds nothing looks at all messages of its queue",
+        place: "src/broker/serve/pull.rs",
+        rule: "17, limits",
+        expected: Test(
+            "broker",
+            "messages::a_pull_whose_filter_finds_nothing_looks_at_some_messages_and_has_its_client_go_on",
+        ),
+    },
+    Row {
+        id: "N18",
+        name: "ShedPullForgets",
+        breaks: "a pull whose leader goes away in one moment is refused, and not told to pull again",
+        place: "src/broker/serve/relay.rs",
+        rule: "17, limits",
+        expected: Test(
+            "lib",
+            "broker::serve::relay::tests::a_pull_that_is_written_in_the_moment_its_time_is_up_still_knows_where_to_pull_again",
+        ),
+    },
+    Row {
+        id: "N19",
+        name: "SendBufferUnbounded",
+        breaks: "the system holds megabytes for each client that takes nothing",
+        place: "src/broker/serve/listener.rs",
+        rule: "17, limits",
+        expected: Test(
+            "lib",
+            "broker::serve::listener::tests::the_system_holds_little_for_a_client_that_takes_nothing",
+        ),
+    },
+    Row {
+        id: "N20",
+        name: "NumbersReadLoosely",
+        breaks: "`1e3` is taken for an offset of 1000",
+        place: "src/broker/remoting/fields.rs",
+        rule: "17, requests",
+        expected: Test(
+            "lib",
+            "broker::remoting::tests::numbers_in_headers_are_decimal_digits_and_nothing_else",
+        ),
+    },
 ];

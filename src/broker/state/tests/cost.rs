@@ -76,7 +76,7 @@ fn a_topic_that_all_groups_have_consumed() {
     let mut log = Log::new();
     log.topic("T", 1);
     let mut groups = 0;
-    while groups == log.shared.state().groups().count() {
+    while groups == log.shared.state().groups(ALL).count() {
         let offsets = (groups..groups + 4096).map(|n| OffsetChange {
             group: format!("group-{n}"),
             topic: "T".to_owned(),
@@ -88,8 +88,8 @@ fn a_topic_that_all_groups_have_consumed() {
     }
     let what = format!(
         "deleting a topic that {} groups have consumed",
-        log.shared.state().groups().count()
+        log.shared.state().groups(ALL).count()
     );
     timed(&what, || log.change(Change::DeleteTopic { name: "T".to_owned() }));
-    assert_eq!(log.shared.state().groups().count(), 0);
+    assert_eq!(log.shared.state().groups(ALL).count(), 0);
 }

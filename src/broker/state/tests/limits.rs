@@ -170,7 +170,7 @@ fn a_record_of_new_offsets_takes_as_long_with_200_000_groups_as_with_none() {
     assert!(last < first * 8, "{first:?}, then {last:?}");
     let since = Instant::now();
     log.change(Change::DeleteTopic { name: "other".to_owned() });
-    assert!(log.shared.state().groups_of_topic("other").next().is_none());
+    assert!(log.shared.state().groups_of_topic("other", ALL).next().is_none());
     let other = since.elapsed();
     eprintln!("a topic that none of them consumes is looked up and deleted in {other:?}");
     assert!(other < last * 8, "{other:?} beside {last:?}");
@@ -234,11 +234,11 @@ proptest! {
                 prop_assert_eq!(offsets.get(group, topic, *queue), Some(*offset));
             }
             let groups: std::collections::BTreeSet<_> = model.keys().map(|key| key.0.as_str()).collect();
-            prop_assert!(offsets.groups().eq(groups.iter().copied()));
+            prop_assert!(offsets.groups(ALL).eq(groups.iter().copied()));
             for topic in (0..4).map(|n| format!("T{n}")) {
                 let of_topic = model.keys().filter(|key| key.1 == topic).map(|key| key.0.as_str());
                 let of_topic: std::collections::BTreeSet<_> = of_topic.collect();
-                prop_assert!(offsets.groups_of_topic(&topic).map(|group| &**group).eq(of_topic));
+                prop_assert!(offsets.groups_of_topic(&topic, ALL).eq(of_topic));
             }
             prop_assert_eq!(offsets.len(), model.len());
         }

@@ -20,6 +20,7 @@ use super::command::{
 use super::locks::LOCK_LEASE_MS;
 use super::machine::{Shared, machine_with_state};
 use super::message_at;
+use super::offsets::ALL;
 use super::queue::physical;
 use super::recent::{Digest, KEYS_MAX, Recent};
 use super::rules::Rules;

@@ -36,7 +36,7 @@ fn a_checkpoint_of_version_2_is_taken_over() {
             ],
             [Some(7), Some(8), Some(9), Some(3)]
         );
-        assert!(state.groups_of_topic("T").eq(["g", "h"]));
+        assert!(state.groups_of_topic("T", ALL).eq(["g", "h"]));
     }
     let request = |client: &str| LockRequest {
         group: "g".to_owned(),
@@ -57,7 +57,7 @@ fn what_is_over_the_limits_in_a_checkpoint_of_version_2_is_left_out() {
     let log = restored();
     let state = log.shared.state();
     assert_eq!(state.topics().map(|(name, _)| name).collect::<Vec<_>>(), [DELAY_TOPIC, "T"]);
-    assert_eq!(state.groups().collect::<Vec<_>>(), ["g", "h"]);
+    assert_eq!(state.groups(ALL).collect::<Vec<_>>(), ["g", "h"]);
     assert_eq!(state.address(3), None, "an address of 300 bytes");
     let longest = [GROUP_BYTES_MAX, CLIENT_BYTES_MAX, STORED_TOPIC_BYTES_MAX, ADDR_BYTES_MAX];
     assert!(longest.iter().all(|bytes| *bytes < 300), "the names are over these limits");
