@@ -281,6 +281,10 @@ mutants! {
     ShedPullForgets,
     /// The system may hold any amount for a client that takes nothing.
     SendBufferUnbounded,
+    /// Connections of the native protocol that hold nothing may have any amount of memory all together.
+    QueuedUnbounded,
+    /// Records are read for a subscription before its client takes them.
+    SubscriptionReadsAhead,
     /// A number in a header may be written in any way.
     NumbersReadLoosely,
     /// Clients that bring a lot may take all the memory for clients.

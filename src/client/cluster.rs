@@ -109,6 +109,7 @@ impl Cluster {
             frame_bytes_max: FRAME_BYTES_MAX,
             queue_bytes_max: inflight.saturating_add(QUEUE_BYTES),
             queued: None,
+            incoming: None,
             connections_max: 0,
             handshake_timeout: HANDSHAKE_TIMEOUT,
         };

@@ -122,7 +122,7 @@ impl CommitLog {
     }
 
     /// Largest record that the log takes.
-    #[cfg(feature = "broker")]
+    #[cfg(any(feature = "broker", feature = "server"))]
     pub(crate) fn record_bytes_max(&self) -> usize {
         usize::try_from(self.node.config.limits.record_size_max.bytes()).unwrap_or(usize::MAX)
     }

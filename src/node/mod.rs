@@ -206,6 +206,13 @@ impl Node {
         Some(CommitLog { node: self.inner.clone(), group })
     }
 
+    /// A log by its number; none if this node does not hold it, or not yet. The system log is not for clients.
+    #[cfg(feature = "server")]
+    pub(crate) fn log_by_id(&self, id: LogId) -> Option<CommitLog> {
+        let group = self.inner.group(id).filter(|_| id != LogId::SYSTEM)?;
+        Some(CommitLog { node: self.inner.clone(), group })
+    }
+
     /// Status of every log that this node should hold, the system log first. One that could not be opened is listed as
     /// stopped, with the failure.
     pub fn statuses(&self) -> Vec<Status> {

@@ -239,6 +239,7 @@ fn wire_limits(config: &Config) -> WireLimits {
         frame_bytes_max: bytes(largest * 2 + (4 << 20)),
         queue_bytes_max: bytes(limits.append_inflight_max.bytes() * 2 + (16 << 20)),
         queued: None,
+        incoming: None,
         connections_max: limits.connections_max as usize,
         handshake_timeout: Duration::from_secs(5),
     }

@@ -11,6 +11,8 @@ use tokio::sync::watch;
 
 use super::commit_log::read_visible;
 use crate::error::ReadError;
+#[cfg(feature = "server")]
+use crate::mutant::Mutant;
 use crate::raft::{Group, RoleWatch};
 use crate::record::{Record, Start};
 use crate::watermarks::Watermarks;
@@ -80,6 +82,60 @@ impl Subscription {
     /// The next record; waits for one to be committed. None once the subscription has ended.
     pub async fn next(&mut self) -> Option<Result<Record, ReadError>> {
         StreamExt::next(self).await
+    }
+
+    /// Waits until there is something to read, or the end, and reads nothing. Cancel safe.
+    #[cfg(feature = "server")]
+    pub(crate) async fn readable(&mut self) {
+        std::future::poll_fn(|cx| self.poll_readable(cx)).await;
+    }
+
+    #[cfg(feature = "server")]
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.ready.is_empty() {
+            return Poll::Ready(());
+        }
+        loop {
+            match std::mem::replace(&mut self.state, State::Ended) {
+                State::Ended => return Poll::Ready(()),
+                State::Reading(mut following) => {
+                    let committed = following.watermarks.borrow_and_update().committed;
+                    if self.next < committed {
+                        self.state = State::Reading(following);
+                        return Poll::Ready(());
+                    }
+                    self.state = State::Waiting(Box::pin(following.moved()));
+                }
+                State::Waiting(mut moved) => match moved.as_mut().poll(cx) {
+                    Poll::Pending => {
+                        self.state = State::Waiting(moved);
+                        return Poll::Pending;
+                    }
+                    Poll::Ready(Some(following)) => self.state = State::Reading(following),
+                    Poll::Ready(None) => {
+                        self.state = State::Waiting(Box::pin(std::future::ready(None)));
+                        return Poll::Ready(());
+                    }
+                },
+            }
+        }
+    }
+
+    /// Gives back what was read ahead: it is read again when it is wanted.
+    #[cfg(feature = "server")]
+    pub(crate) fn put_back(&mut self) {
+        if let Some(first) = self.ready.front()
+            && !Mutant::SubscriptionReadsAhead.is_active()
+        {
+            self.next = first.index;
+            self.ready = VecDeque::new();
+        }
+    }
+
+    /// Records that were read ahead.
+    #[cfg(all(test, feature = "server"))]
+    pub(super) fn held(&self) -> usize {
+        self.ready.len()
     }
 
     /// Fills `ready` from what is committed. True if it did, or the start was trimmed away.

@@ -18,6 +18,8 @@ mod slow_link;
 mod stopped_logs;
 mod transfer;
 mod upgrade;
+#[cfg(feature = "server")]
+mod waiting_subscriptions;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -29,6 +29,9 @@ pub struct ServerConfig {
     /// Bytes queued to all clients. At the limit, a client with anything queued gets no more records, read or
     /// subscribed, until it has taken some.
     pub queued_bytes_max: usize,
+    /// Bytes of large frames that come in from all clients and are not complete. At the limit others wait until there is
+    /// room, and what comes in slowly ends.
+    pub incoming_bytes_max: usize,
     /// Largest response to one read.
     pub read_bytes_max: usize,
 }
@@ -39,6 +42,7 @@ impl Default for ServerConfig {
             connections_max: 1024,
             queue_bytes_max: 16 << 20,
             queued_bytes_max: 128 << 20,
+            incoming_bytes_max: 64 << 20,
             read_bytes_max: 4 << 20,
         }
     }
@@ -71,6 +75,7 @@ pub async fn run(
         frame_bytes_max: bytes.saturating_add(headers).saturating_add(HEAD_BYTES),
         queue_bytes_max: config.queue_bytes_max,
         queued: Some(Queued::new(config.queued_bytes_max)),
+        incoming: Some(Queued::new(config.incoming_bytes_max)),
         connections_max: config.connections_max as usize,
         handshake_timeout: HANDSHAKE_TIMEOUT,
     };

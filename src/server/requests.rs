@@ -6,6 +6,9 @@ use crate::record::{LogId, LogName};
 use crate::wire::Outbound;
 use crate::wire::client_protocol::{Request, Response};
 
+/// Room that there has to be for an answer that lists logs or members.
+const LIST_BYTES: usize = 256 << 10;
+
 /// What a request is answered from and to.
 pub(super) struct Requests {
     pub(super) node: Node,
@@ -34,13 +37,9 @@ impl Requests {
                 },
                 Err(error) => Response::ReadFailed(error),
             },
-            Request::Statuses => Response::Statuses(self.node.statuses()),
-            Request::NodeStatus => Response::NodeStatus(Box::new(self.node.node_status())),
-            Request::Logs => {
-                let logs = self.node.logs().into_iter().map(|info| (info.name, info.id));
-                Response::Logs(logs.filter(|(_, id)| *id != LogId::SYSTEM).collect())
+            Request::Statuses | Request::NodeStatus | Request::Logs | Request::Members => {
+                return self.list(&request).await;
             }
-            Request::Members => Response::Members(self.node.admin().members()),
             request => self.change(request).await.unwrap_or_else(Response::AdminFailed),
         };
         self.out.send(response.into_frame(self.id, self.correlation));
@@ -69,6 +68,21 @@ impl Requests {
                 Response::Records { next, records }
             }
             Err(error) => Response::ReadFailed(error),
+        };
+        room.send(response.into_frame(self.id, self.correlation));
+    }
+
+    /// Waits for room before it makes an answer that may be long, as `read` does.
+    async fn list(self, request: &Request) {
+        let Some(room) = self.out.reserve(LIST_BYTES).await else { return };
+        let response = match request {
+            Request::Statuses => Response::Statuses(self.node.statuses()),
+            Request::NodeStatus => Response::NodeStatus(Box::new(self.node.node_status())),
+            Request::Members => Response::Members(self.node.admin().members()),
+            _ => {
+                let logs = self.node.logs().into_iter().map(|info| (info.name, info.id));
+                Response::Logs(logs.filter(|(_, id)| *id != LogId::SYSTEM).collect())
+            }
         };
         room.send(response.into_frame(self.id, self.correlation));
     }

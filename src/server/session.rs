@@ -172,8 +172,7 @@ impl Session {
         if let Some(log) = self.logs.get(&id) {
             return Some(log.clone());
         }
-        let info = node.logs().into_iter().find(|info| info.id == id && id != LogId::SYSTEM)?;
-        let log = node.log(info.name.as_str()).filter(|log| log.id() == id)?;
+        let log = node.log_by_id(id)?;
         if self.logs.len() >= LOGS_MAX {
             self.logs.clear();
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::error::ReadError;
@@ -12,7 +12,7 @@ use crate::node::{CommitLog, Subscription};
 use crate::panics;
 use crate::record::{LogId, Record, Start};
 use crate::wire::client_protocol::{RECORD_OVERHEAD, Response};
-use crate::wire::{Frame, Outbound, credit_of};
+use crate::wire::{Frame, Outbound, Reservation, credit_of};
 
 /// Subscriptions of one connection.
 const SUBSCRIPTIONS_MAX: usize = 64;
@@ -109,17 +109,40 @@ impl Sender {
             // Now the client knows where to go on, even if no record reaches it from here.
             self.send(Response::Records { next, records: Vec::new() }, 0).await?;
         }
+        // One record comes however large it is.
+        let room = FRAME_BYTES + log.record_bytes_max();
         let mut subscription = log.subscribe(start);
         loop {
-            let batch = Batch::gather(&mut subscription).await;
+            subscription.readable().await;
+            let (credit, room) = self.turn(&mut subscription, room).await?;
+            let batch = Batch::gather(&mut subscription);
             if let Some(last) = batch.records.last() {
                 let next = last.index + 1;
-                self.send(Response::Records { next, records: batch.records }, batch.bytes).await?;
+                credit.forget();
+                let records = Response::Records { next, records: batch.records };
+                room.send(records.into_frame(self.id, self.correlation)).then_some(())?;
             }
             if let Some(end) = batch.end {
                 return self.send(Response::ReadFailed(end), 0).await;
             }
         }
+    }
+
+    /// Waits for credit and for room. Nothing that was read is held meanwhile: many subscriptions may wait.
+    async fn turn(
+        &self,
+        subscription: &mut Subscription,
+        bytes: usize,
+    ) -> Option<(SemaphorePermit<'_>, Reservation)> {
+        let turn = || async {
+            let credit = self.credit.acquire().await.ok()?;
+            Some((credit, self.out.reserve(bytes).await?))
+        };
+        if let Some(turn) = turn().now_or_never() {
+            return turn;
+        }
+        subscription.put_back();
+        turn().await
     }
 
     /// Waits for credit and for room.
@@ -134,30 +157,25 @@ impl Sender {
 #[derive(Default)]
 struct Batch {
     records: Vec<Record>,
-    bytes: usize,
     /// There are no more.
     end: Option<ReadError>,
 }
 
 impl Batch {
-    /// Waits for a record, and takes what is there with it.
-    async fn gather(subscription: &mut Subscription) -> Self {
-        let mut batch = Self::default();
-        let mut next = subscription.next().await;
-        loop {
-            match next {
-                Some(Ok(record)) => {
-                    batch.bytes += record.payload.len() + RECORD_OVERHEAD;
+    /// Takes what is there.
+    fn gather(subscription: &mut Subscription) -> Self {
+        let (mut batch, mut bytes) = (Self::default(), 0);
+        while batch.end.is_none() && bytes < FRAME_BYTES {
+            match subscription.next().now_or_never() {
+                Some(Some(Ok(record))) => {
+                    bytes += record.payload.len() + RECORD_OVERHEAD;
                     batch.records.push(record);
                 }
-                Some(Err(error)) => batch.end = Some(error),
-                None => batch.end = Some(ReadError::Closed),
+                Some(Some(Err(error))) => batch.end = Some(error),
+                Some(None) => batch.end = Some(ReadError::Closed),
+                None => break,
             }
-            if batch.end.is_some() || batch.bytes >= FRAME_BYTES {
-                return batch;
-            }
-            let Some(ready) = subscription.next().now_or_never() else { return batch };
-            next = ready;
         }
+        batch
     }
 }

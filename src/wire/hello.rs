@@ -128,6 +128,7 @@ where
         Ok(((ours, session), frame_bytes_max)) => {
             send(&mut writer, &ours, limits).await?;
             reader.set_frame_bytes_max(limits.frame_bytes_max);
+            reader.set_incoming(limits.incoming.clone());
             let out = Outbound::new(protocol, limits.queue_bytes_max, frame_bytes_max)
                 .counted(limits.queued.as_ref());
             Ok((Connection { reader, writer, out }, session))

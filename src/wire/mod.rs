@@ -43,7 +43,9 @@ pub(crate) use calls::StreamReceiver;
 pub(crate) use calls::credit_of;
 pub(crate) use hello::{ADDR_BYTES_MAX, Hello, Intro};
 pub(crate) use link::{HelloCheck, Link, LinkError, Place};
-pub(crate) use outbound::{Outbound, Queued};
+#[cfg(feature = "server")]
+pub(crate) use outbound::Reservation;
+pub(crate) use outbound::{Claim, Outbound, Queued};
 pub(crate) use patience::Patience;
 pub(crate) use probe::{Probed, probe};
 pub(crate) use serve::{Service, serve};
@@ -79,6 +81,8 @@ pub(crate) struct WireLimits {
     pub(crate) queue_bytes_max: usize,
     /// Bytes queued to all connections that have this one, if there is a limit.
     pub(crate) queued: Option<Arc<Queued>>,
+    /// Bytes of large frames that come in on all connections that have this one, if there is a limit.
+    pub(crate) incoming: Option<Arc<Queued>>,
     /// Connections accepted at once.
     pub(crate) connections_max: usize,
     /// For dialing and the exchange of hellos.
@@ -92,6 +96,7 @@ impl WireLimits {
         frame_bytes_max: 4 << 20,
         queue_bytes_max: 8 << 20,
         queued: None,
+        incoming: None,
         connections_max: 8,
         handshake_timeout: Duration::from_secs(2),
     };

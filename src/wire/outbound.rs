@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::patience::Patience;
 use super::{OutFrame, Protocol};
@@ -21,7 +22,7 @@ mod batch;
 mod room;
 
 use batch::{Batch, Position, SLICES};
-pub(crate) use room::Queued;
+pub(crate) use room::{Claim, Queued, Reservation};
 
 /// A connection that takes no byte for this long is given up.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -204,6 +205,11 @@ impl Outbound {
         if reserved.is_none() && others > 0 && others + size > self.queue.queue_bytes_max {
             return Err(SendError::Full { queued: others });
         }
+        if reserved.is_none()
+            && state.queued.as_ref().is_some_and(|queued| !queued.takes_unasked(others, size))
+        {
+            return Err(SendError::Full { queued: others });
+        }
         push(&mut state.batch);
         state.set_bytes(others + size);
         // One wake-up per batch: who comes after finds the writer awake.
@@ -297,10 +303,22 @@ impl Outbound {
         patience: &mut Patience,
     ) -> io::Result<()> {
         let mut at = Position::default();
+        let (queued, begun) = (self.state().queued.clone(), Instant::now());
+        let mut pressed = pin!(async {
+            match queued {
+                Some(queued) => queued.pressed(begun).await,
+                None => std::future::pending().await,
+            }
+        });
         while at.piece < batch.pieces.len() {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let count = batch.slices(at, &mut slices);
-            let written = patience.limit(io.write_vectored(&slices[..count])).await?;
+            let written = tokio::select! {
+                biased;
+                written = patience.limit(io.write_vectored(&slices[..count])) => written?,
+                // It takes what is queued more slowly than the others can wait for.
+                () = &mut pressed => return Err(io::ErrorKind::TimedOut.into()),
+            };
             if written == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use bytes::{Buf, BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::time::Instant;
 
 use super::patience::Patience;
-use super::{Frame, Protocol};
+use super::{Claim, Frame, Protocol, Queued};
 use crate::format::frame::{self, FrameError, FrameHeader, HEADER_BYTES};
 use crate::record::LogId;
 
@@ -49,6 +50,10 @@ pub(crate) struct FrameReader<R> {
     protocol: Option<Protocol>,
     patience: Patience,
     heard: Arc<AtomicU64>,
+    /// Counts large frames of several connections while they come in.
+    incoming: Option<Arc<Queued>>,
+    /// What the frame that comes in has taken of that, and since when.
+    claimed: Option<(Instant, Vec<Claim>)>,
 }
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
@@ -63,6 +68,8 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             protocol: None,
             patience: Patience::new(FRAME_TIMEOUT),
             heard: Arc::default(),
+            incoming: None,
+            claimed: None,
         }
     }
 
@@ -74,6 +81,11 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// Another limit for the frames that follow.
     pub(crate) fn set_frame_bytes_max(&mut self, frame_bytes_max: usize) {
         self.frame_bytes_max = frame_bytes_max;
+    }
+
+    /// Counts the large frames that follow among those of other connections.
+    pub(crate) fn set_incoming(&mut self, incoming: Option<Arc<Queued>>) {
+        self.incoming = incoming;
     }
 
     /// Counts reads that brought something.
@@ -91,8 +103,11 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         loop {
             if let Some(frame) = self.parse()? {
                 self.patience.reset();
+                // Whoever gets the frame has limits of its own.
+                self.claimed = None;
                 return Ok(Some(frame));
             }
+            self.claim().await?;
             if self.fill().await? == 0 {
                 return if self.buf.is_empty() { Ok(None) } else { Err(ReadFailure::Torn) };
             }
@@ -146,16 +161,41 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         }))
     }
 
+    /// Waits until there is room for a large frame that comes in. Nothing is allocated for it before.
+    async fn claim(&mut self) -> Result<(), ReadFailure> {
+        let Some(incoming) = &self.incoming else { return Ok(()) };
+        let held: usize =
+            self.claimed.iter().flat_map(|(_, claims)| claims).map(Claim::bytes).sum();
+        if self.wanted <= SHARED_FRAME_BYTES_MAX || self.wanted <= held {
+            return Ok(());
+        }
+        let claim = incoming.claim(held, self.wanted - held);
+        let claim = tokio::time::timeout(FRAME_TIMEOUT, claim).await;
+        let (_, claims) = self.claimed.get_or_insert_with(|| (Instant::now(), Vec::new()));
+        claims.push(claim.map_err(|_| ReadFailure::Slow)?);
+        Ok(())
+    }
+
     /// Reads once, with room for what is wanted. Zero at the end of the stream.
     async fn fill(&mut self) -> Result<usize, ReadFailure> {
         let begun = !self.buf.is_empty();
         let room = self.make_room();
-        let mut buf = (&mut self.buf).limit(room);
-        let read = self.io.read_buf(&mut buf);
-        let read = if begun { self.patience.limit(read).await } else { read.await };
+        let Self { io, buf, patience, heard, incoming, claimed, .. } = self;
+        let mut buf = buf.limit(room);
+        let read = io.read_buf(&mut buf);
+        let read = async { if begun { patience.limit(read).await } else { read.await } };
+        let read = match (incoming, claimed) {
+            (Some(incoming), Some((since, _))) => tokio::select! {
+                biased;
+                read = read => read,
+                // It comes in more slowly than the others can wait for.
+                () = incoming.pressed(*since) => return Err(ReadFailure::Slow),
+            },
+            _ => read.await,
+        };
         match read {
             Ok(count) => {
-                self.heard.fetch_add(1, Ordering::Relaxed);
+                heard.fetch_add(1, Ordering::Relaxed);
                 Ok(count)
             }
             // From `patience`; what the system reports has a number.
@@ -301,5 +341,45 @@ mod tests {
         }
         let near = |a: &Bytes, b: &Bytes| a.as_ptr().addr().abs_diff(b.as_ptr().addr());
         assert_eq!(near(&kept[0], &kept[1]), 1050, "no copy was made");
+    }
+
+    /// The begin of a frame of so many bytes.
+    async fn begin_of(bytes: usize) -> Vec<u8> {
+        let mut whole = written(&[(Vec::new(), vec![7; bytes])]).await;
+        whole.truncate(1000);
+        whole
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn large_frames_that_are_not_finished_have_a_limit_together_and_end_once_others_wait() {
+        let incoming = Queued::new(100_000);
+        let mut clients = Vec::new();
+        let mut readers = Vec::new();
+        let begin = begin_of(60_000).await;
+        for _ in 0..5 {
+            let (mut client, io) = tokio::io::duplex(1 << 20);
+            client.write_all(&begin).await.expect("it is taken");
+            clients.push(client);
+            let mut reader = FrameReader::new(io, LIMIT);
+            reader.set_incoming(Some(Arc::clone(&incoming)));
+            readers.push(tokio::spawn(async move {
+                let ended = reader.next().await.map(|frame| frame.is_some());
+                (reader.buf.capacity(), ended)
+            }));
+        }
+        let since = Instant::now();
+        // Another one writes all of its frame, and has its turn long before the time of a frame is up.
+        let (mut honest, io) = tokio::io::duplex(1 << 20);
+        honest.write_all(&written(&[(Vec::new(), vec![7; 60_000])]).await).await.expect("taken");
+        let mut reader = FrameReader::new(io, LIMIT);
+        reader.set_incoming(Some(Arc::clone(&incoming)));
+        let frame = reader.next().await.expect("it comes in").expect("a frame");
+        assert_eq!(frame.body.len(), 60_000);
+        assert!(since.elapsed() < FRAME_TIMEOUT / 2, "{:?}", since.elapsed());
+        drop(clients);
+        for reader in readers {
+            let (_, ended) = reader.await.expect("no panic");
+            assert!(matches!(ended, Err(ReadFailure::Slow | ReadFailure::Torn)), "{ended:?}");
+        }
     }
 }

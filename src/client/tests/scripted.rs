@@ -95,6 +95,7 @@ impl ScriptedCluster {
             frame_bytes_max: 1 << 20,
             queue_bytes_max: 8 << 20,
             queued: None,
+            incoming: None,
             connections_max: 10,
             handshake_timeout: Duration::from_secs(1),
         };

@@ -17,6 +17,7 @@ fn limits() -> WireLimits {
         frame_bytes_max: 1 << 20,
         queue_bytes_max: 1 << 20,
         queued: None,
+        incoming: None,
         connections_max: 8,
         handshake_timeout: Duration::from_secs(1),
     }

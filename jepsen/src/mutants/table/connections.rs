@@ -220,4 +220,26 @@ pub(super) const ROWS: &[Row] = &[
             "broker::remoting::tests::numbers_in_headers_are_decimal_digits_and_nothing_else",
         ),
     },
+    Row {
+        id: "N21",
+        name: "QueuedUnbounded",
+        breaks: "clients of the native protocol that read nothing, or finish no frame, hold any amount all together",
+        place: "src/wire/outbound/room.rs",
+        rule: "17, limits",
+        expected: Test(
+            "lib",
+            "wire::outbound::room::tests::connections_that_hold_nothing_have_room_up_to_twice_the_limit_and_the_others_up_to_it",
+        ),
+    },
+    Row {
+        id: "N22",
+        name: "SubscriptionReadsAhead",
+        breaks: "each subscription holds records that its client takes none of",
+        place: "src/node/subscribe.rs",
+        rule: "17, limits",
+        expected: Test(
+            "lib",
+            "node::tests::waiting_subscriptions::a_subscription_that_waits_for_its_client_holds_no_record_and_loses_none",
+        ),
+    },
 ];
