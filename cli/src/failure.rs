@@ -62,8 +62,7 @@ impl Failure {
 
     /// A name server or a broker was asked for `what`, and this is what came of it.
     pub(crate) fn broker(what: impl fmt::Display, error: &io::Error) -> Self {
-        let exit =
-            if is_outcome_unknown(error) { Exit::Unknown } else { Exit::Failed };
+        let exit = if is_outcome_unknown(error) { Exit::Unknown } else { Exit::Failed };
         Self { exit, ..Self::io(what, error) }
     }
 

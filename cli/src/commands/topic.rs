@@ -90,7 +90,11 @@ pub(crate) async fn run(args: Args, out: &mut Output) -> Result {
         }
         Command::List { output, servers } => {
             let topics = admin(servers).topics().await;
-            list(&topics.map_err(|error| Failure::broker("cannot list topics", &error))?, output, out)
+            list(
+                &topics.map_err(|error| Failure::broker("cannot list topics", &error))?,
+                output,
+                out,
+            )
         }
         Command::Delete { topic, yes, servers } => {
             if !yes {
@@ -98,7 +102,8 @@ pub(crate) async fn run(args: Args, out: &mut Output) -> Result {
                     .with_hint("add --yes if that is what you want"));
             }
             let deleted = admin(servers).delete(&topic).await;
-            deleted.map_err(|error| Failure::broker(format_args!("cannot delete {topic}"), &error))?;
+            deleted
+                .map_err(|error| Failure::broker(format_args!("cannot delete {topic}"), &error))?;
             note(format_args!("deleted {topic}"));
             Ok(())
         }

@@ -126,7 +126,8 @@ impl Conversation {
     pub(super) async fn begin(addr: &str) -> io::Result<Self> {
         let connecting = tokio::time::timeout(TIMEOUT, Link::connect(addr)).await;
         let link = connecting.unwrap_or_else(|elapsed| Err(timed_out(elapsed)));
-        let link = link.map_err(|error| io::Error::new(error.kind(), format!("{addr}: {error}")))?;
+        let link =
+            link.map_err(|error| io::Error::new(error.kind(), format!("{addr}: {error}")))?;
         Ok(Self { addr: addr.to_owned(), link })
     }
 

@@ -8,8 +8,8 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::Value;
 
 use super::ask::{Conversation, NameServers, ask_broker, invalid, json};
-use crate::broker::remoting::codes::request;
 use crate::broker::remoting::Fields;
+use crate::broker::remoting::codes::request;
 
 /// Groups that one broker is asked about at the same time. It answers few questions of one connection at once.
 pub(super) const QUESTIONS_AT_ONCE: usize = 8;

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::net::{TcpStream, ToSocketAddrs};
 use tokio::net::tcp::OwnedReadHalf;
+use tokio::net::{TcpStream, ToSocketAddrs};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 

@@ -109,7 +109,19 @@ fn numbers_in_headers_are_decimal_digits_and_nothing_else() {
         assert_eq!(number(text), Some(expected), "{text}");
     }
     for text in [
-        "1e3", "3.0", "0x10", "1_000", " 7", "7 ", "7L", "", "-", "+", "--1", "inf", "NaN",
+        "1e3",
+        "3.0",
+        "0x10",
+        "1_000",
+        " 7",
+        "7 ",
+        "7L",
+        "",
+        "-",
+        "+",
+        "--1",
+        "inf",
+        "NaN",
         "9223372036854775808",
     ] {
         assert_eq!(number(text), None, "{text:?}");

@@ -7,9 +7,7 @@ use serde_json::{Value, json};
 
 use super::clients::MemberConnection;
 use super::failure::Failure;
-use super::listing::{
-    Body, LOOKED_AT_MAX, Look, Names, Pace, QueueTable, behind, list, quoted,
-};
+use super::listing::{Body, LOOKED_AT_MAX, Look, Names, Pace, QueueTable, behind, list, quoted};
 use super::log_broker::LogBroker;
 use super::names::check_group;
 use crate::broker::remoting::codes::response;
@@ -147,8 +145,7 @@ impl LogBroker {
 
     pub(super) async fn topics_of_group(&self, command: &Command) -> Result<Reply, Failure> {
         let group = command.head.fields.text("group")?;
-        let begin =
-            format!(r#"{{"brokerAddr":{},"topicList":["#, quoted(&self.addr.to_string()));
+        let begin = format!(r#"{{"brokerAddr":{},"topicList":["#, quoted(&self.addr.to_string()));
         list(command, (&begin, "]}"), self.look_at_topics(group), quoted).await
     }
 

@@ -26,12 +26,13 @@ pub(super) async fn messages(shared: &Shared) -> u64 {
         let last = {
             let state = shared.state();
             let mut topics = state.topics_from(behind(after.as_deref()));
-            topics.find(|(_, topic)| {
-                messages += topic.queues().iter().map(Queue::max).sum::<u64>();
-                counted += 1 + topic.queues().len();
-                counted >= QUEUES_AT_ONCE
-            })
-            .map(|(name, _)| name.to_owned())
+            topics
+                .find(|(_, topic)| {
+                    messages += topic.queues().iter().map(Queue::max).sum::<u64>();
+                    counted += 1 + topic.queues().len();
+                    counted >= QUEUES_AT_ONCE
+                })
+                .map(|(name, _)| name.to_owned())
         };
         if last.is_none() {
             return messages;

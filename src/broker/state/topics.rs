@@ -305,10 +305,7 @@ impl State {
     }
 
     /// Topics from a name on.
-    pub(crate) fn topics_from(
-        &self,
-        from: NameBounds<'_>,
-    ) -> impl Iterator<Item = (&str, &Topic)> {
+    pub(crate) fn topics_from(&self, from: NameBounds<'_>) -> impl Iterator<Item = (&str, &Topic)> {
         self.topics.from(from)
     }
 

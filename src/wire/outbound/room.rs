@@ -202,7 +202,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn connections_that_hold_nothing_have_room_up_to_twice_the_limit_and_the_others_up_to_it() {
+    async fn connections_that_hold_nothing_have_room_up_to_twice_the_limit_and_the_others_up_to_it()
+    {
         let queued = Queued::new(4 * MIB);
         let connections: Vec<_> = (0..100).map(|_| connection(&queued)).collect();
         let mut held = reserved(&connections);
