@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use quorumlog::{AdminError, Member, NodeId, NodeStatus, Problem, Role, Status};
+use quorumlog::{AdminError, Member, NodeStatus, Problem, Role, Status};
 use serde::Serialize;
 
 use crate::client::ClientArgs;
@@ -211,7 +211,7 @@ fn lag(leader: &Status, of: &Status) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use quorumlog::MemberStatus;
+    use quorumlog::{MemberStatus, NodeId};
 
     use super::*;
 
