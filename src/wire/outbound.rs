@@ -22,7 +22,9 @@ mod batch;
 mod room;
 
 use batch::{Batch, Position, SLICES};
-pub(crate) use room::{Claim, Queued, Reservation};
+#[cfg(feature = "server")]
+pub(crate) use room::Reservation;
+pub(crate) use room::{Claim, Queued};
 
 /// A connection that takes no byte for this long is given up.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
