@@ -239,9 +239,10 @@ async fn a_node_of_another_version_is_refused_at_both_ends_with_both_versions() 
     let mut old = transport.connect("node:1").expect("connect");
     old.write_all(&old_frame(kind::HELLO, &[0; 52])).await.expect("write");
     let refusal = closed(old).await;
-    assert_eq!(refusal[4..6], [2, kind::REFUSE], "a node of version 1 reads no further");
+    let ours = Protocol::Peer.version();
+    assert_eq!(refusal[4..6], [ours, kind::REFUSE], "a node of version 1 reads no further");
     let text = String::from_utf8_lossy(&refusal[HEADER_BYTES..]);
-    assert!(text.contains("version 1") && text.contains("version 2"), "{text}");
+    assert!(text.contains("version 1") && text.contains(&format!("version {ours}")), "{text}");
 
     let mut listener = transport.bind("old:1").await.expect("bind");
     let refusing = tokio::spawn(async move {
@@ -249,13 +250,14 @@ async fn a_node_of_another_version_is_refused_at_both_ends_with_both_versions() 
             let (mut io, _) = listener.accept().await.expect("it lives");
             let mut first = [0; HEADER_BYTES];
             io.read_exact(&mut first).await.expect("a hello");
-            assert_eq!(first[4], 2);
-            io.write_all(&old_frame(kind::REFUSE, b"version 2?")).await.expect("write");
+            assert_eq!(first[4], ours);
+            io.write_all(&old_frame(kind::REFUSE, b"another version?")).await.expect("write");
         }
     });
     let link = link(&transport, "old:1");
     let error = link.connect().await.expect_err("it is of version 1");
-    assert!(matches!(error, LinkError::OtherVersion { theirs: 1, ours: 2, .. }), "{error:?}");
+    let LinkError::OtherVersion { theirs, ours: said, .. } = error else { panic!("{error:?}") };
+    assert_eq!((theirs, said), (1, ours));
     let (before, began) = (link.failures(), tokio::time::Instant::now());
     while link.failures() == before {
         link.poke();
