@@ -20,6 +20,8 @@ pub(super) const LOOKED_AT_MAX: usize = 256;
 const STEPS_MAX: usize = 32;
 /// About the bytes of one chunk of an answer.
 const CHUNK_BYTES: usize = 64 << 10;
+/// Bytes that most entries have at most.
+const CHUNK_ROOM: usize = 1 << 10;
 /// Bytes of one page, for those that ask for pages.
 const PAGE_BYTES: usize = 1 << 20;
 
@@ -159,7 +161,9 @@ impl Body {
         }
         if self.last.len() >= CHUNK_BYTES {
             self.bytes += self.last.len();
-            self.chunks.push(std::mem::take(&mut self.last).into());
+            // Room for an entry that begins before the chunk is full: text that grows takes up to twice its bytes.
+            let next = String::with_capacity(CHUNK_BYTES + CHUNK_ROOM);
+            self.chunks.push(std::mem::replace(&mut self.last, next).into());
         }
         Ok(())
     }
