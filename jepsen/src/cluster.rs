@@ -75,6 +75,20 @@ pub struct Trim {
     pub before: u64,
 }
 
+/// So many voters lost pages that they could not tell what the others had: what no majority had flushed may be gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loss {
+    /// When they became too many.
+    pub time: u64,
+    /// When enough of them were trusted again; none if that was not seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<u64>,
+    /// The first index that no majority had flushed.
+    pub from: u64,
+    /// What was acknowledged before this had to be flushed by a majority.
+    pub since: u64,
+}
+
 /// A fault was put in, or one that was put in before took effect.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {

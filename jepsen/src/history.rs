@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::cluster::{Fault, FaultCount, Leader, Observation, Replica, Requirements, Trim};
+use crate::cluster::{Fault, FaultCount, Leader, Loss, Observation, Replica, Requirements, Trim};
 
 /// What the client knows about the effect of its operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -170,6 +170,10 @@ pub struct History {
     pub leaders: Vec<Leader>,
     /// What retention was allowed to remove.
     pub trims: Vec<Trim>,
+    /// When the cluster was allowed to lose records, and which.
+    pub losses: Vec<Loss>,
+    /// Values of appends that were to be flushed before they are acknowledged, whatever else is.
+    pub flushed: Vec<u64>,
     /// What was done to the cluster.
     pub faults: Vec<Fault>,
     /// When the last fault was taken out.
@@ -208,6 +212,8 @@ pub(crate) enum Line<'a> {
     Observation(Cow<'a, Observation>),
     Leader(Cow<'a, Leader>),
     Trim(Cow<'a, Trim>),
+    Loss(Cow<'a, Loss>),
+    Flushed { values: Vec<u64> },
     Fault(Cow<'a, Fault>),
     Healed { time: u64 },
     Converged { time: u64 },
@@ -270,10 +276,17 @@ impl History {
         (self.observations.iter().map(|it| Line::Observation(Cow::Borrowed(it))))
             .chain(self.leaders.iter().map(|it| Line::Leader(Cow::Borrowed(it))))
             .chain(self.trims.iter().map(|it| Line::Trim(Cow::Borrowed(it))))
+            .chain(self.losses.iter().map(|it| Line::Loss(Cow::Borrowed(it))))
+            .chain(self.flushed_line())
             .chain(self.faults.iter().map(|it| Line::Fault(Cow::Borrowed(it))))
             .chain(self.healed.map(|time| Line::Healed { time }))
             .chain(self.converged.map(|time| Line::Converged { time }))
             .chain(self.replicas.iter().map(|it| Line::Replica(Cow::Borrowed(it))))
+    }
+
+    fn flushed_line(&self) -> Option<Line<'_>> {
+        let values = self.flushed.clone();
+        (!values.is_empty()).then_some(Line::Flushed { values })
     }
 
     pub(crate) fn add(&mut self, line: Line<'_>) {
@@ -283,6 +296,8 @@ impl History {
             Line::Observation(it) => self.observations.push(it.into_owned()),
             Line::Leader(it) => self.leaders.push(it.into_owned()),
             Line::Trim(it) => self.trims.push(it.into_owned()),
+            Line::Loss(it) => self.losses.push(it.into_owned()),
+            Line::Flushed { values } => self.flushed.extend(values),
             Line::Fault(it) => self.faults.push(it.into_owned()),
             Line::Healed { time } => self.healed = Some(time),
             Line::Converged { time } => self.converged = Some(time),

@@ -24,8 +24,8 @@ pub mod world;
 
 pub use checker::check;
 pub use cluster::{
-    Entry, EntryKind, Fault, FaultCount, Leader, Liveness, Observation, Replica, Requirements,
-    Trim, Vote, value_of,
+    Entry, EntryKind, Fault, FaultCount, Leader, Liveness, Loss, Observation, Replica,
+    Requirements, Trim, Vote, value_of,
 };
 pub use edn::{from_edn, to_edn};
 pub use history::{Action, History, HistoryError, Operation, Outcome};

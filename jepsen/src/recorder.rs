@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::cluster::{Fault, Leader, Observation, Replica, Requirements, Trim};
+use crate::cluster::{Fault, Leader, Loss, Observation, Replica, Requirements, Trim};
 use crate::history::{Action, History, Operation, Outcome};
 
 /// Takes down what happens, from one thread or many.
@@ -151,6 +151,27 @@ impl Recorder {
     pub fn trim(&self, before: u64) {
         let (mut state, time) = self.stamp();
         state.history.trims.push(Trim { time, before });
+    }
+
+    /// So many voters have lost pages that what no majority had flushed, from an index on, may be gone. What was
+    /// acknowledged `unflushed_ns` ago and before had to be flushed.
+    pub fn loss(&self, from: u64, unflushed_ns: u64) {
+        let (mut state, time) = self.stamp();
+        let since = time.saturating_sub(unflushed_ns);
+        state.history.losses.push(Loss { time, until: None, from, since });
+    }
+
+    /// Enough voters have all that they acknowledged again.
+    pub fn whole_again(&self) {
+        let (mut state, time) = self.stamp();
+        for loss in &mut state.history.losses {
+            loss.until.get_or_insert(time);
+        }
+    }
+
+    /// These values are appended so that they are flushed before they are acknowledged.
+    pub fn to_be_flushed(&self, values: impl IntoIterator<Item = u64>) {
+        self.state().history.flushed.extend(values);
     }
 
     /// The last fault was taken out.

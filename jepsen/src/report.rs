@@ -101,6 +101,9 @@ pub enum Anomaly {
     PollSkip,
     /// C6: a reader was given records out of order, twice, or from before its start.
     NonmonotonicPoll,
+    /// C6: a reader was given records of a history that was lost, and then, without a word, of the one that took its
+    /// place.
+    CrossedLoss,
     /// C7: a node's term went back.
     TermRegressed,
     /// C7: a node's vote went back.
@@ -135,7 +138,7 @@ pub enum Anomaly {
 
 impl Anomaly {
     /// All of them.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::LostWrite,
         Self::MovedWrite,
         Self::InconsistentOffsets,
@@ -150,6 +153,7 @@ impl Anomaly {
         Self::PrecommittedRead,
         Self::PollSkip,
         Self::NonmonotonicPoll,
+        Self::CrossedLoss,
         Self::TermRegressed,
         Self::VoteRegressed,
         Self::DoubleVote,
@@ -175,7 +179,10 @@ impl Anomaly {
             Self::Duplicate | Self::TornBatch | Self::LogGap => Check::C3,
             Self::Phantom | Self::AbortedWrite => Check::C4,
             Self::NonmonotonicSend | Self::StaleRead | Self::FutureRead => Check::C5,
-            Self::PrecommittedRead | Self::PollSkip | Self::NonmonotonicPoll => Check::C6,
+            Self::PrecommittedRead
+            | Self::PollSkip
+            | Self::NonmonotonicPoll
+            | Self::CrossedLoss => Check::C6,
             Self::TermRegressed
             | Self::VoteRegressed
             | Self::DoubleVote

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 
 use generator::{clients, legal};
 use jepsen::{
-    Action, Anomaly, Check, Entry, EntryKind, Fault, Finding, History, Observation, Operation,
-    Outcome, Replica, Report, Trim, Verdict, Vote, check,
+    Action, Anomaly, Check, Entry, EntryKind, Fault, Finding, History, Loss, Observation,
+    Operation, Outcome, Replica, Report, Trim, Verdict, Vote, check,
 };
 
 fn op(call: u64, ret: u64, action: Action) -> Operation {
@@ -53,6 +53,55 @@ fn finds(anomalies: &[Anomaly], operations: &[Operation]) {
     let report = judge(operations);
     assert_eq!(report.anomalies(), BTreeSet::from_iter(anomalies.iter().copied()), "{report}");
     assert_eq!(report.verdict, Verdict::Invalid);
+}
+
+/// What is found if so many nodes lost their pages at 10, until 20, that what no majority had flushed may be gone: index
+/// 2 and above, as far as it was acknowledged from 5 on.
+fn lossy(flushed: &[u64], operations: &[Operation]) -> BTreeSet<Anomaly> {
+    let losses = vec![Loss { time: 10, until: Some(20), from: 2, since: 5 }];
+    let (operations, flushed) = (operations.to_vec(), flushed.to_vec());
+    check(&History { operations, losses, flushed, ..History::default() }).anomalies()
+}
+
+#[test]
+fn only_what_was_not_flushed_and_acknowledged_shortly_before_may_be_lost() {
+    let kept = append(1, 2, 10, 1);
+    let end = last(0, 3, &[(1, 10), (2, 30)]);
+    let later = append(21, 22, 30, 2);
+    let with = |lost: Operation| [kept.clone(), lost, later.clone(), end.clone()];
+    let none = BTreeSet::new();
+    let lost = BTreeSet::from([Anomaly::LostWrite, Anomaly::InconsistentOffsets]);
+    assert_eq!(lossy(&[], &with(append(6, 7, 11, 2))), none);
+    assert_eq!(lossy(&[11], &with(append(6, 7, 11, 2))), lost, "it was to be flushed");
+    assert_eq!(lossy(&[], &with(append(3, 4, 11, 2))), lost, "long ago");
+    assert_eq!(lossy(&[], &with(append(11, 12, 11, 2))), lost, "called behind the loss");
+    let below = [append(6, 7, 10, 1), later.clone(), last(0, 3, &[(2, 30)])];
+    assert_eq!(lossy(&[], &below), BTreeSet::from([Anomaly::LostWrite]), "a majority had it");
+    // A batch whose end is lost is gone as a whole.
+    let batch = [batch(6, 7, &[10, 11], 1), later, last(0, 3, &[(2, 30)])];
+    assert_eq!(lossy(&[], &batch), none);
+}
+
+#[test]
+fn who_was_given_what_is_lost_is_told_before_what_took_its_place() {
+    let (kept, lost, later) = (append(1, 2, 10, 1), append(6, 7, 11, 2), append(21, 22, 30, 2));
+    let end = [append(23, 24, 31, 3), last(0, 4, &[(1, 10), (2, 30), (3, 31)])];
+    let with = |reads: &[Operation]| [&[kept.clone(), lost.clone(), later.clone()], reads, &end].concat();
+    let deliver = |at: u64, subscription: u64, records: &[(u64, u64)]| {
+        op(at, at, Action::Deliver { subscription, start: 1, records: records.to_vec() })
+    };
+    let none = BTreeSet::new();
+    assert_eq!(lossy(&[], &with(&[deliver(8, 1, &[(1, 10), (2, 11)])])), none);
+    // A node that was not there shows it until it hears of the others.
+    assert_eq!(lossy(&[], &with(&[read(25, 26, 3, None, &[(1, 10), (2, 11)])])), none);
+    let again = [deliver(8, 1, &[(1, 10), (2, 11)]), deliver(30, 2, &[(1, 10), (2, 30), (3, 31)])];
+    assert_eq!(lossy(&[], &with(&again)), none);
+    let crossed = [deliver(8, 1, &[(1, 10), (2, 11)]), deliver(30, 1, &[(3, 31)])];
+    assert_eq!(lossy(&[], &with(&crossed)), BTreeSet::from([Anomaly::CrossedLoss]));
+    // A barrier is of the history in force, once there is one.
+    let linearizable = lossy(&[], &with(&[read(25, 26, 3, Some(3), &[(1, 10), (2, 11)])]));
+    assert!(linearizable.contains(&Anomaly::InconsistentOffsets), "{linearizable:?}");
+    assert_eq!(lossy(&[], &with(&[tail(8, 9, 4)])), none);
 }
 
 #[test]

@@ -34,6 +34,9 @@ fn acknowledged(op: &Operation, truth: &Truth, violations: &mut Violations) {
             }
             continue;
         }
+        if truth.position(value).is_none() && truth.losses.may_lose(op, index) {
+            continue;
+        }
         match (truth.position(value), there) {
             (Some(found), _) => {
                 let detail = || format!("{value} was acknowledged here, and lies at {found}");

@@ -8,6 +8,7 @@ mod appends;
 mod attempts;
 mod clients;
 mod liveness;
+mod losses;
 mod nodes;
 mod order;
 mod reads;

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use super::losses::Losses;
 use crate::cluster::{Entry, Observation, Replica, Vote};
 use crate::history::History;
 use crate::report::{Anomaly, Violations};
 
 /// How many facts were looked at; none if nothing was recorded.
 pub(super) fn check(history: &History, violations: &mut Violations) -> u64 {
-    observations(&history.observations, violations);
+    observations(&history.observations, &Losses::new(history), violations);
     leaders(history, violations);
     for replica in &history.replicas {
         log(replica, violations);
@@ -18,7 +19,7 @@ pub(super) fn check(history: &History, violations: &mut Violations) -> u64 {
     (history.observations.len() + history.leaders.len() + history.replicas.len() + entries) as u64
 }
 
-fn observations(observations: &[Observation], violations: &mut Violations) {
+fn observations(observations: &[Observation], losses: &Losses, violations: &mut Violations) {
     let mut last: BTreeMap<(u64, u64), &Observation> = BTreeMap::new();
     for now in observations {
         let Observation { node, time, begin, committed, end, .. } = *now;
@@ -29,7 +30,7 @@ fn observations(observations: &[Observation], violations: &mut Violations) {
         if let Some(before) = last.insert((node, now.incarnation), now) {
             durable(before, now, violations);
             if before.restarts == now.restarts {
-                volatile(before, now, violations);
+                volatile(before, now, losses, violations);
             }
         }
     }
@@ -57,8 +58,13 @@ fn durable(before: &Observation, now: &Observation, violations: &mut Violations)
 }
 
 /// Watermarks are kept in memory, and set from what is on disk at a start: a node that lost power may know less
-/// than before of what is committed. While it runs they only grow.
-fn volatile(before: &Observation, now: &Observation, violations: &mut Violations) {
+/// than before of what is committed. While it runs they only grow, unless the cluster has lost records.
+fn volatile(
+    before: &Observation,
+    now: &Observation,
+    losses: &Losses,
+    violations: &mut Violations,
+) {
     let (node, time) = (now.node, now.time);
     let applied = before.applied.zip(now.applied);
     let watermarks = [
@@ -66,7 +72,11 @@ fn volatile(before: &Observation, now: &Observation, violations: &mut Violations
         ("committed", before.committed, now.committed),
         ("applied", applied.map_or(0, |pair| pair.0), applied.map_or(0, |pair| pair.1)),
     ];
-    for (name, old, new) in watermarks.into_iter().filter(|(_, old, new)| new < old) {
+    // What the others have lost is not committed any more where it was not lost.
+    let rewound = losses.may_rewind(time);
+    let allowed = |name: &str| rewound && name != "begin";
+    let back = watermarks.into_iter().filter(|(name, old, new)| new < old && !allowed(name));
+    for (name, old, new) in back {
         let detail = || format!("node {node} at {time}: {name} went from {old} to {new}");
         violations.add(Anomaly::WatermarkRegressed, Some(new), detail);
     }

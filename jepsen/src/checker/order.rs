@@ -49,7 +49,8 @@ pub(super) fn check(
     // The latest call so far, of appends and of linearizable reads. Stale reads hold up nothing.
     let mut newest: [Option<&Placed>; 2] = [None, None];
     for op in &order {
-        for before in newest.iter().flatten().filter(|before| op.ret < before.call) {
+        let too_late = |before: &&&Placed| op.ret < before.call && !op.saw_lost(before, truth);
+        for before in newest.iter().flatten().filter(too_late) {
             let detail = || format!("{op} was over before {before} was called");
             violations.add(anomaly(before.kind, op.kind), Some(op.place.0), detail);
         }
@@ -70,6 +71,15 @@ fn anomaly(before: Kind, behind: Kind) -> Anomaly {
         (Kind::Linearizable, _) => Anomaly::StaleRead,
         (Kind::Append, Kind::Append) => Anomaly::NonmonotonicSend,
         _ => Anomaly::FutureRead,
+    }
+}
+
+impl Placed {
+    /// True if it may have seen what was lost since: then its place says nothing about `before`.
+    fn saw_lost(&self, before: &Self, truth: &Truth) -> bool {
+        let of_read = (self.call, self.kind == Kind::Linearizable);
+        self.kind != Kind::Append
+            && truth.losses.may_have_seen_more(of_read, (before.place.0, before.ret))
     }
 }
 

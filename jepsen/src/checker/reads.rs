@@ -11,6 +11,8 @@ use crate::report::{Anomaly, Violations};
 struct Position {
     start: u64,
     next: u64,
+    /// It was given something that was lost.
+    saw_lost: bool,
 }
 
 /// How many records readers were given, or why that cannot be judged.
@@ -27,13 +29,17 @@ pub(super) fn check(
                 examined += records.len() as u64;
                 let range = *from..(*to).max(*from);
                 beyond(op, bound.unwrap_or(0).max(*to), truth, violations);
-                Given { op, range, records }.check(truth, violations);
+                Given { op, range, records, saw_lost: false }.check(truth, violations);
             }
             Action::Tail { bound } => beyond(op, bound.unwrap_or(0), truth, violations),
             Action::Deliver { subscription, start, records } => {
                 examined += records.len() as u64;
                 let position = subscriptions.entry(*subscription);
-                let position = position.or_insert(Position { start: *start, next: *start });
+                let position = position.or_insert(Position {
+                    start: *start,
+                    next: *start,
+                    saw_lost: false,
+                });
                 if position.start != *start {
                     return Err(format!("the subscription started twice: {op:?}"));
                 }
@@ -43,7 +49,8 @@ pub(super) fn check(
                 };
                 let range = position.next..end.max(position.next);
                 beyond(op, end, truth, violations);
-                Given { op, range, records }.check(truth, violations);
+                let given = Given { op, range, records, saw_lost: position.saw_lost };
+                position.saw_lost = given.check(truth, violations);
                 position.next = end.max(position.next);
             }
             _ => {}
@@ -54,7 +61,7 @@ pub(super) fn check(
 
 /// What was said to be committed is still there in the end.
 fn beyond(op: &Operation, to: u64, truth: &Truth, violations: &mut Violations) {
-    if to > truth.held.end {
+    if to > truth.held.end && !truth.losses.may_have_read(op, to - 1) {
         let detail = || format!("the log ends at {}: {op:?}", truth.held.end);
         violations.add(Anomaly::PrecommittedRead, Some(to), detail);
     }
@@ -65,11 +72,14 @@ struct Given<'a> {
     op: &'a Operation,
     range: Range<u64>,
     records: &'a [(u64, u64)],
+    /// The reader was given something that was lost.
+    saw_lost: bool,
 }
 
 impl Given<'_> {
-    fn check(&self, truth: &Truth, violations: &mut Violations) {
-        let Self { op, range, records } = self;
+    /// True if the reader has been given something that was lost.
+    fn check(&self, truth: &Truth, violations: &mut Violations) -> bool {
+        let Self { op, range, records, .. } = self;
         let process = op.process;
         for pair in records.windows(2).filter(|pair| pair[0].0 >= pair[1].0) {
             let detail = || format!("process {process} was given it after {}", pair[0].0);
@@ -92,17 +102,31 @@ impl Given<'_> {
             let detail = || format!("{value}, and committed was {end}: {op:?}");
             violations.add(Anomaly::PrecommittedRead, Some(index), detail);
         }
-        self.walk(slice(given, range), truth, violations);
+        self.walk(slice(given, range), truth, violations)
     }
 
     /// Goes through what was given, and through what the log holds.
-    fn walk(&self, mut given: &[(u64, u64)], truth: &Truth, violations: &mut Violations) {
+    fn walk(
+        &self,
+        mut given: &[(u64, u64)],
+        truth: &Truth,
+        violations: &mut Violations,
+    ) -> bool {
         let process = self.op.process;
+        let mut saw_lost = self.saw_lost;
+        // Once the reader was given what was lost, nothing of the history in force can follow unless it is told.
         let mut held = slice(&truth.records, &self.range);
         loop {
             match (given.first(), held.first()) {
                 (Some(&(index, value)), Some(&(at, known))) if index == at => {
-                    if value != known {
+                    if value == known {
+                        if saw_lost {
+                            let detail = || format!("process {process} was given {value}");
+                            violations.add(Anomaly::CrossedLoss, Some(index), detail);
+                        }
+                    } else if self.is_of_another_history(index, truth) {
+                        saw_lost = true;
+                    } else {
                         let detail = || format!("process {process} was given {value} for {known}");
                         violations.add(Anomaly::InconsistentOffsets, Some(index), detail);
                     }
@@ -114,8 +138,12 @@ impl Given<'_> {
                     }
                 }
                 (Some(&(index, value)), next) if next.is_none_or(|next| index < next.0) => {
-                    let detail = || format!("process {process} was given {value}");
-                    violations.add(Anomaly::PrecommittedRead, Some(index), detail);
+                    if self.is_of_another_history(index, truth) {
+                        saw_lost = true;
+                    } else {
+                        let detail = || format!("process {process} was given {value}");
+                        violations.add(Anomaly::PrecommittedRead, Some(index), detail);
+                    }
                     given = &given[1..];
                 }
                 (next, Some(&(at, value))) => {
@@ -123,14 +151,24 @@ impl Given<'_> {
                     let skipped = next.map_or(held.len(), |next| {
                         held.partition_point(|record| record.0 < next.0)
                     });
-                    let detail = || {
-                        format!("process {process} was not given {value}, nor {} more", skipped - 1)
-                    };
-                    violations.add(Anomaly::PollSkip, Some(at), detail);
+                    if self.is_of_another_history(at, truth) {
+                        saw_lost = true;
+                    } else {
+                        let detail = || {
+                            let more = skipped - 1;
+                            format!("process {process} was not given {value}, nor {more} more")
+                        };
+                        violations.add(Anomaly::PollSkip, Some(at), detail);
+                    }
                     held = &held[skipped..];
                 }
-                (_, None) => return,
+                (_, None) => return saw_lost,
             }
         }
+    }
+
+    /// True if the reader may have seen something else here than is there in the end.
+    fn is_of_another_history(&self, index: u64, truth: &Truth) -> bool {
+        truth.losses.may_have_read(self.op, index)
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::attempts::{Attempt, Attempts};
+use super::losses::Losses;
 use crate::cluster::{Entry, EntryKind, Replica};
 use crate::history::{Action, History, Outcome};
 use crate::report::{Anomaly, Violations};
@@ -18,6 +19,7 @@ pub(super) struct Truth {
     pub(super) held: Range<u64>,
     /// Below this, retention was allowed to trim.
     pub(super) trimmable: u64,
+    pub(super) losses: Losses,
 }
 
 /// One account of what was there in the end.
@@ -60,7 +62,8 @@ impl Truth {
             }
         }
         let trimmable = history.trims.iter().map(|trim| trim.before).max().unwrap_or(0);
-        let mut truth = Self { records, positions: Vec::new(), held, trimmable };
+        let losses = Losses::new(history).with_whole_batches(history, attempts);
+        let mut truth = Self { records, positions: Vec::new(), held, trimmable, losses };
         truth.add_trimmed(history, claims, violations);
         truth.sort_positions(violations);
         Ok(truth)
@@ -87,6 +90,9 @@ impl Truth {
                 }
             }
         }
+        // Of what was lost and trimmed nobody can tell which came first.
+        let first_lost = self.losses.first().unwrap_or(u64::MAX);
+        claims.retain(|claim| claim.0 < first_lost);
         // Stable: of several values the one that was seen first counts.
         claims.sort_by_key(|claim| claim.0);
         let mut older: Vec<(u64, u64)> = Vec::new();

@@ -1,6 +1,6 @@
 //! What clients may be told that is not so: C1 to C6.
 
-use jepsen::{Action, Anomaly, EntryKind, History, Outcome};
+use jepsen::{Action, Anomaly, EntryKind, History, Loss, Operation, Outcome};
 
 use super::{Row, acknowledged, add_record, begin, blank_out, end, places, records, some};
 use crate::generator::Random;
@@ -27,7 +27,24 @@ pub(super) const MUTATIONS: &[Row] = &[
     ("a reader missed a record", Anomaly::PollSkip, skip),
     ("a reader was given records out of order", Anomaly::NonmonotonicPoll, swap),
     ("a subscription gave a record twice", Anomaly::NonmonotonicPoll, deliver_twice),
+    ("a reader went on behind a lost record", Anomaly::CrossedLoss, cross_loss),
 ];
+
+/// Something may be lost, and a reader that got it got the next record as well.
+fn cross_loss(history: &mut History, random: &mut Random) -> Option<()> {
+    let begin = begin(history);
+    let two = |op: &Operation| match &op.action {
+        Action::Read { records, .. } | Action::Deliver { records, .. } => {
+            op.outcome == Outcome::Ok && records.len() > 1 && records[0].0 >= begin
+        }
+        _ => false,
+    };
+    let at = some(history, random, two)?;
+    let (from, value) = records(&mut history.operations[at])?.first_mut()?;
+    *value += 1;
+    history.losses.push(Loss { time: 0, until: None, from: *from, since: 0 });
+    Some(())
+}
 
 fn lose(history: &mut History, random: &mut Random) -> Option<()> {
     let begin = begin(history);
@@ -98,7 +115,7 @@ fn change_replica(history: &mut History, random: &mut Random) -> Option<()> {
     let shown = |at: &usize| {
         // Readers do not see the rest of a broken batch, whatever it is.
         let (index, value) = (entries[*at].index, entries[*at].value);
-        let visible = |op: &jepsen::Operation| matches!(&op.action, Action::FinalRead { records, .. } if records.contains(&(index, value)));
+        let visible = |op: &Operation| matches!(&op.action, Action::FinalRead { records, .. } if records.contains(&(index, value)));
         index >= begin && history.operations.iter().any(visible)
     };
     let places: Vec<usize> = (0..entries.len()).filter(shown).collect();
@@ -158,7 +175,7 @@ fn tear_first(history: &mut History, random: &mut Random) -> Option<()> {
 
 fn tear_final(history: &mut History, random: &mut Random) -> Option<()> {
     // The final read may have begun later than the replicas, of which none is left.
-    let shows = |op: &jepsen::Operation| match op.action {
+    let shows = |op: &Operation| match op.action {
         Action::FinalRead { from, .. } => Some(from),
         _ => None,
     };
@@ -243,7 +260,7 @@ fn read_uncommitted(history: &mut History, random: &mut Random) -> Option<()> {
     let blank = |index: u64| {
         entries.iter().any(|entry| entry.index == index && entry.kind != EntryKind::Record)
     };
-    let covers = |op: &jepsen::Operation| match op.action {
+    let covers = |op: &Operation| match op.action {
         Action::Read { from, to, .. } => (from.max(begin)..to).find(|index| blank(*index)),
         _ => None,
     };
