@@ -135,4 +135,21 @@ pub struct Status {
     pub disk_bytes: u64,
     /// Why the log has stopped here, if it has; or the damage of this node's copy, which goes on as a follower.
     pub failure: Option<String>,
+    /// True while this node's copy may lack records that it had acknowledged: it lost its page cache, and no leader has
+    /// made it whole yet.
+    #[serde(default)]
+    pub suspect: bool,
+    /// One past the last index that a majority is known to have flushed. Recovery never goes back below it.
+    #[serde(default)]
+    pub stable: u64,
+    /// How often this process was elected with votes of nodes that lost their page caches, since there were too few
+    /// others. Records that were acknowledged shortly before may be lost.
+    #[serde(default)]
+    pub suspect_elections: u64,
+    /// How often this node's copy went back since the process started, as the cluster had lost records that it held.
+    #[serde(default)]
+    pub rewinds: u64,
+    /// At most so many of the entries that this node had shown as committed were lost when it went back.
+    #[serde(default)]
+    pub lost_records_max: u64,
 }

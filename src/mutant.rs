@@ -409,6 +409,18 @@ mutants! {
     LaterLeaderNotAwaited,
     /// Answers of a process that has ended count.
     EndedProcessCounts,
+    /// A log that goes back keeps the first record that no majority is known to have flushed.
+    RewoundTooLittle,
+    /// A subscription of a log that goes back ends as if the log had been closed.
+    RewindNotTold,
+    /// A broker's state has what it had before its log went back.
+    BrokerStateKept,
+    /// A read barrier holds for a node that has other records than the leader, if it has as many.
+    BarrierByIndex,
+    /// A log that goes back counts, and not what it may have lost by that.
+    LostRecordsNotTold,
+    /// A client's subscription goes on by index alone on a node whose log went another way.
+    SubscriptionByIndex,
 }
 
 #[cfg(feature = "mutants")]

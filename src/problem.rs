@@ -35,11 +35,14 @@ pub enum ProblemKind {
     CheckpointWaits,
     /// A node runs a build that speaks another version of the protocol.
     OtherVersion,
+    /// This node's copy of a log may lack records that it had acknowledged. Until a leader has made it whole, its vote
+    /// elects nobody.
+    LogSuspect,
 }
 
 impl ProblemKind {
     /// All kinds.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::LogStopped,
         Self::LogDamaged,
         Self::LogNotOpen,
@@ -52,6 +55,7 @@ impl ProblemKind {
         Self::PeerDuplicate,
         Self::CheckpointWaits,
         Self::OtherVersion,
+        Self::LogSuspect,
     ];
 
     /// Its name, as in JSON and metrics.
@@ -69,6 +73,7 @@ impl ProblemKind {
             Self::PeerDuplicate => "peer-duplicate",
             Self::CheckpointWaits => "checkpoint-waits",
             Self::OtherVersion => "other-version",
+            Self::LogSuspect => "log-suspect",
         }
     }
 

@@ -188,6 +188,11 @@ mod tests {
             members: Vec::new(),
             disk_bytes: 0,
             failure: None,
+            suspect: false,
+            stable: 0,
+            suspect_elections: 0,
+            rewinds: 0,
+            lost_records_max: 0,
         }
     }
 

@@ -9,6 +9,7 @@ use super::failure::Failure;
 use super::log::ClientLog;
 use super::routing::Pause;
 use crate::error::ReadError;
+use crate::format::entry::EntryId;
 use crate::record::{AppendOptions, Record, Start};
 use crate::wire::StreamReceiver;
 use crate::wire::client_protocol::{Request, Response};
@@ -21,6 +22,8 @@ pub struct ClientSubscription {
     log: ClientLog,
     /// Where to go on when the stream is opened anew.
     start: Start,
+    /// The last record that came. The next node must have it too.
+    last: Option<EntryId>,
     stream: Option<StreamReceiver>,
     records: VecDeque<Record>,
     pause: Pause,
@@ -39,13 +42,13 @@ impl fmt::Debug for ClientSubscription {
 impl ClientSubscription {
     pub(super) fn new(log: ClientLog, start: Start) -> Self {
         let (records, pause) = (VecDeque::new(), Pause::new());
-        Self { log, start, stream: None, records, pause, ended: false }
+        Self { log, start, last: None, stream: None, records, pause, ended: false }
     }
 
     /// The next record; waits for one. Cancel safe.
     ///
     /// # Errors
-    /// `Trimmed` and `UnknownLog` end the subscription: None comes after. `Unreachable` and
+    /// `Trimmed`, `Rewound` and `UnknownLog` end the subscription: None comes after. `Unreachable` and
     /// `NotLeader` say that no node could be found within the client's timeout; the next call goes
     /// on looking.
     pub async fn next(&mut self) -> Option<Result<Record, ReadError>> {
@@ -57,8 +60,12 @@ impl ClientSubscription {
                 return None;
             }
             if let Err(error) = self.fill().await {
-                self.ended =
-                    matches!(error, ReadError::Trimmed { .. } | ReadError::UnknownLog { .. });
+                self.ended = matches!(
+                    error,
+                    ReadError::Trimmed { .. }
+                        | ReadError::Rewound { .. }
+                        | ReadError::UnknownLog { .. }
+                );
                 return Some(Err(error));
             }
         }
@@ -75,6 +82,9 @@ impl ClientSubscription {
             Ok(frame) => match Response::from_frame(&frame) {
                 Ok(Response::Records { next, records }) => {
                     self.start = Start::At(next);
+                    let last = records.last();
+                    let id = last.map(|last| EntryId { term: last.term, index: last.index });
+                    self.last = id.or(self.last);
                     self.records.extend(records);
                     self.pause = Pause::new();
                     return Ok(());
@@ -84,7 +94,7 @@ impl ClientSubscription {
             },
         };
         self.stream = None;
-        if matches!(failure, ReadError::Trimmed { .. }) {
+        if matches!(failure, ReadError::Trimmed { .. } | ReadError::Rewound { .. }) {
             return Err(failure);
         }
         let cluster = self.log.cluster();
@@ -111,7 +121,7 @@ impl ClientSubscription {
             let mut error = ReadError::no_leader();
             let leader = cluster.find_leader(id, deadline).await;
             for node in leader.into_iter().chain(cluster.nodes()) {
-                let request = Request::Subscribe { start: self.start };
+                let request = Request::Subscribe { start: self.start, last: self.last };
                 let opened = cluster.connect(&node, deadline).await;
                 let opened =
                     opened.and_then(|()| node.link.open_stream(request.into_frame(id), FRAMES));

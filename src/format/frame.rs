@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! 0   u32  magic: "QLFP" between nodes, "QLFC" between a client and a node
-//! 4   u8   version: 3 between nodes, 1 between a client and a node
+//! 4   u8   version: 3 between nodes, 2 between a client and a node
 //! 5   u8   kind
 //! 6   u16  zero
 //! 8   u64  log id
@@ -46,7 +46,7 @@ impl Protocol {
     pub(crate) const fn version(self) -> u8 {
         match self {
             Self::Peer => 3,
-            Self::Client => 1,
+            Self::Client => 2,
         }
     }
 

@@ -59,8 +59,9 @@ impl CommitLog {
         self.retrying(limit, || async {
             let (sender, outcome) = oneshot::channel();
             let record = NewRecord { payload: record.payload.clone(), ..record };
-            self.group.propose(record, AckTarget::Commit(sender))?;
-            Ticket::new(outcome, self.group.clone()).await
+            let group = self.group();
+            group.propose(record, AckTarget::Commit(sender))?;
+            Ticket::new(outcome, group).await
         })
         .await
     }
@@ -77,8 +78,9 @@ impl CommitLog {
     pub async fn submit(&self, payload: impl Into<Bytes>) -> Result<Ticket, AppendError> {
         let record = self.admit(payload.into(), AppendOptions::default())?;
         let (sender, outcome) = oneshot::channel();
-        self.group.propose(record, AckTarget::Commit(sender))?;
-        Ok(Ticket::new(outcome, self.group.clone()))
+        let group = self.group();
+        group.propose(record, AckTarget::Commit(sender))?;
+        Ok(Ticket::new(outcome, group))
     }
 
     /// Appends records at consecutive indexes: readers and state machines see all of them or none,
@@ -104,11 +106,11 @@ impl CommitLog {
     ) -> Result<Appended, AppendError> {
         let limit = options.timeout.unwrap_or(self.node.config.limits.append_timeout);
         let records = self.admit_batch(payloads, options)?;
-        self.retrying(limit, || {
+        self.retrying(limit, || async {
             let again = records
                 .iter()
                 .map(|record| NewRecord { payload: record.payload.clone(), ..*record });
-            self.group.propose_batch(again.collect())
+            self.group().propose_batch(again.collect()).await
         })
         .await
     }
@@ -212,8 +214,9 @@ impl CommitLog {
         progress: Option<Progress>,
     ) -> Result<AppliedTicket, AppendError> {
         let (sender, outcome) = oneshot::channel();
-        self.group.propose_tracked(record, AckTarget::Applied(sender), progress)?;
-        Ok(AppliedTicket::new(outcome, self.group.clone()))
+        let group = self.group();
+        group.propose_tracked(record, AckTarget::Applied(sender), progress)?;
+        Ok(AppliedTicket::new(outcome, group))
     }
 
     /// Takes an append in and tells `sink` its outcome, in commit order, from any thread.
@@ -231,15 +234,15 @@ impl CommitLog {
     ) -> Result<(), AppendError> {
         self.check_client_appends()?;
         let record = self.admit_with_crc(payload, payload_crc, options)?;
-        self.group.propose(record, AckTarget::Sink(sink, token))
+        self.group().propose(record, AckTarget::Sink(sink, token))
     }
 
     #[cfg(feature = "server")]
     fn check_client_appends(&self) -> Result<(), AppendError> {
-        if self.group.takes_client_appends || Mutant::ClientsAppendAnywhere.is_active() {
+        if self.group().takes_client_appends || Mutant::ClientsAppendAnywhere.is_active() {
             return Ok(());
         }
-        Err(AppendError::NotForClients { name: self.group.name.to_string() })
+        Err(AppendError::NotForClients { name: self.name().to_string() })
     }
 
     /// `submit_to` for a batch. A separate task waits for it.
@@ -256,7 +259,7 @@ impl CommitLog {
     ) -> Result<(), AppendError> {
         self.check_client_appends()?;
         let records = self.admit_batch(payloads, options)?;
-        let group = self.group.clone();
+        let group = self.group();
         let mut proposing = Box::pin(async move { group.propose_batch(records).await });
         // The first poll hands it over, so that batches keep the order in which they came.
         match tokio::task::unconstrained(&mut proposing).now_or_never() {
@@ -281,7 +284,7 @@ impl CommitLog {
         options: AppendOptions,
     ) -> Result<NewRecord, AppendError> {
         // A copy that has stopped takes nothing.
-        if let Some(leader) = self.node.elsewhere.leader(self.group.id) {
+        if let Some(leader) = self.node.elsewhere.leader(self.id()) {
             return Err(AppendError::NotLeader { leader: Some(leader) });
         }
         let limit = self.node.config.limits.record_size_max.bytes();
@@ -289,7 +292,7 @@ impl CommitLog {
         if size > limit {
             return Err(AppendError::TooLarge { what: "record", size, limit });
         }
-        if !self.group.space.admits(options.priority, size) {
+        if !self.group().space.admits(options.priority, size) {
             return Err(AppendError::DiskFull { path: self.node.config.data_dir.clone() });
         }
         let payload_crc = payload_crc.unwrap_or_else(|| crc32fast::hash(&payload));

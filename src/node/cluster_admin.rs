@@ -112,7 +112,7 @@ impl ClusterAdmin {
             ReadError::Closed => AdminError::Closed,
             _ => AdminError::Timeout { after: ADMIN_TIMEOUT },
         })?;
-        let applied = tokio::time::timeout_at(deadline, system.apply.applied_below(now));
+        let applied = tokio::time::timeout_at(deadline, system.apply.applied_below(now.index + 1));
         applied.await.map_err(|_| AdminError::Timeout { after: ADMIN_TIMEOUT })?;
         Ok(self.node.catalog.state().logs.values().map(|log| log.id).collect())
     }

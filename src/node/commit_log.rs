@@ -8,11 +8,14 @@ use tokio::time::Instant;
 
 use super::inner::NodeInner;
 use super::log_admin::LogAdmin;
+use super::log_place::LogPlace;
 use super::subscribe::Subscription;
 use crate::error::ReadError;
+use crate::format::entry::EntryId;
 #[cfg(feature = "broker")]
 use crate::member::NodeId;
 use crate::member::Status;
+use crate::mutant::Mutant;
 #[cfg(feature = "broker")]
 use crate::raft::Space;
 use crate::raft::{Group, RoleWatch};
@@ -29,25 +32,30 @@ pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(10);
 #[derive(Clone)]
 pub struct CommitLog {
     pub(super) node: Arc<NodeInner>,
-    pub(super) group: Arc<Group>,
+    pub(super) place: Arc<LogPlace>,
 }
 
 impl std::fmt::Debug for CommitLog {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut out = f.debug_struct("CommitLog");
-        out.field("name", &self.group.name).field("id", &self.group.id).finish_non_exhaustive()
+        out.field("name", &self.place.name).field("id", &self.place.id).finish_non_exhaustive()
     }
 }
 
 impl CommitLog {
     /// The log's name.
     pub fn name(&self) -> &LogName {
-        &self.group.name
+        &self.place.name
     }
 
     /// The log's number.
     pub fn id(&self) -> LogId {
-        self.group.id
+        self.place.id
+    }
+
+    /// The log's group now.
+    pub(super) fn group(&self) -> Arc<Group> {
+        self.place.group()
     }
 
     /// Committed records from `from` on, up to about `max_bytes` of payload, but at least one if there is one.
@@ -59,13 +67,14 @@ impl CommitLog {
     /// # Errors
     /// [`ReadError::Trimmed`] if retention has removed `from`; storage errors name file and offset.
     pub async fn read(&self, from: u64, max_bytes: usize) -> Result<Vec<Record>, ReadError> {
+        let group = self.place.settled().await;
         let mut next = from;
         loop {
-            let committed = self.group.log.watermarks().committed;
+            let committed = group.log.watermarks().committed;
             if next >= committed {
                 return Ok(Vec::new());
             }
-            let (records, after) = read_visible(&self.group, next, max_bytes)?;
+            let (records, after) = read_visible(&group, next, max_bytes)?;
             if !records.is_empty() || after == next {
                 return Ok(records);
             }
@@ -86,39 +95,51 @@ impl CommitLog {
         let limit = self.node.config.limits.append_timeout;
         let deadline = Instant::now() + limit;
         let timed_out = || ReadError::NoQuorum { after: limit };
-        if self.group.stop_reason().is_some() {
-            return Err(ReadError::NotLeader { leader: self.node.elsewhere.leader(self.group.id) });
+        loop {
+            let group = self.place.settled().await;
+            if group.stop_reason().is_some() {
+                return Err(ReadError::NotLeader { leader: self.node.elsewhere.leader(group.id) });
+            }
+            match self.barrier(&group, deadline).await {
+                // Its records are those that were lost. The next group has what the leader has.
+                Err(ReadError::Rewound { .. }) => {}
+                Err(ReadError::NoQuorum { .. }) => return Err(timed_out()),
+                answer => return answer,
+            }
         }
-        let bound = self.node.read_index_by(&self.group, deadline, RETRY_PAUSE).await?;
-        let mut watch = self.group.log.watch();
-        let reached = watch.wait_for(|watermarks| watermarks.committed >= bound);
+    }
+
+    async fn barrier(&self, group: &Arc<Group>, deadline: Instant) -> Result<u64, ReadError> {
+        let last = self.node.read_index_by(group, deadline, RETRY_PAUSE).await?;
+        let bound = last.index + 1;
+        let reached = reached(group, last);
         match tokio::time::timeout_at(deadline, reached).await {
-            Ok(Ok(_)) => Ok(bound),
-            Ok(Err(_)) => Err(self.group.stopped()),
-            Err(_) => Err(timed_out()),
+            Ok(true) => Ok(bound),
+            Ok(false) => Err(group.stopped()),
+            Err(_) => Err(ReadError::NoQuorum { after: Duration::ZERO }),
         }
     }
 
     /// Follows the log: committed records from `start` on, without end.
     pub fn subscribe(&self, start: Start) -> Subscription {
-        Subscription::new(self.group.clone(), start)
+        Subscription::new(self.group(), start)
     }
 
     /// Begin, committed and end of the log on this node.
     pub fn watermarks(&self) -> Watermarks {
-        self.group.log.watermarks()
+        self.group().log.watermarks()
     }
 
     /// Role, term, leader, watermarks and members, as this node knows them.
     /// If its copy of the log has stopped, the leader is the one that other members know.
     pub fn status(&self) -> Status {
-        self.node.status_of(&self.group)
+        self.node.status_of(&self.group())
     }
 
     /// True on a leader that a majority of voters, itself among them, has answered lately: within the longest election
     /// timeout, after which another one may lead. Such a leader takes appends.
     pub fn hears_majority(&self) -> bool {
-        self.group.hears_majority()
+        self.group().hears_majority()
     }
 
     /// Largest record that the log takes.
@@ -130,41 +151,59 @@ impl CommitLog {
     /// True if a node has said lately that its disk has ample space, this one included.
     #[cfg(feature = "broker")]
     pub(crate) fn has_ample_space(&self, node: NodeId) -> bool {
-        self.group.has_ample_space(node)
+        self.group().has_ample_space(node)
     }
 
     /// True if a node's copy is known to be damaged, this one's included.
     #[cfg(feature = "broker")]
     pub(crate) fn is_damaged(&self, node: NodeId) -> bool {
-        self.group.is_damaged(node)
+        self.group().is_damaged(node)
     }
 
     /// True while this node leads with a damaged copy, and hands over to a node that holds the same records whole.
     #[cfg(feature = "broker")]
     pub(crate) fn leaves_for_damage(&self) -> bool {
-        self.group.damage.leaves()
+        self.group().damage.leaves()
     }
 
     /// True while appends go into the reserve of disks, if they are taken at all.
     #[cfg(feature = "broker")]
     pub(crate) fn uses_reserve(&self) -> bool {
-        self.group.space.level() < Space::Ample
+        self.group().space.level() < Space::Ample
     }
 
     /// True on a follower that has heard the leader lately, or of it from others if its own copy has stopped.
     #[cfg(feature = "broker")]
     pub(crate) fn hears_leader(&self) -> bool {
-        self.group.hears_leader() || self.node.elsewhere.leader(self.group.id).is_some()
+        self.group().hears_leader() || self.node.elsewhere.leader(self.id()).is_some()
     }
 
     /// Waits for changes of role, term, leader or membership.
     pub fn watch_status(&self) -> StatusWatch {
-        StatusWatch { watch: self.group.watch_role(), log: self.clone() }
+        let group = self.group();
+        StatusWatch { watch: group.watch_role(), group, log: self.clone() }
     }
 
     /// Administrative calls for this log alone.
     pub fn admin(&self) -> LogAdmin {
-        LogAdmin { node: self.node.clone(), group: self.group.clone() }
+        LogAdmin { node: self.node.clone(), place: self.place.clone() }
+    }
+}
+
+/// Waits until this node has committed an entry of the leader's. False if its group stops before that.
+pub(super) async fn reached(group: &Group, last: EntryId) -> bool {
+    let (mut watch, mut role) = (group.log.watch(), group.watch_role());
+    loop {
+        let committed = watch.borrow_and_update().committed;
+        // A node that holds what the cluster has lost may show more than that, and others: it goes back first.
+        let agrees = || group.log.holds(last) || Mutant::BarrierByIndex.is_active();
+        if committed > last.index && agrees() {
+            return true;
+        }
+        tokio::select! {
+            moved = watch.changed() => if moved.is_err() { return false },
+            goes_on = role.changed() => if !goes_on { return false },
+        }
     }
 }
 
@@ -187,6 +226,7 @@ pub(super) fn read_visible(
     let entries = match read {
         Ok(entries) => entries,
         // Retention may have passed `from` in between.
+        Err(_) if group.rewound_to().is_some() => return Err(group.stopped()),
         Err(error) => {
             let begin = group.log.watermarks().begin;
             let trimmed = from < begin;
@@ -205,6 +245,7 @@ pub(super) fn read_visible(
 /// Waits for changes of a log's role, term, leader or membership on this node.
 pub struct StatusWatch {
     watch: RoleWatch,
+    group: Arc<Group>,
     log: CommitLog,
 }
 
@@ -225,7 +266,12 @@ impl StatusWatch {
     /// # Cancel safety
     /// Safe: a change that came before is reported by the next call.
     pub async fn changed(&mut self) -> Option<Status> {
-        self.watch.changed().await.then(|| self.log.status())
+        while !self.watch.changed().await {
+            // The log is closed, unless it goes back.
+            self.group = self.log.place.successor(&self.group).await?;
+            self.watch = self.group.watch_role();
+        }
+        Some(self.log.status())
     }
 }
 

@@ -38,6 +38,7 @@ impl NodeInner {
     /// Opens what is listed and not open; removes what is open, or on disk, and was deleted. False if
     /// something could not be done, and is to be tried again.
     pub(super) async fn reconcile(self: &Arc<Self>, list: &CatalogState) -> bool {
+        let _alone = self.opening.lock().await;
         let mut done = true;
         for (name, entry) in &list.logs {
             if self.is_stopping() || self.group(entry.id).is_some() {
@@ -107,13 +108,17 @@ impl NodeInner {
             }
             return true;
         };
+        self.note_not_open(name, entry.id, error);
+        false
+    }
+
+    /// Notes why a log could not be opened.
+    pub(super) fn note_not_open(&self, name: &LogName, id: LogId, error: OpenError) {
         tracing::error!(log = %name, error = %with_sources(&error), "cannot open the log; the others go on");
-        let mut all = self.not_open();
-        match all.entry(entry.id) {
+        match self.not_open().entry(id) {
             Entry::Occupied(held) => held.into_mut().failed_again(error),
             Entry::Vacant(new) => drop(new.insert(NotOpen::new(name.clone(), error))),
         }
-        false
     }
 
     /// Opens a log of the list. On its first voters it begins with the entry that names them, if it is empty. The
@@ -129,7 +134,7 @@ impl NodeInner {
         let rank = founders.iter().position(|founder| founder.id == own);
         let stands = self.system().is_some_and(|system| system.is_leader());
         let founding = rank.is_some().then_some(Founding { founders, stands });
-        let group = self.open_group(name.clone(), entry.id, machine, founding).await?;
+        let group = self.open_group(name.clone(), entry.id, machine, founding, false).await?;
         tracing::debug!(log = %name, id = %entry.id, ?rank, stands, "opened a log of the list");
         if let Some(rank) = rank.filter(|_| !stands) {
             let patience = self.config.raft.election_timeout_max;

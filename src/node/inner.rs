@@ -1,6 +1,7 @@
 //! What the handles of a node share.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -14,11 +15,13 @@ use super::elsewhere::Elsewhere;
 use super::forward;
 use super::identity::NodeIdentity;
 use super::log_clock::{ClockedDisk, LogClock};
+use super::log_place::LogPlace;
 use super::problems::NotOpen;
 use super::state_dir::StateDir;
 use super::supervise::Panics;
 use crate::config::Config;
 use crate::error::{OpenError, ReadError, StorageError};
+use crate::format::entry::EntryId;
 use crate::log::{DataDir, WriterPool};
 use crate::member::{Member, NodeId};
 use crate::mutant::Mutant;
@@ -54,6 +57,10 @@ pub(crate) struct NodeInner {
     pub(super) peers: Arc<Peers>,
     pub(super) writers: WriterPool,
     pub(super) groups: RwLock<Groups>,
+    /// Where handles find the groups, of logs that were open once and not deleted.
+    pub(super) places: Mutex<BTreeMap<LogId, Arc<LogPlace>>>,
+    /// Held by whoever opens logs again, or opens and removes them as the list says.
+    pub(super) opening: tokio::sync::Mutex<()>,
     /// Counts changes of `groups`.
     pub(super) groups_changed: watch::Sender<u64>,
     pub(super) catalog: Arc<Catalog>,
@@ -125,6 +132,25 @@ impl NodeInner {
         self.group(LogId::SYSTEM)
     }
 
+    fn places(&self) -> MutexGuard<'_, BTreeMap<LogId, Arc<LogPlace>>> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// No log is opened again.
+    pub(super) fn end_places(&self) {
+        self.places().values().for_each(|place| place.end());
+    }
+
+    /// Where handles of a log find its group, if it was open once and was not deleted.
+    pub(super) fn place(&self, id: LogId) -> Option<Arc<LogPlace>> {
+        self.places().get(&id).cloned()
+    }
+
+    pub(super) fn place_named(&self, name: &str) -> Option<Arc<LogPlace>> {
+        self.places().values().find(|place| place.name.as_str() == name).cloned()
+    }
+
+    #[cfg(test)]
     pub(super) fn group_named(&self, name: &str) -> Option<Arc<Group>> {
         self.groups().into_iter().find(|group| group.name.as_str() == name)
     }
@@ -160,6 +186,7 @@ impl NodeInner {
         id: LogId,
         machine: Option<Box<dyn StateMachine>>,
         founding: Option<Founding>,
+        at_stable: bool,
     ) -> Result<Arc<Group>, OpenError> {
         let log_name = name.to_string();
         let setup = GroupSetup {
@@ -175,13 +202,18 @@ impl NodeInner {
             peers: self.peers.clone(),
             space: self.space.clone(),
             machine,
-            at_stable: false,
+            at_stable,
+            losses: self.place(id).map(|place| place.group().losses.clone()).unwrap_or_default(),
         };
         let opened = panics::catching(Group::open(setup)).await;
         let group = opened.unwrap_or_else(|panic| {
             Err(OpenError::Start { log: log_name, detail: format!("it panicked: {panic}") })
         })?;
         self.dir.add_log(id)?;
+        match self.places().entry(id) {
+            Entry::Occupied(place) => place.get().set(group.clone()),
+            Entry::Vacant(new) => drop(new.insert(LogPlace::new(group.clone()))),
+        }
         self.groups.write().unwrap_or_else(PoisonError::into_inner).insert(id, group.clone());
         let retired = self.retired.borrow().clone();
         if let Some(reason) = retired.filter(|_| !Mutant::RetiredOpensLogs.is_active()) {
@@ -191,18 +223,22 @@ impl NodeInner {
         Ok(group)
     }
 
+    /// Takes out the group of a log that is deleted.
     pub(super) fn take_group(&self, id: LogId) -> Option<Arc<Group>> {
+        if let Some(place) = self.places().remove(&id) {
+            place.end();
+        }
         let group = self.groups.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
         self.groups_changed.send_modify(|count| *count += 1);
         group
     }
 
-    /// The group's read index: from this node if it leads, else from the leader.
+    /// The last entry that the leader has committed: from this node if it leads, else from the leader.
     pub(super) async fn read_index(
         &self,
         group: &Group,
         timeout: Duration,
-    ) -> Result<u64, ReadError> {
+    ) -> Result<EntryId, ReadError> {
         let leader = group.leading().ok_or(ReadError::NotLeader { leader: None })?;
         if leader.id == group.replica {
             return group.read_index(timeout).await;
@@ -218,19 +254,19 @@ impl NodeInner {
             .map_err(|error| ReadError::Unreachable { detail: error.to_string() })
     }
 
-    /// The group's read index. While an election is under way the next leader is waited for, up to `deadline`;
+    /// The same. While an election is under way the next leader is waited for, up to `deadline`;
     /// each attempt comes `pause` after the one before.
     pub(super) async fn read_index_by(
         &self,
         group: &Group,
         deadline: Instant,
         pause: Duration,
-    ) -> Result<u64, ReadError> {
+    ) -> Result<EntryId, ReadError> {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.read_index(group, left).await {
-                Err(_) if Mutant::BarrierRetryAnswersLocally.is_active() => {
-                    return Ok(group.log.watermarks().committed);
+                Err(error) if Mutant::BarrierRetryAnswersLocally.is_active() => {
+                    return group.log.committed().ok_or(error);
                 }
                 Err(ReadError::NotLeader { .. } | ReadError::Unreachable { .. })
                     if left > pause =>
@@ -282,7 +318,7 @@ impl Host for NodeInner {
     }
 
     fn rewind(self: Arc<Self>, group: Arc<Group>, conflict: Conflict) {
-        group.retire(&format!("the leader has another history: {conflict}; restart the node"));
+        self.begin_rewind(group, &conflict);
     }
 
     fn space(&self) -> &DiskSpace {

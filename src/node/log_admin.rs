@@ -6,9 +6,9 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::inner::{ADMIN_TIMEOUT, NodeInner};
+use super::log_place::LogPlace;
 use crate::error::AdminError;
 use crate::member::{Member, NodeId};
-use crate::raft::Group;
 
 /// Administrative calls for one log alone. Use [`ClusterAdmin`](crate::ClusterAdmin) for all logs of a cluster.
 ///
@@ -17,12 +17,12 @@ use crate::raft::Group;
 #[derive(Clone)]
 pub struct LogAdmin {
     pub(super) node: Arc<NodeInner>,
-    pub(super) group: Arc<Group>,
+    pub(super) place: Arc<LogPlace>,
 }
 
 impl std::fmt::Debug for LogAdmin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LogAdmin").field("log", &self.group.name).finish_non_exhaustive()
+        f.debug_struct("LogAdmin").field("log", &self.place.name).finish_non_exhaustive()
     }
 }
 
@@ -34,7 +34,7 @@ impl LogAdmin {
     /// The node is not reached, or is a member still with the data that it had before; not the leader, another change under way, no quorum in time.
     pub async fn add_learner(&self, member: Member) -> Result<(), AdminError> {
         let replica = self.node.identify(member, Instant::now() + ADMIN_TIMEOUT).await?;
-        self.group.add_learner(&replica, ADMIN_TIMEOUT).await
+        self.place.group().add_learner(&replica, ADMIN_TIMEOUT).await
     }
 
     /// Sets the voters; all must be members. Voters that are not named stay as learners.
@@ -46,7 +46,7 @@ impl LogAdmin {
         voters: impl IntoIterator<Item = NodeId>,
     ) -> Result<(), AdminError> {
         let voters: BTreeSet<NodeId> = voters.into_iter().collect();
-        self.group.change_voters(voters, ADMIN_TIMEOUT).await
+        self.place.group().change_voters(voters, ADMIN_TIMEOUT).await
     }
 
     /// Removes a voter or learner.
@@ -54,7 +54,7 @@ impl LogAdmin {
     /// # Errors
     /// As `add_learner`, and the only voter.
     pub async fn remove(&self, node: NodeId) -> Result<(), AdminError> {
-        self.group.remove(node, ADMIN_TIMEOUT).await
+        self.place.group().remove(node, ADMIN_TIMEOUT).await
     }
 
     /// Hands leadership to another voter. Returns when it leads. This node leads on until the other one is reached
@@ -63,7 +63,7 @@ impl LogAdmin {
     /// # Errors
     /// Not the leader, or another node became it meanwhile; no voter; not done in time.
     pub async fn transfer_leadership(&self, to: NodeId) -> Result<(), AdminError> {
-        self.group.transfer_leadership(to, ADMIN_TIMEOUT).await
+        self.place.group().transfer_leadership(to, ADMIN_TIMEOUT).await
     }
 
     /// Drops records below `before` on this node, as far as whole segments (and, with a state machine,
@@ -72,8 +72,9 @@ impl LogAdmin {
     /// # Errors
     /// Not done in time, or storage.
     pub async fn trim(&self, before: u64) -> Result<u64, AdminError> {
-        let moved = self.group.trim(before, ADMIN_TIMEOUT).await?;
-        Ok(moved.unwrap_or_else(|| self.group.log.watermarks().begin))
+        let group = self.place.group();
+        let moved = group.trim(before, ADMIN_TIMEOUT).await?;
+        Ok(moved.unwrap_or_else(|| group.log.watermarks().begin))
     }
 
     /// Saves the state machine's state now, on this node; durable on return. Returns one past the
@@ -82,7 +83,7 @@ impl LogAdmin {
     /// # Errors
     /// No state machine, a batch that is not whole yet, or storage.
     pub async fn checkpoint(&self) -> Result<u64, AdminError> {
-        self.group.checkpoint().await
+        self.place.group().checkpoint().await
     }
 
     /// The node that this handle works on.

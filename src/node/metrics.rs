@@ -35,6 +35,8 @@ pub(super) fn record_gauges(node: &NodeInner) {
             metrics::gauge!(name, "log" => log.clone()).set(value as f64);
         };
         gauge("quorumlog_damaged", u64::from(group.is_damaged(group.node())));
+        gauge("quorumlog_suspect", u64::from(status.suspect));
+        gauge("quorumlog_stable_index", status.stable);
         gauge("quorumlog_begin_index", status.begin);
         gauge("quorumlog_committed_index", status.committed);
         gauge("quorumlog_end_index", status.end);
@@ -49,6 +51,9 @@ pub(super) fn record_gauges(node: &NodeInner) {
         counter("quorumlog_entries_total", counts.entries);
         counter("quorumlog_flushes_total", counts.flushes);
         counter("quorumlog_writer_wakeups_total", counts.wakeups);
+        counter("quorumlog_suspect_elections_total", status.suspect_elections);
+        counter("quorumlog_rewinds_total", status.rewinds);
+        counter("quorumlog_lost_records_max_total", status.lost_records_max);
     }
 }
 

@@ -15,11 +15,13 @@ mod in_touch;
 mod inner;
 mod log_admin;
 mod log_clock;
+mod log_place;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod open;
 mod per_log;
 mod problems;
+mod rewind;
 mod shutdown;
 mod state_dir;
 mod subscribe;
@@ -182,7 +184,8 @@ impl Node {
                 return Err(AdminError::Closed);
             }
         }
-        Ok(CommitLog { node: self.inner.clone(), group })
+        let place = self.inner.place(id).ok_or(AdminError::Closed)?;
+        Ok(CommitLog { node: self.inner.clone(), place })
     }
 
     /// Deletes a log and its data on all nodes. Works on any node; each removes its copy as it learns of it.
@@ -202,8 +205,8 @@ impl Node {
 
     /// A log by its name; none if this node does not hold it, or not yet.
     pub fn log(&self, name: &str) -> Option<CommitLog> {
-        let group = self.inner.group_named(name).filter(|group| group.id != LogId::SYSTEM)?;
-        Some(CommitLog { node: self.inner.clone(), group })
+        let place = self.inner.place_named(name).filter(|place| place.id != LogId::SYSTEM)?;
+        Some(CommitLog { node: self.inner.clone(), place })
     }
 
     /// A log by its number; none if this node does not hold it, or not yet. The system log is not for clients.

@@ -62,6 +62,10 @@ impl NodeBuilder {
 
     /// Gives logs their state machines: `factory` is asked for each log that is opened or created. It must
     /// give the same answer for the same name on every node and at every start.
+    ///
+    /// It is asked again for a log that goes back because the cluster has lost records (see
+    /// [`ReadError::Rewound`](crate::ReadError::Rewound)): the machine that it gave before is dropped first, and the new one
+    /// is restored from a checkpoint that a majority has flushed, or gets all records again.
     #[must_use]
     pub fn state_machines(
         self,
@@ -156,6 +160,8 @@ impl NodeBuilder {
             peers: Arc::new(peers),
             writers,
             groups: RwLock::new(Groups::new()),
+            places: Mutex::default(),
+            opening: tokio::sync::Mutex::default(),
             groups_changed: watch::Sender::new(0),
             catalog: Catalog::new(),
             machines: self.machines,
@@ -185,7 +191,7 @@ impl NodeBuilder {
 async fn open_logs(inner: &Arc<NodeInner>) -> Result<Arc<Group>, OpenError> {
     inner.check_space();
     let machine = Box::new(CatalogMachine(inner.catalog.clone()));
-    let system = inner.open_group(LogName::system(), LogId::SYSTEM, Some(machine), None).await?;
+    let system = inner.open_group(LogName::system(), LogId::SYSTEM, Some(machine), None, false).await?;
     // The list as far as it is known here. A log that cannot be opened keeps none of the others from being: it is told
     // of in the node's status, and the node is not ready.
     for (name, entry) in inner.catalog.state().logs {

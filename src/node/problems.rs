@@ -61,6 +61,11 @@ impl NotOpen {
             members: Vec::new(),
             disk_bytes: 0,
             failure: Some(format!("it could not be opened: {}", self.reason())),
+            suspect: false,
+            stable: 0,
+            suspect_elections: 0,
+            rewinds: 0,
+            lost_records_max: 0,
         }
     }
 }
@@ -124,9 +129,16 @@ fn of_group(group: &Group) -> Option<Problem> {
         if let Some(reason) = group.damage.reason() {
             return Some(Problem { log, ..Problem::new(ProblemKind::LogDamaged, reason) });
         }
-        let (reason, lasts) = group.waiting_for_space()?;
-        let for_ms = super::supervise::millis(lasts);
-        return Some(Problem { log, for_ms, ..Problem::new(ProblemKind::CheckpointWaits, reason) });
+        if let Some((reason, lasts)) = group.waiting_for_space() {
+            let for_ms = super::supervise::millis(lasts);
+            let waits = Problem::new(ProblemKind::CheckpointWaits, reason);
+            return Some(Problem { log, for_ms, ..waits });
+        }
+        let since = group.trust.suspect_since()?;
+        let for_ms = super::supervise::millis(since.elapsed());
+        let reason = "this copy may lack records that it had acknowledged before the machine lost its power, or a flush \
+                      failed; it asks the leader for them, and its vote elects nobody until then";
+        return Some(Problem { log, for_ms, ..Problem::new(ProblemKind::LogSuspect, reason) });
     };
     Some(Problem {
         log,

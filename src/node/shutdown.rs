@@ -43,6 +43,7 @@ impl NodeInner {
         self.writers.shutdown().await;
         self.save_log_clock();
         self.groups.write().unwrap_or_else(PoisonError::into_inner).clear();
+        self.end_places();
         let stopped: Result<(), _> = stopped.into_iter().collect();
         if stopped.is_ok()
             && let Err(error) = self.dir.end_run()

@@ -28,6 +28,12 @@ impl StateDir {
         &*self.disk
     }
 
+    /// True if it is this very directory, of the same disk.
+    #[cfg(feature = "broker")]
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.disk, &other.disk) && self.path == other.path
+    }
+
     /// Where the directory is, or is to be made. The directory above it exists once the log is open.
     pub fn path(&self) -> &Path {
         &self.path

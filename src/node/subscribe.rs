@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::commit_log::read_visible;
 use crate::error::ReadError;
-#[cfg(feature = "server")]
+use crate::format::entry::EntryId;
 use crate::mutant::Mutant;
 use crate::raft::{Group, RoleWatch};
 use crate::record::{Record, Start};
@@ -43,13 +43,17 @@ impl Following {
 /// Committed records of one log in their order, from a start on, without end.
 ///
 /// If retention removes records before the subscriber reached them, it yields
-/// [`ReadError::Trimmed`] once and ends; it never skips silently. It ends when the log is closed.
+/// [`ReadError::Trimmed`] once and ends; it never skips silently. If the cluster has lost records that this node had shown,
+/// it yields [`ReadError::Rewound`] once and ends: drop what you derived from the records from there on, and subscribe
+/// again. It ends when the log is closed.
 ///
 /// # Cancel safety
 /// `next` can be dropped and called again: no record is lost or repeated.
 pub struct Subscription {
     group: Arc<Group>,
     next: u64,
+    /// What the subscriber has got elsewhere, and this node has not been found to agree with.
+    behind: Option<EntryId>,
     ready: VecDeque<Record>,
     state: State,
 }
@@ -76,7 +80,33 @@ impl Subscription {
             Start::Committed => watermarks.committed,
         };
         let following = Following { watermarks: group.log.watch(), role: group.watch_role() };
-        Self { group, next, ready: VecDeque::new(), state: State::Reading(following) }
+        let state = State::Reading(following);
+        Self { group, next, behind: None, ready: VecDeque::new(), state }
+    }
+
+    /// Goes on behind a record that another node gave: if this node has another history, the subscription ends with
+    /// [`ReadError::Rewound`].
+    #[cfg_attr(not(feature = "server"), allow(dead_code, reason = "clients change nodes"))]
+    pub(crate) fn behind(mut self, last: Option<EntryId>) -> Self {
+        self.behind = last;
+        self
+    }
+
+    /// False while it is not known whether this node agrees with what the subscriber has got.
+    fn agrees(&mut self) -> Result<bool, ReadError> {
+        let Some(last) = self.behind else { return Ok(true) };
+        let storage = |error| ReadError::Storage(Arc::new(error));
+        match self.group.agrees(last).map_err(storage)? {
+            Some(false) if !Mutant::SubscriptionByIndex.is_active() => {
+                let to = self.group.parted_from(last).map_err(storage)?;
+                Err(ReadError::Rewound { to })
+            }
+            None => Ok(false),
+            Some(_) => {
+                self.behind = None;
+                Ok(true)
+            }
+        }
     }
 
     /// The next record; waits for one to be committed. None once the subscription has ended.
@@ -100,7 +130,7 @@ impl Subscription {
                 State::Ended => return Poll::Ready(()),
                 State::Reading(mut following) => {
                     let committed = following.watermarks.borrow_and_update().committed;
-                    if self.next < committed {
+                    if self.next < committed || self.parts() {
                         self.state = State::Reading(following);
                         return Poll::Ready(());
                     }
@@ -138,8 +168,26 @@ impl Subscription {
         self.ready.len()
     }
 
+    /// True if this node is known not to agree with what the subscriber has got.
+    #[cfg(feature = "server")]
+    fn parts(&self) -> bool {
+        self.behind.is_some_and(|last| !matches!(self.group.agrees(last), Ok(None | Some(true))))
+    }
+
+    /// What comes last: a log that was shut down just ends; one that failed, or went back, says so.
+    fn end(&self) -> Option<Result<Record, ReadError>> {
+        match self.group.stopped() {
+            ReadError::Closed => None,
+            ReadError::Rewound { .. } if Mutant::RewindNotTold.is_active() => None,
+            error => Some(Err(error)),
+        }
+    }
+
     /// Fills `ready` from what is committed. True if it did, or the start was trimmed away.
     fn fill(&mut self, committed: u64) -> Result<(), ReadError> {
+        if !self.agrees()? {
+            return Ok(());
+        }
         while self.ready.is_empty() && self.next < committed {
             let (records, next) = read_visible(&self.group, self.next, READ_AHEAD_BYTES)?;
             if next == self.next {
@@ -179,11 +227,7 @@ impl Stream for Subscription {
                         return Poll::Pending;
                     }
                     Poll::Ready(Some(following)) => self.state = State::Reading(following),
-                    // A log that was shut down just ends; one that failed says why.
-                    Poll::Ready(None) => {
-                        let failure = self.group.log.failure();
-                        return Poll::Ready(failure.map(|error| Err(ReadError::Storage(error))));
-                    }
+                    Poll::Ready(None) => return Poll::Ready(self.end()),
                 },
             }
         }

@@ -13,6 +13,7 @@ mod lost_pages;
 mod members;
 mod moved;
 mod progress;
+mod rewind;
 mod shaped;
 mod slow_link;
 mod stopped_logs;

@@ -158,6 +158,17 @@ impl Ballots {
         }
     }
 
+    /// True if this node was elected in a term only because some that may lack what they had acknowledged voted for it, or
+    /// it lacks something itself and is the only voter.
+    pub(super) fn needed_suspects(&self, term: u64) -> bool {
+        if let Some(ballot) = self.held().as_ref().filter(|ballot| ballot.election.vote.term == term)
+        {
+            return !ballot.configs.iter().all(|config| ballot.has_trusted_majority(config));
+        }
+        // Nobody was asked.
+        self.trust.began_suspect()
+    }
+
     fn held(&self) -> MutexGuard<'_, Option<Ballot>> {
         self.ballot.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -175,14 +186,18 @@ impl Ballot {
                 && self.configs.iter().all(|config| self.elects(config, is_patient))
     }
 
+    fn has_trusted_majority(&self, config: &BTreeSet<ReplicaId>) -> bool {
+        config.intersection(&self.trusted).count() > config.len() / 2
+    }
+
     fn elects(&self, config: &BTreeSet<ReplicaId>, is_patient: bool) -> bool {
+        if self.has_trusted_majority(config) {
+            return true;
+        }
         let majority = config.len() / 2 + 1;
         let trusted = config.intersection(&self.trusted).count();
         let suspects =
             config.difference(&self.trusted).filter(|id| self.suspects.contains(id)).count();
-        if trusted >= majority {
-            return true;
-        }
         let too_many = config.len() - majority + 1;
         let proven = suspects >= too_many && !Mutant::NoElectionBySuspects.is_active();
         trusted + suspects >= majority && proven && !(is_patient && self.waits_for_more(config))

@@ -16,8 +16,9 @@ use super::group::Group;
 use super::messages::{self, Condition};
 use super::peers::{Lane, RETRY_PAUSE};
 use super::responder::leader_of;
-use super::types::{Address, RaftLogId, RaftVote, Types};
+use super::types::{Address, RaftLogId, RaftVote, Types, entry_id};
 use crate::error::ReadError;
+use crate::format::entry::EntryId;
 use crate::member::ReplicaId;
 use crate::mutant::Mutant;
 
@@ -32,23 +33,25 @@ enum Following {
 }
 
 impl Group {
-    /// On the leader: one past the last index that was committed when asked, confirmed by a majority.
+    /// On the leader: the last entry that was committed when asked, confirmed by a majority.
     ///
     /// # Errors
     /// [`ReadError::NotLeader`] on another node, [`ReadError::NoQuorum`] if no majority confirmed it in time.
-    pub(crate) async fn read_index(&self, timeout: Duration) -> Result<u64, ReadError> {
-        if Mutant::ReadIndexSkipped.is_active() && self.is_leader() {
-            return Ok(self.log.watermarks().committed);
+    pub(crate) async fn read_index(&self, timeout: Duration) -> Result<EntryId, ReadError> {
+        if Mutant::ReadIndexSkipped.is_active()
+            && let Some(committed) = self.log.committed().filter(|_| self.is_leader())
+        {
+            return Ok(committed);
         }
         let asked = tokio::time::timeout(timeout, self.confirmed_read_index(timeout)).await;
         asked.unwrap_or(Err(ReadError::NoQuorum { after: timeout }))
     }
 
-    async fn confirmed_read_index(&self, timeout: Duration) -> Result<u64, ReadError> {
+    async fn confirmed_read_index(&self, timeout: Duration) -> Result<EntryId, ReadError> {
         let Some(vote) = self.leading_vote() else {
             return Err(ReadError::NotLeader { leader: self.leader() });
         };
-        let index = self.committed_index(timeout).await?;
+        let committed = self.committed_entry(timeout).await?;
         while !Mutant::LateAnswersBelieved.is_active() {
             match self.following(vote, timeout).await {
                 Following::Majority => break,
@@ -60,17 +63,17 @@ impl Group {
                 }
             }
         }
-        Ok(index)
+        Ok(committed)
     }
 
-    /// One past the last index that is committed, and at least past the first entry of this leader's term: before that
+    /// The last entry that is committed, and at least the first entry of this leader's term: before that
     /// is committed it does not know what those before it had committed (Raft paper, section 8). The log does
     /// not know it either: its watermark waits for this node's own flush, and followers are told without that.
-    async fn committed_index(&self, timeout: Duration) -> Result<u64, ReadError> {
+    async fn committed_entry(&self, timeout: Duration) -> Result<EntryId, ReadError> {
         let age = Mutant::LateAnswersBelieved.is_active().then_some(Duration::ZERO);
         let option = LinearizerOption::new(age, true).with_wait_timeout(timeout);
         match self.raft.get_read_log_id(option).await {
-            Ok((read, _)) => Ok(read.index() + 1),
+            Ok((read, _)) => Ok(entry_id(read.log_id())),
             Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {
                 Err(ReadError::NotLeader { leader: leader_of(&forward) })
             }

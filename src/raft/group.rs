@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use super::agreement::Agreement;
 use super::ballot::{Ballots, configs_of};
 use super::damage::Damage;
 use super::log_store::LogStore;
+use super::losses::Losses;
 use super::metrics::GroupMetrics;
 use super::network::NetworkFactory;
 use super::peers::Peers;
@@ -23,13 +24,14 @@ use super::snapshot::Receiving;
 use super::space::{DiskSpace, GroupSpace};
 use super::stable::Stable;
 use super::state_machine::{ApplyShared, LogStateMachine};
-use super::status::watch_over;
+use super::status::{Elections, watch_over};
 use super::ticks::Ticks;
 use super::timing::{Timers, millis, rest_after_append};
 use super::trust::Trust;
 use super::types::{RaftVote, Types, addresses, first_entry};
 use crate::config::{Config, RaftConfig};
 use crate::error::{OpenError, ReadError, StorageError, with_sources};
+use crate::format::entry::EntryId;
 use crate::log::{DataDir, Log, LogOptions, Saver, WriterObserver, WriterPool};
 use crate::member::{Member, NodeId, Replica, ReplicaId};
 use crate::mutant::Mutant;
@@ -60,6 +62,7 @@ pub(crate) struct GroupSetup<'a> {
     /// Only what is known to be stable counts as committed: what lies above contradicts the history that a leader has. A log
     /// that may have lost something is opened so in any case.
     pub(crate) at_stable: bool,
+    pub(crate) losses: Arc<Losses>,
 }
 
 /// How a new log begins on one of its first voters.
@@ -88,6 +91,7 @@ pub(crate) struct Group {
     pub(super) receiving: Receiving,
     pub(super) data: Arc<DataDir>,
     pub(crate) trust: Arc<Trust>,
+    pub(crate) losses: Arc<Losses>,
     pub(super) stable: Arc<Stable>,
     pub(super) agreement: Agreement,
     pub(super) metrics: Arc<GroupMetrics>,
@@ -99,6 +103,8 @@ pub(crate) struct Group {
     pub(super) inflight_max: u64,
     pub(super) tail_max: u64,
     closed: AtomicBool,
+    /// Set once the log is to be opened again as of what is stable: one past the last index of that.
+    rewound_to: OnceLock<u64>,
     pub(crate) damage: Arc<Damage>,
     /// Set once a task of the group, or its state machine, has panicked.
     pub(super) crash: Arc<Crash>,
@@ -162,7 +168,9 @@ impl Group {
         let space = Arc::new(GroupSpace::new(setup.space.clone()));
         let damage = Arc::new(Damage::default());
         let trust = Arc::new(Trust::new(setup.data.is_suspect(setup.id)));
-        let network = network(&setup, &log, space.clone(), damage.clone(), trust.clone());
+        let ballots = Arc::new(ballots(&setup, &log, trust.clone()));
+        let network =
+            network(&setup, &log, space.clone(), damage.clone(), trust.clone(), ballots.clone());
         let stable = network.stable.clone();
         let mut raft_config = raft_config(config, &setup.name)
             .map_err(|detail| OpenError::Start { log: setup.name.to_string(), detail })?;
@@ -175,7 +183,8 @@ impl Group {
             // Not after an election timeout. An error means that the core has stopped already.
             let _ = raft.trigger().elect(false).await;
         }
-        tokio::spawn(watch_over(setup.name.clone(), raft.clone(), crash.clone()));
+        let elections = Elections { own: replica, ballots, losses: setup.losses.clone() };
+        tokio::spawn(watch_over(setup.name.clone(), raft.clone(), crash.clone(), elections));
         let group = Arc::new(Self {
             name: setup.name,
             id: setup.id,
@@ -190,6 +199,7 @@ impl Group {
             receiving: Receiving::default(),
             data: setup.data,
             trust,
+            losses: setup.losses,
             stable,
             agreement: Agreement::default(),
             metrics,
@@ -200,6 +210,7 @@ impl Group {
             inflight_max: limits.append_inflight_max.bytes(),
             tail_max: limits.tail_cache_max.bytes() + limits.append_inflight_max.bytes(),
             closed: AtomicBool::new(false),
+            rewound_to: OnceLock::new(),
             damage,
             crash,
             successor: AtomicU64::new(0),
@@ -258,7 +269,54 @@ impl Group {
 
     /// The error of a read from a group that has stopped.
     pub(crate) fn stopped(&self) -> ReadError {
-        self.log.failure().map_or(ReadError::Closed, ReadError::Storage)
+        match (self.log.failure(), self.rewound_to()) {
+            (Some(failure), _) => ReadError::Storage(failure),
+            (None, Some(to)) => ReadError::Rewound { to },
+            (None, None) => ReadError::Closed,
+        }
+    }
+
+    /// One past the last index that the log keeps, if it is to be opened again without what lies above. Its records up to
+    /// there stay what they are.
+    pub(crate) fn rewound_to(&self) -> Option<u64> {
+        self.rewound_to.get().copied()
+    }
+
+    /// Has those who read and append learn that the log is opened again without what lies at `to` and above.
+    pub(crate) fn rewinds_to(&self, to: u64) {
+        self.refuse_appends();
+        // It is set once: another conflict comes too late.
+        let _ = self.rewound_to.set(to);
+    }
+
+    /// Whether this node's committed history has an entry; none while that cannot be told.
+    pub(crate) fn agrees(&self, entry: EntryId) -> Result<Option<bool>, StorageError> {
+        let Some(committed) = self.log.committed() else { return Ok(None) };
+        if committed.index >= entry.index {
+            let trimmed = self.log.purged().is_some_and(|boundary| boundary.index > entry.index);
+            let here = self.log.id_at(entry.index)?;
+            return Ok(here.map_or(trimmed.then_some(true), |here| Some(here == entry)));
+        }
+        // Terms never go back in a log: the entry at that index will be of this term at least.
+        Ok((committed.term > entry.term).then_some(false))
+    }
+
+    /// The first index from which a history that has `entry` may have others than this node's. `entry` is not in it.
+    pub(crate) fn parted_from(&self, entry: EntryId) -> Result<u64, StorageError> {
+        let watermarks = self.log.watermarks();
+        let (mut low, mut high) = (watermarks.begin, watermarks.committed);
+        // The first entry of a later term.
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.log.id_at(middle)? {
+                Some(id) if id.term > entry.term => high = middle,
+                _ => low = middle + 1,
+            }
+        }
+        let before = low.checked_sub(1).map(|index| self.log.id_at(index)).transpose()?.flatten();
+        // A leader's entries are the same wherever they are.
+        let same = before.is_some_and(|before| before.term == entry.term);
+        Ok(if same { low.min(entry.index) } else { watermarks.begin.min(entry.index) })
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -367,21 +425,25 @@ async fn run_consensus(
     Ok(raft)
 }
 
+fn ballots(setup: &GroupSetup<'_>, log: &Log, trust: Arc<Trust>) -> Ballots {
+    let patience = setup.config.raft.election_timeout_max * STRAGGLERS_PATIENCE;
+    Ballots::new(setup.replica, configs_of(log.clone()), trust, patience)
+}
+
 fn network(
     setup: &GroupSetup<'_>,
     log: &Log,
     space: Arc<GroupSpace>,
     damage: Arc<Damage>,
     trust: Arc<Trust>,
+    ballots: Arc<Ballots>,
 ) -> NetworkFactory {
-    let patience = setup.config.raft.election_timeout_max * STRAGGLERS_PATIENCE;
-    let ballots = Ballots::new(setup.replica, configs_of(log.clone()), trust.clone(), patience);
     NetworkFactory {
         peers: setup.peers.clone(),
         space,
         damage,
         trust,
-        ballots: Arc::new(ballots),
+        ballots,
         stable: Arc::new(Stable::new(setup.replica, log.clone())),
         log: setup.id,
         replica: setup.replica,

@@ -11,6 +11,7 @@ mod failing;
 mod group;
 mod hand_over;
 mod log_store;
+mod losses;
 mod membership;
 pub(crate) mod messages;
 mod metrics;

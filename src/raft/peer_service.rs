@@ -180,7 +180,7 @@ impl<H: Host> PeerService<H> {
             }
             messages::READ_INDEX => Served::Later(Box::pin(async move {
                 match group.read_index(group_timeout(&group)).await {
-                    Ok(index) => messages::response(&frame, &index),
+                    Ok(committed) => messages::response(&frame, &committed),
                     Err(error) => messages::refused(&frame, error.to_string()),
                 }
             })),

@@ -120,6 +120,10 @@ impl Group {
     }
 
     fn takes_appends(&self) -> Result<(), AppendError> {
+        if self.rewound_to().is_some() {
+            // A moment later it is a follower of the leader that it was contradicted by.
+            return Err(AppendError::NotLeader { leader: None });
+        }
         if self.is_closed() || self.crash.reason().is_some() {
             return Err(AppendError::Closed);
         }

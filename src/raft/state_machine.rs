@@ -48,6 +48,24 @@ pub(crate) struct ApplyShared {
     moved: tokio::sync::Notify,
     /// Where the next snapshot is to lie: the new boundary that retention chose.
     target: Mutex<Option<EntryId>>,
+    /// True while the embedder's state machine may be called.
+    in_use: tokio::sync::watch::Sender<bool>,
+}
+
+/// Tells when the embedder's state machine is gone.
+struct InUse(Arc<ApplyShared>);
+
+impl InUse {
+    fn new(shared: &Arc<ApplyShared>) -> Self {
+        shared.in_use.send_replace(true);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.0.in_use.send_replace(false);
+    }
 }
 
 impl ApplyShared {
@@ -66,6 +84,12 @@ impl ApplyShared {
 
     fn target(&self) -> Option<EntryId> {
         *self.target.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until nobody calls the embedder's state machine any more.
+    pub(crate) async fn let_go(&self) {
+        // An error means that it is gone as well.
+        let _ = self.in_use.subscribe().wait_for(|in_use| !in_use).await;
     }
 
     /// Waits until everything below `end` is applied.
@@ -92,6 +116,8 @@ struct User {
     batch: Vec<Record>,
     /// Base index of the segment that the last checkpoint was taken in.
     checkpoint_segment: u64,
+    /// The last field: dropped behind the machine.
+    _in_use: InUse,
 }
 
 impl User {
@@ -244,7 +270,9 @@ impl LogStateMachine {
         let sound = Sound::new(saver.clone());
         if let Some(machine) = machine {
             let machine = Mutex::new(machine);
-            let mut held = User { machine, crash, batch: Vec::new(), checkpoint_segment: 0 };
+            let _in_use = InUse::new(&shared);
+            let batch = Vec::new();
+            let mut held = User { machine, crash, batch, checkpoint_segment: 0, _in_use };
             let newest = sound.newest().await?;
             applied = newest.as_ref().map(CheckpointFile::id);
             if let Some(file) = newest {

@@ -7,10 +7,12 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::Fatal;
 use openraft::{Instant as _, ServerState};
 
+use super::ballot::Ballots;
 use super::group::{Group, RaftHandle};
+use super::losses::Losses;
 use super::runtime::Crash;
 use super::types::Types;
-use crate::member::{MemberStatus, Role, Status};
+use crate::member::{MemberStatus, ReplicaId, Role, Status};
 use crate::record::LogName;
 
 /// Tells changes of role, term, leader and membership.
@@ -29,8 +31,34 @@ impl RoleWatch {
     }
 }
 
+/// What is to be told of elections of this node.
+pub(super) struct Elections {
+    pub(super) own: ReplicaId,
+    pub(super) ballots: Arc<Ballots>,
+    pub(super) losses: Arc<Losses>,
+}
+
+impl Elections {
+    /// Tells whether records may be lost by the election of a leader.
+    fn note(&self, log: &LogName, leader: ReplicaId, term: u64) {
+        if leader == self.own && self.ballots.needed_suspects(term) {
+            self.losses.elected_by_suspects();
+            tracing::error!(
+                %log, term,
+                "too many nodes have lost unflushed records at once: this one leads with what is left, and records \
+                 that were acknowledged shortly before may be lost"
+            );
+        }
+    }
+}
+
 /// Logs each change of the leader until the group stops; stops it if one of its tasks has panicked.
-pub(super) async fn watch_over(log: LogName, raft: RaftHandle, crash: Arc<Crash>) {
+pub(super) async fn watch_over(
+    log: LogName,
+    raft: RaftHandle,
+    crash: Arc<Crash>,
+    elections: Elections,
+) {
     let mut watch = RoleWatch::new(&raft);
     let mut known = None;
     loop {
@@ -42,6 +70,7 @@ pub(super) async fn watch_over(log: LogName, raft: RaftHandle, crash: Arc<Crash>
         match now {
             Some((leader, term)) if now != known => {
                 tracing::info!(%log, %leader, term, "a node leads");
+                elections.note(&log, leader, term);
             }
             None if known.is_some() => tracing::info!(%log, term, "no leader is known"),
             _ => {}
@@ -122,6 +151,11 @@ impl Group {
             failure: failure
                 .or_else(|| metrics.running_state.as_ref().err().map(ToString::to_string))
                 .or_else(|| self.damage.reason().map(ToOwned::to_owned)),
+            suspect: self.trust.is_suspect(),
+            stable: self.stable_end(),
+            suspect_elections: self.losses.elections(),
+            rewinds: self.losses.rewinds(),
+            lost_records_max: self.losses.records(),
         }
     }
 }

@@ -122,6 +122,7 @@ async fn group(disk: &SimDisk, config: &Config) -> Arc<Group> {
         founding: None,
         machine: None,
         at_stable: false,
+        losses: Arc::default(),
     };
     let group = Group::open(setup).await.expect("the group opens");
     // Dropping the pool would stop its thread.

@@ -16,6 +16,7 @@ use crate::member::NodeId;
 #[derive(Debug)]
 pub(crate) struct Trust {
     suspect: AtomicBool,
+    began_suspect: bool,
     /// When the log was opened.
     since: Instant,
     /// Members that said that they are suspect.
@@ -24,7 +25,17 @@ pub(crate) struct Trust {
 
 impl Trust {
     pub(super) fn new(suspect: bool) -> Self {
-        Self { suspect: AtomicBool::new(suspect), since: Instant::now(), peers: Mutex::default() }
+        Self {
+            suspect: AtomicBool::new(suspect),
+            began_suspect: suspect,
+            since: Instant::now(),
+            peers: Mutex::default(),
+        }
+    }
+
+    /// True if this node's copy may have lacked something when it was opened.
+    pub(super) fn began_suspect(&self) -> bool {
+        self.began_suspect
     }
 
     /// True if this node's copy may lack what it had acknowledged.
@@ -35,6 +46,11 @@ impl Trust {
     /// This node's copy is whole again, and that is stored.
     pub(super) fn restore(&self) {
         self.suspect.store(false, Ordering::Release);
+    }
+
+    /// Since when this node's copy is known to be suspect, while it is.
+    pub(crate) fn suspect_since(&self) -> Option<Instant> {
+        self.is_suspect().then_some(self.since)
     }
 
     /// When the log was opened.

@@ -85,10 +85,11 @@ impl Service for ClientService {
                     log.submit_batch_to(payloads.clone(), options, acks, correlation)
                 });
             }
-            Request::Subscribe { start } => {
+            Request::Subscribe { start, last } => {
+                let from = (start, last);
                 let started = match session.log(&self.node, log) {
                     Some(commit_log) => {
-                        session.subscriptions.start(commit_log, start, out, log, correlation)
+                        session.subscriptions.start(commit_log, from, out, log, correlation)
                     }
                     None => Err(ReadError::UnknownLog { name: unknown_log(log) }),
                 };

@@ -8,6 +8,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::error::ReadError;
+use crate::format::entry::EntryId;
 use crate::node::{CommitLog, Subscription};
 use crate::panics;
 use crate::record::{LogId, Record, Start};
@@ -38,7 +39,7 @@ impl Subscriptions {
     pub(super) fn start(
         &mut self,
         log: CommitLog,
-        start: Start,
+        from: (Start, Option<EntryId>),
         out: &Outbound,
         id: LogId,
         correlation: u64,
@@ -59,7 +60,7 @@ impl Subscriptions {
             let out = sender.out.clone();
             // None: the client is gone.
             let running = async {
-                let _ = sender.run(log, start).await;
+                let _ = sender.run(log, from).await;
             };
             panics::or_else(running, |panic| {
                 out.close(&format!("a subscription panicked: {panic}"));
@@ -100,7 +101,11 @@ struct Sender {
 
 impl Sender {
     /// Sends records until the log ends, or until the client is gone.
-    async fn run(&self, log: CommitLog, start: Start) -> Option<()> {
+    async fn run(
+        &self,
+        log: CommitLog,
+        (start, last): (Start, Option<EntryId>),
+    ) -> Option<()> {
         let start = match start {
             Start::Committed => Start::At(log.watermarks().committed),
             other => other,
@@ -111,7 +116,7 @@ impl Sender {
         }
         // One record comes however large it is.
         let room = FRAME_BYTES + log.record_bytes_max();
-        let mut subscription = log.subscribe(start);
+        let mut subscription = log.subscribe(start).behind(last);
         loop {
             subscription.readable().await;
             let (credit, room) = self.turn(&mut subscription, room).await?;

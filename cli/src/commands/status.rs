@@ -89,6 +89,11 @@ pub(crate) async fn run(args: Args, out: &mut Output) -> Result {
                 out.line("")?;
                 out.line(report.problems())?;
             }
+            let losses = report.losses();
+            if !losses.is_empty() {
+                out.line("")?;
+                losses.into_iter().try_for_each(|loss| out.line(loss))?;
+            }
             Ok(())
         }
     }
@@ -131,6 +136,7 @@ impl Report {
             "term",
             "leader",
             "begin",
+            "stable",
             "committed",
             "end",
             "applied",
@@ -148,6 +154,7 @@ impl Report {
                 status.term.to_string(),
                 leader.unwrap_or_else(|| "?".to_owned()),
                 status.begin.to_string(),
+                status.stable.to_string(),
                 status.committed.to_string(),
                 status.end.to_string(),
                 status.applied.to_string(),
@@ -156,6 +163,27 @@ impl Report {
             ]);
         }
         table
+    }
+
+    /// What nodes know to be lost, or not, since their processes started.
+    fn losses(&self) -> Vec<String> {
+        let logs = self.nodes.iter().flat_map(|node| &node.logs).map(|log| &log.status);
+        let mut told = Vec::new();
+        for Status { log, node_id, suspect_elections, rewinds, lost_records_max, .. } in logs {
+            if *suspect_elections > 0 {
+                told.push(format!(
+                    "{log}: node {node_id} was elected {suspect_elections} times with votes of nodes that lost their page \
+                     caches, since there were too few others: records that were acknowledged shortly before may be lost"
+                ));
+            }
+            if *rewinds > 0 {
+                told.push(format!(
+                    "{log}: node {node_id} went back {rewinds} times, over {lost_records_max} committed entries: of those that \
+                     it had shown, at most so many are lost"
+                ));
+            }
+        }
+        told
     }
 
     fn problems(&self) -> Table {
@@ -235,6 +263,11 @@ mod tests {
             members: vec![member(1, None), member(2, Some(90)), member(3, None)],
             disk_bytes: 2048,
             failure: None,
+            suspect: false,
+            stable: 90,
+            suspect_elections: 0,
+            rewinds: 0,
+            lost_records_max: 0,
         }
     }
 
@@ -273,9 +306,22 @@ mod tests {
         let cells: Vec<&str> = row.split_whitespace().collect();
         assert_eq!(
             cells,
-            ["orders", "2", "follower", "5", "1", "1", "100", "100", "100", "?", "2.00", "KiB"]
+            ["orders", "2", "follower", "5", "1", "1", "90", "100", "100", "100", "?", "2.00", "KiB"]
         );
         assert!(Report::of(vec![node(2, Role::Follower, 5)], Some("x")).nodes[0].logs.is_empty());
+    }
+
+    #[test]
+    fn what_a_cluster_may_have_lost_is_told_of_each_node_that_knows() {
+        let (member, answer) = node(2, Role::Leader, 5);
+        let mut told = answer.expect("a status");
+        assert!(Report::of(vec![(member.clone(), Ok(told.clone()))], None).losses().is_empty());
+        told.logs[0].suspect_elections = 1;
+        (told.logs[0].rewinds, told.logs[0].lost_records_max) = (2, 17);
+        let losses = Report::of(vec![(member, Ok(told))], None).losses();
+        assert_eq!(losses.len(), 2);
+        assert!(losses[0].starts_with("orders: node 2 was elected 1 times with votes of nodes that lost"));
+        assert!(losses[1].contains("over 17 committed entries"), "{}", losses[1]);
     }
 
     #[test]

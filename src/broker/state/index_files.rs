@@ -163,6 +163,11 @@ impl IndexFiles {
         Self { dir, files: Mutex::default(), lost: AtomicBool::new(false) }
     }
 
+    /// True if these are the files that lie there.
+    pub(super) fn is_in(&self, dir: &StateDir) -> bool {
+        self.dir.is(dir)
+    }
+
     fn files(&self) -> MutexGuard<'_, Files> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }

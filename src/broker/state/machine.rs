@@ -16,6 +16,7 @@ use super::topics::State;
 use super::{version2, version3};
 use crate::broker::LOG_PREFIX;
 use crate::format::codec;
+use crate::mutant::Mutant;
 use crate::node::StateDir;
 use crate::record::{LogName, Record};
 use crate::state_machine::{ApplyError, FlushFiles, StateMachine};
@@ -61,6 +62,25 @@ impl Shared {
 
     pub(super) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         change(&mut self.state.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts another state in the place of this one.
+    fn replace(&self, other: State, files: &[FileName]) {
+        self.change(|state| {
+            self.index.adopt(files);
+            *state = other;
+        });
+        let followed = self.state().followed();
+        self.followed.send_replace(followed);
+        self.pruned.store(0, Ordering::Release);
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// The log is opened again, and gives everything from its beginning on, or a checkpoint before that.
+    fn start_again(&self) {
+        if !Mutant::BrokerStateKept.is_active() {
+            self.replace(State::default(), &[]);
+        }
     }
 
     /// Forgets messages that the log does not hold any more, unless that was done.
@@ -133,8 +153,15 @@ impl Machines {
         if !log.as_str().starts_with(LOG_PREFIX) {
             return None;
         }
-        let shared = Arc::new(Shared::new(files));
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those who serve clients hold on to the state of a log that is opened again.
+        let shared = match all.get(log.as_str()) {
+            Some(shared) if shared.index.is_in(&files) => {
+                shared.start_again();
+                Arc::clone(shared)
+            }
+            _ => Arc::new(Shared::new(files)),
+        };
         all.insert(log.as_str().to_owned(), Arc::clone(&shared));
         Some(Box::new(Machine(shared)))
     }
@@ -195,15 +222,8 @@ impl StateMachine for Machine {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, newer));
             }
         };
-        self.0.change(|state| {
-            self.0.index.adopt(&files);
-            *state = restored;
-        });
+        self.0.replace(restored, &files);
         self.0.index.note_lost();
-        let followed = self.0.state().followed();
-        self.0.followed.send_replace(followed);
-        self.0.pruned.store(0, Ordering::Release);
-        self.0.changed.send_modify(|count| *count += 1);
         Ok(())
     }
 }

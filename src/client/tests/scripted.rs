@@ -194,7 +194,7 @@ impl Service for ScriptedNode {
             Request::Subscribe { .. } | Request::Read { .. } if !known => {
                 Response::ReadFailed(ReadError::UnknownLog { name: "?".to_owned() })
             }
-            Request::Subscribe { start } => {
+            Request::Subscribe { start, .. } => {
                 let (credit, granted) = watch::channel(0);
                 session.streams.insert(correlation, credit);
                 let (state, changed) = (Arc::clone(&self.state), self.changed.subscribe());
@@ -275,6 +275,11 @@ impl ScriptedNode {
             members: Vec::new(),
             disk_bytes: 0,
             failure: None,
+            suspect: false,
+            stable: 0,
+            suspect_elections: 0,
+            rewinds: 0,
+            lost_records_max: 0,
         })
         .collect()
     }

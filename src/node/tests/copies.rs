@@ -191,7 +191,7 @@ fn a_process_that_must_not_go_on_opens_no_further_log() {
     let cluster = Cluster::start();
     let copy = cluster.copy();
     copy.run(copy.node.retired());
-    let opened = copy.run(copy.node.inner.open_group(name("late"), LogId(99), None, None));
+    let opened = copy.run(copy.node.inner.open_group(name("late"), LogId(99), None, None, false));
     let opened = opened.expect("its files are sound");
     assert_eq!(opened.status().role, Role::Stopped, "{:?}", opened.status());
     copy.kill();

@@ -50,7 +50,7 @@ fn leadership_stays_where_it_is_while_the_successor_is_down() {
     let mut nodes = three_with_a_new_start();
     nodes.pop().expect("three").kill();
     let log = nodes[0].node.log("orders").expect("it leads it");
-    let given_up = nodes[0].run(log.group.transfer_leadership(3, Duration::from_millis(100)));
+    let given_up = nodes[0].run(log.group().transfer_leadership(3, Duration::from_millis(100)));
     let error = given_up.expect_err("nobody is there");
     assert!(matches!(error, AdminError::Timeout { .. }), "{error}");
     nodes[0].run(log.append("after")).expect("it leads, and takes appends");
@@ -62,8 +62,9 @@ fn appends_are_taken_while_a_successor_that_is_down_is_waited_for() {
     let mut nodes = three_with_a_new_start();
     nodes.pop().expect("three").kill();
     let log = nodes[0].node.log("orders").expect("it leads it");
+    let group = log.group();
     nodes[0].run(async {
-        let handing_over = log.group.transfer_leadership(3, PATIENCE * 2);
+        let handing_over = group.transfer_leadership(3, PATIENCE * 2);
         let appending = log.append("meanwhile");
         tokio::select! {
             biased;
@@ -79,9 +80,10 @@ fn who_hands_over_is_told_at_once_that_another_node_leads() {
     let mut nodes = three_with_a_new_start();
     nodes.pop().expect("three").kill();
     let log = nodes[0].node.log("orders").expect("it leads it");
+    let group = log.group();
     let (to_nobody, to_second) = nodes[0].run(async {
-        let to_nobody = log.group.transfer_leadership(3, PATIENCE * 2);
-        tokio::join!(to_nobody, log.group.transfer_leadership(2, PATIENCE))
+        let to_nobody = group.transfer_leadership(3, PATIENCE * 2);
+        tokio::join!(to_nobody, group.transfer_leadership(2, PATIENCE))
     });
     to_second.expect("it runs");
     let error = to_nobody.expect_err("nobody is there");

@@ -42,6 +42,7 @@ pub(super) enum ReadFailure {
     Unreachable { detail: String },
     Storage { reason: String },
     Closed,
+    Rewound { to: u64 },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -127,6 +128,7 @@ impl From<&ReadError> for ReadFailure {
             ReadError::Unreachable { detail } => Self::Unreachable { detail },
             ReadError::Storage(error) => Self::Storage { reason: text(&error) },
             ReadError::Closed => Self::Closed,
+            ReadError::Rewound { to } => Self::Rewound { to },
         }
     }
 }
@@ -141,6 +143,7 @@ impl From<ReadFailure> for ReadError {
             ReadFailure::Unreachable { detail } => Self::Unreachable { detail },
             ReadFailure::Storage { reason } => Self::Storage(storage(reason)),
             ReadFailure::Closed => Self::Closed,
+            ReadFailure::Rewound { to } => Self::Rewound { to },
         }
     }
 }

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use super::{Frame, OutFrame};
 use crate::error::{AdminError, AppendError, ReadError};
 use crate::format::codec::{self, CodecError};
+use crate::format::entry::EntryId;
 use crate::member::{Member, MemberStatus, NodeId, Status};
 use crate::problem::NodeStatus;
 use crate::record::{AppendOptions, Appended, Flush, LogId, LogName, Record, Start};
@@ -98,6 +99,8 @@ pub(crate) enum Request {
     /// Answered by a stream of `Response::Records`, within the credit.
     Subscribe {
         start: Start,
+        /// The last record that the subscriber got, maybe from another node.
+        last: Option<EntryId>,
     },
     /// Of every log on that node, the system log first.
     Statuses,
@@ -188,7 +191,9 @@ impl Request {
             }
             Self::Read { from, max_bytes } => (request::READ, head(&(from, max_bytes))),
             Self::ReadBarrier => (request::READ_BARRIER, Bytes::new()),
-            Self::Subscribe { start } => (request::SUBSCRIBE, head(&start_to_wire(start))),
+            Self::Subscribe { start, last } => {
+                (request::SUBSCRIBE, head(&(start_to_wire(start), last)))
+            }
             Self::Statuses => (request::STATUSES, Bytes::new()),
             Self::Logs => (request::LOGS, Bytes::new()),
             Self::CreateLog { name } => (request::CREATE_LOG, head(&name)),
@@ -225,7 +230,10 @@ impl Request {
                 Self::Read { from, max_bytes }
             }
             request::READ_BARRIER => Self::ReadBarrier,
-            request::SUBSCRIBE => Self::Subscribe { start: start_from_wire(read(frame)?) },
+            request::SUBSCRIBE => {
+                let (start, last) = read(frame)?;
+                Self::Subscribe { start: start_from_wire(start), last }
+            }
             request::STATUSES => Self::Statuses,
             request::LOGS => Self::Logs,
             request::CREATE_LOG => Self::CreateLog { name: read(frame)? },

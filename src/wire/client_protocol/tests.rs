@@ -38,9 +38,12 @@ fn requests_round_trip() {
         Request::AppendBatch { options: AppendOptions::default(), payloads: vec![] },
         Request::Read { from: 9, max_bytes: 1 << 40 },
         Request::ReadBarrier,
-        Request::Subscribe { start: Start::Begin },
-        Request::Subscribe { start: Start::At(u64::MAX) },
-        Request::Subscribe { start: Start::Committed },
+        Request::Subscribe { start: Start::Begin, last: None },
+        Request::Subscribe {
+            start: Start::At(u64::MAX),
+            last: Some(EntryId { term: 3, index: u64::MAX - 1 }),
+        },
+        Request::Subscribe { start: Start::Committed, last: None },
         Request::Statuses,
         Request::Logs,
         Request::CreateLog { name: name.clone() },
@@ -78,6 +81,11 @@ fn responses_round_trip() {
         members: vec![MemberStatus { member: member(), voter: true, matched: Some(3) }],
         disk_bytes: 4096,
         failure: None,
+        suspect: false,
+        stable: 0,
+        suspect_elections: 0,
+        rewinds: 0,
+        lost_records_max: 0,
     };
     let appended = Appended::new(9, 2, 3);
     assert!(matches!(there_and_back(Response::Appended(appended)),

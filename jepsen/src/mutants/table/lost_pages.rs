@@ -243,4 +243,70 @@ pub(super) const ROWS: &[Row] = &[
             "raft::network::tests::answers_of_a_process_count_until_another_one_has_its_place",
         ),
     },
+    Row {
+        id: "W30",
+        name: "RewoundTooLittle",
+        breaks: "a log that goes back keeps the first record that no majority is known to have flushed",
+        place: "src/node/rewind.rs",
+        rule: "7, lost pages",
+        expected: Test(
+            "lib",
+            "node::tests::rewind::subscriptions_end_with_the_index_from_which_records_may_be_others",
+        ),
+    },
+    Row {
+        id: "W31",
+        name: "RewindNotTold",
+        breaks: "who follows a log that goes back is not told which records to drop",
+        place: "src/node/subscribe.rs",
+        rule: "7, lost pages",
+        expected: Test(
+            "lib",
+            "node::tests::rewind::subscriptions_end_with_the_index_from_which_records_may_be_others",
+        ),
+    },
+    Row {
+        id: "W32",
+        name: "BrokerStateKept",
+        breaks: "a broker goes on with messages that the cluster has lost",
+        place: "src/broker/state/machine.rs",
+        rule: "7, lost pages",
+        expected: Test(
+            "lib",
+            "broker::state::tests::the_state_of_a_log_that_is_opened_again_begins_again_for_those_who_hold_it",
+        ),
+    },
+    Row {
+        id: "W33",
+        name: "BarrierByIndex",
+        breaks: "a read barrier is followed by a read of records that the cluster has lost",
+        place: "src/node/commit_log.rs",
+        rule: "7, lost pages",
+        expected: Test(
+            "lib",
+            "node::tests::rewind::a_read_barrier_does_not_hold_for_a_node_with_other_records_than_the_leader",
+        ),
+    },
+    Row {
+        id: "W34",
+        name: "SubscriptionByIndex",
+        breaks: "a client goes on behind a lost record as if it had been another",
+        place: "src/node/subscribe.rs",
+        rule: "7, lost pages",
+        expected: Test(
+            "lib",
+            "node::tests::rewind::who_got_a_record_that_is_lost_is_told_where_to_go_on",
+        ),
+    },
+    Row {
+        id: "W35",
+        name: "LostRecordsNotTold",
+        breaks: "nobody is told how many records a log that went back may have lost",
+        place: "src/raft/losses.rs",
+        rule: "7, lost pages",
+        expected: Test(
+            "lib",
+            "node::tests::rewind::handles_of_a_log_that_goes_back_go_on_with_it_when_it_is_open_again",
+        ),
+    },
 ];

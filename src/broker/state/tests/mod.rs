@@ -18,13 +18,14 @@ use super::command::{
     deliveries, delivery,
 };
 use super::locks::LOCK_LEASE_MS;
-use super::machine::{Shared, machine_with_state};
+use super::machine::{Machines, Shared, machine_with_state};
 use super::message_at;
 use super::offsets::ALL;
 use super::queue::physical;
 use super::recent::{Digest, KEYS_MAX, Recent};
 use super::rules::Rules;
 use super::topics::{DEAD_DELAYED_TOPIC, DELAY_TOPIC, TopicConfig};
+use crate::broker::LOG_PREFIX;
 use crate::broker::record::Message;
 use crate::node::StateDir;
 use crate::record::Record;
@@ -103,6 +104,27 @@ impl Log {
             other => panic!("{other:?}"),
         }
     }
+}
+
+#[test]
+fn the_state_of_a_log_that_is_opened_again_begins_again_for_those_who_hold_it() {
+    let (machines, disk) = (Machines::default(), SimDisk::new().shared());
+    let name = crate::LogName::new(format!("{LOG_PREFIX}0")).expect("a valid name");
+    let open = || machines.machine(&name, StateDir::new(disk.clone(), DIR)).expect("a broker's");
+    let held = || machines.shared(name.as_str()).expect("it was opened");
+    let mut machine = open();
+    let config = TopicConfig::with_queues(1);
+    let payload = change(&Change::PutTopic { name: "orders".to_owned(), config });
+    machine.apply(&Record::new(1, 1, payload)).expect("this build knows it");
+    let before = held();
+    assert!(before.state().topic_since("orders").is_some());
+    let mut changed = before.changed.subscribe();
+    changed.mark_unchanged();
+    drop(machine);
+    let _again = open();
+    assert!(std::sync::Arc::ptr_eq(&before, &held()), "connections hold it");
+    assert!(before.state().topic_since("orders").is_none(), "it may be lost");
+    assert!(changed.has_changed().expect("it lives"), "nobody was told");
 }
 
 fn record(of: &[Message], once: bool) -> Bytes {
