@@ -156,7 +156,9 @@ pub enum ReadError {
     /// The log went back on this node, since the cluster has lost records: see [`Flush::Async`](crate::Flush::Async).
     /// Below `to` it is what it was. At and above it there may be other records than before, so drop what you derived
     /// from them, and read on from there.
-    #[error("the cluster has lost records: from index {to} on there may be others than before; read on from there")]
+    #[error(
+        "the cluster has lost records: from index {to} on there may be others than before; read on from there"
+    )]
     Rewound {
         /// The first index that may hold another record than before.
         to: u64,

@@ -86,7 +86,8 @@ fn only_what_was_not_flushed_and_acknowledged_shortly_before_may_be_lost() {
 fn who_was_given_what_is_lost_is_told_before_what_took_its_place() {
     let (kept, lost, later) = (append(1, 2, 10, 1), append(6, 7, 11, 2), append(21, 22, 30, 2));
     let end = [append(23, 24, 31, 3), last(0, 4, &[(1, 10), (2, 30), (3, 31)])];
-    let with = |reads: &[Operation]| [&[kept.clone(), lost.clone(), later.clone()], reads, &end].concat();
+    let with =
+        |reads: &[Operation]| [&[kept.clone(), lost.clone(), later.clone()], reads, &end].concat();
     let deliver = |at: u64, subscription: u64, records: &[(u64, u64)]| {
         op(at, at, Action::Deliver { subscription, start: 1, records: records.to_vec() })
     };

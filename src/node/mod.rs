@@ -212,8 +212,8 @@ impl Node {
     /// A log by its number; none if this node does not hold it, or not yet. The system log is not for clients.
     #[cfg(feature = "server")]
     pub(crate) fn log_by_id(&self, id: LogId) -> Option<CommitLog> {
-        let group = self.inner.group(id).filter(|_| id != LogId::SYSTEM)?;
-        Some(CommitLog { node: self.inner.clone(), group })
+        let place = self.inner.place(id).filter(|_| id != LogId::SYSTEM)?;
+        Some(CommitLog { node: self.inner.clone(), place })
     }
 
     /// Status of every log that this node should hold, the system log first. One that could not be opened is listed as

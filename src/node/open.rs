@@ -191,7 +191,8 @@ impl NodeBuilder {
 async fn open_logs(inner: &Arc<NodeInner>) -> Result<Arc<Group>, OpenError> {
     inner.check_space();
     let machine = Box::new(CatalogMachine(inner.catalog.clone()));
-    let system = inner.open_group(LogName::system(), LogId::SYSTEM, Some(machine), None, false).await?;
+    let system =
+        inner.open_group(LogName::system(), LogId::SYSTEM, Some(machine), None, false).await?;
     // The list as far as it is known here. A log that cannot be opened keeps none of the others from being: it is told
     // of in the node's status, and the node is not ready.
     for (name, entry) in inner.catalog.state().logs {

@@ -161,7 +161,8 @@ impl Ballots {
     /// True if this node was elected in a term only because some that may lack what they had acknowledged voted for it, or
     /// it lacks something itself and is the only voter.
     pub(super) fn needed_suspects(&self, term: u64) -> bool {
-        if let Some(ballot) = self.held().as_ref().filter(|ballot| ballot.election.vote.term == term)
+        if let Some(ballot) =
+            self.held().as_ref().filter(|ballot| ballot.election.vote.term == term)
         {
             return !ballot.configs.iter().all(|config| ballot.has_trusted_majority(config));
         }

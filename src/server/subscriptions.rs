@@ -101,11 +101,7 @@ struct Sender {
 
 impl Sender {
     /// Sends records until the log ends, or until the client is gone.
-    async fn run(
-        &self,
-        log: CommitLog,
-        (start, last): (Start, Option<EntryId>),
-    ) -> Option<()> {
+    async fn run(&self, log: CommitLog, (start, last): (Start, Option<EntryId>)) -> Option<()> {
         let start = match start {
             Start::Committed => Start::At(log.watermarks().committed),
             other => other,

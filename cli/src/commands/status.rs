@@ -306,7 +306,10 @@ mod tests {
         let cells: Vec<&str> = row.split_whitespace().collect();
         assert_eq!(
             cells,
-            ["orders", "2", "follower", "5", "1", "1", "90", "100", "100", "100", "?", "2.00", "KiB"]
+            [
+                "orders", "2", "follower", "5", "1", "1", "90", "100", "100", "100", "?", "2.00",
+                "KiB"
+            ]
         );
         assert!(Report::of(vec![node(2, Role::Follower, 5)], Some("x")).nodes[0].logs.is_empty());
     }
@@ -320,7 +323,10 @@ mod tests {
         (told.logs[0].rewinds, told.logs[0].lost_records_max) = (2, 17);
         let losses = Report::of(vec![(member, Ok(told))], None).losses();
         assert_eq!(losses.len(), 2);
-        assert!(losses[0].starts_with("orders: node 2 was elected 1 times with votes of nodes that lost"));
+        assert!(
+            losses[0]
+                .starts_with("orders: node 2 was elected 1 times with votes of nodes that lost")
+        );
         assert!(losses[1].contains("over 17 committed entries"), "{}", losses[1]);
     }
 

@@ -65,9 +65,8 @@ impl Losses {
         (place, ret): (u64, u64),
     ) -> bool {
         let ended = |loss: &Loss| loss.until.is_some_and(|until| call >= until);
-        let seen = |loss: &Loss| {
-            place >= loss.from && ret >= loss.time && !(is_barrier && ended(loss))
-        };
+        let seen =
+            |loss: &Loss| place >= loss.from && ret >= loss.time && !(is_barrier && ended(loss));
         self.losses.iter().any(seen)
     }
 

@@ -59,12 +59,7 @@ fn durable(before: &Observation, now: &Observation, violations: &mut Violations)
 
 /// Watermarks are kept in memory, and set from what is on disk at a start: a node that lost power may know less
 /// than before of what is committed. While it runs they only grow, unless the cluster has lost records.
-fn volatile(
-    before: &Observation,
-    now: &Observation,
-    losses: &Losses,
-    violations: &mut Violations,
-) {
+fn volatile(before: &Observation, now: &Observation, losses: &Losses, violations: &mut Violations) {
     let (node, time) = (now.node, now.time);
     let applied = before.applied.zip(now.applied);
     let watermarks = [

@@ -9,9 +9,8 @@ use quorumlog::{LogId, Node, StorageError};
 use super::node::data_dir;
 
 /// Looks at the durable images of all nodes, and remembers what it has read.
+#[derive(Default)]
 pub(crate) struct Auditor {
-    /// False where acknowledgements do not promise durability.
-    promised: bool,
     disks: BTreeMap<u64, SimDisk>,
     logs: BTreeMap<(u64, LogId), DurableLog>,
     /// What nodes durably held when they lost it as members: that was promised, and is not broken by a loss that
@@ -25,18 +24,6 @@ pub(crate) struct Auditor {
 }
 
 impl Auditor {
-    pub(crate) fn new(promised: bool) -> Self {
-        Self {
-            promised,
-            disks: BTreeMap::new(),
-            logs: BTreeMap::new(),
-            lost: BTreeMap::new(),
-            voters: BTreeMap::new(),
-            damaged: BTreeSet::new(),
-            audited: 0,
-        }
-    }
-
     /// A node has this disk from now on. `fresh` if nothing of the old one is on it.
     pub(crate) fn set_disk(&mut self, node: u64, disk: SimDisk, fresh: bool) {
         if fresh {
@@ -86,6 +73,46 @@ impl Auditor {
         Ok(durable)
     }
 
+    /// The voter sets of a log, as the nodes have it.
+    pub(crate) fn configs(&self, log: LogId) -> BTreeSet<BTreeSet<u64>> {
+        let configs = self.voters.iter().filter(|((of, _), _)| *of == log);
+        configs.map(|(_, voters)| voters.clone()).collect()
+    }
+
+    /// One past the last entry that a majority of voters durably holds.
+    pub(crate) fn flushed_by_majority(&mut self, log: LogId) -> u64 {
+        let configs = self.configs(log);
+        let flushed = configs.iter().map(|voters| {
+            let mut ends: Vec<u64> = voters.iter().map(|id| self.durable_end(*id, log)).collect();
+            ends.sort_unstable();
+            let highest = ends.get(ends.len() - (ends.len() / 2 + 1)).copied().unwrap_or(0);
+            let agreed = |end: &u64| self.is_held_by_majority(log, voters, end - 1);
+            (1..=highest).rev().find(agreed).unwrap_or(0)
+        });
+        flushed.min().unwrap_or(0)
+    }
+
+    fn durable_end(&mut self, node: u64, log: LogId) -> u64 {
+        // What cannot be read is not counted.
+        self.durable(node, log).map_or(0, |durable| durable.end())
+    }
+
+    /// True if a majority durably holds the same entry, or has trimmed it.
+    fn is_held_by_majority(&self, log: LogId, voters: &BTreeSet<u64>, index: u64) -> bool {
+        let held = voters.iter().filter_map(|id| self.logs.get(&(*id, log)));
+        let mut trimmed = 0;
+        let mut terms: BTreeMap<u64, usize> = BTreeMap::new();
+        for durable in held {
+            if durable.boundary().is_some_and(|(boundary, _)| boundary >= index) {
+                trimmed += 1;
+            } else if let Some(entry) = durable.entry(index) {
+                *terms.entry(entry.term).or_default() += 1;
+            }
+        }
+        let most = terms.values().copied().max().unwrap_or(0);
+        (trimmed + most) * 2 > voters.len()
+    }
+
     /// A node's durable vote in a log.
     pub(crate) fn vote(&mut self, node: u64, log: LogId) -> Option<DurableVote> {
         let durable = self.logs.entry((node, log));
@@ -102,9 +129,6 @@ impl Auditor {
         payloads: &[Bytes],
         nodes: impl FnOnce() -> Vec<(u64, Node)>,
     ) -> Result<(), String> {
-        if !self.promised {
-            return Ok(());
-        }
         self.audited += 1;
         let ids: Vec<u64> = self.disks.keys().copied().collect();
         let holders: BTreeSet<u64> =

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use quorumlog::simulation::{CrashPolicy, FaultKind, SimDisk, may_lack_records};
 use quorumlog::{Flush, LogId, Member, Node, ProblemKind, Role, Status};
 
+use super::lost_pages::LostPages;
 use super::machine::States;
 use super::node::{self, NodeSetup, Pace, data_dir, host_of};
 use super::profile::Profile;
@@ -135,6 +136,7 @@ pub(crate) struct Cluster {
     begins: BTreeMap<LogId, u64>,
     /// Where some node's log ended, and when that was seen first.
     ends: BTreeMap<LogId, Vec<(u64, u64)>>,
+    pub(super) lost_pages: LostPages,
 }
 
 impl Cluster {
@@ -163,6 +165,7 @@ impl Cluster {
             starts: 0,
             begins: BTreeMap::new(),
             ends: BTreeMap::new(),
+            lost_pages: LostPages::default(),
         };
         let nodes: Vec<u64> = cluster.shared.profile.nodes().collect();
         for id in nodes {
@@ -279,14 +282,15 @@ impl Cluster {
     }
 
     /// What may happen to a node: one that acknowledges before it flushes loses its power only while all others have all
-    /// that they had acknowledged. What holds if too many have not is another promise.
+    /// that they had acknowledged, unless what holds then is to be seen.
     fn spared(&self, id: u64, crash: Crash) -> Crash {
         let lacks = |(other, machine): (&u64, &Machine)| {
             *other != id && may_lack_records(&machine.disk, data_dir())
         };
-        let is_async = self.shared.profile.flush == Flush::Async;
+        let profile = &self.shared.profile;
+        let is_spared = profile.flush == Flush::Async && !profile.many_lose_pages();
         match crash {
-            Crash::Power(_) if is_async && self.machines.iter().any(lacks) => Crash::Process,
+            Crash::Power(_) if is_spared && self.machines.iter().any(lacks) => Crash::Process,
             crash => crash,
         }
     }
@@ -294,7 +298,9 @@ impl Cluster {
     /// Ends a node as it stands. It is started again after `down_ms`.
     pub(crate) fn crash(&mut self, id: u64, crash: Crash, down_ms: u64) {
         let crash = self.spared(id, crash);
-        if self.shared.profile.flush == Flush::Async && matches!(crash, Crash::Power(_)) {
+        let is_async = self.shared.profile.flush == Flush::Async;
+        let loses_pages = is_async && matches!(crash, Crash::Power(_));
+        if loses_pages {
             self.bit("lost-pages", 1);
         }
         let slot = self.shared.node_down(id);
@@ -312,6 +318,9 @@ impl Cluster {
             self.world.kill(&host, crash.death());
         }
         drop(slot);
+        if loses_pages {
+            self.note_lost_pages(id);
+        }
     }
 
     /// Ends a node, and has it come back at another address.
@@ -358,6 +367,7 @@ impl Cluster {
         }
         if now_ms.is_multiple_of(OBSERVE_MS) {
             self.observe();
+            self.observe_lost_pages();
         }
     }
 

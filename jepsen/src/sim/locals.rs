@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorumlog::{
-    AppendError, AppendOptions, Appended, CommitLog, Node, Priority, ReadError, Record, Role, Start,
+    AppendError, AppendOptions, Appended, CommitLog, Flush, Node, Priority, ReadError, Record,
+    Role, Start,
 };
 use tokio::sync::Semaphore;
 
@@ -72,13 +73,22 @@ async fn write(shared: Arc<Shared>, node: Node, mut random: Random) {
             2..5 => submit(&shared, &log, &handle, &mut random).await,
             kind => {
                 let payloads = [shared.payload(padding)];
-                let call = shared.calls_append(&log, process, &payloads);
+                // Among others that are not flushed. Else all are.
+                let flush = kind == 7 && shared.profile.flush == Flush::Async;
+                let call = match flush {
+                    true => shared.calls_flushed_append(&log, process, &payloads),
+                    false => shared.calls_append(&log, process, &payloads),
+                };
                 let priority = match kind {
                     5 => Priority::Reserved,
                     6 => Priority::Essential,
                     _ => Priority::Normal,
                 };
-                let options = AppendOptions::default().with_priority(priority);
+                let options = match flush {
+                    true => AppendOptions::sync(),
+                    false => AppendOptions::default(),
+                };
+                let options = options.with_priority(priority);
                 let result = handle.append_with(payloads[0].clone(), options).await;
                 check_shown(&shared, &log, &handle, &result);
                 shared.appended(&log, call, None, &payloads, result);
@@ -96,7 +106,9 @@ fn check_shown(
 ) {
     let Ok(Appended { index, count, .. }) = result else { return };
     let committed = handle.watermarks().committed;
-    if committed < index + u64::from(*count) && !log.is_doomed() {
+    // It may have gone back since.
+    let rewound = handle.status().rewinds > 0;
+    if committed < index + u64::from(*count) && !log.is_doomed() && !rewound {
         let detail = format!(
             "log {}: {count} at {index} were acknowledged, and readers see what is below {committed}",
             log.name
@@ -204,8 +216,13 @@ pub(crate) async fn read_range(
 ) -> Result<Vec<Record>, ReadError> {
     let mut records: Vec<Record> = Vec::new();
     let mut next = from;
+    let rewinds = log.status().rewinds;
     while next < to {
         let more = log.read(next, READ_BYTES).await?;
+        // What was read before may be of another history.
+        if log.status().rewinds != rewinds {
+            return Err(ReadError::Rewound { to: 0 });
+        }
         let Some(last) = more.last() else { break };
         next = last.index + 1;
         records.extend(more.into_iter().filter(|record| record.index < to));

@@ -13,6 +13,7 @@ mod command;
 mod fault;
 mod heal;
 mod locals;
+mod lost_pages;
 mod machine;
 mod nemesis;
 mod node;

@@ -22,6 +22,9 @@ pub(crate) fn data_dir() -> &'static Path {
     Path::new("/data")
 }
 
+/// How long asynchronous nodes leave a record in the page cache.
+pub(crate) const FLUSH_INTERVAL_MS: u64 = 50;
+
 /// A host's name.
 pub(crate) fn host_of(node: u64) -> String {
     format!("n{node}")
@@ -162,7 +165,7 @@ fn config(member: Member, profile: &Profile) -> Config {
     config.raft.election_timeout_max = millis(profile.election_ms.end);
     config.raft.replication_window = profile.replication_window;
     config.storage.flush = profile.flush;
-    config.storage.flush_interval = millis(50);
+    config.storage.flush_interval = millis(FLUSH_INTERVAL_MS);
     config.storage.segment_size = ByteCount::new(profile.segment_bytes);
     config.storage.disk_reserve = ByteCount::new(64 << 10);
     config.limits.record_size_max = ByteCount::new(64 << 10);

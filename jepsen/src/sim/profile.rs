@@ -20,6 +20,8 @@ pub(crate) enum ProfileKind {
     /// Three nodes, 5 s, all of which acknowledge before they flush. One of them loses its power, again and again, whatever
     /// else happens; the others have everything while one lacks something.
     Async,
+    /// The same, and they lose their pages in every way: one, several or all of them at once.
+    AsyncAll,
 }
 
 impl fmt::Display for ProfileKind {
@@ -29,6 +31,7 @@ impl fmt::Display for ProfileKind {
             Self::Long => "long",
             Self::Leaders => "leaders",
             Self::Async => "async",
+            Self::AsyncAll => "async-all",
         })
     }
 }
@@ -153,7 +156,7 @@ impl Profile {
         }
         match kind {
             ProfileKind::Leaders => profile.focus_on_leaders(&mut random),
-            ProfileKind::Async => profile.focus_on_lost_pages(&mut random),
+            ProfileKind::Async | ProfileKind::AsyncAll => profile.focus_on_lost_pages(&mut random),
             ProfileKind::Dense | ProfileKind::Long => {}
         }
         profile
@@ -192,8 +195,10 @@ impl Profile {
             Class::Leadership,
             Class::Retention,
         ];
+        let all = [Class::DiskError, Class::Membership];
+        let others = others.into_iter().chain(all.into_iter().filter(|_| self.many_lose_pages()));
         let share = random.pick(&[20, 50, 80]);
-        self.classes = others.into_iter().filter(|_| random.percent(share)).collect();
+        self.classes = others.filter(|_| random.percent(share)).collect();
         self.classes.push(Class::Power);
     }
 
@@ -213,10 +218,20 @@ impl Profile {
         drawn
     }
 
-    /// A disk that fails loses pages too, and at any time: with other nodes that lack something, that may be too many.
+    /// True if nodes that acknowledge before they flush may lose pages while others lack something: what holds then is
+    /// another promise.
+    pub(crate) fn many_lose_pages(&self) -> bool {
+        self.kind == ProfileKind::AsyncAll
+    }
+
+    /// A disk that fails loses pages too, and at any time. And a copy that is gone for good while another lacks something
+    /// leaves an operator's decision, not one of the cluster.
     fn allows_class(&self, class: Class) -> bool {
-        let loses_pages = matches!(class, Class::DiskError | Class::Corruption);
-        self.flush == Flush::Sync || !loses_pages
+        match class {
+            Class::Corruption => self.flush == Flush::Sync,
+            Class::DiskError => self.flush == Flush::Sync || self.many_lose_pages(),
+            _ => true,
+        }
     }
 
     /// True if the fault makes sense here, and its class is on.
@@ -230,9 +245,11 @@ impl Profile {
             Fault::Join => self.spares > 0,
             Fault::CheckpointCut => self.machine,
             // All at once are too many to promise that nothing is lost.
-            Fault::PowerCutAll => self.flush == Flush::Sync,
-            // Its data is gone, and with it pages that others count on.
-            Fault::Replace | Fault::WipedReturn => self.flush == Flush::Sync,
+            Fault::PowerCutAll => self.flush == Flush::Sync || self.many_lose_pages(),
+            // Its data is gone, and with it pages that others count on. It is no member by then.
+            Fault::Replace => self.flush == Flush::Sync || self.many_lose_pages(),
+            // As damage: see `allows_class`.
+            Fault::WipedReturn => self.flush == Flush::Sync,
             _ => true,
         };
         fits && self.classes.contains(&fault.class())
@@ -298,6 +315,23 @@ mod tests {
             }
         }
         assert!(seen > 10 && cut > 5, "only {seen} async seeds, {cut} of them with power cuts");
+    }
+
+    #[test]
+    fn a_profile_of_its_own_meets_every_fault_that_loses_pages() {
+        let profiles: Vec<_> =
+            (0..100).map(|seed| Profile::new(ProfileKind::AsyncAll, seed)).collect();
+        for fault in [
+            Fault::PowerCut,
+            Fault::PowerCutAll,
+            Fault::PowerCutAtDiskOp,
+            Fault::FailedFlush,
+            Fault::DiskError,
+            Fault::Replace,
+        ] {
+            let met = profiles.iter().filter(|profile| profile.allows(fault)).count();
+            assert!(met > 10, "{fault} in {met} of {} seeds", profiles.len());
+        }
     }
 
     #[test]

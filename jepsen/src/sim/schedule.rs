@@ -98,8 +98,13 @@ const OF_LEADERS: [(Fault, u64); 5] = [
 ];
 
 /// The same for a run about nodes that lose power.
-const OF_LOST_PAGES: [(Fault, u64); 18] = [
+const OF_LOST_PAGES: [(Fault, u64); 23] = [
     (Fault::PowerCut, 30),
+    (Fault::PowerCutAll, 12),
+    (Fault::FailedFlush, 5),
+    (Fault::DiskError, 3),
+    (Fault::Replace, 4),
+    (Fault::Leave, 2),
     (Fault::PowerCutAtDiskOp, 15),
     (Fault::CheckpointCut, 3),
     (Fault::Kill, 12),
@@ -141,7 +146,7 @@ impl Schedule {
         let leaders = profile.kind == ProfileKind::Leaders;
         let (weights, added) = match profile.kind {
             ProfileKind::Leaders => (&OF_LEADERS[..], &[][..]),
-            ProfileKind::Async => (&OF_LOST_PAGES[..], &[][..]),
+            ProfileKind::Async | ProfileKind::AsyncAll => (&OF_LOST_PAGES[..], &[][..]),
             ProfileKind::Dense | ProfileKind::Long => (&WEIGHTS[..], &ADDED[..]),
         };
         let weights: Vec<_> =

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorumlog::seam::BoxFuture;
-use quorumlog::{AppendError, Appended, LogId, LogName, Node, Outcome};
+use quorumlog::{AppendError, Appended, Flush, LogId, LogName, Node, Outcome};
 use tokio::sync::mpsc;
 
 use super::auditor::Auditor;
@@ -52,6 +52,8 @@ pub(crate) struct NodeSlot {
 pub(crate) struct Call {
     id: OperationId,
     after_faults: bool,
+    /// It is to be flushed before it is acknowledged.
+    flushed: bool,
 }
 
 /// What all share.
@@ -90,7 +92,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Shared {
     pub(crate) fn new(profile: Profile, trace: Trace) -> Self {
-        let audits = profile.flush == quorumlog::Flush::Sync;
         Self {
             profile,
             trace,
@@ -102,7 +103,7 @@ impl Shared {
             spared: AtomicBool::new(false),
             logs: Mutex::default(),
             nodes: Mutex::default(),
-            auditor: Mutex::new(Auditor::new(audits)),
+            auditor: Mutex::new(Auditor::default()),
             served: Mutex::default(),
             busy: AtomicU64::new(0),
             breaches: Mutex::default(),
@@ -269,7 +270,19 @@ impl Shared {
             many => Action::append_batch(values(many)),
         };
         let id = log.recorder.invoke(process, action);
-        Call { id, after_faults: self.healed.load(Ordering::Relaxed) }
+        let flushed = self.profile.flush == Flush::Sync;
+        Call { id, after_faults: self.healed.load(Ordering::Relaxed), flushed }
+    }
+
+    /// The same of an append that asks to be flushed before it is acknowledged.
+    pub(crate) fn calls_flushed_append(
+        &self,
+        log: &LogState,
+        process: u64,
+        payloads: &[Bytes],
+    ) -> Call {
+        log.recorder.to_be_flushed(values(payloads));
+        Call { flushed: true, ..self.calls_append(log, process, payloads) }
     }
 
     /// Records how an append ended, and has the disks looked at if it was acknowledged.
@@ -305,7 +318,7 @@ impl Shared {
         log.recorder.ok(call.id, action);
         log.last_acked.fetch_max(index, Ordering::Relaxed);
         // A log that is being deleted is gone from disks before its last caller is told.
-        let audited = !log.is_doomed();
+        let audited = call.flushed && !log.is_doomed();
         let failed = if audited {
             self.auditor().audit(log.id, index, payloads, || self.nodes())
         } else {
