@@ -337,6 +337,14 @@ mutants! {
     DialOutlivesRenewal,
     /// Why a member is not reached is told of any place where it ever was.
     AnyPlaceNamed,
+    /// A member counts though its data is older than what others have heard of.
+    OlderDataAdmitted,
+    /// A node begins with the generation that its data had.
+    GenerationNotRaised,
+    /// A node that was told that its data is older takes part again after a restart.
+    OutdatedForgotten,
+    /// A node does not keep what it has heard of how new the data of others is.
+    NewestForgotten,
     /// Members that were removed are still dialed and warned of.
     RemovedMembersKept,
     /// A process that must not go on opens further logs.

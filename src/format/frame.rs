@@ -233,7 +233,7 @@ mod tests {
         #[test]
         fn no_bytes_make_it_panic_or_pass_the_limit(bytes: [u8; HEADER_BYTES], limit in 0..1_usize << 30) {
             let mut bytes = bytes;
-            bytes[..5].copy_from_slice(b"QLFP\x02");
+            bytes[..5].copy_from_slice(b"QLFP\x03");
             (bytes[6], bytes[7]) = (0, 0);
             bytes[32..36].fill(0);
             if let Ok(header) = FrameHeader::decode(&bytes, limit) {

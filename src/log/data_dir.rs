@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::StorageError;
-use crate::format::superblock::{Run, Superblock};
+use crate::format::superblock::{Newest, Run, Superblock};
+use crate::member::ReplicaId;
 use crate::mutant::Mutant;
 use crate::record::{Flush, LogId};
 use crate::seam::DiskLock;
@@ -23,6 +24,8 @@ pub(super) const LOGS_NAME: &str = "logs";
 pub(super) const NEW_SUFFIX: &str = ".new";
 /// How directories of logs that are being removed are named.
 const GONE_SUFFIX: &str = ".gone";
+/// By how much an operator who accepts the loss raises the generation: no node starts that often, or runs for so long.
+const ACCEPTED_GENERATIONS: u64 = 1 << 32;
 const SUPERBLOCK_LEN_MAX: u64 = 16 << 20;
 
 /// An opened and locked data directory.
@@ -31,6 +34,8 @@ pub(crate) struct DataDir {
     disk: Arc<dyn Disk>,
     path: PathBuf,
     superblock: Mutex<Superblock>,
+    /// Held while the superblock is written: the superblock itself stays free for those who only ask.
+    updating: Mutex<()>,
     lock: Mutex<Option<Box<dyn DiskLock>>>,
     /// Logs that this run has opened, which made durable what was found.
     opened: Mutex<BTreeSet<u64>>,
@@ -77,8 +82,8 @@ impl DataDir {
         remove_leftovers(&*disk, &path.join(LOGS_NAME))?;
         let superblock = Mutex::new(superblock);
         let (path, lock) = (path.to_owned(), Mutex::new(Some(lock)));
-        let (opened, suspicions) = Default::default();
-        Ok(Self { disk, path, superblock, lock, opened, suspicions })
+        let (opened, suspicions, updating) = Default::default();
+        Ok(Self { disk, path, superblock, updating, lock, opened, suspicions })
     }
 
     /// Lets another process have the directory. Nothing may be written to it after.
@@ -144,8 +149,8 @@ impl DataDir {
         })
     }
 
-    /// Begins a run, before any log is opened. If the last one acknowledged what it had not flushed, did not end well, and
-    /// the page cache is gone since, all logs are suspect from now on. Durable on return.
+    /// Begins a run of the next generation, before any log is opened. If the last one acknowledged what it had not flushed, did
+    /// not end well, and the page cache is gone since, all logs are suspect from now on. Durable on return.
     pub(crate) fn begin_run(&self, flush: Flush) -> Result<(), StorageError> {
         let boot = self.disk.boot_id(&self.path);
         let here = self.logs_on_disk()?;
@@ -176,6 +181,49 @@ impl DataDir {
             let asynchronous = asynchronous || unflushed;
             let boot = boot.filter(|_| asynchronous);
             superblock.run = Some(Run { boot, clean: false, asynchronous });
+            if !Mutant::GenerationNotRaised.is_active() {
+                superblock.generation = superblock.generation.saturating_add(1);
+            }
+            Ok(())
+        })
+    }
+
+    /// How new this data is.
+    pub(crate) fn generation(&self) -> u64 {
+        self.superblock().generation
+    }
+
+    /// Begins a new generation if this node `has_acted`, which others may count on, and notes the newest data of others.
+    /// Durable on return.
+    pub(crate) fn note_generations(
+        &self,
+        has_acted: bool,
+        newest: BTreeMap<ReplicaId, Newest>,
+    ) -> Result<(), StorageError> {
+        self.update(|superblock| {
+            superblock.generation = superblock.generation.saturating_add(u64::from(has_acted));
+            if !Mutant::NewestForgotten.is_active() {
+                superblock.newest = newest;
+            }
+            Ok(())
+        })
+    }
+
+    /// The newest data of others that this node has noted.
+    pub(crate) fn newest(&self) -> BTreeMap<ReplicaId, Newest> {
+        self.superblock().newest.clone()
+    }
+
+    /// True if another member has heard of newer data of this node.
+    pub(crate) fn is_outdated(&self) -> bool {
+        self.superblock().outdated
+    }
+
+    /// Notes that another member has heard of newer data of this node: its restarts must not make up for that. Durable on
+    /// return.
+    pub(crate) fn set_outdated(&self) -> Result<(), StorageError> {
+        self.update(|superblock| {
+            superblock.outdated = true;
             Ok(())
         })
     }
@@ -280,12 +328,13 @@ impl DataDir {
         &self,
         change: impl FnOnce(&mut Superblock) -> Result<(), StorageError>,
     ) -> Result<(), StorageError> {
-        let mut held = self.superblock();
+        let _alone = self.updating.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = self.superblock().clone();
         let mut changed = held.clone();
         change(&mut changed)?;
-        if *held != changed {
+        if held != changed {
             write_superblock(&*self.disk, &self.path, &changed)?;
-            *held = changed;
+            *self.superblock() = changed;
         }
         Ok(())
     }
@@ -307,6 +356,9 @@ pub(super) fn accept_loss(disk: &dyn Disk, path: &Path) -> Result<Vec<LogId>, St
     };
     let mut accepted = superblock.doubtful(disk.boot_id(path));
     superblock.suspects.clear();
+    // Newer than anything that others have heard of.
+    superblock.outdated = false;
+    superblock.generation = superblock.generation.saturating_add(ACCEPTED_GENERATIONS);
     if superblock.run.is_none() {
         // An older build does not say how it ran: an asynchronous start would doubt all its logs.
         accepted.extend(&superblock.logs);
@@ -369,6 +421,9 @@ fn found(disk: &dyn Disk, path: &Path, node_id: u64) -> Result<Superblock, Stora
         logs: Default::default(),
         run: Some(Run::default()),
         suspects: Default::default(),
+        generation: 0,
+        outdated: false,
+        newest: Default::default(),
     };
     write_superblock(disk, path, &superblock)?;
     Ok(superblock)

@@ -15,11 +15,15 @@ pub(crate) struct NodeIdentity {
     dir: Arc<DataDir>,
     /// Random number of this process: two with the same data differ in it.
     session: u128,
+    /// Generation of the data when this process began.
+    began: u64,
 }
 
 impl NodeIdentity {
+    /// After the run has begun.
     pub(crate) fn new(member: Member, dir: Arc<DataDir>, session: u128) -> Self {
-        Self { member, dir, session }
+        let began = dir.generation();
+        Self { member, dir, session, began }
     }
 
     /// This node, with the data that it has.
@@ -55,6 +59,8 @@ impl Identity for NodeIdentity {
                 client_addr,
                 expects,
                 took_part: false,
+                began: self.began,
+                generation: self.dir.generation(),
             }),
         }
     }

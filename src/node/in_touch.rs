@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::inner::NodeInner;
+use super::inner::{NodeInner, Retired};
 use super::per_log::PerLog;
+use crate::error::with_sources;
 use crate::member::Replica;
 use crate::problem::{Problem, ProblemKind};
 use crate::raft::messages::Reached;
@@ -31,11 +32,17 @@ pub(super) async fn keep_in_touch(node: Arc<NodeInner>) {
         let mut not_reached = 0;
         let mut led = PerLog::default();
         loop {
-            ticks.tick().await;
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = node.peers.standing.news.notified() => {}
+            }
+            if let Some(reason) = node.peers.standing.is_outdated() {
+                node.leave_out(reason);
+            }
             node.look_after_members();
             node.peers.let_in_found().await;
             if let Some(reason) = node.peers.standing.superseded() {
-                node.retire(&reason);
+                node.retire(Retired::Replaced(reason));
             }
             let proven = node.ask_whether_reached(&mut not_reached).await;
             let own = proven.then(|| node.member.clone());
@@ -107,13 +114,15 @@ impl NodeInner {
         let voters = system.voters();
         let members = self.other_members().into_iter();
         let members = members.filter(|member| self.peers.contacts.session(member.id).is_some());
+        let generation = self.dir.generation();
         let asking = members.map(async |member| {
-            let frame = messages::frame(messages::REACHED, LogId::SYSTEM, &());
+            let frame = messages::frame(messages::REACHED, LogId::SYSTEM, &generation);
             let link = self.peers.link(member.id, &member.member.peer_addr, Lane::Control);
             let answer = link.request(frame, ASK_TIMEOUT).await.ok()?;
-            let Reached { at, failing, others } = messages::accepted(&answer).ok()?;
+            let Reached { at, failing, others, newest } = messages::accepted(&answer).ok()?;
             // Two that have moved may know each other through the third only.
             self.peers.contacts.hint(others);
+            self.peers.hear_newest(self.identity.replica(), newest);
             voters.contains(&member.id).then_some((at, failing))
         });
         let answers = futures_util::future::join_all(asking).await;
@@ -141,16 +150,28 @@ impl NodeInner {
         proven
     }
 
-    /// Stops all logs for good: another process with this node's data has its place in the cluster.
-    fn retire(&self, reason: &str) {
+    /// Stops all logs for good.
+    fn retire(&self, retired: Retired) {
         if self.retired.borrow().is_none() {
+            let reason = retired.reason().to_owned();
             tracing::error!(
                 reason,
                 "this process takes no part in the cluster; its logs are stopped"
             );
             // In this order: a group that is opened meanwhile is stopped by one of the two.
-            self.retired.send_replace(Some(reason.to_owned()));
-            self.groups().iter().for_each(|group| group.retire(reason));
+            self.retired.send_replace(Some(retired));
+            self.groups().iter().for_each(|group| group.retire(&reason));
+        }
+    }
+
+    /// Stops all logs for good: another member has heard of newer data of this node.
+    fn leave_out(&self, reason: String) {
+        self.retire(Retired::Outdated(reason));
+        if !self.dir.is_outdated()
+            && let Err(error) = self.dir.set_outdated()
+        {
+            let error = with_sources(&error);
+            tracing::warn!(error, "cannot note that this node's data is older than it was");
         }
     }
 

@@ -72,13 +72,29 @@ pub(crate) struct NodeInner {
     pub(crate) elsewhere: Elsewhere,
     pub(super) panics: Panics,
     /// Why this process must not go on, once that is known.
-    pub(super) retired: watch::Sender<Option<String>>,
+    pub(super) retired: watch::Sender<Option<Retired>>,
     /// Held while the node shuts down.
     pub(super) shutting_down: tokio::sync::Mutex<()>,
     /// True once the node shuts down.
     pub(super) stopping: watch::Sender<bool>,
     /// Background tasks: listener, catalog, housekeeping.
     pub(super) tasks: Mutex<JoinSet<()>>,
+}
+
+/// Why a process's logs are stopped for good.
+#[derive(Debug, Clone)]
+pub(super) enum Retired {
+    /// Another process with the same data has its place.
+    Replaced(String),
+    /// Others have heard of newer data. The process goes on to say so.
+    Outdated(String),
+}
+
+impl Retired {
+    pub(super) fn reason(&self) -> &str {
+        let (Self::Replaced(reason) | Self::Outdated(reason)) = self;
+        reason
+    }
 }
 
 impl NodeInner {
@@ -216,8 +232,8 @@ impl NodeInner {
         }
         self.groups.write().unwrap_or_else(PoisonError::into_inner).insert(id, group.clone());
         let retired = self.retired.borrow().clone();
-        if let Some(reason) = retired.filter(|_| !Mutant::RetiredOpensLogs.is_active()) {
-            group.retire(&reason);
+        if let Some(retired) = retired.filter(|_| !Mutant::RetiredOpensLogs.is_active()) {
+            group.retire(retired.reason());
         }
         self.groups_changed.send_modify(|count| *count += 1);
         Ok(group)

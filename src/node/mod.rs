@@ -9,6 +9,7 @@ mod commit_log;
 mod elsewhere;
 mod follow_catalog;
 mod forward;
+mod generations;
 mod housekeeping;
 mod identity;
 mod in_touch;
@@ -61,7 +62,7 @@ pub(crate) use crate::raft::AckSink;
 use crate::raft::Group;
 use crate::record::{LogId, LogName};
 use forward::{AdminReply, AdminRequest};
-use inner::{ADMIN_TIMEOUT, NodeInner};
+use inner::{ADMIN_TIMEOUT, NodeInner, Retired};
 
 /// One process's member of a cluster: a listen address, a data directory, and any number of logs.
 ///
@@ -251,9 +252,10 @@ impl Node {
     /// cluster, and no member has ever talked to this one. Its logs are stopped. Otherwise it never resolves.
     pub async fn retired(&self) -> String {
         let mut retired = self.inner.retired.subscribe();
-        match retired.wait_for(|reason| reason.is_some()).await {
-            Ok(reason) => reason.clone().unwrap_or_default(),
-            Err(_) => std::future::pending().await,
+        let replaced = retired.wait_for(|retired| matches!(retired, Some(Retired::Replaced(_))));
+        match replaced.await.as_deref() {
+            Ok(Some(retired)) => retired.reason().to_owned(),
+            _ => std::future::pending().await,
         }
     }
 

@@ -13,10 +13,11 @@ use super::clock::keep_time;
 use super::commit_log::Groups;
 use super::elsewhere::Elsewhere;
 use super::follow_catalog::follow_catalog;
+use super::generations::keep_generations;
 use super::housekeeping::{keep_house, keep_log_clock, keep_retention};
 use super::identity::NodeIdentity;
 use super::in_touch::keep_in_touch;
-use super::inner::{NodeInner, StateMachineFactory};
+use super::inner::{NodeInner, Retired, StateMachineFactory};
 use super::log_clock::LogClock;
 use super::state_dir::StateDir;
 use super::supervise::Panics;
@@ -24,6 +25,7 @@ use crate::config::Config;
 use crate::error::{OpenError, StorageError};
 use crate::log::{DataDir, WriterPool};
 use crate::member::Member;
+use crate::mutant::Mutant;
 use crate::raft::{DiskSpace, Group, PeerService, Peers};
 use crate::record::{LogId, LogName};
 use crate::seam::Disk;
@@ -31,6 +33,10 @@ use crate::seam::disk::RealDisk;
 use crate::seam::{Acceptor, TcpTransport, Transport};
 use crate::state_machine::StateMachine;
 use crate::wire::{WireLimits, serve};
+
+/// What a node says that learned in an earlier run that its data is older than it was.
+const OUTDATED_DATA: &str = "this node's data is older than it was, as if an older copy had been put back: remove the node from \
+                             the cluster, then add it again with an empty data directory";
 
 /// What a node is opened with beside its configuration.
 pub struct NodeBuilder {
@@ -149,6 +155,12 @@ impl NodeBuilder {
         let identity = Arc::new(NodeIdentity::new(member.clone(), dir.clone(), session));
         let limits = wire_limits(&config);
         let peers = Peers::new(self.transport, identity.clone(), limits.clone());
+        peers.contacts.generations.restore(dir.newest());
+        let outdated = dir.is_outdated() && !Mutant::OutdatedForgotten.is_active();
+        let outdated = outdated.then(|| OUTDATED_DATA.to_owned());
+        if let Some(reason) = &outdated {
+            peers.standing.outdated(reason);
+        }
         let space = Arc::new(DiskSpace::new(config.storage.disk_reserve.bytes()));
         let inner = Arc::new(NodeInner {
             config,
@@ -169,7 +181,7 @@ impl NodeBuilder {
             not_open: Mutex::default(),
             elsewhere: Elsewhere::default(),
             panics: Panics::default(),
-            retired: watch::Sender::new(None),
+            retired: watch::Sender::new(outdated.map(Retired::Outdated)),
             shutting_down: tokio::sync::Mutex::new(()),
             stopping: watch::Sender::new(false),
             tasks: Mutex::new(JoinSet::new()),
@@ -219,6 +231,8 @@ fn start_tasks(inner: &Arc<NodeInner>, acceptor: Box<dyn Acceptor>, limits: Wire
     inner.spawn(inner.clone().keep("clock", move || keep_time(node.clone())));
     let node = inner.clone();
     inner.spawn(inner.clone().keep("housekeeping", move || keep_house(node.clone())));
+    let node = inner.clone();
+    inner.spawn(inner.clone().keep("generations", move || keep_generations(node.clone())));
     let node = inner.clone();
     inner.spawn(inner.clone().keep("members", move || keep_in_touch(node.clone())));
     let node = inner.clone();

@@ -14,6 +14,7 @@ mod members;
 mod moved;
 mod progress;
 mod rewind;
+mod rolled_back;
 mod shaped;
 mod slow_link;
 mod stopped_logs;

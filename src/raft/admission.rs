@@ -21,6 +21,7 @@ const LOOKS_MAX: usize = 3;
 /// A member's connection to this node.
 pub(crate) struct Visit {
     pub(crate) replica: ReplicaId,
+    session: u128,
     validity: Arc<Validity>,
 }
 
@@ -34,6 +35,11 @@ impl Visit {
             return Ok(());
         }
         Err(format!("another process says that it is node {}", self.replica.node))
+    }
+
+    /// The member says that its data has this generation now.
+    pub(super) fn raised(&self, contacts: &Contacts, generation: u64) {
+        contacts.raised(self.replica, self.session, generation);
     }
 }
 
@@ -59,7 +65,7 @@ impl Peers {
         }
         let validity = self.let_in(replica, hello, intro, Seen::From(remote)).await?;
         self.retry_now(replica);
-        Ok(Some(Visit { replica, validity }))
+        Ok(Some(Visit { replica, session: intro.session, validity }))
     }
 
     /// Has a process count whose connection was let in before it was a member. None if it is none yet.
@@ -72,12 +78,9 @@ impl Peers {
         remote: &str,
     ) -> Result<Option<Visit>, String> {
         let replica = ReplicaId { node: hello.node_id, incarnation: hello.incarnation };
-        if hello.intro.is_none()
-            || !self.contacts.knows(replica)
-            || Mutant::UnlistedStays.is_active()
-        {
-            return Ok(None);
-        }
+        let listed = self.contacts.knows(replica) && !Mutant::UnlistedStays.is_active();
+        let Some(intro) = hello.intro.as_ref().filter(|_| listed) else { return Ok(None) };
+        self.contacts.generations.check(replica, intro)?;
         let Some(validity) = self.contacts.met(replica, hello, Seen::From(remote)) else {
             return Err(format!(
                 "another process may be node {}, too: say hello again",
@@ -85,7 +88,7 @@ impl Peers {
             ));
         };
         self.retry_now(replica);
-        Ok(Some(Visit { replica, validity }))
+        Ok(Some(Visit { replica, session: intro.session, validity }))
     }
 
     /// Lets a process count as `replica`, if no other one does.
@@ -98,18 +101,21 @@ impl Peers {
     ) -> Result<Arc<Validity>, String> {
         let session = intro.session;
         self.contacts.of_processes(replica, |processes| processes.was_heard(session));
-        let mut alone = true;
+        let mut ended = Vec::new();
         for _ in 0..LOOKS_MAX {
             for other in self.contacts.others(replica, session) {
                 if let Some(addr) = self.may_run(replica, &other, intro, seen).await? {
                     self.refuse(replica, intro, seen, &addr)?;
                 }
-                self.contacts.of_processes(replica, |processes| processes.ended(other.session));
-                alone = false;
+                ended.push(other.session);
             }
+            self.contacts.generations.check(replica, intro)?;
+            self.contacts.of_processes(replica, |processes| {
+                ended.iter().for_each(|session| processes.ended(*session));
+            });
             // Another one may have come in while the one before was looked for.
             if let Some(validity) = self.contacts.met(replica, hello, seen) {
-                if !alone {
+                if !ended.is_empty() {
                     renew(&self.links, replica, None);
                 }
                 return Ok(validity);
@@ -267,6 +273,15 @@ pub(super) fn meet(
     // A process that has the place of another one proves that the other has ended.
     let alone = others.iter().all(|other| other.is_replaced_at(addr));
     if alone || Mutant::TwinAdmitted.is_active() {
+        let checked =
+            hello.intro.iter().try_for_each(|intro| contacts.generations.check(replica, intro));
+        if let Err(reason) = checked {
+            if lane == Lane::Control {
+                contacts.lost_data(replica, addr, &reason);
+            }
+            // In other words than a refusal by the other end, which would be about this node.
+            return Err(format!("the node at {addr} does not count: {reason}"));
+        }
         for other in &others {
             contacts.of_processes(replica, |processes| processes.ended(other.session));
         }

@@ -12,9 +12,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::failing::{Cause, Failing};
+use super::generations::Generations;
 use super::peers::Lane;
 use super::processes::{Process, Processes, Validity};
 use super::types::Address;
+use crate::format::superblock::Newest;
 use crate::member::ReplicaId;
 use crate::mutant::Mutant;
 use crate::wire::{ADDR_BYTES_MAX, Hello, Intro, LinkError};
@@ -22,7 +24,7 @@ use crate::wire::{ADDR_BYTES_MAX, Hello, Intro, LinkError};
 /// Addresses of one member by the memberships of logs, which differ while a change goes from log to log.
 const LISTED_MAX: usize = 4;
 /// Members that one tells another of.
-const HINTS_MAX: usize = 256;
+pub(super) const HINTS_MAX: usize = 256;
 /// Pause between two warnings about one member.
 pub(super) const WARNING_PAUSE: Duration = Duration::from_secs(60);
 
@@ -150,11 +152,14 @@ fn on_host_of(remote: &str, addr: &str) -> String {
 
 /// All members that this node has to do with.
 #[derive(Debug, Default)]
-pub(crate) struct Contacts(Mutex<BTreeMap<ReplicaId, Contact>>);
+pub(crate) struct Contacts {
+    all: Mutex<BTreeMap<ReplicaId, Contact>>,
+    pub(crate) generations: Generations,
+}
 
 impl Contacts {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<ReplicaId, Contact>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A membership lists the member at this address.
@@ -175,6 +180,7 @@ impl Contacts {
 
     pub(super) fn forget(&self, gone: impl Fn(ReplicaId) -> bool) {
         self.lock().retain(|replica, _| !gone(*replica));
+        self.generations.forget(gone);
     }
 
     /// Those that have been members of no log for a while.
@@ -306,6 +312,22 @@ impl Contacts {
         }
     }
 
+    /// The process that counts as `replica` if it is `session` says that its data has this generation now.
+    pub(super) fn raised(&self, replica: ReplicaId, session: u128, generation: u64) {
+        if self.session(replica) == Some(session) {
+            self.generations.note(replica, Newest { session, generation });
+        }
+    }
+
+    /// Another member tells of the newest data of members.
+    pub(crate) fn hear_newest(&self, told: Vec<(ReplicaId, Newest)>) {
+        for (replica, newest) in told.into_iter().take(HINTS_MAX) {
+            if self.knows(replica) {
+                self.generations.note(replica, newest);
+            }
+        }
+    }
+
     /// The processes beside `session` that count as the member, or did and are not known to have ended.
     pub(super) fn others(&self, replica: ReplicaId, session: u128) -> Vec<Process> {
         let all = self.lock();
@@ -351,6 +373,8 @@ impl Contacts {
         let contact = all.get_mut(&replica)?;
         let before = contact.processes.held();
         let validity = contact.processes.hold(intro.session)?;
+        let newest = Newest { session: intro.session, generation: intro.generation };
+        self.generations.note(replica, newest);
         if before != Some(intro.session) {
             contact.source = None;
         }

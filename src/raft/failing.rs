@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::contacts::WARNING_PAUSE;
+use super::generations::NO_PART;
 use crate::member::{NodeId, ReplicaId};
 use crate::mutant::Mutant;
 use crate::wire::LinkError;
@@ -45,6 +46,7 @@ impl Failing {
     pub(super) fn note(&mut self, addr: &str, error: &LinkError, newest: &str) {
         let cause = match error {
             LinkError::OtherVersion { .. } => Cause::OtherVersion,
+            LinkError::Refused { reason, .. } if reason.starts_with(NO_PART) => Cause::LostData,
             _ => Cause::Unreachable,
         };
         let known = match self.cause {

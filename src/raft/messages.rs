@@ -14,6 +14,7 @@ use super::types::{
 use crate::error::with_sources;
 use crate::format::codec;
 use crate::format::entry::{Entry, EntryId, WIRE_SALT};
+use crate::format::superblock::Newest;
 use crate::log::Vote;
 use crate::member::ReplicaId;
 use crate::mutant::Mutant;
@@ -31,7 +32,8 @@ pub(crate) const ADMIN: u8 = 7;
 pub(crate) const APPEND_TO_RESERVE: u8 = 8;
 /// Asks where a leader's log ends: answered by [`Position`](super::recovery::Position).
 pub(crate) const POSITION: u8 = 20;
-/// Asks where the other end reaches this node, and others: answered by [`Reached`].
+/// Tells the generation of this node's data, and asks where the other end reaches this node, and others: answered by
+/// [`Reached`].
 pub(crate) const REACHED: u8 = 16;
 /// Set in the kind of a response.
 pub(crate) const RESPONSE: u8 = 0x80;
@@ -108,6 +110,8 @@ pub(crate) struct Reached {
     pub(crate) failing: Option<String>,
     /// Where other members have told it that they are.
     pub(crate) others: Vec<(ReplicaId, String)>,
+    /// The newest data that it has heard of each member, the one that asks included.
+    pub(crate) newest: Vec<(ReplicaId, Newest)>,
 }
 
 /// A leader hands over.
@@ -180,6 +184,11 @@ impl BadMessage {
 
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, BadMessage> {
     codec::decode(bytes).map_err(|error| BadMessage(error.to_string()))
+}
+
+/// The head of a request.
+pub(super) fn asked<T: DeserializeOwned>(frame: &Frame) -> Result<T, BadMessage> {
+    decode(&frame.head)
 }
 
 pub(crate) fn frame(kind: u8, log: LogId, head: &impl Serialize) -> OutFrame {

@@ -8,6 +8,7 @@ mod conflict;
 mod contacts;
 mod damage;
 mod failing;
+mod generations;
 mod group;
 mod hand_over;
 mod log_store;

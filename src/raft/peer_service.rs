@@ -13,6 +13,8 @@ use tokio::time::Instant;
 use super::admission::Visit;
 use super::agreement::NotTaken;
 use super::conflict::Conflict;
+use super::contacts::HINTS_MAX;
+use super::generations::NO_PART;
 use super::group::Group;
 use super::messages::{self, BadMessage, Condition, Reached, Vouched};
 use super::peers::{Identity, Peers};
@@ -75,6 +77,7 @@ impl<H: Host> Service for PeerService<H> {
         if hello.protocol != Protocol::Peer {
             return Err("this address is for nodes; clients have another one".to_owned());
         }
+        self.takes_part()?;
         self.host.check(&hello)?;
         self.host.list_members();
         let visit = self.host.peers().admit(&hello, remote).await?;
@@ -94,6 +97,7 @@ impl<H: Host> Service for PeerService<H> {
         {
             (session.visit, session.unlisted) = (Some(visit), None);
         }
+        self.takes_part()?;
         if let Some(visit) = &session.visit {
             visit.counts()?;
             // Whoever only looks who is here asks for nothing.
@@ -150,12 +154,21 @@ enum Served {
 }
 
 impl<H: Host> PeerService<H> {
+    /// # Errors
+    /// This node has older data than it had. Not in the words in which others say so, which make the other end stop.
+    fn takes_part(&self) -> Result<(), String> {
+        match self.host.peers().standing.is_outdated() {
+            Some(reason) => Err(format!("{NO_PART}: {reason}")),
+            None => Ok(()),
+        }
+    }
+
     fn answer(&self, session: &PeerSession, frame: Frame) -> Result<Served, BadMessage> {
         if frame.kind == messages::ADMIN {
             return Ok(Served::Later(self.host.clone().admin(frame)));
         }
         if frame.kind == messages::REACHED {
-            return Ok(Served::Now(self.reached(session, &frame)));
+            return Ok(Served::Now(self.reached(session, &frame)?));
         }
         let Some(group) = self.host.group(frame.log) else {
             return match frame.kind {
@@ -193,16 +206,21 @@ impl<H: Host> PeerService<H> {
     }
 
     /// Tells a member where this node has reached it last, or why it does not.
-    fn reached(&self, session: &PeerSession, frame: &Frame) -> OutFrame {
+    fn reached(&self, session: &PeerSession, frame: &Frame) -> Result<OutFrame, BadMessage> {
         let contacts = &self.host.peers().contacts;
+        let generation: u64 = messages::asked(frame)?;
+        if let Some(visit) = &session.visit {
+            visit.raised(contacts, generation);
+        }
         let replica = session.visit.as_ref().map(|visit| visit.replica);
         let failing = replica.and_then(|replica| contacts.failing(replica));
         let reached = Reached {
             at: replica.and_then(|replica| contacts.reached(replica)),
             failing: failing.map(|failing| failing.reason),
             others: contacts.whereabouts(),
+            newest: contacts.generations.all().into_iter().take(HINTS_MAX).collect(),
         };
-        messages::response(frame, &reached)
+        Ok(messages::response(frame, &reached))
     }
 
     /// A new log's first vote may come before this node has opened the log. To refuse it is to have the other waited

@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use super::admission::meet;
 use super::contacts::Contacts;
+use super::generations::{Generations, OUTDATED};
 use super::space::PeerSpace;
 use super::standing::{Standing, TWIN};
+use crate::format::superblock::Newest;
 use crate::member::{NodeId, ReplicaId};
 use crate::mutant::Mutant;
 use crate::seam::Transport;
@@ -79,6 +81,9 @@ impl Place for Whereabouts {
             Err(LinkError::Refused { reason, .. }) if reason.starts_with(TWIN) => {
                 self.standing.twin(reason);
             }
+            Err(LinkError::Refused { reason, .. }) if reason.starts_with(OUTDATED) => {
+                self.standing.outdated(reason);
+            }
             Err(_) => {}
         }
         self.contacts.dialed(self.replica, self.lane, addr, ended.err());
@@ -147,6 +152,19 @@ impl Peers {
             // Nobody may have entries for it now, and yet it should be known when they get through again.
             self.link(replica, addr, Lane::Bulk).poke();
         }
+    }
+
+    /// Another member tells of the newest data of members, and of this node's, which is `own`.
+    pub(crate) fn hear_newest(&self, own: ReplicaId, told: Vec<(ReplicaId, Newest)>) {
+        let of_own = told.iter().find(|(replica, _)| *replica == own).map(|(_, newest)| *newest);
+        if let (Some(newest), Some(intro)) = (of_own, self.own_hello(0, 0).intro) {
+            let known = Generations::default();
+            known.note(own, newest);
+            if let Err(reason) = known.check(own, &intro) {
+                self.standing.outdated(&reason);
+            }
+        }
+        self.contacts.hear_newest(told);
     }
 
     /// Has a member dialed that this node does not reach, to find out whether it can.

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::problem::{Problem, ProblemKind};
@@ -21,12 +22,17 @@ pub(super) const TWIN: &str = "another process has this node's data";
 pub(crate) struct Standing {
     /// Some member has talked to this process.
     accepted: AtomicBool,
+    is_outdated: AtomicBool,
+    /// Something was said after which this process may have to stop.
+    pub(crate) news: Notify,
     said: Mutex<Said>,
 }
 
 #[derive(Debug, Default)]
 struct Said {
     data_lost: Option<Saying>,
+    /// Stays: no other data comes to this process.
+    outdated: Option<Saying>,
     twin: Option<Saying>,
     not_reached: Option<Saying>,
 }
@@ -71,6 +77,21 @@ impl Standing {
         say(&mut self.said().data_lost, reason);
     }
 
+    /// Some member has heard of newer data of this node than it has.
+    pub(crate) fn outdated(&self, reason: &str) {
+        say(&mut self.said().outdated, reason);
+        self.is_outdated.store(true, Ordering::Release);
+        self.news.notify_one();
+    }
+
+    /// Why this node must not take part with the data that it has.
+    pub(crate) fn is_outdated(&self) -> Option<String> {
+        if !self.is_outdated.load(Ordering::Acquire) {
+            return None;
+        }
+        self.said().outdated.as_ref().map(|saying| saying.reason.clone())
+    }
+
     /// This node has been added with the data that it has.
     pub(crate) fn is_member(&self) {
         self.said().data_lost = None;
@@ -101,12 +122,13 @@ impl Standing {
     pub(crate) fn problems(&self) -> Vec<Problem> {
         let said = self.said();
         let all = [
-            (ProblemKind::DataLost, &said.data_lost),
-            (ProblemKind::Duplicate, &said.twin),
-            (ProblemKind::NotReachedBack, &said.not_reached),
+            (ProblemKind::DataLost, &said.outdated, Duration::MAX),
+            (ProblemKind::DataLost, &said.data_lost, HOLDS),
+            (ProblemKind::Duplicate, &said.twin, HOLDS),
+            (ProblemKind::NotReachedBack, &said.not_reached, HOLDS),
         ];
-        let holds = |(kind, saying): (ProblemKind, &Option<Saying>)| {
-            let saying = saying.as_ref().filter(|saying| saying.last.elapsed() < HOLDS)?;
+        let holds = |(kind, saying, holds): (ProblemKind, &Option<Saying>, Duration)| {
+            let saying = saying.as_ref().filter(|saying| saying.last.elapsed() < holds)?;
             let for_ms = u64::try_from(saying.since.elapsed().as_millis()).unwrap_or(u64::MAX);
             Some(Problem { for_ms, ..Problem::new(kind, saying.reason.clone()) })
         };

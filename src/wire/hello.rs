@@ -44,6 +44,10 @@ pub(crate) struct Intro {
     pub(crate) expects: u128,
     /// A member has talked to this process.
     pub(crate) took_part: bool,
+    /// Generation of the sender's data when its process began.
+    pub(crate) began: u64,
+    /// Its generation now.
+    pub(crate) generation: u64,
 }
 
 /// A hello's head. The protocol is in the frame's magic.
@@ -245,6 +249,8 @@ mod tests {
             client_addr: String::new(),
             expects: 2,
             took_part: true,
+            began: 3,
+            generation: 4,
         };
         assert_eq!(read_intro(&[]), Ok(None));
         let sound = intro("n1:1");

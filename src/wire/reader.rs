@@ -304,7 +304,7 @@ mod tests {
             begun: bool,
         ) {
             if begun && bytes.len() > 40 {
-                bytes[..5].copy_from_slice(b"QLFP\x02");
+                bytes[..5].copy_from_slice(b"QLFP\x03");
                 (bytes[6], bytes[7]) = (0, 0);
                 bytes[32..36].fill(0);
             }

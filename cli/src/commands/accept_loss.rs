@@ -17,9 +17,12 @@ brought it up to date, its vote counts only together with those of trusted nodes
 have the rest never come back, the log stays without a leader. In that case stop the remaining
 nodes, run this on their data directories, and start them again. You lose what only the missing
 nodes had.
+
+The same goes for a node on which you have put back an older copy of its data: the others refuse it
+unless you run this.
 Exit code 1: a process uses the directory.";
 
-/// Trust the logs of a stopped node, even if a power cut may have cost them records.
+/// Trust the logs of a stopped node, even if a power cut or an older copy of its data may have cost them records.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct Args {

@@ -27,7 +27,8 @@ pub(crate) use {inspect::inspect_on, verify::verify_on};
 
 /// Has a node take its logs for whole though they may have lost what it had acknowledged, in a power cut with
 /// [`Flush::Async`](crate::Flush::Async). Gives those logs. For nodes that wait for others which never come back: what only those
-/// had is lost then. Durable on return.
+/// had is lost then. The data counts as the newest of its node from then on, even if an older copy had been put back. Durable
+/// on return.
 ///
 /// # Errors
 /// A process uses the directory, it is no node's, or what the disk says.

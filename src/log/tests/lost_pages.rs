@@ -7,7 +7,7 @@ use super::*;
 use crate::format::committed::Committed;
 use crate::log::DataDir;
 use crate::seam::Access;
-use crate::seam::disk::sim::{CrashPolicy, SimDisk};
+use crate::seam::disk::sim::{CrashPolicy, Fault, SimDisk};
 
 const DATA: &str = "/data";
 const ORDERS: LogId = LogId(5);
@@ -248,7 +248,7 @@ fn a_failed_flush_is_told_before_anybody_hears_of_it() {
         ops: crate::seam::disk::sim::Ops::Kind(crate::seam::disk::sim::OpKind::Flush),
         path: String::new(),
         when: crate::seam::disk::sim::When::Nth(0),
-        fault: crate::seam::disk::sim::Fault::Eio,
+        fault: Fault::Eio,
     });
     driven.pass(Duration::from_secs(1));
     assert!(driven.log.failure().is_some(), "the background flush failed");
@@ -312,4 +312,52 @@ fn what_is_stable_is_stored_with_a_vote_and_is_no_more_than_the_log_holds_at_the
     vote.save(voted, Committed::Nothing, 3).expect("a healthy disk");
     drop(vote);
     assert_eq!(reopened(&disk), 0, "it has lost them");
+}
+
+#[test]
+fn no_start_has_a_generation_that_an_earlier_one_could_tell_wherever_they_were_cut() {
+    for at in 0.. {
+        let disk = SimDisk::new();
+        let dir = directory(&disk, Flush::Sync);
+        dir.note_generations(true, BTreeMap::new()).expect("a healthy disk");
+        let mut told = dir.generation();
+        assert_eq!(told, 2, "the start, and what was done since");
+        drop(dir);
+        let mut disk = disk.crash(&CrashPolicy::LoseAll);
+        // A start, and a raise of the generation, that end somewhere.
+        disk.fail_nth_change(at, Fault::Halt);
+        let opened = DataDir::open(disk.shared(), Path::new(DATA), 1);
+        if let Some(dir) = opened.ok().filter(|dir| dir.begin_run(Flush::Sync).is_ok()) {
+            assert!(dir.generation() > told);
+            told = dir.generation();
+            if dir.note_generations(true, BTreeMap::new()).is_ok() {
+                assert!(dir.generation() > told);
+                told = dir.generation();
+            }
+        }
+        let whole = !disk.is_dead();
+        disk = disk.crash(&CrashPolicy::LoseAll);
+        assert!(directory(&disk, Flush::Sync).generation() > told, "cut at operation {at}");
+        if whole {
+            assert!(at > 3, "more operations than {at}");
+            return;
+        }
+    }
+}
+
+#[test]
+fn whoever_accepts_the_loss_of_older_data_has_it_count_as_the_newest() {
+    let disk = SimDisk::new();
+    let dir = directory(&disk, Flush::Sync);
+    let older = disk.after_crash(&CrashPolicy::KeepAll);
+    (0..100).for_each(|_| dir.note_generations(true, BTreeMap::new()).expect("a healthy disk"));
+    let restored = directory(&older, Flush::Sync);
+    restored.set_outdated().expect("a healthy disk");
+    drop(restored);
+    let older = older.crash(&CrashPolicy::LoseAll);
+    assert!(directory(&older, Flush::Sync).is_outdated());
+    let older = older.crash(&CrashPolicy::LoseAll);
+    data_dir::accept_loss(&older, Path::new(DATA)).expect("a healthy disk");
+    let restored = directory(&older, Flush::Sync);
+    assert!(!restored.is_outdated() && restored.generation() > dir.generation());
 }

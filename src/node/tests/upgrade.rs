@@ -38,7 +38,8 @@ fn bytes(disk: &SimDisk, path: &str) -> Vec<u8> {
 }
 
 #[test]
-fn a_directory_of_version_1_opens_with_what_was_acknowledged_and_has_version_2_from_then_on() {
+fn a_directory_of_version_1_opens_with_what_was_acknowledged_and_has_the_newest_version_from_then_on()
+ {
     for flush in [Flush::Sync, Flush::Async] {
         let disk = golden();
         let change = |config: &mut Config| config.storage.flush = flush;

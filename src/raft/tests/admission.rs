@@ -55,6 +55,8 @@ fn hello(session: u128) -> Hello {
         client_addr: String::new(),
         expects: 0,
         took_part: false,
+        began: session as u64,
+        generation: session as u64,
     };
     let (cluster, node_id, incarnation, intro) = (1, 2, 1, Some(intro));
     Hello { protocol: Protocol::Peer, cluster, node_id, incarnation, target: 1, intro }

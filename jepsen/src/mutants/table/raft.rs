@@ -572,6 +572,50 @@ pub(super) const ROWS: &[Row] = &[
         ),
     },
     Row {
+        id: "O22",
+        name: "OlderDataAdmitted",
+        breaks: "an older copy of a member's data counts as the member",
+        place: "src/raft/generations.rs",
+        rule: "9, older copies of a member's data",
+        expected: Test(
+            "lib",
+            "node::tests::rolled_back::an_older_copy_of_a_members_data_is_left_out_and_the_newest_data_is_not",
+        ),
+    },
+    Row {
+        id: "O23",
+        name: "GenerationNotRaised",
+        breaks: "a start tells the generation that an earlier one told",
+        place: "src/log/data_dir.rs",
+        rule: "9, older copies of a member's data",
+        expected: Test(
+            "lib",
+            "log::tests::lost_pages::no_start_has_a_generation_that_an_earlier_one_could_tell_wherever_they_were_cut",
+        ),
+    },
+    Row {
+        id: "O24",
+        name: "OutdatedForgotten",
+        breaks: "a node that was told that its data is older gets in after it was started again",
+        place: "src/node/open.rs",
+        rule: "9, older copies of a member's data",
+        expected: Test(
+            "lib",
+            "node::tests::rolled_back::an_older_copy_of_a_members_data_is_left_out_and_the_newest_data_is_not",
+        ),
+    },
+    Row {
+        id: "O25",
+        name: "NewestForgotten",
+        breaks: "after their restart the members take an older copy of another one's data",
+        place: "src/log/data_dir.rs",
+        rule: "9, older copies of a member's data",
+        expected: Test(
+            "lib",
+            "node::tests::rolled_back::a_copy_of_the_same_run_is_told_apart_once_the_node_has_raised_its_generation_and_after_restarts",
+        ),
+    },
+    Row {
         id: "A1",
         name: "UnknownOutcomeRetried",
         breaks: "an append that may have happened is done again",
