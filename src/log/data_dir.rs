@@ -181,7 +181,8 @@ impl DataDir {
             let asynchronous = asynchronous || unflushed;
             let boot = boot.filter(|_| asynchronous);
             superblock.run = Some(Run { boot, clean: false, asynchronous });
-            if !Mutant::GenerationNotRaised.is_active() {
+            // Starts of data that is known to be older must not make it the newest.
+            if !superblock.outdated && !Mutant::GenerationNotRaised.is_active() {
                 superblock.generation = superblock.generation.saturating_add(1);
             }
             Ok(())
