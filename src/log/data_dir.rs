@@ -182,7 +182,8 @@ impl DataDir {
             let boot = boot.filter(|_| asynchronous);
             superblock.run = Some(Run { boot, clean: false, asynchronous });
             // Starts of data that is known to be older must not make it the newest.
-            if !superblock.outdated && !Mutant::GenerationNotRaised.is_active() {
+            let outdated = superblock.outdated && !Mutant::OutdatedForgotten.is_active();
+            if !outdated && !Mutant::GenerationNotRaised.is_active() {
                 superblock.generation = superblock.generation.saturating_add(1);
             }
             Ok(())

@@ -205,12 +205,12 @@ impl NodeInner {
     pub(super) fn leaders(&self, logs: &[LogId]) -> Leaders {
         let logs = logs.iter().take(LOGS_MAX);
         let led = logs.filter_map(|log| Some((*log, self.led(&*self.group(*log)?)?)));
-        let mut leaders = Leaders { logs: led.collect(), name_server: None };
         #[cfg(feature = "broker")]
-        if self.stopped_logs().is_empty() {
-            leaders.name_server = self.elsewhere.name_server.get().copied();
-        }
-        leaders
+        let name_server = self.elsewhere.name_server.get().copied();
+        #[cfg(not(feature = "broker"))]
+        let name_server = None;
+        let name_server = name_server.filter(|_| self.stopped_logs().is_empty());
+        Leaders { logs: led.collect(), name_server }
     }
 
     /// Who leads a log, if this node leads it with a majority, or hears its leader.

@@ -25,7 +25,6 @@ use crate::config::Config;
 use crate::error::{OpenError, StorageError};
 use crate::log::{DataDir, WriterPool};
 use crate::member::Member;
-use crate::mutant::Mutant;
 use crate::raft::{DiskSpace, Group, PeerService, Peers};
 use crate::record::{LogId, LogName};
 use crate::seam::Disk;
@@ -156,8 +155,7 @@ impl NodeBuilder {
         let limits = wire_limits(&config);
         let peers = Peers::new(self.transport, identity.clone(), limits.clone());
         peers.contacts.generations.restore(dir.newest());
-        let outdated = dir.is_outdated() && !Mutant::OutdatedForgotten.is_active();
-        let outdated = outdated.then(|| OUTDATED_DATA.to_owned());
+        let outdated = dir.is_outdated().then(|| OUTDATED_DATA.to_owned());
         if let Some(reason) = &outdated {
             peers.standing.outdated(reason);
         }

@@ -80,7 +80,7 @@ impl Group {
             self.log.pin_checkpoint(|id| id.index <= last.index && id.index < end)
         } else {
             let ends = self.log.segments().into_iter().filter_map(|segment| segment.last);
-            ends.filter(|id| id.index <= last.index && id.index < end).last()
+            ends.rev().find(|id| id.index <= last.index && id.index < end)
         };
         let Some(target) = target.filter(|target| Some(*target) > self.log.purged()) else {
             return Ok(None);

@@ -596,8 +596,8 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         id: "O24",
         name: "OutdatedForgotten",
-        breaks: "a node that was told that its data is older gets in after it was started again",
-        place: "src/node/open.rs",
+        breaks: "enough starts of an older copy of a member's data make it the newest",
+        place: "src/log/data_dir.rs",
         rule: "9, older copies of a member's data",
         expected: Test(
             "lib",
