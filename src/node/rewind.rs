@@ -36,7 +36,7 @@ impl NodeInner {
         self.groups_changed.send_modify(|count| *count += 1);
         let node = Arc::clone(&self);
         self.spawn(async move {
-            if let Err(panic) = panics::catching(Arc::clone(&node).rewind(group)).await {
+            if let Err(panic) = panics::catching(Box::pin(Arc::clone(&node).rewind(group))).await {
                 node.panics.note("rewind", &panic, true);
             }
         });

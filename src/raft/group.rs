@@ -143,11 +143,7 @@ impl Group {
         metrics: Arc<GroupMetrics>,
     ) -> Result<Arc<Self>, OpenError> {
         let config = setup.config;
-        let founding = setup.founding.take().filter(|_| log.last_id().is_none());
-        if let Some(founding) = &founding {
-            // Not waited for: a vote is saved after it, and makes it durable.
-            log.append(vec![first_entry(&founding.founders)], Box::new(drop));
-        }
+        let founding = found(setup.founding.take(), &log);
         let apply = Arc::new(ApplyShared::default());
         let has_machine = setup.machine.is_some();
         let takes_client_appends = setup.takes_client_appends();
@@ -162,8 +158,7 @@ impl Group {
         )
         .await?;
         let limits = &config.limits;
-        let request_max =
-            usize::try_from(limits.replication_request_max.bytes()).unwrap_or(usize::MAX);
+        let request_max = limits.replication_request_max.bytes().try_into().unwrap_or(usize::MAX);
         let store = LogStore::new(log.clone(), request_max, has_machine, metrics.clone());
         let space = Arc::new(GroupSpace::new(setup.space.clone()));
         let damage = Arc::new(Damage::default());
@@ -172,19 +167,15 @@ impl Group {
         let network =
             network(&setup, &log, space.clone(), damage.clone(), trust.clone(), ballots.clone());
         let stable = network.stable.clone();
-        let mut raft_config = raft_config(config, &setup.name)
-            .map_err(|detail| OpenError::Start { log: setup.name.to_string(), detail })?;
+        let mut raft_config = raft_config(config, &setup.name)?;
         raft_config.enable_elect = founding.as_ref().is_none_or(|founding| founding.stands);
         let ticks = Ticks::new(&raft_config);
         let (replica, name) = (setup.replica, &setup.name);
         let raft =
             run_consensus(replica, name, raft_config, network, store, machine, &crash).await?;
         if founding.is_some_and(|founding| founding.stands) {
-            // Not after an election timeout. An error means that the core has stopped already.
-            let _ = raft.trigger().elect(false).await;
+            stand(&raft).await;
         }
-        let elections = Elections { own: replica, ballots, losses: setup.losses.clone() };
-        tokio::spawn(watch_over(setup.name.clone(), raft.clone(), crash.clone(), elections));
         let group = Arc::new(Self {
             name: setup.name,
             id: setup.id,
@@ -216,10 +207,17 @@ impl Group {
             successor: AtomicU64::new(0),
             own_place_written: AtomicBool::new(false),
         });
-        if group.trust.is_suspect() {
-            tokio::spawn(Arc::clone(&group).recover());
-        }
+        group.start_tasks(ballots);
         Ok(group)
+    }
+
+    fn start_tasks(self: &Arc<Self>, ballots: Arc<Ballots>) {
+        let elections = Elections { own: self.replica, ballots, losses: self.losses.clone() };
+        let (name, raft, crash) = (self.name.clone(), self.raft.clone(), self.crash.clone());
+        tokio::spawn(watch_over(name, raft, crash, elections));
+        if self.trust.is_suspect() {
+            tokio::spawn(Arc::clone(self).recover());
+        }
     }
 
     /// Lets this node stand for election, if it was kept from it.
@@ -407,6 +405,20 @@ impl Group {
 const STRAGGLERS_PATIENCE: u32 = 8;
 
 /// Starts consensus.
+/// Writes the first entry of a new log, if this is one.
+fn found(founding: Option<Founding>, log: &Log) -> Option<Founding> {
+    let founding = founding.filter(|_| log.last_id().is_none())?;
+    // Not waited for: a vote is saved after it, and makes it durable.
+    log.append(vec![first_entry(&founding.founders)], Box::new(drop));
+    Some(founding)
+}
+
+/// Has this node stand for election at once, not after an election timeout.
+async fn stand(raft: &RaftHandle) {
+    // An error means that the core has stopped already.
+    let _ = raft.trigger().elect(false).await;
+}
+
 async fn run_consensus(
     replica: ReplicaId,
     name: &LogName,
@@ -499,7 +511,7 @@ fn log_options(setup: &GroupSetup<'_>, metrics: Arc<GroupMetrics>) -> LogOptions
     }
 }
 
-pub(super) fn raft_config(config: &Config, name: &LogName) -> Result<openraft::Config, String> {
+pub(super) fn raft_config(config: &Config, name: &LogName) -> Result<openraft::Config, OpenError> {
     let raft = &config.raft;
     let timers = Timers::of(raft);
     let config = openraft::Config {
@@ -526,5 +538,7 @@ pub(super) fn raft_config(config: &Config, name: &LogName) -> Result<openraft::C
         enable_leader_restore: Some(Mutant::LeaderRestored.is_active()),
         ..openraft::Config::default()
     };
-    config.validate().map_err(|error| error.to_string())
+    config
+        .validate()
+        .map_err(|error| OpenError::Start { log: name.to_string(), detail: error.to_string() })
 }

@@ -111,7 +111,7 @@ async fn clients_of_a_leader_whose_disk_fails_go_on_with_the_next_leader() {
     let mut client = brokers.client(1).await;
     start_send(&mut client, "lost").await;
     let out_of_service = clients_go_on(&brokers, since).await;
-    println!("out of service for {out_of_service:?}");
+    eprintln!("out of service for {out_of_service:?}");
     // A topic that is made now is in its routes, too.
     brokers.client(2).await.send("New", 0, "first").await.done();
     let leader = brokers.leader().await;

@@ -195,7 +195,7 @@ pub(crate) async fn run(args: Args, out: &mut Output) -> Result {
     args.check()?;
     let work = async {
         match &args.scenario {
-            Some(scenario) => scenario.run(out).await,
+            Some(scenario) => Box::pin(scenario.run(out)).await,
             None => bench(&args, out).await,
         }
     };
