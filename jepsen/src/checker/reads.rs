@@ -101,8 +101,11 @@ impl Given<'_> {
         }
         // Of what was lost and trimmed nobody can tell what it was in the end.
         let unknown = truth.losses.first().map_or(0..0, |first| first..truth.held.start);
-        let known: Vec<_> =
-            slice(given, range).iter().filter(|record| !unknown.contains(&record.0)).copied().collect();
+        let known: Vec<_> = slice(given, range)
+            .iter()
+            .filter(|record| !unknown.contains(&record.0))
+            .copied()
+            .collect();
         self.walk(&known, truth, violations)
     }
 
