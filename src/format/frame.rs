@@ -187,7 +187,7 @@ mod tests {
     fn the_header_has_these_bytes() {
         let bytes = HEADER.encode(b"hi");
         let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        let parts = ["514c4643", "01030000", "0807060504030201", "0900000000000000"];
+        let parts = ["514c4643", "02030000", "0807060504030201", "0900000000000000"];
         assert_eq!(text[..48], parts.concat());
         assert_eq!(text[48..72], ["02000000", "05000000", "00000000"].concat());
         assert_eq!(&text[72..], GOLDEN_CRC);
@@ -200,9 +200,9 @@ mod tests {
         let mut bytes = HEADER.encode(b"hi");
         let error = FrameHeader::decode(&bytes, 6).expect_err("7 bytes over a limit of 6");
         assert_eq!(error, FrameError::TooLarge { size: 7, limit: 6 });
-        bytes[4] = 2;
-        let error = FrameHeader::decode(&bytes, 100).expect_err("version 2");
-        assert_eq!(error, FrameError::Version { found: 2, ours: 1 });
+        bytes[4] = 1;
+        let error = FrameHeader::decode(&bytes, 100).expect_err("version 1");
+        assert_eq!(error, FrameError::Version { found: 1, ours: 2 });
         let large = FrameHeader { head_bytes: u32::MAX, ..HEADER };
         let error = FrameHeader::decode(&large.encode(b""), usize::MAX).expect_err("large head");
         assert!(matches!(error, FrameError::HeadTooLarge { .. }));

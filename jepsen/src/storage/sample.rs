@@ -226,7 +226,9 @@ impl Builder {
         self.apply(vote(4, true));
         self.log.set_committed(id(4, end - 1));
         let mut checkpoints = Vec::new();
-        for (at, len) in [(id(1, 5), 700), (id(2, 90), 1300), (id(4, end - 20), 2000)] {
+        // Each at an entry that the log holds: the second segment is of term 2.
+        let middle = self.segments()[1].base + 9;
+        for (at, len) in [(id(1, 5), 700), (id(2, middle), 1300), (id(4, end - 20), 2000)] {
             let bytes = state(at, len);
             self.log.save_checkpoint(at, &bytes).expect("saved");
             checkpoints.push((at, bytes));

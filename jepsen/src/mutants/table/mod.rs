@@ -3,6 +3,7 @@
 mod connections;
 mod limits;
 mod lost_pages;
+mod members;
 mod page;
 mod raft;
 mod storage;
@@ -67,6 +68,7 @@ pub(super) fn rows() -> impl Iterator<Item = &'static Row> {
     let tables = [
         study::ROWS,
         raft::ROWS,
+        members::ROWS,
         storage::ROWS,
         limits::ROWS,
         lost_pages::ROWS,
