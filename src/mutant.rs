@@ -285,6 +285,10 @@ mutants! {
     QueuedUnbounded,
     /// Records are read for a subscription before its client takes them.
     SubscriptionReadsAhead,
+    /// A client of the native protocol keeps a thread for as long as it sends small frames.
+    FramesInOneTurn,
+    /// A client of a broker keeps a thread for as long as it sends requests that are quickly begun.
+    RequestsInOneTurn,
     /// A number in a header may be written in any way.
     NumbersReadLoosely,
     /// Clients that bring a lot may take all the memory for clients.

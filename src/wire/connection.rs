@@ -10,6 +10,7 @@ use tokio::time::{sleep, timeout};
 
 use super::reader::{FrameReader, ReadFailure};
 use super::{Frame, Outbound, kind, outbound};
+use crate::mutant::Mutant;
 use crate::record::LogId;
 use crate::seam::Duplex;
 
@@ -19,9 +20,10 @@ const PING_INTERVAL: Duration = Duration::from_secs(2);
 const DIALER_SILENT_INTERVALS_MAX: u32 = 4;
 /// The acceptor, which is pinged, gives up after so many.
 const ACCEPTOR_SILENT_INTERVALS_MAX: u32 = 15;
-/// The dialer lets those run whom so many frames were for before it reads more: what they send next goes out while
-/// the others still wait, and the two ends work at the same time.
-const DIALER_TURN_FRAMES: u32 = 64;
+/// So many frames are taken before others have their turn. On the dialer's side that lets those run whom they were for:
+/// what they send next goes out while the others still wait, and the two ends work at the same time. On the acceptor's
+/// side no client keeps a thread for as long as it sends small frames.
+const TURN_FRAMES: u32 = 64;
 /// How long a connection that ends may take to deliver its last frames.
 const LINGER: Duration = Duration::from_secs(1);
 /// Bytes that are read and dropped meanwhile, so that the other end gets to see them.
@@ -108,9 +110,16 @@ async fn read(
 ) -> End {
     let mut turn = 0;
     loop {
-        if side == Side::Dialer && turn == DIALER_TURN_FRAMES {
+        if turn == TURN_FRAMES {
             turn = 0;
-            outbound::after_others().await;
+            match side {
+                Side::Dialer => outbound::after_others().await,
+                // Also behind those that the system has something for.
+                Side::Acceptor if !Mutant::FramesInOneTurn.is_active() => {
+                    tokio::task::yield_now().await;
+                }
+                Side::Acceptor => {}
+            }
         }
         turn += 1;
         let frame = match reader.next().await {

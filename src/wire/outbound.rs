@@ -42,6 +42,8 @@ struct Queue {
     frame_bytes_max: usize,
     state: Mutex<State>,
     writer: Notify,
+    /// Held by the one that waits for room next: were all woken each time, many would cost much.
+    turn: tokio::sync::Mutex<()>,
     room: Notify,
     closed: Notify,
 }
@@ -123,6 +125,7 @@ impl Outbound {
                 frame_bytes_max,
                 state: Mutex::new(state),
                 writer: Notify::new(),
+                turn: tokio::sync::Mutex::default(),
                 room: Notify::new(),
                 closed: Notify::new(),
             }),

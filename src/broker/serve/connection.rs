@@ -39,6 +39,9 @@ pub(super) const ANSWER_BYTES_MAX: usize = 4 << 20;
 /// Bytes that requests of one connection hold while they are parked. So many that fewer are parked than may be under way:
 /// what else comes on the connection, such as its heartbeats, is always read.
 const PARKED_BYTES_MAX: usize = 7 << 20;
+/// Requests of one connection that are begun before others have their turn. Those that are answered at once, or wait, never
+/// give it up by themselves.
+const TURN_REQUESTS: u32 = 32;
 /// Answers that wait to be written.
 const QUEUE_MAX: usize = 256;
 
@@ -303,7 +306,12 @@ async fn answer_all(reader: OwnedReadHalf, served: &Served) -> io::Result<()> {
     let requests = Arc::clone(&connection.requests);
     let mut reader = FrameReader::new(reader, requests, Arc::clone(&connection.activity));
     let mut answering = Answering::default();
+    let mut turn = 0;
     loop {
+        if turn >= TURN_REQUESTS && !Mutant::RequestsInOneTurn.is_active() {
+            turn = 0;
+            tokio::task::yield_now().await;
+        }
         connection.under_way.store(answering.under_way.len(), Ordering::Relaxed);
         tokio::select! {
             biased;
@@ -316,6 +324,7 @@ async fn answer_all(reader: OwnedReadHalf, served: &Served) -> io::Result<()> {
             }
             frame = next(&mut reader, connection), if !answering.is_full() => {
                 let Some(frame) = frame? else { return Ok(()) };
+                turn += 1;
                 let command = match Command::decode(frame.clone()) {
                     Err(FrameError::Header { problem, request })
                         if !Mutant::UnreadableHeaderEndsConnection.is_active() =>

@@ -116,6 +116,7 @@ impl Outbound {
     /// connection is gone. Dropping the future gives up the place.
     #[cfg_attr(not(feature = "server"), allow(dead_code, reason = "peers do not wait"))]
     pub(crate) async fn reserve(&self, bytes: usize) -> Option<Reservation> {
+        let _turn = self.queue.turn.lock().await;
         let queued = self.state().queued.clone();
         let mut waits = None;
         loop {

@@ -4,6 +4,7 @@ mod batching;
 mod faults;
 mod links;
 mod streams;
+mod turns;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -242,4 +242,26 @@ pub(super) const ROWS: &[Row] = &[
             "node::tests::waiting_subscriptions::a_subscription_that_waits_for_its_client_holds_no_record_and_loses_none",
         ),
     },
+    Row {
+        id: "N23",
+        name: "FramesInOneTurn",
+        breaks: "a client that sends small frames without end keeps a thread of the node from all others",
+        place: "src/wire/connection.rs",
+        rule: "17, limits",
+        expected: Test(
+            "lib",
+            "wire::tests::turns::a_connection_with_many_frames_lets_others_have_their_turn",
+        ),
+    },
+    Row {
+        id: "N24",
+        name: "RequestsInOneTurn",
+        breaks: "thousands of pulls that come at once keep a thread of the node from all others",
+        place: "src/broker/serve/connection.rs",
+        rule: "17, limits",
+        expected: Test(
+            "lib",
+            "broker::serve::connection::tests::a_connection_with_many_requests_lets_others_have_their_turn",
+        ),
+    },
 ];

@@ -180,3 +180,20 @@ async fn idle_connections_lock_nobody_out_and_end_in_time() {
         end.await.expect("it ends").expect_err("nothing was asked for");
     }
 }
+
+#[tokio::test]
+async fn a_connection_with_many_requests_lets_others_have_their_turn() {
+    const REQUESTS: usize = 2000;
+    // As pulls do, none of them is answered.
+    let listening = Listening::start(None, 10, BrokerConfig::default()).await;
+    let mut client = listening.connect().await;
+    client.write_all(&request(0).repeat(REQUESTS)).await.expect("all fits");
+    let (mut before, mut most) = (0, 0);
+    while before < REQUESTS {
+        tokio::task::yield_now().await;
+        let now = listening.taken();
+        most = most.max(now - before);
+        before = now;
+    }
+    assert!(most <= 64, "{most} requests in one turn");
+}
