@@ -215,11 +215,13 @@ impl Judge<'_> {
         let held = log.checkpoints();
         for (id, state) in &self.sample.checkpoints {
             if !held.contains(id) {
-                // Without its file nothing tells of one that the boundary does not need.
+                // Without its file nothing tells of one that the boundary does not need, and a log that lost its
+                // entry gives it up.
                 let name = format!("logs/{LOG:016x}/{:020}.ckpt", id.index);
                 let is_there = self.disk.durable_file(&Path::new(DATA).join(name)).is_some();
-                self.detected |= is_there;
-                self.shorter |= !is_there;
+                let is_found = is_there && id.index < log.watermarks().end;
+                self.detected |= is_found;
+                self.shorter |= !is_found;
                 continue;
             }
             match log.load_checkpoint(*id) {
