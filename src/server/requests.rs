@@ -27,20 +27,30 @@ pub(super) fn unknown_log(id: LogId) -> String {
 
 impl Requests {
     /// Answers the request. The client may be gone by then.
+    ///
+    /// Many may wait for room, each in a task, so what is rare and large while it waits has a box.
     pub(super) async fn answer(self, request: Request) {
-        let response = match request {
-            Request::Read { from, max_bytes } => return self.read(from, max_bytes).await,
-            Request::ReadBarrier => match self.log() {
-                Ok(log) => match log.read_barrier().await {
-                    Ok(index) => Response::Barrier(index),
-                    Err(error) => Response::ReadFailed(error),
-                },
+        match request {
+            Request::Read { from, max_bytes } => self.read(from, max_bytes).await,
+            Request::ReadBarrier => Box::pin(self.barrier()).await,
+            Request::Statuses | Request::NodeStatus | Request::Logs | Request::Members => {
+                self.list(&request).await;
+            }
+            request => {
+                let changed = Box::pin(self.change(request)).await;
+                let response = changed.unwrap_or_else(Response::AdminFailed);
+                self.out.send(response.into_frame(self.id, self.correlation));
+            }
+        }
+    }
+
+    async fn barrier(&self) {
+        let response = match self.log() {
+            Ok(log) => match log.read_barrier().await {
+                Ok(index) => Response::Barrier(index),
                 Err(error) => Response::ReadFailed(error),
             },
-            Request::Statuses | Request::NodeStatus | Request::Logs | Request::Members => {
-                return self.list(&request).await;
-            }
-            request => self.change(request).await.unwrap_or_else(Response::AdminFailed),
+            Err(error) => Response::ReadFailed(error),
         };
         self.out.send(response.into_frame(self.id, self.correlation));
     }
