@@ -67,7 +67,8 @@ class Judge:
         for log in set(ends) - {quorumlog.SYSTEM_LOG}:
             begin = 0 if whole else self.begin.get(log, 0)
             copies = [self._records(node, log, begin) for node in self.nodes]
-            indexes = set().union(*copies)
+            # What a broker appends while the copies are read is in the next comparison.
+            indexes = {index for index in set().union(*copies) if index < ends[log]}
             findings.differing += sum(len({copy.get(index) for copy in copies}) > 1 for index in indexes)
             held.update(((log, index), record) for index, record in copies[0].items())
             self.begin[log] = max(begin, ends[log])
