@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use quorumlog::offline::Severity;
-use quorumlog::simulation::{CrashPolicy, SimDisk, StoredLog, verify};
+use quorumlog::simulation::{CrashPolicy, SimDisk, StoredId, StoredLog, verify};
 
 use super::host::{DATA, Recovered, text};
 use super::model::{Life, LogModel, Model};
@@ -109,7 +109,13 @@ fn check_log(log: &StoredLog, model: &LogModel) -> Result<(), String> {
         }
     }
     let acknowledged = model.checkpoints.iter().filter(|(_, (_, acknowledged))| *acknowledged);
-    let newest = acknowledged.clone().next_back();
+    // One that was received counts once its boundary is there: until then it is not of this log's history, and the leader
+    // sends it again.
+    let is_held = |id: &StoredId| {
+        let entry = log.read(id.index, id.index + 1, usize::MAX);
+        entry.is_ok_and(|found| found.iter().any(|entry| entry.id == *id))
+    };
+    let newest = acknowledged.clone().rfind(|(id, _)| is_held(id));
     let boundary = acknowledged.clone().find(|(id, _)| Some(**id) == log.boundary());
     match newest.into_iter().chain(boundary).find(|(id, _)| !held.contains(id)) {
         Some((id, _)) => Err(format!("checkpoint {id:?} is gone")),
