@@ -112,8 +112,9 @@ fn check_log(log: &StoredLog, model: &LogModel) -> Result<(), String> {
     // One that was received counts once its boundary is there: until then it is not of this log's history, and the leader
     // sends it again.
     let is_held = |id: &StoredId| {
-        let entry = log.read(id.index, id.index + 1, usize::MAX);
-        entry.is_ok_and(|found| found.iter().any(|entry| entry.id == *id))
+        let entry = || log.read(id.index, id.index + 1, usize::MAX);
+        (marks.begin..marks.end).contains(&id.index)
+            && entry().is_ok_and(|found| found.iter().any(|entry| entry.id == *id))
     };
     let newest = acknowledged.clone().rfind(|(id, _)| is_held(id));
     let boundary = acknowledged.clone().find(|(id, _)| Some(**id) == log.boundary());
