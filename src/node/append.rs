@@ -1,6 +1,5 @@
 //! Appending to a log.
 
-#[cfg(feature = "server")]
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use crate::mutant::Mutant;
 #[cfg(feature = "server")]
 use crate::panics;
 use crate::progress::Progress;
-use crate::raft::{AckTarget, NewRecord};
+use crate::raft::{AckTarget, Group, NewRecord};
 use crate::record::{AppendOptions, Appended, Flush};
 
 /// What a state machine answered to a proposed record.
@@ -54,7 +53,7 @@ impl CommitLog {
         payload: impl Into<Bytes>,
         options: AppendOptions,
     ) -> Result<Appended, AppendError> {
-        let record = self.admit(payload.into(), options)?;
+        let record = self.admit(&self.group(), payload.into(), options)?;
         let limit = options.timeout.unwrap_or(self.node.config.limits.append_timeout);
         self.retrying(limit, || async {
             let (sender, outcome) = oneshot::channel();
@@ -76,9 +75,9 @@ impl CommitLog {
     /// # Cancel safety
     /// As `append`.
     pub async fn submit(&self, payload: impl Into<Bytes>) -> Result<Ticket, AppendError> {
-        let record = self.admit(payload.into(), AppendOptions::default())?;
-        let (sender, outcome) = oneshot::channel();
         let group = self.group();
+        let record = self.admit(&group, payload.into(), AppendOptions::default())?;
+        let (sender, outcome) = oneshot::channel();
         group.propose(record, AckTarget::Commit(sender))?;
         Ok(Ticket::new(outcome, group))
     }
@@ -105,7 +104,7 @@ impl CommitLog {
         options: AppendOptions,
     ) -> Result<Appended, AppendError> {
         let limit = options.timeout.unwrap_or(self.node.config.limits.append_timeout);
-        let records = self.admit_batch(payloads, options)?;
+        let records = self.admit_batch(&self.group(), payloads, options)?;
         self.retrying(limit, || async {
             let again = records
                 .iter()
@@ -118,6 +117,7 @@ impl CommitLog {
     /// Checks what can be checked before a batch is proposed.
     fn admit_batch(
         &self,
+        group: &Group,
         payloads: Vec<Bytes>,
         options: AppendOptions,
     ) -> Result<Vec<NewRecord>, AppendError> {
@@ -135,7 +135,7 @@ impl CommitLog {
                 limit: limits.batch_records_max.into(),
             });
         }
-        payloads.into_iter().map(|payload| self.admit(payload, options)).collect()
+        payloads.into_iter().map(|payload| self.admit(group, payload, options)).collect()
     }
 
     /// Appends a record, waits until this node's state machine has applied it, and returns its answer.
@@ -161,11 +161,11 @@ impl CommitLog {
         payload: impl Into<Bytes>,
         options: AppendOptions,
     ) -> Result<Applied, AppendError> {
-        let record = self.admit(payload.into(), options)?;
+        let record = self.admit(&self.group(), payload.into(), options)?;
         let limit = options.timeout.unwrap_or(self.node.config.limits.append_timeout);
         self.retrying(limit, || async {
             let record = NewRecord { payload: record.payload.clone(), ..record };
-            self.submit_for_answer(record, None)?.await
+            submit_for_answer(self.group(), record, None)?.await
         })
         .await
     }
@@ -204,19 +204,9 @@ impl CommitLog {
         options: AppendOptions,
         progress: &Progress,
     ) -> Result<AppliedTicket, AppendError> {
-        let record = self.admit(payload, options)?;
-        self.submit_for_answer(record, Some(progress.clone()))
-    }
-
-    fn submit_for_answer(
-        &self,
-        record: NewRecord,
-        progress: Option<Progress>,
-    ) -> Result<AppliedTicket, AppendError> {
-        let (sender, outcome) = oneshot::channel();
         let group = self.group();
-        group.propose_tracked(record, AckTarget::Applied(sender), progress)?;
-        Ok(AppliedTicket::new(outcome, group))
+        let record = self.admit(&group, payload, options)?;
+        submit_for_answer(group, record, Some(progress.clone()))
     }
 
     /// Takes an append in and tells `sink` its outcome, in commit order, from any thread.
@@ -232,14 +222,15 @@ impl CommitLog {
         sink: Arc<dyn super::AckSink>,
         token: u64,
     ) -> Result<(), AppendError> {
-        self.check_client_appends()?;
-        let record = self.admit_with_crc(payload, payload_crc, options)?;
-        self.group().propose(record, AckTarget::Sink(sink, token))
+        let group = self.group();
+        self.check_client_appends(&group)?;
+        let record = self.admit_with_crc(&group, payload, payload_crc, options)?;
+        group.propose(record, AckTarget::Sink(sink, token))
     }
 
     #[cfg(feature = "server")]
-    fn check_client_appends(&self) -> Result<(), AppendError> {
-        if self.group().takes_client_appends || Mutant::ClientsAppendAnywhere.is_active() {
+    fn check_client_appends(&self, group: &Group) -> Result<(), AppendError> {
+        if group.takes_client_appends || Mutant::ClientsAppendAnywhere.is_active() {
             return Ok(());
         }
         Err(AppendError::NotForClients { name: self.name().to_string() })
@@ -257,9 +248,9 @@ impl CommitLog {
         sink: Arc<dyn super::AckSink>,
         token: u64,
     ) -> Result<(), AppendError> {
-        self.check_client_appends()?;
-        let records = self.admit_batch(payloads, options)?;
         let group = self.group();
+        self.check_client_appends(&group)?;
+        let records = self.admit_batch(&group, payloads, options)?;
         let mut proposing = Box::pin(async move { group.propose_batch(records).await });
         // The first poll hands it over, so that batches keep the order in which they came.
         match tokio::task::unconstrained(&mut proposing).now_or_never() {
@@ -272,13 +263,19 @@ impl CommitLog {
         Ok(())
     }
 
-    fn admit(&self, payload: Bytes, options: AppendOptions) -> Result<NewRecord, AppendError> {
-        self.admit_with_crc(payload, None, options)
+    fn admit(
+        &self,
+        group: &Group,
+        payload: Bytes,
+        options: AppendOptions,
+    ) -> Result<NewRecord, AppendError> {
+        self.admit_with_crc(group, payload, None, options)
     }
 
     /// Checks what can be checked before anything is proposed.
     fn admit_with_crc(
         &self,
+        group: &Group,
         payload: Bytes,
         payload_crc: Option<u32>,
         options: AppendOptions,
@@ -292,7 +289,7 @@ impl CommitLog {
         if size > limit {
             return Err(AppendError::TooLarge { what: "record", size, limit });
         }
-        if !self.group().space.admits(options.priority, size) {
+        if !group.space.admits(options.priority, size) {
             return Err(AppendError::DiskFull { path: self.node.config.data_dir.clone() });
         }
         let payload_crc = payload_crc.unwrap_or_else(|| crc32fast::hash(&payload));
@@ -327,4 +324,14 @@ impl CommitLog {
             }
         }
     }
+}
+
+fn submit_for_answer(
+    group: Arc<Group>,
+    record: NewRecord,
+    progress: Option<Progress>,
+) -> Result<AppliedTicket, AppendError> {
+    let (sender, outcome) = oneshot::channel();
+    group.propose_tracked(record, AckTarget::Applied(sender), progress)?;
+    Ok(AppliedTicket::new(outcome, group))
 }
