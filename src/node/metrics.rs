@@ -4,6 +4,7 @@ use super::inner::NodeInner;
 use crate::member::{Role, Status};
 use crate::problem::ProblemKind;
 use crate::raft::Space;
+use crate::record::LogId;
 
 /// Sets the gauges of every log that the node holds.
 #[allow(clippy::cast_precision_loss)] // indexes are exact in an f64 up to 2^53
@@ -18,7 +19,8 @@ pub(super) fn record_gauges(node: &NodeInner) {
         let count = problems.iter().filter(|problem| problem.kind == kind).count();
         metrics::gauge!("quorumlog_problems", "kind" => kind.name()).set(count as f64);
     }
-    for status in node.statuses() {
+    let statuses = node.statuses();
+    for status in &statuses {
         let gauge = |name: &'static str, value: u64| {
             metrics::gauge!(name, "log" => status.log.clone()).set(value as f64);
         };
@@ -26,11 +28,12 @@ pub(super) fn record_gauges(node: &NodeInner) {
         gauge("quorumlog_is_leader", u64::from(status.role == Role::Leader));
         gauge("quorumlog_has_leader", u64::from(status.leader.is_some()));
         gauge("quorumlog_stopped", u64::from(status.role == Role::Stopped));
-        record_lags(&status);
+        record_lags(status);
     }
-    for group in node.groups() {
-        let status = group.status();
-        let log = status.log.clone();
+    for status in &statuses {
+        // Of a log that could not be opened there is nothing more.
+        let Some(group) = node.group(LogId(status.log_id)) else { continue };
+        let log = &status.log;
         let gauge = |name: &'static str, value: u64| {
             metrics::gauge!(name, "log" => log.clone()).set(value as f64);
         };
