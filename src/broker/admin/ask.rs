@@ -37,8 +37,15 @@ pub(super) fn json(body: &[u8]) -> io::Result<Value> {
     text.and_then(object_keys::read).ok_or_else(|| invalid("the answer is no JSON"))
 }
 
-fn timed_out<T>(_: T) -> io::Error {
-    io::ErrorKind::TimedOut.into()
+/// What comes of asking, within the time for it.
+async fn in_time<T>(asking: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let asked = tokio::time::timeout(TIMEOUT, asking).await;
+    asked.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+/// The same error, with where it happened.
+fn at(addr: &str, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{addr}: {error}"))
 }
 
 /// True for requests that change something.
@@ -57,9 +64,8 @@ pub(super) struct NameServers(Vec<String>);
 
 /// One request to one address.
 async fn call(addr: &str, code: i32, fields: Fields) -> io::Result<Command> {
-    let at = |error: io::Error| io::Error::new(error.kind(), format!("{addr}: {error}"));
-    let connecting = tokio::time::timeout(TIMEOUT, TcpStream::connect(addr)).await;
-    let mut stream = connecting.unwrap_or_else(|elapsed| Err(timed_out(elapsed))).map_err(at)?;
+    let connected = in_time(TcpStream::connect(addr)).await;
+    let mut stream = connected.map_err(|error| at(addr, error))?;
     let asking = async {
         let frame = Command::request(code, 1, fields).encode().concat();
         stream.write_all(&frame).await?;
@@ -67,13 +73,9 @@ async fn call(addr: &str, code: i32, fields: Fields) -> io::Result<Command> {
         let answer = answer.ok_or(io::ErrorKind::UnexpectedEof)?;
         Ok(Command::decode(answer)?)
     };
-    let asked = tokio::time::timeout(TIMEOUT, asking).await;
-    asked.unwrap_or_else(|elapsed| Err(timed_out(elapsed))).map_err(|error: io::Error| {
-        if changes(code) {
-            io::Error::new(error.kind(), OutcomeUnknown(format!("{addr}: {error}")))
-        } else {
-            at(error)
-        }
+    in_time(asking).await.map_err(|error| match changes(code) {
+        true => io::Error::new(error.kind(), OutcomeUnknown(format!("{addr}: {error}"))),
+        false => at(addr, error),
     })
 }
 
@@ -124,16 +126,14 @@ pub(super) struct Conversation {
 
 impl Conversation {
     pub(super) async fn begin(addr: &str) -> io::Result<Self> {
-        let connecting = tokio::time::timeout(TIMEOUT, Link::connect(addr)).await;
-        let link = connecting.unwrap_or_else(|elapsed| Err(timed_out(elapsed)));
-        let link =
-            link.map_err(|error| io::Error::new(error.kind(), format!("{addr}: {error}")))?;
+        let connected = in_time(Link::connect(addr)).await;
+        let link = connected.map_err(|error| at(addr, error))?;
         Ok(Self { addr: addr.to_owned(), link })
     }
 
     async fn answer(&self, code: i32, fields: Fields) -> io::Result<Command> {
         let answer = self.link.call(code, fields, Bytes::new(), TIMEOUT).await;
-        answer.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", self.addr)))
+        answer.map_err(|error| at(&self.addr, error))
     }
 
     /// The body of the answer to a question that changes nothing.

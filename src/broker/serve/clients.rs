@@ -12,7 +12,7 @@ use super::connection::Connection;
 use super::failure::Failure;
 use super::heartbeat::{Heartbeat, Kind, Subscription};
 use super::known_clients::{Group, Known};
-use super::listing::{Look, behind, list, quoted};
+use super::listing::{LOOKED_AT_MAX, Look, behind, list, quoted};
 use super::log_broker::LogBroker;
 use super::names::{group_of_retry, retry_topic};
 use crate::broker::remoting::codes::{request, response};
@@ -74,8 +74,13 @@ impl Clients {
         topics.map(|(topic, held)| (topic.clone(), held.clone())).collect()
     }
 
+    /// A group's members with their connections.
+    pub(super) fn connections<'a>(&'a self, group: &'a str) -> MemberConnections<'a> {
+        MemberConnections { clients: self, group, after: None }
+    }
+
     /// Some of a group's members with their connections: the first behind a member's connection of this number.
-    pub(super) fn connections(
+    fn some_connections(
         &self,
         group: &str,
         after: Option<&(String, u64)>,
@@ -127,6 +132,26 @@ impl Clients {
         let known = self.known();
         let Some(group) = known.groups.get(group) else { return };
         look.at(group.members.range::<str, _>(behind(after)).map(|(id, _)| (id.as_str(), true)));
+    }
+}
+
+/// Connections of a group's members, some in each turn. One that comes or goes meanwhile may be among them or not.
+pub(super) struct MemberConnections<'a> {
+    clients: &'a Clients,
+    group: &'a str,
+    after: Option<(String, u64)>,
+}
+
+impl MemberConnections<'_> {
+    /// More of them; none at the end. Others have their turn in between.
+    pub(super) async fn more(&mut self) -> Option<Vec<MemberConnection>> {
+        if self.after.is_some() {
+            tokio::task::yield_now().await;
+        }
+        let after = self.after.as_ref();
+        let some = self.clients.some_connections(self.group, after, LOOKED_AT_MAX);
+        self.after = Some(some.last()?.at.clone());
+        Some(some)
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::clients::MemberConnection;
 use super::failure::Failure;
-use super::listing::{Body, LOOKED_AT_MAX, Look, Names, Pace, QueueTable, behind, list, quoted};
+use super::listing::{Body, Look, Names, Pace, QueueTable, behind, list, quoted};
 use super::log_broker::LogBroker;
 use super::names::check_group;
 use crate::broker::remoting::codes::response;
@@ -82,11 +82,8 @@ impl LogBroker {
             return Err(Failure::refused(response::CONSUMER_NOT_ONLINE, remark));
         };
         let mut body = Body::beginning(r#"{"connectionSet":["#);
-        let (mut comma, mut after) = ("", None);
-        loop {
-            let some = self.clients.connections(group, after.as_ref(), LOOKED_AT_MAX);
-            let Some(last) = some.last() else { break };
-            after = Some(last.at.clone());
+        let (mut comma, mut connections) = ("", self.clients.connections(group));
+        while let Some(some) = connections.more().await {
             for MemberConnection { at: (id, _), connection, speaker } in some {
                 let entry = json!({
                     "clientAddr": connection.client().to_string(),
@@ -97,7 +94,6 @@ impl LogBroker {
                 body.push(|text| write(text, format_args!("{comma}{entry}")))?;
                 comma = ",";
             }
-            tokio::task::yield_now().await;
         }
         body.push(|text| {
             let kinds = format_args!(

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::clients::MemberConnection;
 use super::failure::Failure;
-use super::listing::{LOOKED_AT_MAX, Pace};
+use super::listing::Pace;
 use super::log_broker::LogBroker;
 use super::names::check_group;
 use crate::broker::remoting::codes::{request, response};
@@ -128,16 +128,12 @@ impl LogBroker {
             command.encode()
         };
         let (of_cpp, of_others) = (chunks(list.to_string()), chunks(table));
-        let mut after = None;
-        loop {
-            let some = self.clients.connections(reset.group, after.as_ref(), LOOKED_AT_MAX);
-            let Some(last) = some.last() else { return };
-            after = Some(last.at.clone());
+        let mut connections = self.clients.connections(reset.group);
+        while let Some(some) = connections.more().await {
             for MemberConnection { connection, speaker, .. } in some {
                 let chunks = if speaker.is_cpp() { &of_cpp } else { &of_others };
                 connection.tell(chunks.clone());
             }
-            tokio::task::yield_now().await;
         }
     }
 }

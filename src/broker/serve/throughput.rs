@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -33,24 +33,31 @@ pub(super) struct Throughput {
     samples: Mutex<VecDeque<Sample>>,
 }
 
+fn is_due(samples: &VecDeque<Sample>, now: Instant) -> bool {
+    samples.back().is_none_or(|last| now.saturating_duration_since(last.at) >= INTERVAL)
+}
+
 impl Throughput {
+    fn samples(&self) -> MutexGuard<'_, VecDeque<Sample>> {
+        self.samples.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Counts messages that a client was given.
     pub(super) fn gave(&self, messages: usize) {
         self.got.fetch_add(messages as u64, Ordering::Relaxed);
     }
 
-    /// True if the counts are to be noted.
+    /// True if it is time to note the counts.
     pub(super) fn is_due(&self, now: Instant) -> bool {
-        let samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
-        samples.back().is_none_or(|last| now.saturating_duration_since(last.at) >= INTERVAL)
+        is_due(&self.samples(), now)
     }
 
     /// Notes the counts if that is due; `put` are all messages so far.
     pub(super) fn note(&self, now: Instant, put: u64) {
-        if !self.is_due(now) {
+        let mut samples = self.samples();
+        if !is_due(&samples, now) {
             return;
         }
-        let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
         if samples.len() == SAMPLES_MAX {
             samples.pop_front();
         }
@@ -60,7 +67,7 @@ impl Throughput {
     /// How many messages a second were put and got.
     pub(super) fn rates(&self, now: Instant, put: u64) -> (Rates, Rates) {
         let got = self.got.load(Ordering::Relaxed);
-        let samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
+        let samples = self.samples();
         let over = |window: Duration, total: u64, count: fn(&Sample) -> u64| {
             let behind = |sample: &&Sample| now.saturating_duration_since(sample.at) >= window;
             let from = samples.iter().rev().find(behind).or(samples.front());
