@@ -259,7 +259,7 @@ impl Group {
     /// Stops the log for good, and notes beside it why, durably.
     pub(super) async fn stop_contradicted(self: Arc<Self>, conflict: Conflict) {
         let error = StorageError::corrupt(self.log.dir(), 0, conflict.to_string());
-        self.crash.contradicted(with_sources(&error));
+        self.crash.stopped_for_good(with_sources(&error));
         // None: the node is stopping. The next leader contradicts it again.
         let _ = self.saver.run(move |log| log.note_damage(&error)).await;
     }

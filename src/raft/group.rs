@@ -6,41 +6,40 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use openraft::Raft;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::Fatal;
-use openraft::{Raft, SnapshotPolicy};
 
 use super::agreement::Agreement;
-use super::ballot::{Ballots, configs_of};
+use super::ballot::Ballots;
 use super::damage::Damage;
 use super::log_store::LogStore;
 use super::losses::Losses;
 use super::metrics::GroupMetrics;
-use super::network::NetworkFactory;
 use super::peers::Peers;
-use super::responder::{APPEND_BYTES_MIN, Inflight};
-use super::runtime::{Crash, start_for};
+use super::responder::Inflight;
+use super::runtime::Crash;
 use super::snapshot::Receiving;
 use super::space::{DiskSpace, GroupSpace};
 use super::stable::Stable;
 use super::state_machine::{ApplyShared, LogStateMachine};
 use super::status::{Elections, watch_over};
 use super::ticks::Ticks;
-use super::timing::{Timers, millis, rest_after_append};
 use super::trust::Trust;
-use super::types::{RaftVote, Types, addresses, first_entry};
+use super::types::{RaftVote, Types, addresses};
 use crate::config::{Config, RaftConfig};
 use crate::error::{OpenError, ReadError, StorageError, with_sources};
 use crate::format::entry::EntryId;
-use crate::log::{DataDir, Log, LogOptions, Saver, WriterObserver, WriterPool};
+use crate::log::{DataDir, Log, Saver, WriterPool};
 use crate::member::{Member, NodeId, Replica, ReplicaId};
-use crate::mutant::Mutant;
-use crate::record::{Flush, LogId, LogName};
+use crate::record::{LogId, LogName};
 use crate::seam::Disk;
 use crate::state_machine::StateMachine;
 
-/// Room in the core's queue for requests that are not appends.
-const API_CHANNEL_SPARE: u64 = 65_536;
+mod setup;
+
+pub(super) use setup::raft_config;
+use setup::{ballots, found, log_options, network, run_consensus, stand};
 
 pub(crate) type RaftHandle = Raft<Types, LogStateMachine>;
 
@@ -103,7 +102,7 @@ pub(crate) struct Group {
     pub(super) inflight_max: u64,
     pub(super) tail_max: u64,
     closed: AtomicBool,
-    /// Set once the log is to be opened again as of what is stable: one past the last index of that.
+    /// Set once the log will be opened again as of what is stable: one past the last index of that.
     rewound_to: OnceLock<u64>,
     pub(crate) damage: Arc<Damage>,
     /// Set once a task of the group, or its state machine, has panicked.
@@ -274,7 +273,7 @@ impl Group {
         }
     }
 
-    /// One past the last index that the log keeps, if it is to be opened again without what lies above. Its records up to
+    /// One past the last index that the log keeps, if it will be opened again without what lies above. Its records up to
     /// there stay what they are.
     pub(crate) fn rewound_to(&self) -> Option<u64> {
         self.rewound_to.get().copied()
@@ -347,7 +346,8 @@ impl Group {
 
     /// Stops the group for good.
     pub(crate) fn retire(&self, reason: &str) {
-        self.crash.retired(reason);
+        // It takes no part in the cluster after a restart either.
+        self.crash.stopped_for_good(reason.to_owned());
     }
 
     /// True if the group has stopped and may go on after a restart. Not if its state machine panicked or data is damaged:
@@ -399,146 +399,4 @@ impl Group {
     pub(crate) fn vote(&self) -> RaftVote {
         self.raft.server_metrics().borrow_watched().vote
     }
-}
-
-/// So many of the longest election timeouts those that lost nothing are waited for after a start.
-const STRAGGLERS_PATIENCE: u32 = 8;
-
-/// Starts consensus.
-/// Writes the first entry of a new log, if this is one.
-fn found(founding: Option<Founding>, log: &Log) -> Option<Founding> {
-    let founding = founding.filter(|_| log.last_id().is_none())?;
-    // Not waited for: a vote is saved after it, and makes it durable.
-    log.append(vec![first_entry(&founding.founders)], Box::new(drop));
-    Some(founding)
-}
-
-/// Has this node stand for election at once, not after an election timeout.
-async fn stand(raft: &RaftHandle) {
-    // An error means that the core has stopped already.
-    let _ = raft.trigger().elect(false).await;
-}
-
-async fn run_consensus(
-    replica: ReplicaId,
-    name: &LogName,
-    config: openraft::Config,
-    network: NetworkFactory,
-    store: LogStore,
-    machine: LogStateMachine,
-    crash: &Arc<Crash>,
-) -> Result<RaftHandle, OpenError> {
-    let raft = Raft::build(replica, Arc::new(config), network, store, machine).await;
-    let raft = raft.map_err(|error| OpenError::Start {
-        log: name.to_string(),
-        detail: crash.reason().map_or_else(|| error.to_string(), ToOwned::to_owned),
-    })?;
-    start_for(crash, || raft.run());
-    Ok(raft)
-}
-
-fn ballots(setup: &GroupSetup<'_>, log: &Log, trust: Arc<Trust>) -> Ballots {
-    let patience = setup.config.raft.election_timeout_max * STRAGGLERS_PATIENCE;
-    Ballots::new(setup.replica, configs_of(log.clone()), trust, patience)
-}
-
-fn network(
-    setup: &GroupSetup<'_>,
-    log: &Log,
-    space: Arc<GroupSpace>,
-    damage: Arc<Damage>,
-    trust: Arc<Trust>,
-    ballots: Arc<Ballots>,
-) -> NetworkFactory {
-    NetworkFactory {
-        peers: setup.peers.clone(),
-        space,
-        damage,
-        trust,
-        ballots,
-        stable: Arc::new(Stable::new(setup.replica, log.clone())),
-        log: setup.id,
-        replica: setup.replica,
-        window: setup.config.raft.replication_window as usize,
-        append_timeout: setup.config.raft.election_timeout_max * 2,
-    }
-}
-
-/// Notes that a log may have lost something when it fails: what it had acknowledged and not flushed is in no page cache any
-/// more, and a later start in the same boot would not see that.
-#[derive(Debug)]
-struct Watched {
-    metrics: Arc<GroupMetrics>,
-    data: Arc<DataDir>,
-    log: LogId,
-    asynchronous: bool,
-}
-
-impl WriterObserver for Watched {
-    fn flushed(&self, duration: Duration, entries: u64, bytes: u64) {
-        self.metrics.flushed(duration, entries, bytes);
-    }
-
-    fn failed(&self) {
-        if !self.asynchronous || Mutant::FailedLogTrusted.is_active() {
-            return;
-        }
-        if let Err(error) = self.data.suspect(self.log) {
-            let (log, error) = (self.log, with_sources(&error));
-            tracing::error!(%log, error, "cannot note that a log may have lost something");
-        }
-    }
-}
-
-fn log_options(setup: &GroupSetup<'_>, metrics: Arc<GroupMetrics>) -> LogOptions {
-    let (config, log_id) = (setup.config, setup.id);
-    // The list of logs gives out their numbers: one that was given twice would mix the files of two.
-    let flush = match log_id {
-        LogId::SYSTEM => Flush::Sync,
-        _ => config.storage.flush,
-    };
-    let asynchronous = flush == Flush::Async;
-    let observer = Watched { metrics, data: setup.data.clone(), log: log_id, asynchronous };
-    LogOptions {
-        log_id,
-        flush,
-        at_stable: setup.at_stable || setup.data.is_suspect(log_id),
-        flush_interval: config.storage.flush_interval,
-        segment_size: config.storage.segment_size.bytes(),
-        tail_cache_max: config.limits.tail_cache_max.bytes(),
-        disk_reserve: config.storage.disk_reserve.bytes(),
-        observer: Some(Arc::new(observer)),
-    }
-}
-
-pub(super) fn raft_config(config: &Config, name: &LogName) -> Result<openraft::Config, OpenError> {
-    let raft = &config.raft;
-    let timers = Timers::of(raft);
-    let config = openraft::Config {
-        cluster_name: name.to_string(),
-        heartbeat_interval: millis(raft.heartbeat_interval),
-        election_timeout_min: timers.min,
-        election_timeout_max: timers.max,
-        heartbeat_min_interval: Some(rest_after_append(raft)),
-        install_snapshot_timeout: 60_000,
-        max_payload_entries: 4096,
-        // Room for every append in flight, each of which counts for `APPEND_BYTES_MIN` at least.
-        api_channel_size: Some(
-            config.limits.append_inflight_max.bytes() / APPEND_BYTES_MIN + API_CHANNEL_SPARE,
-        ),
-        backoff: "20ms 40ms ...500ms".to_owned(),
-        // Snapshots are boundaries, made by retention; nothing is purged by count.
-        snapshot_policy: SnapshotPolicy::Never,
-        max_in_snapshot_log_to_keep: u64::MAX,
-        enable_pre_vote: Some(true),
-        // A follower can be behind what it had acknowledged: it lost its tail, or somebody put back an older copy of its data.
-        // openraft then looks again for what it holds. Otherwise the leader would panic, which has everything.
-        allow_log_reversion: Some(!Mutant::RevertedFollowerStopsLeader.is_active()),
-        // A leader that lost its unflushed tail would give the same log ids again.
-        enable_leader_restore: Some(Mutant::LeaderRestored.is_active()),
-        ..openraft::Config::default()
-    };
-    config
-        .validate()
-        .map_err(|error| OpenError::Start { log: name.to_string(), detail: error.to_string() })
 }

@@ -41,29 +41,10 @@ impl Crash {
         self.note(Reason { text: format!("consensus panicked: {panic}"), lasting: false });
     }
 
-    /// The state machine panicked, and would again: it gets the same records after a restart.
-    pub(super) fn machine_panicked(&self, text: String) {
+    /// The group has stopped, and would again after a restart: its state machine gets the same records, a leader
+    /// contradicts it again. Whether a restart helps against a failed disk, the log knows.
+    pub(super) fn stopped_for_good(&self, text: String) {
         self.note(Reason { text, lasting: true });
-    }
-
-    /// The state machine cannot go on, and could not after a restart.
-    pub(super) fn machine_stopped(&self, text: String) {
-        self.note(Reason { text, lasting: true });
-    }
-
-    /// Consensus has ended with an error. A restart helps if the disk failed, which the log knows.
-    pub(super) fn core_stopped(&self, text: String) {
-        self.note(Reason { text, lasting: true });
-    }
-
-    /// A leader's history contradicts what the log takes for safe, and would after a restart.
-    pub(super) fn contradicted(&self, text: String) {
-        self.note(Reason { text, lasting: true });
-    }
-
-    /// The node's process takes no part in the cluster, and will not after a restart.
-    pub(super) fn retired(&self, reason: &str) {
-        self.note(Reason { text: reason.to_owned(), lasting: true });
     }
 
     fn note(&self, reason: Reason) {

@@ -130,7 +130,7 @@ impl User {
         let machine = self.machine.get_mut().unwrap_or_else(PoisonError::into_inner).as_mut();
         panics::catch(|| call(machine)).map_err(|panic| {
             let reason = format!("the state machine panicked {}: {panic}", what());
-            self.crash.machine_panicked(reason.clone());
+            self.crash.stopped_for_good(reason.clone());
             io::Error::other(reason)
         })
     }
@@ -140,7 +140,7 @@ impl User {
             self.call(|| format!("at record {}", record.index), |machine| machine.apply(record))?;
         applied.map_err(|error| {
             tracing::error!(index = record.index, %error, "the state machine stops");
-            self.crash.machine_stopped(error.to_string());
+            self.crash.stopped_for_good(error.to_string());
             io::Error::other(error)
         })
     }

@@ -31,7 +31,7 @@ impl RoleWatch {
     }
 }
 
-/// What is to be told of elections of this node.
+/// What tells of this node's elections.
 pub(super) struct Elections {
     pub(super) own: ReplicaId,
     pub(super) ballots: Arc<Ballots>,
@@ -92,7 +92,7 @@ pub(super) async fn watch_over(
         && !matches!(fatal, Fatal::Stopped)
     {
         tracing::error!(%log, reason = %fatal, "the log has stopped on this node");
-        crash.core_stopped(fatal.to_string());
+        crash.stopped_for_good(fatal.to_string());
     }
 }
 

@@ -41,7 +41,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "W4",
         name: "FailedLogTrusted",
         breaks: "a log whose flush failed is whole after a restart, though its pages are gone",
-        place: "src/raft/group.rs",
+        place: "src/raft/group/setup.rs",
         rule: "7, lost pages",
         expected: Test(
             "lib",

@@ -126,7 +126,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "O12",
         name: "RevertedFollowerStopsLeader",
         breaks: "a follower that is behind what it had acknowledged stops its leader",
-        place: "src/raft/group.rs",
+        place: "src/raft/group/setup.rs",
         rule: "9, identity",
         expected: Test(
             "lib",

@@ -8,7 +8,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "R1",
         name: "LeaderRestored",
         breaks: "a leader that lost its unflushed tail gives the same log ids again",
-        place: "src/raft/group.rs",
+        place: "src/raft/group/setup.rs",
         rule: "7, enable_leader_restore",
         expected: Sim,
     },
