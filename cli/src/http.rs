@@ -112,23 +112,23 @@ async fn status(State(service): State<Arc<Service>>) -> Response {
 struct Service {
     health: Health,
     metrics: Shared<Bytes>,
-    status: Shared<Status>,
+    status: Shared<Told>,
 }
 
-/// The node's status, as it is told.
+/// The node's status, as clients are told.
 #[derive(Clone)]
-struct Status {
+struct Told {
     report: Bytes,
     ready: Result<(), String>,
 }
 
 impl Service {
-    async fn status(&self) -> Status {
+    async fn status(&self) -> Told {
         let look = || {
             let status = self.health.node.node_status();
             let ready = readiness(&status, self.health.ready_lag_max);
             let report = Report { version: env!("CARGO_PKG_VERSION"), status };
-            Status { report: serde_json::to_vec(&report).unwrap_or_default().into(), ready }
+            Told { report: serde_json::to_vec(&report).unwrap_or_default().into(), ready }
         };
         self.status.get(look).await
     }
@@ -169,12 +169,12 @@ fn readiness(node: &NodeStatus, lag_max: u64) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use quorumlog::{Member, Status as OfLog};
+    use quorumlog::{Member, Status};
 
     use super::*;
 
-    fn healthy(log: &str) -> OfLog {
-        OfLog {
+    fn healthy(log: &str) -> Status {
+        Status {
             log: log.to_owned(),
             log_id: 0,
             node_id: 1,
@@ -196,7 +196,7 @@ mod tests {
         }
     }
 
-    fn node<const N: usize>(logs: [OfLog; N], problems: &[Problem]) -> NodeStatus {
+    fn node<const N: usize>(logs: [Status; N], problems: &[Problem]) -> NodeStatus {
         NodeStatus { node: Member::new(1, "a:1"), logs: logs.into(), problems: problems.to_vec() }
     }
 
@@ -210,15 +210,15 @@ mod tests {
 
     #[test]
     fn a_node_is_ready_when_a_leader_is_known_and_the_lag_is_bounded() {
-        let logs = [healthy("_system"), OfLog { leader: None, ..healthy("orders") }];
+        let logs = [healthy("_system"), Status { leader: None, ..healthy("orders") }];
         assert_eq!(readiness(&node(logs, &[]), 0), Ok(()), "only the system log needs a leader");
-        let why = |log: OfLog| {
+        let why = |log: Status| {
             readiness(&node([healthy("_system"), log], &[]), 9).expect_err("not ready")
         };
-        let lagging = why(OfLog { applied: 90, ..healthy("orders") });
+        let lagging = why(Status { applied: 90, ..healthy("orders") });
         assert!(lagging.contains("orders: 10 "), "{lagging}");
-        assert!(why(OfLog { role: Role::Stopped, ..healthy("x") }).contains("stopped"));
-        let alone = readiness(&node([OfLog { leader: None, ..healthy("_system") }], &[]), 9);
+        assert!(why(Status { role: Role::Stopped, ..healthy("x") }).contains("stopped"));
+        let alone = readiness(&node([Status { leader: None, ..healthy("_system") }], &[]), 9);
         assert!(alone.expect_err("no leader").contains("no leader"));
     }
 

@@ -172,7 +172,7 @@ pub struct History {
     pub trims: Vec<Trim>,
     /// When the cluster was allowed to lose records, and which.
     pub losses: Vec<Loss>,
-    /// Values of appends that were to be flushed before they are acknowledged, whatever else is.
+    /// Values of appends that asked for a flush before their acknowledgement.
     pub flushed: Vec<u64>,
     /// What was done to the cluster.
     pub faults: Vec<Fault>,

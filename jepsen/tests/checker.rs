@@ -72,7 +72,7 @@ fn only_what_was_not_flushed_and_acknowledged_shortly_before_may_be_lost() {
     let none = BTreeSet::new();
     let lost = BTreeSet::from([Anomaly::LostWrite, Anomaly::InconsistentOffsets]);
     assert_eq!(lossy(&[], &with(append(6, 7, 11, 2))), none);
-    assert_eq!(lossy(&[11], &with(append(6, 7, 11, 2))), lost, "it was to be flushed");
+    assert_eq!(lossy(&[11], &with(append(6, 7, 11, 2))), lost, "it asked for a flush");
     assert_eq!(lossy(&[], &with(append(3, 4, 11, 2))), lost, "long ago");
     assert_eq!(lossy(&[], &with(append(11, 12, 11, 2))), lost, "called behind the loss");
     let below = [append(6, 7, 10, 1), later.clone(), last(0, 3, &[(2, 30)])];

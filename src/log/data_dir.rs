@@ -10,10 +10,8 @@ use crate::format::superblock::{Newest, Run, Superblock};
 use crate::member::ReplicaId;
 use crate::mutant::Mutant;
 use crate::record::{Flush, LogId};
-use crate::seam::DiskLock;
-use crate::seam::disk::atomic_file;
-use crate::seam::disk::remove_all;
-use crate::seam::{Disk, LockMode};
+use crate::seam::disk::{atomic_file, remove_all};
+use crate::seam::{Disk, DiskLock, LockMode};
 
 use super::open::read_manifest;
 

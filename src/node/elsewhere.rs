@@ -42,7 +42,7 @@ pub(crate) struct Led {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct Leaders {
     logs: Vec<(LogId, Led)>,
-    /// Its name server, if none of its own copies has stopped.
+    /// Its name server, if all its copies run.
     name_server: Option<SocketAddr>,
 }
 

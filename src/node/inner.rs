@@ -30,8 +30,7 @@ use crate::raft::{
     Conflict, DiskSpace, Founding, Group, GroupSetup, Host, Identity, Lane, Peers, messages,
 };
 use crate::record::{LogId, LogName};
-use crate::seam::BoxFuture;
-use crate::seam::Disk;
+use crate::seam::{BoxFuture, Disk};
 use crate::state_machine::StateMachine;
 use crate::wire::{Frame, Hello, LinkError, OutFrame};
 

@@ -27,9 +27,8 @@ use crate::log::{DataDir, WriterPool};
 use crate::member::Member;
 use crate::raft::{DiskSpace, Group, PeerService, Peers};
 use crate::record::{LogId, LogName};
-use crate::seam::Disk;
 use crate::seam::disk::RealDisk;
-use crate::seam::{Acceptor, TcpTransport, Transport};
+use crate::seam::{Acceptor, Disk, TcpTransport, Transport};
 use crate::state_machine::StateMachine;
 use crate::wire::{WireLimits, serve};
 

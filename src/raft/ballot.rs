@@ -93,7 +93,7 @@ impl Ballots {
         Self { own, configs, trust, patience, ballot: Mutex::default(), counted: Notify::new() }
     }
 
-    /// Notes that `voter` is asked. The first one of an election begins its ballot. Each voter is asked in a task of its own,
+    /// Notes that `voter` is asked. The first one of an election begins its ballot. Each voter is asked in a separate task,
     /// which may come late: an election that is over begins none.
     pub(super) fn ask(&self, election: Election, voter: ReplicaId) {
         let mut held = self.held();

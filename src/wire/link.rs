@@ -293,7 +293,7 @@ impl Shared {
         }
     }
 
-    /// True if the dial is to be done again.
+    /// True if the link must dial again.
     fn takes_up_again(&self) -> bool {
         let mut due = false;
         self.phase.send_if_modified(|phase| {

@@ -103,7 +103,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         loop {
             if let Some(frame) = self.parse()? {
                 self.patience.reset();
-                // Whoever gets the frame has limits of its own.
+                // The frame's receiver has other limits.
                 self.claimed = None;
                 return Ok(Some(frame));
             }

@@ -282,7 +282,7 @@ impl Cluster {
     }
 
     /// What may happen to a node: one that acknowledges before it flushes loses its power only while all others have all
-    /// that they had acknowledged, unless what holds then is to be seen.
+    /// that they had acknowledged, unless the run tests what holds then.
     fn spared(&self, id: u64, crash: Crash) -> Crash {
         let lacks = |(other, machine): (&u64, &Machine)| {
             *other != id && may_lack_records(&machine.disk, data_dir())

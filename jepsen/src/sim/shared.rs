@@ -52,7 +52,7 @@ pub(crate) struct NodeSlot {
 pub(crate) struct Call {
     id: OperationId,
     after_faults: bool,
-    /// It is to be flushed before it is acknowledged.
+    /// It asks for a flush before its acknowledgement.
     flushed: bool,
 }
 
