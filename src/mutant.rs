@@ -375,6 +375,8 @@ mutants! {
     RunEndedEarly,
     /// A node whose copy of a log has stopped asks nobody who leads it.
     StoppedLogLeadsNowhere,
+    /// A node leads logs whose clients need another log that has stopped there.
+    StoppedLogLeadsOn,
     /// A leader that leaves hands over to a copy that may have lost something.
     SuspectSucceeds,
     /// A leader that leaves hands over to a node without space for messages though others have it.

@@ -154,16 +154,28 @@ impl CommitLog {
         self.group().has_ample_space(node)
     }
 
-    /// True if a node's copy is known to be damaged, this one's included.
+    /// True if a node is known to be unfit to lead, this one included: its copy is damaged, or it has declined.
     #[cfg(feature = "broker")]
-    pub(crate) fn is_damaged(&self, node: NodeId) -> bool {
-        self.group().is_damaged(node)
+    pub(crate) fn is_unfit(&self, node: NodeId) -> bool {
+        self.group().is_unfit(node)
     }
 
-    /// True while this node leads with a damaged copy, and hands over to a node that holds the same records whole.
+    /// True while this node leads though it is unfit, and hands over to a node that is not.
     #[cfg(feature = "broker")]
-    pub(crate) fn leaves_for_damage(&self) -> bool {
-        self.group().damage.leaves()
+    pub(crate) fn leaves(&self) -> bool {
+        self.group().unfit.leaves()
+    }
+
+    /// Has this node not lead the log while another can, or lead it again.
+    #[cfg(feature = "broker")]
+    pub(crate) fn decline_lead(&self, declines: bool) {
+        self.group().decline_lead(declines);
+    }
+
+    /// True if this node's copy has stopped, or could not be opened; not if the log was deleted, or the node stops.
+    #[cfg(feature = "broker")]
+    pub(crate) fn has_stopped(&self) -> bool {
+        self.node.is_not_open(self.id()) || self.group().stop_reason().is_some()
     }
 
     /// True while appends go into the reserve of disks, if they are taken at all.

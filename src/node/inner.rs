@@ -170,6 +170,12 @@ impl NodeInner {
         self.groups().into_iter().find(|group| group.name.as_str() == name)
     }
 
+    /// True if a log could not be opened here.
+    #[cfg(feature = "broker")]
+    pub(crate) fn is_not_open(&self, log: LogId) -> bool {
+        self.not_open().contains_key(&log)
+    }
+
     pub(super) fn not_open(&self) -> MutexGuard<'_, BTreeMap<LogId, NotOpen>> {
         self.not_open.lock().unwrap_or_else(PoisonError::into_inner)
     }

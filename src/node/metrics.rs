@@ -37,7 +37,7 @@ pub(super) fn record_gauges(node: &NodeInner) {
         let gauge = |name: &'static str, value: u64| {
             metrics::gauge!(name, "log" => log.clone()).set(value as f64);
         };
-        gauge("quorumlog_damaged", u64::from(group.is_damaged(group.node())));
+        gauge("quorumlog_damaged", u64::from(group.unfit.damage().is_some()));
         gauge("quorumlog_suspect", u64::from(status.suspect));
         gauge("quorumlog_stable_index", status.stable);
         gauge("quorumlog_begin_index", status.begin);

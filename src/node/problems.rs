@@ -126,7 +126,7 @@ impl NodeInner {
 fn of_group(group: &Group) -> Option<Problem> {
     let log = Some(group.name.to_string());
     let Some(reason) = group.stop_reason() else {
-        if let Some(reason) = group.damage.reason() {
+        if let Some(reason) = group.unfit.damage() {
             return Some(Problem { log, ..Problem::new(ProblemKind::LogDamaged, reason) });
         }
         if let Some((reason, lasts)) = group.waiting_for_space() {

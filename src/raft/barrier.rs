@@ -139,7 +139,7 @@ impl Group {
             link.request(messages::encode_append(self.id, heartbeat, None, false), limit).await;
         let answer = answer.ok()?;
         let told = Condition::told(&answer);
-        self.damage.note_peer(to.node, told.damaged);
+        self.unfit.note_peer(to.node, told.unfit);
         self.trust.note_peer(to.node, told.suspect);
         let (reply, _) = messages::decode_append_reply(&answer).ok()?;
         if let AppendEntriesResponse::HigherVote(higher) = &reply

@@ -12,7 +12,6 @@ use openraft::errors::Fatal;
 
 use super::agreement::Agreement;
 use super::ballot::Ballots;
-use super::damage::Damage;
 use super::log_store::LogStore;
 use super::losses::Losses;
 use super::metrics::GroupMetrics;
@@ -27,6 +26,7 @@ use super::status::{Elections, watch_over};
 use super::ticks::Ticks;
 use super::trust::Trust;
 use super::types::{RaftVote, Types, addresses};
+use super::unfit::Unfit;
 use crate::config::{Config, RaftConfig};
 use crate::error::{OpenError, ReadError, StorageError, with_sources};
 use crate::format::entry::EntryId;
@@ -104,7 +104,7 @@ pub(crate) struct Group {
     closed: AtomicBool,
     /// Set once the log will be opened again as of what is stable: one past the last index of that.
     rewound_to: OnceLock<u64>,
-    pub(crate) damage: Arc<Damage>,
+    pub(crate) unfit: Arc<Unfit>,
     /// Set once a task of the group, or its state machine, has panicked.
     pub(super) crash: Arc<Crash>,
     /// The node that leadership is being handed to; 0 if none.
@@ -160,11 +160,11 @@ impl Group {
         let request_max = limits.replication_request_max.bytes().try_into().unwrap_or(usize::MAX);
         let store = LogStore::new(log.clone(), request_max, has_machine, metrics.clone());
         let space = Arc::new(GroupSpace::new(setup.space.clone()));
-        let damage = Arc::new(Damage::default());
+        let unfit = Arc::new(Unfit::default());
         let trust = Arc::new(Trust::new(setup.data.is_suspect(setup.id)));
         let ballots = Arc::new(ballots(&setup, &log, trust.clone()));
         let network =
-            network(&setup, &log, space.clone(), damage.clone(), trust.clone(), ballots.clone());
+            network(&setup, &log, space.clone(), unfit.clone(), trust.clone(), ballots.clone());
         let stable = network.stable.clone();
         let mut raft_config = raft_config(config, &setup.name)?;
         raft_config.enable_elect = founding.as_ref().is_none_or(|founding| founding.stands);
@@ -201,7 +201,7 @@ impl Group {
             tail_max: limits.tail_cache_max.bytes() + limits.append_inflight_max.bytes(),
             closed: AtomicBool::new(false),
             rewound_to: OnceLock::new(),
-            damage,
+            unfit,
             crash,
             successor: AtomicU64::new(0),
             own_place_written: AtomicBool::new(false),

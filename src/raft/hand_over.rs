@@ -48,9 +48,11 @@ impl Group {
                 self.still_leads(term)?;
                 tokio::time::sleep(RETRY_PAUSE).await;
             }
-            if self.damage.is_of(to.node) {
-                let reason =
-                    format!("the copy of node {} is damaged, so it does not lead", to.node);
+            if self.unfit.is_of(to.node) {
+                let reason = format!(
+                    "node {} does not lead this log: its copy is damaged, or another log has stopped there",
+                    to.node
+                );
                 return Err(AdminError::Invalid { reason });
             }
             if self.trust.is_of(to.node) {

@@ -297,9 +297,9 @@ impl Vouched {
     }
 }
 
-/// Bit of the byte that says what a disk has: the answering node's copy of the log is damaged. Older builds take such a
-/// byte for ample space.
-const DAMAGED: u8 = 0x80;
+/// Bit of the byte that says what a disk has: the answering node must not lead the log. Older builds set it for a damaged
+/// copy alone.
+const UNFIT: u8 = 0x80;
 /// The same if that copy may lack what it had acknowledged.
 const SUSPECT: u8 = 0x40;
 
@@ -308,21 +308,21 @@ const SUSPECT: u8 = 0x40;
 pub(crate) struct Condition {
     /// What its disk has.
     pub(crate) space: Space,
-    /// Its copy of the log is damaged.
-    pub(crate) damaged: bool,
+    /// It must not lead the log (`unfit`).
+    pub(crate) unfit: bool,
     /// Its copy of the log may lack what it had acknowledged.
     pub(crate) suspect: bool,
 }
 
 impl Condition {
-    const SOUND: Self = Self { space: Space::Ample, damaged: false, suspect: false };
+    const SOUND: Self = Self { space: Space::Ample, unfit: false, suspect: false };
 
     /// Adds it to an answer. Ample space and a sound copy are told by saying nothing, as older builds do.
     pub(crate) fn tell(self, mut answer: OutFrame) -> OutFrame {
         if self != Self::SOUND {
-            let damaged = if self.damaged { DAMAGED } else { 0 };
+            let unfit = if self.unfit { UNFIT } else { 0 };
             let suspect = if self.suspect { SUSPECT } else { 0 };
-            answer.body.push(Bytes::copy_from_slice(&[self.space as u8 | damaged | suspect]));
+            answer.body.push(Bytes::copy_from_slice(&[self.space as u8 | unfit | suspect]));
         }
         answer
     }
@@ -330,8 +330,8 @@ impl Condition {
     /// What an answer says.
     pub(crate) fn told(answer: &Frame) -> Self {
         answer.body.first().map_or(Self::SOUND, |told| Self {
-            space: Space::from_number(*told & !(DAMAGED | SUSPECT)),
-            damaged: *told & DAMAGED != 0,
+            space: Space::from_number(*told & !(UNFIT | SUSPECT)),
+            unfit: *told & UNFIT != 0,
             suspect: *told & SUSPECT != 0,
         })
     }

@@ -40,6 +40,7 @@ mod ticks;
 mod timing;
 mod trust;
 mod types;
+mod unfit;
 
 pub(crate) use conflict::Conflict;
 pub(crate) use failing::Cause;

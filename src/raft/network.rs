@@ -19,7 +19,6 @@ use openraft::raft::{
 
 use super::ballot::{Answered, Ballots, Election};
 use super::contacts::Contacts;
-use super::damage::Damage;
 use super::messages::{self, BadMessage, Condition, Vouched};
 use super::peers::{Lane, Peers, RETRY_PAUSE};
 use super::pipeline::Pipeline;
@@ -28,6 +27,7 @@ use super::stable::Stable;
 use super::state_machine::{Checkpoint, RaftSnapshot};
 use super::trust::Trust;
 use super::types::{Address, RaftVote, Types, entry_id, stored_vote};
+use super::unfit::Unfit;
 use crate::member::ReplicaId;
 use crate::mutant::Mutant;
 use crate::record::LogId;
@@ -43,7 +43,7 @@ const APPEND_PATIENCE_MAX: u32 = 8;
 pub(crate) struct NetworkFactory {
     pub(crate) peers: Arc<Peers>,
     pub(crate) space: Arc<GroupSpace>,
-    pub(crate) damage: Arc<Damage>,
+    pub(crate) unfit: Arc<Unfit>,
     pub(crate) trust: Arc<Trust>,
     pub(crate) ballots: Arc<Ballots>,
     pub(crate) stable: Arc<Stable>,
@@ -66,7 +66,7 @@ impl RaftNetworkFactory<Types> for NetworkFactory {
             control: self.peers.link(target, &node.peer, Lane::Control),
             bulk: self.peers.link(target, &node.peer, Lane::Bulk),
             space: self.space.clone(),
-            damage: self.damage.clone(),
+            unfit: self.unfit.clone(),
             trust: self.trust.clone(),
             ballots: self.ballots.clone(),
             stable: self.stable.clone(),
@@ -93,7 +93,7 @@ pub(crate) struct PeerClient {
     control: Link,
     pub(super) bulk: Link,
     space: Arc<GroupSpace>,
-    damage: Arc<Damage>,
+    unfit: Arc<Unfit>,
     trust: Arc<Trust>,
     ballots: Arc<Ballots>,
     stable: Arc<Stable>,
@@ -154,7 +154,7 @@ impl PeerClient {
         if answer.kind != messages::REFUSED || !answer.body.is_empty() {
             let told = Condition::told(answer);
             self.peer_space.note(told.space);
-            self.damage.note_peer(self.target.node, told.damaged);
+            self.unfit.note_peer(self.target.node, told.unfit);
             self.trust.note_peer(self.target.node, told.suspect);
         }
         let answer = messages::decode_append_reply(answer);
@@ -418,7 +418,7 @@ mod tests {
             stable: Arc::new(stable),
             peers: Arc::clone(&peers),
             space: Arc::new(GroupSpace::new(Arc::clone(&disk))),
-            damage: Arc::default(),
+            unfit: Arc::default(),
             log: LogId(7),
             replica: ReplicaId::default(),
             window: 1,

@@ -244,7 +244,7 @@ impl<H: Host> PeerService<H> {
         let (request, stable) = messages::decode_append(Frame { body, ..frame.clone() })?;
         let condition = Condition {
             space: self.host.space().level(),
-            damaged: group.damage.reason().is_some(),
+            unfit: group.unfit.is_here(),
             suspect: group.trust.is_suspect(),
         };
         let has_records =
@@ -318,9 +318,9 @@ async fn vote(group: &Group, request: VoteRequest<Types>, frame: &Frame) -> OutF
 
 fn transfer(group: Arc<Group>, frame: Frame) -> Result<Served, BadMessage> {
     let request = messages::decode_transfer(&frame)?;
-    if group.damage.reason().is_some() {
+    if group.unfit.is_here() {
         // A leader that has heard of it does not ask.
-        return Ok(Served::Now(messages::refused(&frame, "this node's copy is damaged")));
+        return Ok(Served::Now(messages::refused(&frame, "this node must not lead this log")));
     }
     if group.trust.is_suspect() {
         return Ok(Served::Now(messages::refused(&frame, "this node's copy may lack records")));

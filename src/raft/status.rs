@@ -150,7 +150,7 @@ impl Group {
             disk_bytes: self.log.disk_bytes(),
             failure: failure
                 .or_else(|| metrics.running_state.as_ref().err().map(ToString::to_string))
-                .or_else(|| self.damage.reason().map(ToOwned::to_owned)),
+                .or_else(|| self.unfit.damage().map(ToOwned::to_owned)),
             suspect: self.trust.is_suspect(),
             stable: self.stable_end(),
             suspect_elections: self.losses.elections(),

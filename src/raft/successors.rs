@@ -14,9 +14,10 @@ const BEHIND_MAX: u64 = 1024;
 #[derive(Debug, Clone, Copy)]
 struct Candidate {
     node: NodeId,
-    /// Its copy may lack what it had acknowledged, or is damaged: it refuses to lead.
+    /// Its copy may lack what it had acknowledged: it refuses to lead.
     suspect: bool,
-    damaged: bool,
+    /// It has said that it must not lead.
+    unfit: bool,
     /// What its disk has, if it has answered lately.
     space: Option<Space>,
     /// How far it holds the log.
@@ -29,7 +30,7 @@ fn ranked(mut candidates: Vec<Candidate>, end: u64) -> Vec<NodeId> {
     if !Mutant::SuspectSucceeds.is_active() {
         candidates.retain(|one| !one.suspect);
     }
-    candidates.retain(|one| !one.damaged);
+    candidates.retain(|one| !one.unfit);
     candidates.sort_by_key(|one| {
         let caught_up = one.matched + BEHIND_MAX >= end;
         let ample = one.space == Some(Space::Ample) || Mutant::FullDiskSucceeds.is_active();
@@ -51,7 +52,7 @@ impl Group {
             Candidate {
                 node: voter.node,
                 suspect: self.trust.is_of(voter.node),
-                damaged: self.is_damaged(voter.node),
+                unfit: self.is_unfit(voter.node),
                 space: self.space_of(voter),
                 matched: member.and_then(|member| member.matched).unwrap_or(0),
             }
@@ -69,7 +70,7 @@ mod tests {
     /// A voter that nothing speaks against, though others hold a little more.
     fn sound(node: NodeId) -> Candidate {
         let space = Some(Space::Ample);
-        Candidate { node, suspect: false, damaged: false, space, matched: END - 1 }
+        Candidate { node, suspect: false, unfit: false, space, matched: END - 1 }
     }
 
     /// One that holds everything.
@@ -90,9 +91,9 @@ mod tests {
     }
 
     #[test]
-    fn a_voter_with_a_damaged_copy_is_no_successor() {
-        let damaged = Candidate { damaged: true, ..newest(2) };
-        assert_eq!(ranked(vec![damaged, sound(3)], END), [3]);
+    fn a_voter_that_must_not_lead_is_no_successor() {
+        let unfit = Candidate { unfit: true, ..newest(2) };
+        assert_eq!(ranked(vec![unfit, sound(3)], END), [3]);
     }
 
     #[test]

@@ -8,17 +8,22 @@ use quorumlog::simulation::{Damage, Fault, OpKind, Ops, Rule, SimDisk, When};
 use quorumlog::{NodeId, Role};
 
 use crate::client::{Client, ROUTE, SEND, bodies, send_fields};
-use crate::cluster::eventually;
+use crate::cluster::{eventually, meanwhile};
 use crate::nodes::{Brokers, Setup};
+use crate::topics::{create, delete};
 
 /// The other nodes need an election, at 1.2 s the latest, and this one then asks them.
 const OUT_OF_SERVICE_MAX: Duration = Duration::from_secs(6);
 const CLUSTER_INFO: i32 = 106;
 
 async fn three(logs: usize) -> (Brokers, BTreeMap<NodeId, SimDisk>) {
+    three_with(Setup { logs, ..Setup::default() }).await
+}
+
+async fn three_with(setup: Setup) -> (Brokers, BTreeMap<NodeId, SimDisk>) {
     let disks: BTreeMap<_, _> = (1..=3).map(|id| (id, SimDisk::with_seed(id))).collect();
     let shared = disks.iter().map(|(id, disk)| (*id, disk.shared())).collect();
-    let brokers = Brokers::start_with(Setup { disks: shared, logs, ..Setup::default() }).await;
+    let brokers = Brokers::start_with(Setup { disks: shared, ..setup }).await;
     // Where the broker wants it.
     eventually("the first node to lead", async || (brokers.leader().await == 1).then_some(()))
         .await;
@@ -131,7 +136,7 @@ async fn a_consumer_that_waits_at_a_node_whose_copy_has_stopped_gets_the_next_me
     let next = consumer.pull("T", 0, 0).await.done().number("maxOffset");
     consumer.start_pull("T", 0, next, 15_000, "*").await;
     // Longer than a follower waits for a leader that it does not hear.
-    crate::cluster::meanwhile(Duration::from_millis(3500)).await;
+    meanwhile(Duration::from_millis(3500)).await;
     brokers.client(2).await.send("T", 0, "next").await.done();
     let pulled = consumer.answer().await;
     assert_eq!((pulled.code, bodies(&pulled)), (0, vec!["next".to_owned()]));
@@ -148,4 +153,69 @@ async fn clients_of_a_node_that_cannot_open_its_copy_go_on_with_the_leader() {
     assert!(disks[&1].damage(&manifest, &Damage::ZeroSector(0)), "nothing to damage");
     brokers.open(1).await;
     clients_go_on(&brokers, Instant::now()).await;
+}
+
+/// Has a node's copy of a log stop.
+async fn stop_log(brokers: &Brokers, disk: &SimDisk, id: NodeId, log: &str) {
+    break_log(brokers, disk, id, log);
+    let number = usize::from(log == "broker-1");
+    eventually("the log to stop", async || {
+        let other = brokers.others(id)[0];
+        let mut client = Client::connect(brokers.broker_addr_of(other, number)).await;
+        create(&mut client, &format!("%RETRY%{log}")).await;
+        let stopped = |row: &quorumlog::Status| row.log == log && row.role == Role::Stopped;
+        brokers.node(id).statuses().iter().any(stopped).then_some(())
+    })
+    .await;
+}
+
+/// Topics are decided in the home log. A node whose copy of that has stopped, and that led another log, had that one know
+/// of no new topic for as long as it led.
+#[tokio::test]
+async fn a_node_whose_copy_of_the_home_log_has_stopped_leads_no_other_log() {
+    let setup = Setup { logs: 2, auto_create: false, ..Setup::default() };
+    let (brokers, disks) = three_with(setup).await;
+    eventually("leaders that are spread", async || (brokers.leader_of(1).await == 2).then_some(()))
+        .await;
+    stop_log(&brokers, &disks[&2], 2, "broker-0").await;
+    create(&mut brokers.client(3).await, "New").await.done();
+    let taken = eventually("another leader, which knows the topic", async || {
+        let leader = brokers.leader_of(1).await;
+        let mut client = Client::connect(brokers.broker_addr_of(leader, 1)).await;
+        let mut fields = send_fields("New", "0", "").to_vec();
+        fields.retain(|(name, _)| *name != "n");
+        let sent = client.call(SEND, &fields, b"x").await;
+        (sent.code == 0).then_some(leader)
+    })
+    .await;
+    assert_ne!(taken, 2);
+    // Nobody hands it back, not even if an administrator asks for it.
+    meanwhile(Duration::from_secs(3)).await;
+    let leader = brokers.leader_of(1).await;
+    assert_ne!(leader, 2);
+    let admin = brokers.node(leader).log("broker-1").expect("it is open").admin();
+    let refused = admin.transfer_leadership(2).await.expect_err("a log has stopped there");
+    assert!(refused.to_string().contains("another log has stopped there"), "{refused}");
+    // Until that node is well again.
+    brokers.kill(2);
+    disks[&2].clear_rules();
+    brokers.open(2).await;
+    eventually("the lead to be handed back", async || {
+        (brokers.leader_of(1).await == 2).then_some(())
+    })
+    .await;
+}
+
+/// It answered that the log had not followed: its own copy never would.
+#[tokio::test]
+async fn topics_are_made_and_deleted_through_a_node_on_which_a_log_has_stopped() {
+    let (brokers, disks) = three(2).await;
+    stop_log(&brokers, &disks[&1], 1, "broker-1").await;
+    for (number, topic) in [(0, "A"), (1, "B")] {
+        let mut client = Client::connect(brokers.broker_addr_of(1, number)).await;
+        create(&mut client, topic).await.done();
+        assert!(route(&brokers, 3, topic).await.is_some(), "{topic} was made");
+        delete(&mut client, topic).await.done();
+        assert!(route(&brokers, 3, topic).await.is_none(), "{topic} is gone");
+    }
 }

@@ -33,12 +33,12 @@ async fn spread(brokers: &Brokers) {
     }
 }
 
-async fn create(client: &mut Client, topic: &str) -> Frame {
+pub(crate) async fn create(client: &mut Client, topic: &str) -> Frame {
     let fields = [("topic", topic), ("readQueueNums", "2"), ("writeQueueNums", "2"), ("perm", "6")];
     client.call(CREATE, &fields, b"").await
 }
 
-async fn delete(client: &mut Client, topic: &str) -> Frame {
+pub(crate) async fn delete(client: &mut Client, topic: &str) -> Frame {
     client.call(DELETE, &[("topic", topic)], b"").await
 }
 

@@ -2,6 +2,7 @@
 //! everything before it, and it begins to serve.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::failure::Failure;
@@ -26,6 +27,7 @@ impl LogBroker {
                 break Opened { log, shared };
             }
             if let Some(info) = node.logs().into_iter().find(|info| info.name == name) {
+                self.not_open.store(node.inner.is_not_open(info.id), Ordering::Release);
                 self.set_part_elsewhere(&node.inner.elsewhere.subscribe().borrow(), info.id);
             }
             self.make_log(&node, &name).await;

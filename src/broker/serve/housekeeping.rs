@@ -36,6 +36,7 @@ impl LogBroker {
             let starting = started.elapsed() < STARTING;
             self.note_settled(number, starting);
             let Some(opened) = self.opened.get() else { continue };
+            self.leaves();
             self.clients.forget_silent();
             if self.throughput.is_due(Instant::now()) {
                 let put = messages(&opened.shared).await;
@@ -78,7 +79,7 @@ impl LogBroker {
     /// disk is full, or whose copy is damaged, leads only where all are.
     async fn spread(&self, opened: &Opened, number: usize, settled: bool) {
         let status = opened.log.status();
-        let has_space = |node| opened.log.has_ample_space(node) && !opened.log.is_damaged(node);
+        let has_space = |node| opened.log.has_ample_space(node) && !opened.log.is_unfit(node);
         let is_full = !has_space(status.node_id);
         let Some(wanted) = wanted_with_space(&status, number, has_space) else { return };
         let holds = wanted.matched.is_some_and(|matched| matched + BEHIND_MAX >= status.end);

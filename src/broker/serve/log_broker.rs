@@ -1,7 +1,7 @@
 //! One log's broker on one node.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use bytes::{Bytes, BytesMut};
@@ -60,6 +60,8 @@ pub(super) struct LogBroker {
     pub(super) config: Arc<BrokerConfig>,
     pub(super) brokers: Weak<Brokers>,
     pub(super) opened: OnceLock<Opened>,
+    /// The node cannot open the log.
+    pub(super) not_open: AtomicBool,
     pub(super) part: watch::Sender<Part>,
     /// True for good once the log was led where it is to be, or this node has waited long enough for that.
     pub(super) settled: watch::Sender<bool>,
@@ -115,6 +117,7 @@ impl LogBroker {
             config,
             brokers: Arc::downgrade(brokers),
             opened: OnceLock::new(),
+            not_open: AtomicBool::new(false),
             part: watch::Sender::new(Part::Unknown),
             settled: watch::Sender::new(false),
             clients: Clients::default(),
@@ -146,6 +149,24 @@ impl LogBroker {
     /// The node does not have it yet.
     pub(super) fn shared(&self) -> Result<&Arc<Shared>, Failure> {
         self.opened().map(|opened| &opened.shared)
+    }
+
+    /// True if this node's copy of the log has stopped, or cannot be opened.
+    fn has_stopped(&self) -> bool {
+        match self.opened.get() {
+            Some(opened) => opened.log.has_stopped(),
+            None => self.not_open.load(Ordering::Acquire),
+        }
+    }
+
+    /// Gives up the lead while the copy of another broker's log has stopped on this node: what clients ask of one log's
+    /// leader can concern them all, and topics are decided in the home log. True while another node is about to lead.
+    pub(super) fn leaves(&self) -> bool {
+        let (Some(opened), Some(brokers)) = (self.opened.get(), self.brokers.upgrade()) else {
+            return false;
+        };
+        opened.log.decline_lead(brokers.logs().iter().any(|log| log.has_stopped()));
+        opened.log.leaves()
     }
 
     /// Appends a record and waits until it is applied here.

@@ -30,7 +30,7 @@ impl LogBroker {
                 return Ok(None);
             }
             // The next leader holds it whole.
-            Err(ReadError::Storage(_)) if opened.log.leaves_for_damage() => {
+            Err(ReadError::Storage(_)) if opened.log.leaves() => {
                 return Err(Failure::Moved);
             }
             records => records?,

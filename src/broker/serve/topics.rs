@@ -84,10 +84,19 @@ impl LogBroker {
             let ensure = Change::EnsureTopic { name: topic.to_owned(), config };
             self.change(&ensure).await.map_err(|failure| not_made(topic, failure))?;
         } else {
+            self.stays()?;
             self.follow_topic(topic, make).await?;
         }
         let made = self.shared()?.state().topic(topic).map(|topic| topic.config);
         made.ok_or_else(|| Failure::no_topic(topic))
+    }
+
+    /// Checks that this node leads on: else the next leader sees what the logs make of a topic.
+    ///
+    /// # Errors
+    /// Another node is about to lead.
+    fn stays(&self) -> Result<(), Failure> {
+        if self.leaves() { Err(Failure::Moved) } else { Ok(()) }
     }
 
     /// Waits until this log has a topic of all logs, which is made if there is none.
@@ -185,6 +194,7 @@ impl LogBroker {
             self.change(&Change::PutTopic { name, config }).await?;
             return Ok(Reply::done());
         }
+        self.stays()?;
         let deadline = Instant::now() + DECIDE_TIMEOUT;
         self.all_adopted(deadline).await?;
         let put = Decision::Put { name, log: self.number, config };
@@ -206,6 +216,7 @@ impl LogBroker {
             self.forget_offsets_of_other_topics()?;
             return Ok(Reply::done());
         }
+        self.stays()?;
         let deadline = Instant::now() + DECIDE_TIMEOUT;
         self.all_adopted(deadline).await?;
         let version = self.decide(Decision::Delete { name }, deadline).await?;

@@ -12,7 +12,6 @@ use crate::log::{DataDir, Log, LogOptions, WriterObserver};
 use crate::member::ReplicaId;
 use crate::mutant::Mutant;
 use crate::raft::ballot::{Ballots, configs_of};
-use crate::raft::damage::Damage;
 use crate::raft::log_store::LogStore;
 use crate::raft::metrics::GroupMetrics;
 use crate::raft::network::NetworkFactory;
@@ -24,6 +23,7 @@ use crate::raft::state_machine::LogStateMachine;
 use crate::raft::timing::{Timers, millis, rest_after_append};
 use crate::raft::trust::Trust;
 use crate::raft::types::first_entry;
+use crate::raft::unfit::Unfit;
 use crate::record::{Flush, LogId, LogName};
 
 /// Room in the core's queue for requests that are not appends.
@@ -74,14 +74,14 @@ pub(super) fn network(
     setup: &GroupSetup<'_>,
     log: &Log,
     space: Arc<GroupSpace>,
-    damage: Arc<Damage>,
+    unfit: Arc<Unfit>,
     trust: Arc<Trust>,
     ballots: Arc<Ballots>,
 ) -> NetworkFactory {
     NetworkFactory {
         peers: setup.peers.clone(),
         space,
-        damage,
+        unfit,
         trust,
         ballots,
         stable: Arc::new(Stable::new(setup.replica, log.clone())),

@@ -336,6 +336,17 @@ pub(super) const ROWS: &[Row] = &[
         ),
     },
     Row {
+        id: "D16",
+        name: "StoppedLogLeadsOn",
+        breaks: "a node whose copy of the home log has stopped leads other logs, which know of no new topic",
+        place: "src/raft/unfit.rs",
+        rule: "17, passing requests on",
+        expected: Test(
+            "broker",
+            "stopped::a_node_whose_copy_of_the_home_log_has_stopped_leads_no_other_log",
+        ),
+    },
+    Row {
         id: "P9",
         name: "DamagedLeaderStays",
         breaks: "a leader whose copy of a record is damaged leads on, and nobody gets the record",
