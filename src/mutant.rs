@@ -409,6 +409,8 @@ mutants! {
     StableByLeaderAlone,
     /// Entries of earlier terms count as stable once a majority has flushed them.
     StableOfOlderTerms,
+    /// A request that was overtaken has commits count as stable again.
+    StableAgainAfterDoubt,
     /// A log that may have lost something takes for committed what was.
     SuspectBelievesCommitted,
     /// A checkpoint is believed wherever the log holds some entry at its index.

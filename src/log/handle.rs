@@ -20,6 +20,7 @@ use super::damage::DamageFound;
 use super::job::{Completion, Control};
 use super::memberships::StoredMembership;
 use super::pool::{WriterPool, WriterQueue};
+use super::stable_commits::Commits;
 use super::{LogOptions, SegmentInfo, checkpoints, damage, open};
 
 /// A state of up to this many bytes stays in memory until it is saved: taking it does not wait for the disk.
@@ -165,6 +166,12 @@ impl Log {
     /// by now, which may have replaced it.
     pub(crate) fn vouched(&self, term: u64, end: u64, stable: u64) -> u64 {
         self.core.shared.state().vouched(term, end, stable)
+    }
+
+    /// Notes what is known of what the leader of `term` commits: if it is stable at once, `stable` moves with each commit. To
+    /// be told before anything is committed that it is about. True if this is news.
+    pub(crate) fn note_commits(&self, term: u64, commits: Commits) -> bool {
+        self.core.shared.note_commits(term, commits)
     }
 
     /// On the leader of `term`: moves `stable` up to what `flushed` gives, which is told how far this log has flushed: but

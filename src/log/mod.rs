@@ -28,6 +28,7 @@ mod pool;
 mod read;
 mod saver;
 mod shared;
+mod stable_commits;
 mod state;
 mod submit;
 mod tail;
@@ -50,6 +51,7 @@ pub(crate) use handle::Log;
 pub(crate) use memberships::StoredMembership;
 pub(crate) use pool::WriterPool;
 pub(crate) use saver::{Saver, Saving, Turn};
+pub(crate) use stable_commits::Commits;
 #[cfg(feature = "simulation")]
 pub(crate) use writer_task::Pace;
 

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use crate::error::StorageError;
 use crate::format::entry::{Batch, Entry, EntryId};
+use crate::record::Flush;
 use crate::seam::Disk;
 use crate::seam::disk::atomic_file::TMP_SUFFIX;
 use crate::watermarks::Watermarks;
@@ -18,6 +19,7 @@ use super::LogOptions;
 use super::checkpoint_file::{CheckpointFile, Draft};
 use super::checkpoints::{self, Checkpoints};
 use super::counters::{LogCounters, LogCounts};
+use super::stable_commits::{Commits, StableCommits};
 use super::state::{SegmentSet, State};
 
 /// See the module.
@@ -36,6 +38,7 @@ pub(super) struct Shared {
     tail_bytes: AtomicU64,
     stalled: AtomicBool,
     counters: LogCounters,
+    stable_commits: StableCommits,
 }
 
 impl Shared {
@@ -58,6 +61,7 @@ impl Shared {
             tail_bytes: AtomicU64::new(0),
             stalled: AtomicBool::new(false),
             counters: LogCounters::default(),
+            stable_commits: StableCommits::default(),
         }
     }
 
@@ -103,7 +107,15 @@ impl Shared {
     pub(super) fn commit(&self, id: EntryId) -> Result<(), StorageError> {
         let mut state = self.state();
         state.commit(id);
+        if self.stable_commits.are_of(id.term) {
+            state.settle_committed(id);
+        }
         self.show(state)
+    }
+
+    /// See [`Log::note_commits`](super::Log::commits_are_stable).
+    pub(super) fn note_commits(&self, term: u64, commits: Commits) -> bool {
+        self.stable_commits.note(term, commits)
     }
 
     /// Shows readers what is committed, batches whole (I11).
@@ -158,13 +170,20 @@ impl Shared {
     pub(super) fn set_stored(&self, epoch: u64, end: u64, evicted: &mut Vec<Entry>) {
         let mut state = self.state();
         state.set_stored(epoch, end);
+        if self.options.flush == Flush::Sync {
+            // It was flushed first.
+            state.set_flushed(epoch, end);
+        }
         // What is evicted is dropped outside of the lock.
         state.evict(self.options.tail_cache_max, evicted);
         self.note_tail(&state);
     }
 
+    /// What `set_stored` does not say: nothing if all that is stored was flushed first.
     pub(super) fn set_flushed(&self, epoch: u64, end: u64) {
-        self.state().set_flushed(epoch, end);
+        if self.options.flush == Flush::Async {
+            self.state().set_flushed(epoch, end);
+        }
     }
 
     pub(super) fn note_tail(&self, state: &State) {

@@ -271,6 +271,13 @@ impl State {
         self.stable
     }
 
+    /// `id` is committed and stable. Takes no effect while the log holds another entry there, or none in memory.
+    pub(super) fn settle_committed(&mut self, id: EntryId) {
+        if self.tail.id_at(id.index) == Some(id) {
+            self.stable = self.stable.max(id.index + 1);
+        }
+    }
+
     /// The writer has changed the segments, as of `epoch`.
     pub(super) fn set_segments(&mut self, epoch: u64, segments: Arc<SegmentSet>) {
         if epoch == self.epoch || Mutant::StaleEpochAccepted.is_active() {

@@ -53,12 +53,13 @@ impl CommitLog {
         payload: impl Into<Bytes>,
         options: AppendOptions,
     ) -> Result<Appended, AppendError> {
-        let record = self.admit(&self.group(), payload.into(), options)?;
+        let group = self.group();
+        let record = self.admit(&group, payload.into(), options)?;
         let limit = options.timeout.unwrap_or(self.node.config.limits.append_timeout);
-        self.retrying(limit, || async {
+        let record = &record;
+        self.retrying(limit, group, |group| async move {
             let (sender, outcome) = oneshot::channel();
-            let record = NewRecord { payload: record.payload.clone(), ..record };
-            let group = self.group();
+            let record = NewRecord { payload: record.payload.clone(), ..*record };
             group.propose(record, AckTarget::Commit(sender))?;
             Ticket::new(outcome, group).await
         })
@@ -104,12 +105,14 @@ impl CommitLog {
         options: AppendOptions,
     ) -> Result<Appended, AppendError> {
         let limit = options.timeout.unwrap_or(self.node.config.limits.append_timeout);
-        let records = self.admit_batch(&self.group(), payloads, options)?;
-        self.retrying(limit, || async {
+        let group = self.group();
+        let records = self.admit_batch(&group, payloads, options)?;
+        let records = &records;
+        self.retrying(limit, group, |group| async move {
             let again = records
                 .iter()
                 .map(|record| NewRecord { payload: record.payload.clone(), ..*record });
-            self.group().propose_batch(again.collect()).await
+            group.propose_batch(again.collect()).await
         })
         .await
     }
@@ -161,11 +164,13 @@ impl CommitLog {
         payload: impl Into<Bytes>,
         options: AppendOptions,
     ) -> Result<Applied, AppendError> {
-        let record = self.admit(&self.group(), payload.into(), options)?;
+        let group = self.group();
+        let record = self.admit(&group, payload.into(), options)?;
         let limit = options.timeout.unwrap_or(self.node.config.limits.append_timeout);
-        self.retrying(limit, || async {
-            let record = NewRecord { payload: record.payload.clone(), ..record };
-            submit_for_answer(self.group(), record, None)?.await
+        let record = &record;
+        self.retrying(limit, group, |group| async move {
+            let record = NewRecord { payload: record.payload.clone(), ..*record };
+            submit_for_answer(group, record, None)?.await
         })
         .await
     }
@@ -297,18 +302,21 @@ impl CommitLog {
     }
 
     /// A leader refuses appends for a moment after its election, until a majority has answered it.
-    /// Such refusals are definite, so they are tried again within the time limit.
+    /// Such refusals are definite, so they are tried again within the time limit, with the log's group of then.
     async fn retrying<T, F>(
         &self,
         limit: Duration,
-        mut attempt: impl FnMut() -> F,
+        group: Arc<Group>,
+        attempt: impl Fn(Arc<Group>) -> F,
     ) -> Result<T, AppendError>
     where
         F: Future<Output = Result<T, AppendError>>,
     {
         let deadline = Instant::now() + limit;
+        let mut first = Some(group);
         loop {
-            match tokio::time::timeout_at(deadline, attempt()).await {
+            let group = first.take().unwrap_or_else(|| self.group());
+            match tokio::time::timeout_at(deadline, attempt(group)).await {
                 Ok(Err(AppendError::NoQuorum)) if Instant::now() + RETRY_PAUSE < deadline => {
                     tokio::time::sleep(RETRY_PAUSE).await;
                 }

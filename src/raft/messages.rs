@@ -245,11 +245,11 @@ pub(crate) fn encode_append(
     out
 }
 
-/// Decodes an append request, verifying every entry, and gives one past what a majority has flushed. Payloads are slices of
-/// the frame's body.
+/// Decodes an append request, verifying every entry, and gives one past what a majority has flushed: none if that is all
+/// that is committed. Payloads are slices of the frame's body.
 pub(crate) fn decode_append(
     frame: Frame,
-) -> Result<(AppendEntriesRequest<Types>, u64), BadMessage> {
+) -> Result<(AppendEntriesRequest<Types>, Option<u64>), BadMessage> {
     let head: AppendHead = decode(&frame.head)?;
     let mut body = frame.body;
     let mut entries: Vec<LogEntry> = Vec::with_capacity(head.entries.min(4096) as usize);
@@ -268,7 +268,7 @@ pub(crate) fn decode_append(
         expected = Some(entry.log_id.index + 1);
     }
     let committed = head.commit.map_or(0, |(_, index)| index.saturating_add(1));
-    let stable = head.stable.unwrap_or(committed).min(committed);
+    let stable = head.stable.map(|stable| stable.min(committed));
     let request = AppendEntriesRequest {
         vote: from_wire_vote(head.vote),
         prev_log_id: head.prev.map(from_wire_id),

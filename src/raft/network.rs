@@ -140,14 +140,16 @@ impl PeerClient {
     }
 
     /// The answer to an append request; notes what it says of the peer's disk and copy. That of a process that has ended
-    /// is void: what it had written may be gone.
+    /// is void where records are acknowledged unflushed: what it had written may be gone.
     pub(super) fn append_answer(
         &self,
         answer: &Frame,
         vouched: Vouched,
         process: Process,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
-        if process.has_ended(self.contacts.session(self.target)) {
+        let reply = messages::decode_append_reply(answer);
+        let unflushed = self.stable.counts() || !matches!(reply, Ok((_, None)));
+        if unflushed && process.has_ended(self.contacts.session(self.target)) {
             return Err(nonsense(&BadMessage::new("another process has come in its place")));
         }
         // A refusal for another reason, as for a log that is not open, says nothing of either.
@@ -157,8 +159,7 @@ impl PeerClient {
             self.unfit.note_peer(self.target.node, told.unfit);
             self.trust.note_peer(self.target.node, told.suspect);
         }
-        let answer = messages::decode_append_reply(answer);
-        let (reply, flushed) = answer.map_err(|error| nonsense(&error))?;
+        let (reply, flushed) = reply.map_err(|error| nonsense(&error))?;
         if matches!(reply, AppendEntriesResponse::Success) {
             self.stable.answered(self.target, vouched, flushed);
         }

@@ -16,10 +16,11 @@ use super::conflict::Conflict;
 use super::contacts::HINTS_MAX;
 use super::generations::NO_PART;
 use super::group::Group;
-use super::messages::{self, BadMessage, Condition, Reached, Vouched};
+use super::messages::{self, BadMessage, Condition, Reached};
 use super::peers::{Identity, Peers};
 use super::snapshot;
 use super::space::DiskSpace;
+use super::stable::StableClaim;
 use super::types::Types;
 use crate::panics;
 use crate::record::LogId;
@@ -257,17 +258,15 @@ impl<H: Host> PeerService<H> {
         let host = self.host.clone();
         Ok(Served::Later(Box::pin(async move {
             let received = Instant::now();
-            let vouched = Vouched::by(&request);
+            // Before anything is committed that it tells of.
+            let told = StableClaim::of(&group.log, &request, stable);
             match group.take_append(request).await {
                 Ok(reply) => {
                     group.ticks.answered(received, &reply);
                     let flushed = match reply {
-                        AppendEntriesResponse::Success => {
-                            group.log.vouched(vouched.term, vouched.end, stable)
-                        }
-                        _ => 0,
+                        AppendEntriesResponse::Success => told.flushed(&group.log),
+                        _ => Some(0),
                     };
-                    let flushed = (flushed < vouched.end).then_some(flushed);
                     condition.tell(messages::append_reply(&frame, reply, flushed))
                 }
                 Err(error) => not_taken(host, group, &frame, error),

@@ -8,10 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use openraft::raft::AppendEntriesRequest;
+
 use super::messages::Vouched;
-use super::types::decode_membership;
+use super::types::{Types, decode_membership, entry_id};
 use crate::format::entry::EntryId;
-use crate::log::Log;
+use crate::log::{Commits, Log};
 use crate::member::ReplicaId;
 use crate::mutant::Mutant;
 use crate::record::Flush;
@@ -44,11 +46,18 @@ impl Stable {
         Self { own, log, counts, told: Mutex::default() }
     }
 
+    /// False while nobody is known to acknowledge what it has not flushed.
+    pub(super) fn counts(&self) -> bool {
+        self.counts.load(Ordering::Acquire)
+    }
+
     /// Notes that a follower has taken what was vouched for, and has flushed it as far as it says: none if all of it.
     pub(super) fn answered(&self, from: ReplicaId, vouched: Vouched, flushed: Option<u64>) {
         if flushed.is_some() {
+            // Before the answer can commit anything.
             self.counts.store(true, Ordering::Release);
-        } else if !self.counts.load(Ordering::Acquire) {
+            self.log.note_commits(vouched.term, Commits::Unflushed);
+        } else if !self.counts() {
             return;
         }
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
@@ -65,15 +74,27 @@ impl Stable {
     /// What to tell followers of the leader of `term`, which has committed up to `commit`: one past what is stable, or none if
     /// it is all that.
     pub(super) fn to_tell(&self, term: u64, commit: Option<EntryId>) -> Option<u64> {
-        if self.counts.load(Ordering::Acquire) {
+        if self.counts() {
             return Some(self.count(term));
         }
+        self.log.note_commits(term, Commits::Stable);
         // What earlier leaders had committed may have been flushed by none.
-        let Some(commit) = commit.filter(|commit| commit.term == term) else {
-            return Some(self.log.stable());
-        };
-        self.log.settle(term, |_| commit.index + 1);
-        None
+        match commit {
+            Some(commit) if commit.term == term => None,
+            _ => Some(self.log.stable()),
+        }
+    }
+
+    /// One past what is stable, by the leader of `term`.
+    fn end(&self, term: u64) -> u64 {
+        let commit = self.log.committed();
+        match (self.to_tell(term, commit), commit) {
+            (Some(end), _) => end,
+            // It may have no followers, whom it would have told.
+            (None, commit) => {
+                self.log.settle(term, |_| commit.map_or(0, |commit| commit.index + 1))
+            }
+        }
     }
 
     /// Counts, and gives one past what is stable. `term` is that of this leader.
@@ -91,6 +112,47 @@ impl Stable {
                 _ => 0,
             })
         })
+    }
+}
+
+/// What a leader's request says of what is stable, on a follower.
+pub(super) struct StableClaim {
+    vouched: Vouched,
+    stable: u64,
+    /// The log has nothing to note or to find out: it is stable as it commits, and flushes first.
+    settled: bool,
+}
+
+impl StableClaim {
+    /// To be called before the request is taken. `stable`: as the request says; none if all is that it commits.
+    pub(super) fn of(
+        log: &Log,
+        request: &AppendEntriesRequest<Types>,
+        stable: Option<u64>,
+    ) -> Self {
+        let vouched = Vouched::by(request);
+        let commit = request.leader_commit.as_ref().map(entry_id);
+        let own_term = commit.is_some_and(|commit| commit.term == vouched.term);
+        let commits = match stable {
+            _ if !own_term => Commits::Unknown,
+            Some(_) => Commits::Unflushed,
+            None => Commits::Stable,
+        };
+        // With the first one of a term the log may have come to the commit before.
+        let news = log.note_commits(vouched.term, commits);
+        let settled = !news && commits == Commits::Stable && log.flush() == Flush::Sync;
+        let end = || commit.map_or(0, |commit| commit.index.saturating_add(1));
+        Self { vouched, stable: stable.unwrap_or_else(end), settled }
+    }
+
+    /// The log has taken the request. How far it has flushed of what that vouches for; none if all of it.
+    pub(super) fn flushed(&self, log: &Log) -> Option<u64> {
+        let Self { vouched, stable, settled } = *self;
+        if settled {
+            return None;
+        }
+        let flushed = log.vouched(vouched.term, vouched.end, stable);
+        (flushed < vouched.end).then_some(flushed)
     }
 }
 
@@ -121,10 +183,10 @@ fn majority_end(configs: &[Config], end_of: impl Fn(ReplicaId) -> u64) -> u64 {
 impl super::group::Group {
     /// One past what a majority has flushed, as far as this node knows. A leader counts.
     pub(crate) fn stable_end(&self) -> u64 {
-        if let Some(vote) = self.leading_vote() {
-            self.stable.to_tell(vote.leader_id.term, self.log.committed());
+        match self.leading_vote() {
+            Some(vote) => self.stable.end(vote.leader_id.term),
+            None => self.log.stable(),
         }
-        self.log.stable()
     }
 }
 

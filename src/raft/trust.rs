@@ -21,6 +21,8 @@ pub(crate) struct Trust {
     since: Instant,
     /// Members that said that they are suspect.
     peers: Mutex<BTreeSet<NodeId>>,
+    /// Some did: as long as none has, an answer costs no lock.
+    any_peer: AtomicBool,
 }
 
 impl Trust {
@@ -30,6 +32,7 @@ impl Trust {
             began_suspect: suspect,
             since: Instant::now(),
             peers: Mutex::default(),
+            any_peer: AtomicBool::new(false),
         }
     }
 
@@ -65,11 +68,16 @@ impl Trust {
 
     /// Notes what a member says.
     pub(super) fn note_peer(&self, node: NodeId, suspect: bool) {
-        if suspect {
-            self.peers().insert(node);
-        } else {
-            self.peers().remove(&node);
+        if !suspect && !self.any_peer.load(Ordering::Acquire) {
+            return;
         }
+        let mut peers = self.peers();
+        if suspect {
+            peers.insert(node);
+        } else {
+            peers.remove(&node);
+        }
+        self.any_peer.store(!peers.is_empty(), Ordering::Release);
     }
 
     fn peers(&self) -> std::sync::MutexGuard<'_, BTreeSet<NodeId>> {

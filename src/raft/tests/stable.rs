@@ -3,7 +3,7 @@
 use super::*;
 use crate::log::Vote;
 use crate::raft::messages::Vouched;
-use crate::raft::stable::Stable;
+use crate::raft::stable::{Stable, StableClaim};
 use crate::raft::types::first_entry;
 
 /// The log of a leader of three voters: the entry that names them, and records of the terms that are given.
@@ -148,4 +148,83 @@ async fn the_boundary_stays_below_what_a_majority_has_flushed() {
     follower.log.vouched(1, 40, 20);
     let begin = trim().await.expect("it runs").expect("some of it is stable");
     assert!((2..=20).contains(&begin), "{begin}");
+}
+
+/// A follower that flushes first, the claims of its leader's requests, and what it has committed.
+struct Following {
+    writers: WriterPool,
+    log: Log,
+}
+
+impl Following {
+    async fn new(terms: &[u64]) -> Self {
+        let Leading { writers, log, .. } = Leading::new(Flush::Sync, terms).await;
+        Self { writers, log }
+    }
+
+    /// A request without entries comes in, and the log commits what it says. Gives how far the log has flushed.
+    fn takes(&self, term: u64, commit: EntryId, stable: Option<u64>) -> Option<u64> {
+        let request = AppendEntriesRequest {
+            vote: RaftVote::new_committed(term, replica(2)),
+            prev_log_id: Some(raft_log_id(commit)),
+            entries: Vec::new(),
+            leader_commit: Some(raft_log_id(commit)),
+        };
+        let claim = StableClaim::of(&self.log, &request, stable);
+        self.log.set_committed(commit).expect("a healthy disk");
+        claim.flushed(&self.log)
+    }
+
+    async fn end(self) {
+        self.log.close().await.expect("a healthy disk");
+        self.writers.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn where_all_flush_first_a_follower_notes_what_is_stable_as_it_commits() {
+    let log = Following::new(&[1, 1, 1, 1]).await;
+    for index in 1..=3 {
+        assert_eq!(log.takes(1, id(1, index), None), None, "all is flushed");
+        assert_eq!(log.log.stable(), index + 1);
+    }
+    log.end().await;
+}
+
+#[tokio::test]
+async fn commits_are_not_stable_any_more_once_a_leader_counts() {
+    let log = Following::new(&[1; 8]).await;
+    log.takes(1, id(1, 2), None);
+    assert_eq!(log.log.stable(), 3);
+    assert_eq!(log.takes(1, id(1, 4), Some(3)), None);
+    assert_eq!(log.log.stable(), 3);
+    // A heartbeat that the last request has overtaken, and what the leader commits next.
+    let old = AppendEntriesRequest {
+        vote: RaftVote::new_committed(1, replica(2)),
+        prev_log_id: None,
+        entries: Vec::new(),
+        leader_commit: Some(raft_log_id(id(1, 2))),
+    };
+    drop(StableClaim::of(&log.log, &old, None));
+    log.log.set_committed(id(1, 5)).expect("a healthy disk");
+    assert_eq!(log.log.stable(), 3);
+    // What its successor tells of its entries before it has any of its own.
+    let log2 = Following::new(&[1; 8]).await;
+    log2.takes(1, id(1, 2), None);
+    log2.takes(2, id(1, 6), Some(3));
+    assert_eq!(log2.log.stable(), 3);
+    log.end().await;
+    log2.end().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_says_what_was_not_flushed_comes_before_what_it_commits() {
+    let leading = Leading::new(Flush::Sync, &[1; 6]).await;
+    assert_eq!(leading.told(1), 0);
+    leading.commit(1, 2);
+    assert_eq!(leading.log.stable(), 3);
+    leading.answered(2, 1, 6, Some(3));
+    leading.commit(1, 5);
+    assert_eq!(leading.log.stable(), 3);
+    leading.end().await;
 }

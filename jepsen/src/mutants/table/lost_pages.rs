@@ -309,4 +309,15 @@ pub(super) const ROWS: &[Row] = &[
             "node::tests::rewind::handles_of_a_log_that_goes_back_go_on_with_it_when_it_is_open_again",
         ),
     },
+    Row {
+        id: "W36",
+        name: "StableAgainAfterDoubt",
+        breaks: "what a majority has only written counts as safe from power cuts, once a request was overtaken",
+        place: "src/log/stable_commits.rs",
+        rule: "7, lost pages",
+        expected: Test(
+            "lib",
+            "raft::tests::stable::commits_are_not_stable_any_more_once_a_leader_counts",
+        ),
+    },
 ];
