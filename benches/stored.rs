@@ -8,10 +8,12 @@ mod place;
 mod recovered;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use quorumlog::seam::SystemClock;
 use quorumlog::simulation::{
     StoredChange, StoredEntry, StoredId, StoredLog, StoredLogOptions, real_disk,
 };
@@ -38,7 +40,8 @@ fn open(dir: &Path) -> StoredLog {
         segment_size: SEGMENT_BYTES,
         tail_cache_max: TAIL_BYTES,
     };
-    StoredLog::open(real_disk(), &dir.join("log"), &options).expect("it opens")
+    StoredLog::open(real_disk(), Arc::new(SystemClock), &dir.join("log"), &options)
+        .expect("it opens")
 }
 
 /// Appends one group behind the last entry.

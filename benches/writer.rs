@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use quorumlog::seam::{Access, DirEntry, Disk, DiskFile, DiskLock, LockMode};
+use quorumlog::seam::{Access, DirEntry, Disk, DiskFile, DiskLock, LockMode, SystemClock};
 use quorumlog::simulation::{
     StoredChange, StoredEntry, StoredId, StoredLog, StoredLogOptions, real_disk,
 };
@@ -146,14 +146,6 @@ impl Disk for StrategicDisk {
 
     fn free_space(&self, path: &Path) -> io::Result<u64> {
         self.real.free_space(path)
-    }
-
-    fn now_ms(&self) -> u64 {
-        self.real.now_ms()
-    }
-
-    fn random(&self) -> io::Result<u128> {
-        self.real.random()
     }
 }
 
@@ -290,7 +282,7 @@ impl Target {
             tail_cache_max: 16 << 20,
         };
         let shared = Arc::clone(&disk) as Arc<dyn Disk>;
-        let log = StoredLog::open(shared, &dir.path().join("log"), &options);
+        let log = StoredLog::open(shared, Arc::new(SystemClock), &dir.path().join("log"), &options);
         let log = log.map_err(io::Error::other)?;
         Ok(Self { log, disk, _dir: dir, next: 0, written: 0 })
     }

@@ -129,7 +129,8 @@ async fn run_node(
             usize::MAX
         })
     };
-    let builder = Node::builder(config).disk(disk.shared()).transport(transport.clone());
+    let builder =
+        Node::builder(config).disk(disk.shared()).clock(disk.clock()).transport(transport.clone());
     let builder = builder.writer_tasks(pace);
     let node = builder.open().await?;
     let acceptor = server::listen(&transport, &format!("{host}:2")).await?;

@@ -11,7 +11,7 @@ use crate::member::ReplicaId;
 use crate::mutant::Mutant;
 use crate::record::{Flush, LogId};
 use crate::seam::disk::{atomic_file, remove_all};
-use crate::seam::{Disk, DiskLock, LockMode};
+use crate::seam::{Clock, Disk, DiskLock, LockMode};
 
 use super::open::read_manifest;
 
@@ -55,6 +55,7 @@ impl DataDir {
     /// lock file may have been made.
     pub(crate) fn open(
         disk: Arc<dyn Disk>,
+        clock: &dyn Clock,
         path: &Path,
         node_id: u64,
     ) -> Result<Self, StorageError> {
@@ -65,7 +66,7 @@ impl DataDir {
         let lock = lock.ok_or(StorageError::Locked { path: lock_path })?;
         let superblock = match read_superblock(&*disk, path)? {
             Some(superblock) => superblock,
-            None => found(&*disk, path, node_id)?,
+            None => found(&*disk, clock, path, node_id)?,
         };
         if superblock.node_id != node_id {
             return Err(StorageError::Foreign {
@@ -403,7 +404,12 @@ fn write_superblock(
 }
 
 /// Makes the superblock of a new data directory.
-fn found(disk: &dyn Disk, path: &Path, node_id: u64) -> Result<Superblock, StorageError> {
+fn found(
+    disk: &dyn Disk,
+    clock: &dyn Clock,
+    path: &Path,
+    node_id: u64,
+) -> Result<Superblock, StorageError> {
     let failed = |op| move |error| StorageError::io(op, path, error);
     let logs = path.join(LOGS_NAME);
     let names = disk.list(path).map_err(failed("list"))?;
@@ -416,7 +422,7 @@ fn found(disk: &dyn Disk, path: &Path, node_id: u64) -> Result<Superblock, Stora
     make_dirs(disk, &logs)?;
     let superblock = Superblock {
         node_id,
-        incarnation: disk.random().map_err(failed("draw a number for"))?.max(1),
+        incarnation: clock.random().map_err(failed("draw a number for"))?.max(1),
         cluster: 0,
         logs: Default::default(),
         run: Some(Run::default()),

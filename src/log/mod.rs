@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::format::entry::EntryId;
 use crate::record::{Flush, LogId};
+use crate::seam::Clock;
 
 mod checkpoint_file;
 mod checkpoints;
@@ -68,6 +69,8 @@ pub(crate) struct LogOptions {
     pub(crate) at_stable: bool,
     /// With less free space than this, logs allocate in small steps, since they share the rest. 0: do not look.
     pub(crate) disk_reserve: u64,
+    /// Stamps segments, and gives them numbers by which stale bytes are told apart.
+    pub(crate) clock: Arc<dyn Clock>,
     /// Told about flushes.
     pub(crate) observer: Option<Arc<dyn WriterObserver>>,
 }

@@ -69,11 +69,12 @@ fn create(disk: &dyn Disk, dir: &Path, options: &LogOptions) -> Result<(), Stora
     }
     make_dirs(disk, &new)?;
     let log_id = options.log_id.0;
-    let random = disk.random().map_err(|error| StorageError::io("draw", dir, error))?;
+    let random = options.clock.random().map_err(|error| StorageError::io("draw", dir, error))?;
     let active = SegmentMeta { id: 1, base: 0, salt: random as u64, prev_term: 0 };
     VoteFile::create(disk, &new, log_id)?;
     let step = allocation_step(disk, &new, options.disk_reserve);
-    SegmentWriter::create(disk, &new, log_id, active, options.segment_size, step)?;
+    let (size, now_ms) = (options.segment_size, options.clock.now_ms());
+    SegmentWriter::create(disk, &new, log_id, active, (size, step), now_ms)?;
     let manifest = Manifest {
         log_id,
         next_segment_id: 2,
@@ -230,7 +231,7 @@ impl Found {
             self.manifest.active,
             options.segment_size,
             &mut self.scan,
-            disk.now_ms(),
+            options.clock.now_ms(),
         );
         let stored = [self.manifest.committed, self.vote.newest().committed];
         let is_old = |claim: &Committed| matches!(claim, Committed::Index(_));

@@ -69,7 +69,7 @@ pub(super) async fn keep_log_clock(node: Arc<NodeInner>) {
     let keeping = async {
         loop {
             ticks.tick().await;
-            let now_ms = node.log_clock.now_ms(node.disk.now_ms());
+            let now_ms = node.log_clock.now_ms(node.clock.now_ms());
             // At once after a jump, or the next run would take it for time that the node was off.
             if node.tell_jump(now_ms) || Instant::now() >= next {
                 next = Instant::now() + interval;
@@ -125,7 +125,7 @@ impl NodeInner {
             let segments = group.log.segments();
             let sealed = segments.iter().filter(|segment| segment.sealed);
             let newest_ms = sealed.map(|segment| segment.newest_ms).max().unwrap_or(0);
-            self.log_clock.raise(newest_ms.min(self.disk.now_ms()));
+            self.log_clock.raise(newest_ms.min(self.clock.now_ms()));
         }
         self.save_log_clock();
     }
@@ -134,7 +134,7 @@ impl NodeInner {
     /// on the disk.
     pub(super) fn save_log_clock(&self) {
         if self.config.retention.age_max.is_some() {
-            let saved = self.log_clock.to_save(self.disk.now_ms());
+            let saved = self.log_clock.to_save(self.clock.now_ms());
             save(&*self.disk, &self.config.data_dir, &saved);
         }
     }
@@ -146,14 +146,14 @@ impl NodeInner {
         }
         let Some(system) = self.system() else { return };
         let (disk, dir) = (self.disk.clone(), self.config.data_dir.clone());
-        let saved = self.log_clock.to_save(disk.now_ms());
+        let saved = self.log_clock.to_save(self.clock.now_ms());
         system.beside(move || save(&*disk, &dir, &saved)).await;
     }
 
     /// Logs and counts a jump of the wall clock. True if there was one.
     fn tell_jump(&self, now_ms: u64) -> bool {
         let Some(Jump { seconds }) = self.log_clock.take_jump() else { return false };
-        let behind = i128::from(self.disk.now_ms()) - i128::from(now_ms);
+        let behind = i128::from(self.clock.now_ms()) - i128::from(now_ms);
         let behind = i64::try_from(behind / 1_000).unwrap_or(i64::MAX);
         tracing::warn!(
             seconds,
@@ -166,7 +166,7 @@ impl NodeInner {
     }
 
     fn retain(&self, logs: &mut PerLog) {
-        let now_ms = self.log_clock.now_ms(self.disk.now_ms());
+        let now_ms = self.log_clock.now_ms(self.clock.now_ms());
         let mut groups = self.groups();
         if self.has_unfounded() {
             // Who may found a log is read from the system log, as of the log's record there.

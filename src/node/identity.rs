@@ -102,7 +102,7 @@ mod tests {
     fn a_node_joins_the_first_cluster_that_it_hears_of_and_talks_to_no_other() {
         let disk = SimDisk::new();
         let open = || {
-            let dir = DataDir::open(disk.shared(), Path::new("/data"), 1).expect("it opens");
+            let dir = DataDir::open(disk.shared(), &disk, Path::new("/data"), 1).expect("it opens");
             NodeIdentity::new(Member::new(1, "node1:1"), Arc::new(dir), 7)
         };
         let node = open();

@@ -14,7 +14,7 @@ use super::commit_log::Groups;
 use super::elsewhere::Elsewhere;
 use super::forward;
 use super::identity::NodeIdentity;
-use super::log_clock::{ClockedDisk, LogClock};
+use super::log_clock::{LogClock, LogTime};
 use super::log_place::LogPlace;
 use super::problems::NotOpen;
 use super::state_dir::StateDir;
@@ -30,7 +30,7 @@ use crate::raft::{
     Conflict, DiskSpace, Founding, Group, GroupSetup, Host, Identity, Lane, Peers, messages,
 };
 use crate::record::{LogId, LogName};
-use crate::seam::{BoxFuture, Disk};
+use crate::seam::{BoxFuture, Clock, Disk};
 use crate::state_machine::StateMachine;
 use crate::wire::{Frame, Hello, LinkError, OutFrame};
 
@@ -49,6 +49,7 @@ pub(crate) struct NodeInner {
     pub(super) config: Config,
     pub(super) member: Member,
     pub(super) disk: Arc<dyn Disk>,
+    pub(super) clock: Arc<dyn Clock>,
     /// What segments are stamped with, and their ages are measured by.
     pub(super) log_clock: Arc<LogClock>,
     pub(super) dir: Arc<DataDir>,
@@ -197,7 +198,7 @@ impl NodeInner {
     /// The embedder's state machine for a log of the list, if it wants one.
     pub(super) fn machine(&self, name: &LogName, id: LogId) -> Option<Box<dyn StateMachine>> {
         let files = self.dir.log_dir(id).join(STATE_DIR_NAME);
-        self.machines.as_ref()?(name, StateDir::new(self.disk.clone(), files))
+        self.machines.as_ref()?(name, StateDir::new(self.disk.clone(), self.clock.clone(), files))
     }
 
     /// Opens a log's group and makes it known.
@@ -214,7 +215,8 @@ impl NodeInner {
             name,
             id,
             config: &self.config,
-            disk: Arc::new(ClockedDisk { disk: self.disk.clone(), clock: self.log_clock.clone() }),
+            disk: self.disk.clone(),
+            clock: Arc::new(LogTime { clock: self.log_clock.clone(), wall: self.clock.clone() }),
             dir: &self.dir.log_dir(id),
             data: self.dir.clone(),
             replica: self.identity.replica(),

@@ -7,7 +7,6 @@
 //! twice its pace and for no more than `retention.age_max`: no segment is deleted before half its age has elapsed.
 
 use std::io;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use super::clock_file::{ClockFile, Saved};
 use crate::config::Config;
 use crate::log::DataDir;
 use crate::mutant::Mutant;
-use crate::seam::{Access, DirEntry, Disk, DiskFile, DiskLock, LockMode};
+use crate::seam::{Clock, Disk};
 
 /// Pace, in elapsed time, while it makes up for time that the node was off.
 const PACE_MAX: u64 = 2;
@@ -49,8 +48,7 @@ pub(super) struct Jump {
 
 impl LogClock {
     /// The clock of a node that opens. Only retention by age needs one that outlasts a restart.
-    pub(super) fn open(disk: &dyn Disk, config: &Config, dir: &DataDir) -> Self {
-        let wall_ms = disk.now_ms();
+    pub(super) fn open(disk: &dyn Disk, wall_ms: u64, config: &Config, dir: &DataDir) -> Self {
         let Some(age_max) = config.retention.age_max else { return Self::new(wall_ms) };
         match ClockFile::new(&config.data_dir).read(disk) {
             Some(saved) => Self::resume(saved, wall_ms, age_max),
@@ -147,64 +145,20 @@ fn as_micros(span: Duration) -> u64 {
     u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// The node's disk, with the logs' clock.
+/// What logs take for the time of day.
 #[derive(Debug)]
-pub(super) struct ClockedDisk {
-    pub(super) disk: Arc<dyn Disk>,
+pub(super) struct LogTime {
     pub(super) clock: Arc<LogClock>,
+    pub(super) wall: Arc<dyn Clock>,
 }
 
-impl Disk for ClockedDisk {
-    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>> {
-        self.disk.open(path, access)
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.disk.sync_dir(dir)
-    }
-
-    fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
-        self.disk.list(dir)
-    }
-
-    fn unlink(&self, path: &Path) -> io::Result<()> {
-        self.disk.unlink(path)
-    }
-
-    fn unlink_later(&self, path: &Path) -> io::Result<()> {
-        self.disk.unlink_later(path)
-    }
-
-    fn mkdir(&self, dir: &Path) -> io::Result<()> {
-        self.disk.mkdir(dir)
-    }
-
-    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
-        self.disk.remove_dir(dir)
-    }
-
-    fn lock(&self, path: &Path, mode: LockMode) -> io::Result<Option<Box<dyn DiskLock>>> {
-        self.disk.lock(path, mode)
-    }
-
-    fn free_space(&self, path: &Path) -> io::Result<u64> {
-        self.disk.free_space(path)
-    }
-
+impl Clock for LogTime {
     fn now_ms(&self) -> u64 {
-        self.clock.now_ms(self.disk.now_ms())
+        self.clock.now_ms(self.wall.now_ms())
     }
 
     fn random(&self) -> io::Result<u128> {
-        self.disk.random()
-    }
-
-    fn boot_id(&self, path: &Path) -> Option<u128> {
-        self.disk.boot_id(path)
+        self.wall.random()
     }
 }
 

@@ -12,7 +12,7 @@ pub(super) fn record_gauges(node: &NodeInner) {
     metrics::gauge!("quorumlog_disk_full")
         .set(f64::from(u8::from(node.space.level() < Space::Ample)));
     metrics::gauge!("quorumlog_disk_free_bytes").set(node.space.free() as f64);
-    let behind = node.disk.now_ms().saturating_sub(node.log_clock.now_ms(node.disk.now_ms()));
+    let behind = node.clock.now_ms().saturating_sub(node.log_clock.now_ms(node.clock.now_ms()));
     metrics::gauge!("quorumlog_log_clock_behind_seconds").set(behind as f64 / 1_000.0);
     let problems = node.problems();
     for kind in ProblemKind::ALL {

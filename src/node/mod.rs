@@ -138,7 +138,7 @@ impl Node {
             return Err(AdminError::AlreadyBootstrapped);
         }
         let storage = |error| AdminError::Storage(Arc::new(error));
-        let random = self.inner.disk.random();
+        let random = self.inner.clock.random();
         let random = random.map_err(|error| {
             storage(StorageError::io("get a random id for", &self.inner.config.data_dir, error))
         })?;

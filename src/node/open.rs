@@ -28,7 +28,7 @@ use crate::member::Member;
 use crate::raft::{DiskSpace, Group, PeerService, Peers};
 use crate::record::{LogId, LogName};
 use crate::seam::disk::RealDisk;
-use crate::seam::{Acceptor, Disk, TcpTransport, Transport};
+use crate::seam::{Acceptor, Clock, Disk, SystemClock, TcpTransport, Transport};
 use crate::state_machine::StateMachine;
 use crate::wire::{WireLimits, serve};
 
@@ -42,6 +42,7 @@ pub struct NodeBuilder {
     machines: Option<StateMachineFactory>,
     transport: Arc<dyn Transport>,
     disk: Arc<dyn Disk>,
+    clock: Arc<dyn Clock>,
     #[cfg(feature = "simulation")]
     pace: Option<crate::log::Pace>,
 }
@@ -59,6 +60,7 @@ impl NodeBuilder {
             machines: None,
             transport: Arc::new(TcpTransport),
             disk: RealDisk::shared(),
+            clock: Arc::new(SystemClock),
             #[cfg(feature = "simulation")]
             pace: None,
         }
@@ -102,6 +104,13 @@ impl NodeBuilder {
         self
     }
 
+    /// Uses another clock than the machine's, and its random numbers.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
     /// Writes and flushes in tasks of the present runtime instead of threads of its own, and waits for
     /// `pace(directory of the log)` before each run of a log's writer, which stands for the time
     /// that the disk takes. It gives how many of the jobs that wait are done in one go: between two runs others
@@ -135,18 +144,19 @@ impl NodeBuilder {
     /// [`OpenError`]: nothing on disk was changed, save that an absent directory was made.
     pub async fn open(self) -> Result<Node, OpenError> {
         self.config.validate()?;
-        let dir = DataDir::open(self.disk.clone(), &self.config.data_dir, self.config.node_id)?;
+        let (disk, clock, config) = (self.disk.clone(), self.clock.clone(), &self.config);
+        let dir = DataDir::open(disk, &*clock, &config.data_dir, config.node_id)?;
         let dir = Arc::new(dir);
         dir.begin_run(self.config.storage.flush)?;
         let writers = self.start_writers()?;
         let disk = self.disk;
         let config = self.config;
-        let log_clock = Arc::new(LogClock::open(&*disk, &config, &dir));
+        let log_clock = Arc::new(LogClock::open(&*disk, clock.now_ms(), &config, &dir));
         let listen_error = |source| OpenError::Listen { addr: config.listen.clone(), source };
         let acceptor = self.transport.bind(&config.listen).await.map_err(listen_error)?;
         let member = Member::new(config.node_id, advertised(&config, acceptor.as_ref()))
             .with_client_addr(config.client_advertise.clone());
-        let session = disk.random();
+        let session = clock.random();
         let session = session.map_err(|error| {
             StorageError::io("get a random number for", &config.data_dir, error)
         })?;
@@ -163,6 +173,7 @@ impl NodeBuilder {
             config,
             member,
             disk,
+            clock,
             log_clock,
             dir,
             identity,

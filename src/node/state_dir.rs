@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::seam::Disk;
+use crate::seam::{Clock, Disk};
 
 /// A directory of a state machine's own, inside its log's: for files that are made from the log and can be made
 /// again, so that they need not be in memory and in every checkpoint.
@@ -14,18 +14,24 @@ use crate::seam::Disk;
 #[derive(Debug, Clone)]
 pub struct StateDir {
     disk: Arc<dyn Disk>,
+    clock: Arc<dyn Clock>,
     path: PathBuf,
 }
 
 impl StateDir {
-    /// The directory at `path` of `disk`.
-    pub fn new(disk: Arc<dyn Disk>, path: impl Into<PathBuf>) -> Self {
-        Self { disk, path: path.into() }
+    /// The directory at `path` of `disk`, on a machine with that clock.
+    pub fn new(disk: Arc<dyn Disk>, clock: Arc<dyn Clock>, path: impl Into<PathBuf>) -> Self {
+        Self { disk, clock, path: path.into() }
     }
 
     /// The disk that the node runs on.
     pub fn disk(&self) -> &dyn Disk {
         &*self.disk
+    }
+
+    /// The clock that the node runs by, for random numbers. A state machine's state must not depend on either.
+    pub fn clock(&self) -> &dyn Clock {
+        &*self.clock
     }
 
     /// True if it is this very directory, of the same disk.

@@ -36,9 +36,9 @@ use crate::config::ByteCount;
 use crate::log::{DataDir, Log, LogOptions, WriterPool};
 use crate::member::{NodeId, Replica, Role};
 use crate::record::Flush;
-use crate::seam::Transport;
 use crate::seam::disk::sim::{CrashPolicy, Fault, SimDisk};
 use crate::seam::net::memory::MemoryTransport;
+use crate::seam::{SystemClock, Transport};
 
 /// How long a condition may take to come true.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -87,7 +87,7 @@ impl Running {
             .build()
             .expect("a runtime");
         let builder = build(Node::builder(config).transport(Arc::new(transport.clone())));
-        let opened = runtime.block_on(builder.disk(disk.shared()).open());
+        let opened = runtime.block_on(builder.disk(disk.shared()).clock(disk.clock()).open());
         match opened {
             Ok(node) => Ok(Self { node, runtime }),
             Err(error) => {
@@ -265,6 +265,7 @@ fn make_empty_log(disk: &SimDisk, dir: &Path, log_id: LogId) {
         tail_cache_max: 1 << 20,
         at_stable: false,
         disk_reserve: 0,
+        clock: Arc::new(SystemClock),
         observer: None,
     };
     let writers = WriterPool::start(1).expect("a thread");
@@ -280,7 +281,8 @@ fn a_log_that_was_made_and_not_founded_is_founded_at_the_next_start() {
     running.run(running.node.shutdown()).expect("a healthy node");
     running.kill();
     // As a crash leaves it that came after it was listed and before its first entry was stored.
-    let data = DataDir::open(disk.shared(), Path::new("/data"), 1).expect("the node is down");
+    let data =
+        DataDir::open(disk.shared(), &disk, Path::new("/data"), 1).expect("the node is down");
     data.remove_files(id).expect("a healthy disk");
     make_empty_log(&disk, &data.log_dir(id), id);
     drop(data);

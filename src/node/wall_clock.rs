@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use super::Node;
-use crate::seam::Disk;
+use crate::seam::Clock;
 
 /// What the machine takes for the time of day. It may be wrong, and it may jump in either direction: whatever waits or
 /// expires goes by elapsed time, and by this only as a hint.
 #[derive(Debug, Clone)]
-pub(crate) struct WallClock(Arc<dyn Disk>);
+pub(crate) struct WallClock(Arc<dyn Clock>);
 
 impl WallClock {
     /// Milliseconds since 1970.
@@ -18,8 +18,8 @@ impl WallClock {
 }
 
 impl Node {
-    /// The clock of the disk that the node runs on, which a simulation controls.
+    /// The clock that the node runs by, which a simulation controls.
     pub(crate) fn wall_clock(&self) -> WallClock {
-        WallClock(Arc::clone(&self.inner.disk))
+        WallClock(Arc::clone(&self.inner.clock))
     }
 }

@@ -33,7 +33,7 @@ use crate::format::entry::EntryId;
 use crate::log::{DataDir, Log, Saver, WriterPool};
 use crate::member::{Member, NodeId, Replica, ReplicaId};
 use crate::record::{LogId, LogName};
-use crate::seam::Disk;
+use crate::seam::{Clock, Disk};
 use crate::state_machine::StateMachine;
 
 mod setup;
@@ -49,6 +49,8 @@ pub(crate) struct GroupSetup<'a> {
     pub(crate) id: LogId,
     pub(crate) config: &'a Config,
     pub(crate) disk: Arc<dyn Disk>,
+    /// What segments are stamped by.
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) dir: &'a Path,
     pub(crate) data: Arc<DataDir>,
     /// Who this node is, with the data that it has.

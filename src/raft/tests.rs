@@ -29,6 +29,7 @@ use crate::format::entry::{Batch, Entry, EntryId, EntryKind};
 use crate::log::{DataDir, Log, LogOptions, Saver, WriterPool};
 use crate::member::{Member, NodeId, Replica, ReplicaId};
 use crate::record::{Flush, LogId, LogName};
+use crate::seam::SystemClock;
 use crate::seam::disk::RealDisk;
 use crate::seam::disk::sim::{CrashPolicy, SimDisk};
 use crate::seam::net::memory::MemoryTransport;
@@ -107,12 +108,14 @@ async fn group(disk: &SimDisk, config: &Config) -> Arc<Group> {
     let peers = Peers::new(transport, Arc::new(Anyone), WireLimits::OF_TESTS);
     let writers = WriterPool::start(1).expect("a thread");
     // On a separate disk, since a group may be opened again while this one has the directory.
-    let data = DataDir::open(SimDisk::new().shared(), Path::new("/data"), 1).expect("a new one");
+    let data = DataDir::open(SimDisk::new().shared(), &SystemClock, Path::new("/data"), 1)
+        .expect("a new one");
     let setup = GroupSetup {
         name: LogName::system(),
         id: LogId(1),
         config,
-        disk: Arc::new(disk.clone()),
+        disk: disk.shared(),
+        clock: disk.clock(),
         dir: Path::new("/log"),
         data: Arc::new(data),
         writers: &writers,
@@ -297,6 +300,7 @@ pub(super) fn options() -> LogOptions {
         tail_cache_max: 1 << 20,
         at_stable: false,
         disk_reserve: 0,
+        clock: Arc::new(SystemClock),
         observer: None,
     }
 }

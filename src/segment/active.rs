@@ -129,14 +129,15 @@ pub(crate) struct SegmentWriter {
 }
 
 impl SegmentWriter {
-    /// Makes the file, with space for the first groups, durably. The manifest does not know it yet.
+    /// Makes the file, with space for the first groups, durably. The manifest does not know it yet. `segment_size` is where
+    /// the segment is full, and `step` how far ahead it is allocated.
     pub(crate) fn create(
         disk: &dyn Disk,
         dir: &Path,
         log_id: u64,
         meta: SegmentMeta,
-        segment_size: u64,
-        step: u64,
+        (segment_size, step): (u64, u64),
+        now_ms: u64,
     ) -> Result<Self, StorageError> {
         let path = segment_path(dir, meta.id);
         let made =
@@ -156,7 +157,7 @@ impl SegmentWriter {
             last: None,
             end: HEADER_BLOCK as u64,
             allocated,
-            newest_ms: disk.now_ms(),
+            newest_ms: now_ms,
         });
         let segment = Arc::new(ActiveSegment { meta, path, file, written });
         let (written, flushed) = (HEADER_BLOCK as u64, HEADER_BLOCK as u64);

@@ -8,7 +8,7 @@ use crate::log::DataDir;
 use crate::log::offline::{Inspection, Verification, inspect_on, verify_on};
 use crate::member::NodeId;
 use crate::record::LogId;
-use crate::seam::Disk;
+use crate::seam::{Clock, Disk};
 
 /// An opened and locked data directory.
 #[derive(Debug)]
@@ -21,8 +21,13 @@ impl StoredDir {
     ///
     /// # Errors
     /// What is damaged or missing, or what the disk says.
-    pub fn open(disk: Arc<dyn Disk>, path: &Path, node: NodeId) -> Result<Self, StorageError> {
-        Ok(Self { dir: DataDir::open(disk, path, node)? })
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        clock: &dyn Clock,
+        path: &Path,
+        node: NodeId,
+    ) -> Result<Self, StorageError> {
+        Ok(Self { dir: DataDir::open(disk, clock, path, node)? })
     }
 
     /// Where a log lies.

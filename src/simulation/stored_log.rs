@@ -13,7 +13,7 @@ use crate::format::entry::{Batch, Entry, EntryId, EntryKind};
 use crate::log::{Done, DrivenLog, LogOptions, StoredMembership, Vote};
 use crate::member::{NodeId, ReplicaId};
 use crate::record::{Flush, Index, LogId, Term};
-use crate::seam::Disk;
+use crate::seam::{Clock, Disk};
 use crate::watermarks::Watermarks;
 
 /// Term and index of an entry.
@@ -167,6 +167,7 @@ impl StoredLog {
     /// What is damaged, or what the disk says.
     pub fn open(
         disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
         dir: &Path,
         options: &StoredLogOptions,
     ) -> Result<Self, StorageError> {
@@ -178,6 +179,7 @@ impl StoredLog {
             tail_cache_max: options.tail_cache_max,
             at_stable: false,
             disk_reserve: 0,
+            clock,
             observer: None,
         };
         Ok(Self { driven: DrivenLog::open(disk, dir, options)? })

@@ -1,6 +1,5 @@
 //! Clocks that jump, and nodes whose clocks differ: nothing is lost or early, and nothing waits for a wrong clock.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use quorumlog::NodeId;
@@ -29,8 +28,11 @@ impl Clocks {
         for (_, disk) in &disks {
             disk.set_clock(move || 1_700_000_000_000 + begun.elapsed().as_millis() as u64);
         }
-        let shared = disks.iter().map(|(id, disk)| (*id, Arc::clone(&disk.shared()))).collect();
-        let brokers = Brokers::start_with(Setup { disks: shared, ..Setup::default() }).await;
+        let brokers = Brokers::start_with(Setup {
+            disks: disks.iter().cloned().collect(),
+            ..Setup::default()
+        })
+        .await;
         Self { brokers, disks }
     }
 

@@ -29,8 +29,7 @@ impl FullDisks {
 
     async fn start_with(setup: Setup) -> Self {
         let disks: BTreeMap<_, _> = (1..=3).map(|id| (id, SimDisk::with_seed(id))).collect();
-        let shared = disks.iter().map(|(id, disk)| (*id, disk.shared())).collect();
-        let setup = Setup { disks: shared, disk_reserve: RESERVE, ..setup };
+        let setup = Setup { disks: disks.clone(), disk_reserve: RESERVE, ..setup };
         let brokers = Brokers::start_with(setup).await;
         let mut client = brokers.client(brokers.leader().await).await;
         for body in ["0", "1", "2"] {

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use quorumlog::broker::{Broker, BrokerConfig, Machines};
-use quorumlog::seam::Disk;
+use quorumlog::simulation::SimDisk;
 use quorumlog::{ByteCount, Config, Flush, Member, Node, NodeId, Role};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -25,7 +25,7 @@ pub(crate) struct Setup {
     pub(crate) flush: Flush,
     /// Shortest and longest.
     pub(crate) election_timeout: (Duration, Duration),
-    pub(crate) disks: BTreeMap<NodeId, Arc<dyn Disk>>,
+    pub(crate) disks: BTreeMap<NodeId, SimDisk>,
     pub(crate) disk_reserve: u64,
     pub(crate) segment_size: u64,
     /// Anything else about the brokers.
@@ -141,7 +141,7 @@ impl Brokers {
                 let of_log = machines.clone();
                 let mut builder = Node::builder(config).transport(transport);
                 if let Some(disk) = disk {
-                    builder = builder.disk(disk);
+                    builder = builder.disk(disk.shared()).clock(disk.clock());
                 }
                 let builder =
                     builder.state_machines_with_files(move |log, files| of_log.machine(log, files));

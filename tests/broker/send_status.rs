@@ -212,8 +212,7 @@ async fn a_message_that_the_leaders_disk_does_not_hold_yet_is_not_said_to_be_flu
     use quorumlog::simulation::SimDisk;
 
     let disks = [1, 2, 3].map(|id| (id, SimDisk::with_seed(id)));
-    let shared = disks.iter().map(|(id, disk)| (*id, disk.shared())).collect();
-    let setup = Setup { disks: shared, ..patient() };
+    let setup = Setup { disks: disks.iter().cloned().collect(), ..patient() };
     let brokers = Brokers::start_with(setup).await;
     let leader = brokers.leader().await;
     let mut client = brokers.client(leader).await;

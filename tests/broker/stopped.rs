@@ -22,8 +22,7 @@ async fn three(logs: usize) -> (Brokers, BTreeMap<NodeId, SimDisk>) {
 
 async fn three_with(setup: Setup) -> (Brokers, BTreeMap<NodeId, SimDisk>) {
     let disks: BTreeMap<_, _> = (1..=3).map(|id| (id, SimDisk::with_seed(id))).collect();
-    let shared = disks.iter().map(|(id, disk)| (*id, disk.shared())).collect();
-    let brokers = Brokers::start_with(Setup { disks: shared, ..setup }).await;
+    let brokers = Brokers::start_with(Setup { disks: disks.clone(), ..setup }).await;
     // Where the broker wants it.
     eventually("the first node to lead", async || (brokers.leader().await == 1).then_some(()))
         .await;

@@ -124,6 +124,7 @@ pub(crate) async fn run(setup: NodeSetup) -> Result<(), Failure> {
     let waits = move |_: &Path| -> BoxFuture<usize> { Box::pin(Arc::clone(&pace).wait()) };
     let mut builder = Node::builder(config(member, profile))
         .disk(disk.shared())
+        .clock(disk.clock())
         .transport(Arc::clone(&transport))
         .writer_tasks(waits);
     if profile.machine {

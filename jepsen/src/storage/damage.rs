@@ -104,7 +104,7 @@ impl Judge<'_> {
 
     fn open_all(&mut self, expect: [Option<Expect>; 2]) -> Result<(), String> {
         let before = self.disk.contents();
-        let dir = match StoredDir::open(self.disk.shared(), Path::new(DATA), NODE) {
+        let dir = match StoredDir::open(self.disk.shared(), self.disk, Path::new(DATA), NODE) {
             Ok(dir) => dir,
             Err(error) => return self.detect(&error, Path::new(DATA), &before),
         };
@@ -118,7 +118,7 @@ impl Judge<'_> {
         for (number, expect) in [LOG, OTHER].into_iter().zip(expect) {
             let at = dir.log_dir(LogId(number));
             let options = options(number, Flush::Sync, 1 << 20);
-            match StoredLog::open(self.disk.shared(), &at, &options) {
+            match StoredLog::open(self.disk.shared(), self.disk.clock(), &at, &options) {
                 Ok(log) => self.log(number, log, &at, expect)?,
                 // A torn tail is no reason to refuse a start.
                 Err(error) if self.look.is_torn && self.is_torn(number, expect) => {
@@ -305,7 +305,7 @@ impl Judge<'_> {
         let number = if dir.ends_with(format!("{LOG:016x}")) { LOG } else { OTHER };
         let disk = self.disk.after_crash(&CrashPolicy::LoseAll);
         let options = options(number, Flush::Sync, 1 << 20);
-        let again = StoredLog::open(disk.shared(), dir, &options)
+        let again = StoredLog::open(disk.shared(), disk.clock(), dir, &options)
             .map_err(|error| format!("no second start: {}", text(&error)))?;
         let found = holding(&again).map_err(|error| text(&error))?;
         if found.entries != [before.entries, entries].concat() {

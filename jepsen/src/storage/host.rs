@@ -95,7 +95,7 @@ impl<'a> Host<'a> {
     }
 
     fn open_dir(&mut self) -> Result<(), Stop> {
-        let dir = StoredDir::open(self.disk.shared(), Path::new(DATA), NODE)?;
+        let dir = StoredDir::open(self.disk.shared(), &self.disk, Path::new(DATA), NODE)?;
         let incarnation = *self.model.dir.incarnation.get_or_insert(dir.incarnation());
         self.dir = Some(dir);
         for log in self.model.logs.keys().copied().collect::<Vec<_>>() {
@@ -110,7 +110,7 @@ impl<'a> Host<'a> {
     fn open_log(&mut self, number: u64) -> Result<(), Stop> {
         let dir = self.dir()?.log_dir(LogId(number));
         let options = self.script.options(number);
-        let log = StoredLog::open(self.disk.shared(), &dir, &options)?;
+        let log = StoredLog::open(self.disk.shared(), self.disk.clock(), &dir, &options)?;
         self.logs.insert(number, Open { log, pending: Vec::new() });
         Ok(())
     }
@@ -321,7 +321,7 @@ impl Recovered {
         script: &Script,
         model: &Model,
     ) -> Result<Self, StorageError> {
-        let dir = StoredDir::open(disk.shared(), Path::new(DATA), NODE)?;
+        let dir = StoredDir::open(disk.shared(), disk, Path::new(DATA), NODE)?;
         let mut logs = BTreeMap::new();
         for log in dir.logs_on_disk()? {
             let unlisted = !dir.logs().contains(&log);
@@ -331,7 +331,7 @@ impl Recovered {
                 continue;
             }
             let options = script.options(log.0);
-            let opened = StoredLog::open(disk.shared(), &dir.log_dir(log), &options)?;
+            let opened = StoredLog::open(disk.shared(), disk.clock(), &dir.log_dir(log), &options)?;
             logs.insert(log.0, opened);
         }
         Ok(Self { dir, logs })

@@ -146,11 +146,16 @@ impl Sample {
 impl Builder {
     fn new(flush: Flush, segment_size: u64) -> Self {
         let disk = SimDisk::with_seed(5);
-        let dir = StoredDir::open(disk.shared(), Path::new(DATA), NODE).expect("made");
+        let dir = StoredDir::open(disk.shared(), &disk, Path::new(DATA), NODE).expect("made");
         dir.set_cluster(77).expect("noted");
         let open = |log: u64| {
             let at = dir.log_dir(LogId(log));
-            let opened = StoredLog::open(disk.shared(), &at, &options(log, flush, segment_size));
+            let opened = StoredLog::open(
+                disk.shared(),
+                disk.clock(),
+                &at,
+                &options(log, flush, segment_size),
+            );
             dir.add_log(LogId(log)).expect("listed");
             opened.expect("made")
         };
@@ -193,7 +198,8 @@ impl Builder {
         self.apply(StoredChange::Close);
         let at = self.dir.log_dir(LogId(LOG));
         let options = options(LOG, Flush::Sync, segment_size);
-        self.log = StoredLog::open(self.disk.shared(), &at, &options).expect("opened");
+        self.log =
+            StoredLog::open(self.disk.shared(), self.disk.clock(), &at, &options).expect("opened");
     }
 
     /// Appends from `first` on until a segment is full. Gives the next index.
@@ -295,7 +301,7 @@ impl Builder {
         for number in [LOG, OTHER] {
             let dir = Path::new(DATA).join(format!("logs/{number:016x}"));
             let options = options(number, Flush::Sync, LARGE);
-            let log = StoredLog::open(copy.shared(), &dir, &options).expect("sound");
+            let log = StoredLog::open(copy.shared(), copy.clock(), &dir, &options).expect("sound");
             let holding = super::host::holding(&log).expect("sound");
             if number == LOG {
                 sample.entries = log.read(0, u64::MAX, usize::MAX).expect("sound");

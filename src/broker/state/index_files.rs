@@ -238,7 +238,7 @@ impl IndexFiles {
         }
         // 0 is nowhere.
         let number = files.next.max(1);
-        let salt = self.dir.disk().random()? as u64;
+        let salt = self.dir.clock().random()? as u64;
         let path = self.path(number);
         let file = self.dir.disk().open(&path, Access::Create)?;
         if let Err(error) = file.write_all_at(&file_head(number, salt), 0) {

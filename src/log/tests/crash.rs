@@ -331,17 +331,17 @@ fn a_data_directory_is_durable_however_often_its_making_was_interrupted() {
     let path = Path::new("/srv/deep/data");
     let interrupted = |disk: &SimDisk, at| {
         disk.fail_nth_change(at, Fault::Halt);
-        let done = DataDir::open(disk.shared(), path, 3).is_ok();
+        let done = DataDir::open(disk.shared(), disk, path, 3).is_ok();
         (disk.crash(&CrashPolicy::KeepAll), done)
     };
     for first in 0.. {
         for second in 0.. {
             let (disk, first_done) = interrupted(&SimDisk::new(), first);
             let (disk, done) = interrupted(&disk, second);
-            let dir = DataDir::open(disk.shared(), path, 3).expect("nothing is half done");
+            let dir = DataDir::open(disk.shared(), &disk, path, 3).expect("nothing is half done");
             let found = dir.incarnation();
             let disk = disk.crash(&CrashPolicy::LoseAll);
-            let dir = DataDir::open(disk.shared(), path, 3).expect("nothing is half done");
+            let dir = DataDir::open(disk.shared(), &disk, path, 3).expect("nothing is half done");
             assert_eq!(dir.incarnation(), found, "halted at {first}, then at {second}");
             match (first_done, done) {
                 (true, _) => return,

@@ -5,6 +5,7 @@ use super::driven::{DIR, Driven};
 use super::*;
 use crate::format::segment_header::HEADER_BLOCK;
 use crate::log::data_dir::DataDir;
+use crate::seam::SystemClock;
 use crate::seam::disk::sim::{Contents, CrashPolicy, Damage, SimDisk};
 
 fn small() -> LogOptions {
@@ -132,7 +133,7 @@ fn a_flipped_bit_in_a_checkpoint_is_found_or_it_is_passed_over() {
 #[test]
 fn a_flipped_bit_in_the_superblock_is_found() {
     let disk = SimDisk::new();
-    let dir = DataDir::open(disk.shared(), Path::new("/"), 3).expect("open");
+    let dir = DataDir::open(disk.shared(), &disk, Path::new("/"), 3).expect("open");
     dir.set_cluster(77).expect("set");
     drop(dir);
     let path = PathBuf::from("/NODE");
@@ -141,7 +142,8 @@ fn a_flipped_bit_in_the_superblock_is_found() {
         let damaged = disk.crash(&CrashPolicy::KeepAll);
         damaged.tamper(&path, |bytes| bytes[bit / 8] ^= 1 << (bit % 8));
         let before = damaged.contents();
-        let error = DataDir::open(damaged.shared(), Path::new("/"), 3).expect_err("damaged");
+        let error =
+            DataDir::open(damaged.shared(), &damaged, Path::new("/"), 3).expect_err("damaged");
         assert!(matches!(&error, StorageError::Corrupt { path: p, .. } if *p == path), "{error}");
         assert_eq!(changed(&before, &damaged.contents()), [""; 0]);
     }
@@ -281,9 +283,9 @@ fn orphans_and_leftovers_are_removed_and_other_files_are_not() {
 fn a_data_directory_belongs_to_one_node_and_one_process_and_knows_its_logs() {
     let temp = tempfile::tempdir().expect("tempdir");
     let path = temp.path().join("deep/data");
-    let dir = DataDir::open(RealDisk::shared(), &path, 3).expect("made");
+    let dir = DataDir::open(RealDisk::shared(), &SystemClock, &path, 3).expect("made");
     let incarnation = dir.incarnation();
-    let error = DataDir::open(RealDisk::shared(), &path, 3).expect_err("in use");
+    let error = DataDir::open(RealDisk::shared(), &SystemClock, &path, 3).expect_err("in use");
     assert!(matches!(error, StorageError::Locked { .. }), "{error}");
     dir.set_cluster(9).expect("set");
     let error = dir.set_cluster(10).expect_err("another cluster");
@@ -293,19 +295,22 @@ fn a_data_directory_belongs_to_one_node_and_one_process_and_knows_its_logs() {
     std::fs::create_dir(path.join("logs/0000000000000008.gone")).expect("mkdir");
     dir.add_log(LogId(7)).expect("set");
     drop(dir);
-    let error = DataDir::open(RealDisk::shared(), &path, 4).expect_err("another node");
+    let error =
+        DataDir::open(RealDisk::shared(), &SystemClock, &path, 4).expect_err("another node");
     assert!(matches!(error, StorageError::Foreign { .. }), "{error}");
-    let dir = DataDir::open(RealDisk::shared(), &path, 3).expect("again");
+    let dir = DataDir::open(RealDisk::shared(), &SystemClock, &path, 3).expect("again");
     assert_eq!((dir.incarnation(), dir.cluster()), (incarnation, 9));
     assert_eq!(dir.logs(), [LogId(7)]);
     assert!(!path.join("logs/0000000000000008.gone").exists());
     drop(dir);
     std::fs::remove_dir(&log_dir).expect("rmdir");
-    let error = DataDir::open(RealDisk::shared(), &path, 3).expect_err("half deleted");
+    let error =
+        DataDir::open(RealDisk::shared(), &SystemClock, &path, 3).expect_err("half deleted");
     assert!(matches!(error, StorageError::Missing { path, .. } if path == log_dir));
     std::fs::remove_file(path.join("NODE")).expect("unlink");
     std::fs::create_dir(&log_dir).expect("mkdir");
-    let error = DataDir::open(RealDisk::shared(), &path, 3).expect_err("no superblock, but logs");
+    let error = DataDir::open(RealDisk::shared(), &SystemClock, &path, 3)
+        .expect_err("no superblock, but logs");
     assert!(matches!(error, StorageError::Missing { .. }), "{error}");
 }
 

@@ -14,7 +14,7 @@ const ORDERS: LogId = LogId(5);
 
 /// A data directory with the system log and another, in use.
 fn directory(disk: &SimDisk, flush: Flush) -> DataDir {
-    let dir = DataDir::open(disk.shared(), Path::new(DATA), 1).expect("a data directory");
+    let dir = DataDir::open(disk.shared(), disk, Path::new(DATA), 1).expect("a data directory");
     dir.begin_run(flush).expect("a healthy disk");
     for log in [LogId::SYSTEM, ORDERS] {
         let options = LogOptions { log_id: log, flush, ..options() };
@@ -93,7 +93,7 @@ fn what_a_run_left_in_the_page_cache_is_in_doubt_until_its_log_was_opened() {
     drop(directory(&disk, Flush::Async));
     let disk = disk.crash(&CrashPolicy::KeepAll);
     // A run that flushes, and that could not open the log.
-    let dir = DataDir::open(disk.shared(), Path::new(DATA), 1).expect("a data directory");
+    let dir = DataDir::open(disk.shared(), &disk, Path::new(DATA), 1).expect("a data directory");
     dir.begin_run(Flush::Sync).expect("a healthy disk");
     dir.add_log(LogId::SYSTEM).expect("a healthy disk");
     dir.flushes_always().expect("a healthy disk");
@@ -326,7 +326,7 @@ fn no_start_has_a_generation_that_an_earlier_one_could_tell_wherever_they_were_c
         let mut disk = disk.crash(&CrashPolicy::LoseAll);
         // A start, and a raise of the generation, that end somewhere.
         disk.fail_nth_change(at, Fault::Halt);
-        let opened = DataDir::open(disk.shared(), Path::new(DATA), 1);
+        let opened = DataDir::open(disk.shared(), &disk, Path::new(DATA), 1);
         if let Some(dir) = opened.ok().filter(|dir| dir.begin_run(Flush::Sync).is_ok()) {
             assert!(dir.generation() > told);
             told = dir.generation();

@@ -22,8 +22,8 @@ use super::*;
 use crate::error::StorageError;
 use crate::format::entry::{Batch, Entry, EntryId, EntryKind};
 use crate::member::ReplicaId;
-use crate::seam::Disk;
 use crate::seam::disk::RealDisk;
+use crate::seam::{Disk, SystemClock};
 
 /// A node with the first data that it had.
 fn replica(node: u64) -> ReplicaId {
@@ -65,6 +65,7 @@ pub(super) fn options() -> LogOptions {
         tail_cache_max: 1 << 20,
         at_stable: false,
         disk_reserve: 0,
+        clock: Arc::new(SystemClock),
         observer: None,
     }
 }

@@ -8,6 +8,7 @@ use crate::log::data_dir::DataDir;
 use crate::log::offline::{
     Finding, Severity, Verification, inspect, inspect_on, verify, verify_on,
 };
+use crate::seam::SystemClock;
 use crate::seam::disk::sim::{CrashPolicy, Fault, SimDisk};
 
 fn small() -> LogOptions {
@@ -17,7 +18,7 @@ fn small() -> LogOptions {
 /// A data directory with one log of a few segments; a crash comes at operation `at`, if any.
 fn sample(at: Option<u64>) -> SimDisk {
     let disk = SimDisk::new();
-    let dir = DataDir::open(disk.shared(), Path::new("/"), 3).expect("open");
+    let dir = DataDir::open(disk.shared(), &disk, Path::new("/"), 3).expect("open");
     if let Some(at) = at {
         disk.fail_nth_change(at, Fault::Halt);
     }
@@ -131,7 +132,7 @@ fn every_damaged_file_is_named() {
 #[test]
 fn a_directory_in_use_is_said_to_be() {
     let temp = tempfile::tempdir().expect("tempdir");
-    let dir = DataDir::open(RealDisk::shared(), temp.path(), 3).expect("open");
+    let dir = DataDir::open(RealDisk::shared(), &SystemClock, temp.path(), 3).expect("open");
     assert!(inspect(temp.path()).expect("inspect").in_use);
     let before = snapshot(temp.path());
     assert!(verify(temp.path(), &mut |_, _| ()).expect("verify").in_use);

@@ -77,7 +77,7 @@ impl LogWriter {
         self.make_room(shared, self.run.entries[self.run.stored].id.index, bytes)?;
         let group = &self.run.entries[self.run.stored..self.run.stored + count];
         let committed = self.committed(shared);
-        let now_ms = self.disk.now_ms();
+        let now_ms = shared.options().clock.now_ms();
         let written = self.active.write_group(group, end_of(committed), now_ms, &mut self.buffer);
         written.map_err(Fault::Fatal)?;
         self.committed_written = committed;

@@ -163,15 +163,16 @@ impl LogWriter {
         base: u64,
         prev_term: u64,
     ) -> Result<SegmentWriter, Fault> {
-        let random = self.disk.random();
+        let options = shared.options();
+        let random = options.clock.random();
         let random =
             random.map_err(|error| Fault::Fatal(StorageError::io("draw", &self.dir, error)))?;
         let salt = random as u64;
         let meta = SegmentMeta { id: self.next_segment_id, base, salt, prev_term };
-        let options = shared.options();
         let step = allocation_step(&*self.disk, &self.dir, options.disk_reserve);
-        let (log_id, size) = (options.log_id.0, options.segment_size);
-        SegmentWriter::create(&*self.disk, &self.dir, log_id, meta, size, step)
+        let (log_id, size) = (options.log_id.0, (options.segment_size, step));
+        let now_ms = options.clock.now_ms();
+        SegmentWriter::create(&*self.disk, &self.dir, log_id, meta, size, now_ms)
             .map_err(Fault::before)
     }
 

@@ -44,7 +44,7 @@ impl Three {
     fn image(&self, id: NodeId) -> SimDisk {
         let image = self.disks[&id].after_crash(&CrashPolicy::KeepAll);
         // What is drawn from now on is not what the node draws.
-        image.shared().random().expect("a healthy disk");
+        image.clock().random().expect("a healthy disk");
         image
     }
 

@@ -135,6 +135,7 @@ pub(super) fn log_options(setup: &GroupSetup<'_>, metrics: Arc<GroupMetrics>) ->
         segment_size: config.storage.segment_size.bytes(),
         tail_cache_max: config.limits.tail_cache_max.bytes(),
         disk_reserve: config.storage.disk_reserve.bytes(),
+        clock: setup.clock.clone(),
         observer: Some(Arc::new(observer)),
     }
 }

@@ -1,5 +1,4 @@
 //! The one seam to the file system: everything that this library does to a disk goes through it.
-//! It also gives wall-clock time and random numbers, so that a simulation controls those too.
 
 use std::fmt::Debug;
 use std::io::{self, IoSlice};
@@ -56,7 +55,7 @@ pub struct DirEntry {
     pub is_dir: bool,
 }
 
-/// A file system, a wall clock and a source of random numbers. All calls block; errors are the system's.
+/// A file system. All calls block; errors are the system's.
 ///
 /// What is promised of it, and nothing more: bytes that were written are seen by later reads; they are
 /// durable after [`DiskFile::sync_data`] of that file; a name that was made, moved or removed is durable
@@ -85,10 +84,6 @@ pub trait Disk: Debug + Send + Sync + 'static {
     fn lock(&self, path: &Path, mode: LockMode) -> io::Result<Option<Box<dyn DiskLock>>>;
     /// Bytes that may still be written to the file system that holds `path`.
     fn free_space(&self, path: &Path) -> io::Result<u64>;
-    /// Wall clock, milliseconds since 1970.
-    fn now_ms(&self) -> u64;
-    /// A random number that nobody else draws.
-    fn random(&self) -> io::Result<u128>;
     /// A number that stays as long as the machine runs and the file system that holds `path` is mounted: meanwhile the page
     /// cache has lost nothing but by a failed flush. None if that is not known.
     fn boot_id(&self, path: &Path) -> Option<u128> {

@@ -29,6 +29,7 @@ use crate::broker::LOG_PREFIX;
 use crate::broker::record::Message;
 use crate::node::StateDir;
 use crate::record::Record;
+use crate::seam::SystemClock;
 use crate::seam::disk::sim::SimDisk;
 use crate::{ApplyError, FlushFiles, StateMachine};
 
@@ -61,7 +62,7 @@ impl Log {
     }
 
     fn old_on(disk: SimDisk) -> Self {
-        let (machine, shared) = machine_with_state(StateDir::new(disk.shared(), DIR));
+        let (machine, shared) = machine_with_state(StateDir::new(disk.shared(), disk.clock(), DIR));
         Self { machine, shared, disk, index: 1, records: Vec::new() }
     }
 
@@ -110,7 +111,11 @@ impl Log {
 fn the_state_of_a_log_that_is_opened_again_begins_again_for_those_who_hold_it() {
     let (machines, disk) = (Machines::default(), SimDisk::new().shared());
     let name = crate::LogName::new(format!("{LOG_PREFIX}0")).expect("a valid name");
-    let open = || machines.machine(&name, StateDir::new(disk.clone(), DIR)).expect("a broker's");
+    let open = || {
+        machines
+            .machine(&name, StateDir::new(disk.clone(), std::sync::Arc::new(SystemClock), DIR))
+            .expect("a broker's")
+    };
     let held = || machines.shared(name.as_str()).expect("it was opened");
     let mut machine = open();
     let config = TopicConfig::with_queues(1);

@@ -59,7 +59,8 @@ struct OldBuild {
 
 impl OldBuild {
     fn new() -> Self {
-        let files = IndexFiles::new(StateDir::new(SimDisk::new().shared(), DIR));
+        let files =
+            IndexFiles::new(StateDir::new(SimDisk::new().shared(), SimDisk::new().clock(), DIR));
         Self { state: State::default(), files }
     }
 

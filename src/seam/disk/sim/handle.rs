@@ -16,6 +16,7 @@ use super::random::Random;
 use super::trace::Operation;
 use super::tree::{DirState, Inode, Node};
 use super::{Access, DirEntry, Disk, DiskFile, DiskLock, LockMode, SimDisk};
+use crate::seam::Clock;
 
 /// Longest file.
 const FILE_LEN_MAX: u64 = 1 << 40;
@@ -230,6 +231,12 @@ impl Disk for SimDisk {
         })
     }
 
+    fn boot_id(&self, _path: &Path) -> Option<u128> {
+        Some(u128::from(self.machine().boots))
+    }
+}
+
+impl Clock for SimDisk {
     fn now_ms(&self) -> u64 {
         self.machine().now_ms()
     }
@@ -239,10 +246,6 @@ impl Disk for SimDisk {
             let random = &mut machine.random;
             Ok(u128::from(random.next()) << 64 | u128::from(random.next()))
         })
-    }
-
-    fn boot_id(&self, _path: &Path) -> Option<u128> {
-        Some(u128::from(self.machine().boots))
     }
 }
 

@@ -35,6 +35,7 @@ use std::time::Duration;
 use self::fault::ActiveRule;
 use self::machine::Machine;
 use super::{Access, DirEntry, Disk, DiskFile, DiskLock, LockMode};
+use crate::seam::Clock;
 
 pub use self::crash::{ChangePart, CrashPolicy, Kept, PendingChange, TornRest};
 pub use self::damage::Damage;
@@ -86,6 +87,11 @@ impl SimDisk {
 
     /// As the trait object that a node takes.
     pub fn shared(&self) -> Arc<dyn Disk> {
+        Arc::new(self.clone())
+    }
+
+    /// The clock of its machine, as a node takes it.
+    pub fn clock(&self) -> Arc<dyn Clock> {
         Arc::new(self.clone())
     }
 
