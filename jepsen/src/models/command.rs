@@ -24,7 +24,7 @@ Exits with 1 otherwise.";
 #[command(after_help = EXAMPLES)]
 pub struct ModelArgs {
     /// Only these searches.
-    #[arg(long, value_delimiter = ',', default_values = ["states", "walks", "built", "rules"])]
+    #[arg(long, value_delimiter = ',', default_values = ["states", "walks", "rules"])]
     only: Vec<Part>,
     /// Leave out only these rules.
     #[arg(long, value_name = "RULE", value_delimiter = ',')]
@@ -56,8 +56,6 @@ enum Part {
     States,
     /// Random walks within wide bounds, with all rules.
     Walks,
-    /// The same with the rules that the code has, while there are never too many suspects.
-    Built,
     /// The same without one rule at a time.
     Rules,
 }
@@ -70,9 +68,6 @@ pub fn run(args: &ModelArgs) -> ExitCode {
     }
     if args.only.contains(&Part::Walks) {
         failed += u32::from(!walks(args));
-    }
-    if args.only.contains(&Part::Built) {
-        failed += u32::from(!what_is_built(args));
     }
     if args.only.contains(&Part::Rules) {
         failed += without_rules(args);
@@ -101,14 +96,6 @@ fn walks(args: &ModelArgs) -> bool {
     let bounds = Bounds { nodes: args.nodes, ..Bounds::WIDE };
     let found = walk(&Cluster { bounds, rules: Rules::ALL }, args.seed, args.steps);
     report("all rules, random walks", &found, "steps", begun, args.trace);
-    found.broken.is_none()
-}
-
-fn what_is_built(args: &ModelArgs) -> bool {
-    let begun = Instant::now();
-    let bounds = Bounds { nodes: args.nodes, ..Bounds::SPARING };
-    let found = walk(&Cluster { bounds, rules: Rules::BUILT }, args.seed, args.steps);
-    report("what is built, never too many suspects", &found, "steps", begun, args.trace);
     found.broken.is_none()
 }
 

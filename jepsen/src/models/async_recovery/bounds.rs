@@ -21,8 +21,6 @@ pub(crate) struct Bounds {
     pub(crate) answers: usize,
     /// Whether callers also append with `Flush::Sync`.
     pub(crate) sync: bool,
-    /// Whether so many may be suspect at once that no majority of trusted nodes is left.
-    pub(crate) too_many_suspects: bool,
 }
 
 impl Bounds {
@@ -36,7 +34,6 @@ impl Bounds {
         crashes: 0,
         answers: 1,
         sync: true,
-        too_many_suspects: true,
     };
 
     /// More than can be searched to the end. Random walks go through it.
@@ -49,9 +46,5 @@ impl Bounds {
         crashes: 2,
         answers: 6,
         sync: true,
-        too_many_suspects: true,
     };
-
-    /// The same with more power cuts, of which no two make too many suspects.
-    pub(crate) const SPARING: Self = Self { power_cuts: 6, too_many_suspects: false, ..Self::WIDE };
 }

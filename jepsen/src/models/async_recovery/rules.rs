@@ -66,10 +66,6 @@ impl Rules {
         sync_is_flushed_everywhere: true,
     };
 
-    /// Those that the code has. They keep every promise while there are never too many suspects.
-    pub(crate) const BUILT: Self =
-        Self { restarts_at_stable: false, compares_below_committed: false, ..Self::ALL };
-
     /// Raft as it is, on logs that are flushed later.
     pub(crate) const NONE: Self = Self {
         cut_makes_suspect: false,

@@ -116,9 +116,7 @@ impl Cluster {
         if of.flushed < of.log.len() {
             out.push(Step::Flush { node: number });
         }
-        let suspects = state.suspects() + u32::from(!of.suspect);
-        let spared = !self.bounds.too_many_suspects && suspects >= self.too_many();
-        if state.power_cuts < self.bounds.power_cuts && !spared {
+        if state.power_cuts < self.bounds.power_cuts {
             let kept = of.flushed..=of.log.len();
             out.extend(kept.map(|kept| Step::CutPower { node: number, kept }));
         }
