@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use crate::error::StorageError;
+use crate::format::checkpoint::CheckpointHeader;
 use crate::format::entry::{ENTRY_HEADER, EntryHeader, EntryKind, entry_salt};
 use crate::format::group::{Digest, GROUP_HEADER, GroupHeader};
 use crate::format::manifest::{Manifest, SegmentMeta};
@@ -63,6 +64,30 @@ pub fn may_lack_records(disk: &SimDisk, data_dir: &Path) -> bool {
     !superblock.doubtful(disk.boot_id(data_dir)).is_empty()
 }
 
+/// The same of one log.
+pub fn may_lack_records_of(disk: &SimDisk, data_dir: &Path, log: LogId) -> bool {
+    let Some(image) = disk.durable_file(&data_dir.join("NODE")) else { return false };
+    let Ok(superblock) = Superblock::decode(&image.to_vec()) else { return true };
+    superblock.doubtful(disk.boot_id(data_dir)).contains(&log.0)
+}
+
+/// Index and term of the entries as of which checkpoints of a log were saved, of those that are not deleted.
+pub fn checkpoints(disk: &SimDisk, data_dir: &Path, log: LogId) -> Vec<(Index, Term)> {
+    let dir = log_dir(data_dir, log);
+    let names = disk.list(&dir).unwrap_or_default();
+    let saved = names.into_iter().filter(|entry| entry.name.ends_with(".ckpt"));
+    let header = |path: PathBuf| {
+        let bytes = disk.durable_file(&path)?.to_vec();
+        CheckpointHeader::decode(&bytes, bytes.len() as u64).ok()
+    };
+    let headers = saved.filter_map(|entry| header(dir.join(entry.name)));
+    headers.map(|header| (header.id.index, header.id.term)).collect()
+}
+
+fn log_dir(data_dir: &Path, log: LogId) -> PathBuf {
+    data_dir.join("logs").join(format!("{:016x}", log.0))
+}
+
 /// What one log's directory durably holds. Keeps what it has read, so that [`refresh`](Self::refresh) costs as
 /// much as was added since.
 #[derive(Debug)]
@@ -92,7 +117,7 @@ impl DurableLog {
     /// A log in this data directory; nothing is read yet.
     pub fn new(data_dir: &Path, log: LogId) -> Self {
         Self {
-            dir: data_dir.join("logs").join(format!("{:016x}", log.0)),
+            dir: log_dir(data_dir, log),
             log,
             manifest: Vec::new(),
             begin: 0,

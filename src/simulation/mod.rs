@@ -19,7 +19,10 @@ use std::sync::Arc;
 use crate::seam::Disk;
 use crate::seam::disk::RealDisk;
 
-pub use durable::{DurableEntry, DurableKind, DurableLog, DurableVote, may_lack_records};
+pub use durable::{
+    DurableEntry, DurableKind, DurableLog, DurableVote, checkpoints, may_lack_records,
+    may_lack_records_of,
+};
 pub use stored_dir::{StoredDir, inspect, verify};
 pub use stored_log::{
     StoredChange, StoredEntry, StoredId, StoredKind, StoredLog, StoredLogOptions, StoredMembers,

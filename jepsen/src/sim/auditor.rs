@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use quorumlog::simulation::{DurableLog, DurableVote, SimDisk};
+use quorumlog::simulation::{DurableLog, DurableVote, SimDisk, may_lack_records_of};
 use quorumlog::{LogId, Node, StorageError};
 
 use super::node::data_dir;
@@ -92,6 +92,23 @@ impl Auditor {
         flushed.min().unwrap_or(0)
     }
 
+    /// True if a node may lack what it had acknowledged of a log.
+    pub(crate) fn lacks(&self, node: u64, log: LogId) -> bool {
+        self.disks.get(&node).is_some_and(|disk| may_lack_records_of(disk, data_dir(), log))
+    }
+
+    /// The term of the entry at `index` that a majority of voters durably holds, or held when it left; none if there is no
+    /// such. 0 if so many have trimmed it that nobody can tell.
+    pub(crate) fn flushed_term(&mut self, log: LogId, index: u64) -> Option<u64> {
+        let configs = self.configs(log);
+        for id in configs.iter().flatten() {
+            // What cannot be read is not counted.
+            let _ = self.durable(*id, log);
+        }
+        let term = |voters: &BTreeSet<u64>| self.term_of_majority(log, voters, index);
+        configs.iter().find_map(term)
+    }
+
     fn durable_end(&mut self, node: u64, log: LogId) -> u64 {
         // What cannot be read is not counted.
         self.durable(node, log).map_or(0, |durable| durable.end())
@@ -99,6 +116,11 @@ impl Auditor {
 
     /// True if a majority durably holds the same entry, or has trimmed it.
     fn is_held_by_majority(&self, log: LogId, voters: &BTreeSet<u64>, index: u64) -> bool {
+        self.term_of_majority(log, voters, index).is_some()
+    }
+
+    /// The term of that entry; 0 if all of them have trimmed it.
+    fn term_of_majority(&self, log: LogId, voters: &BTreeSet<u64>, index: u64) -> Option<u64> {
         let held = voters.iter().filter_map(|id| self.logs.get(&(*id, log)));
         let mut trimmed = 0;
         let mut terms: BTreeMap<u64, usize> = BTreeMap::new();
@@ -109,8 +131,9 @@ impl Auditor {
                 *terms.entry(entry.term).or_default() += 1;
             }
         }
-        let most = terms.values().copied().max().unwrap_or(0);
-        (trimmed + most) * 2 > voters.len()
+        let most = terms.into_iter().max_by_key(|(_, count)| *count);
+        let (term, count) = most.unwrap_or((0, 0));
+        ((trimmed + count) * 2 > voters.len()).then_some(term)
     }
 
     /// A node's durable vote in a log.

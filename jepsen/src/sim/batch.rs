@@ -17,9 +17,7 @@ use super::summary::{Breach, Summary, Totals, Verdict};
 /// A run that takes longer hangs, on however busy a machine.
 const fn patience(profile: ProfileKind) -> Duration {
     match profile {
-        ProfileKind::Dense | ProfileKind::Leaders | ProfileKind::Async | ProfileKind::AsyncAll => {
-            Duration::from_secs(300)
-        }
+        ProfileKind::Dense | ProfileKind::Leaders | ProfileKind::Async => Duration::from_secs(300),
         ProfileKind::Long => Duration::from_secs(3600),
     }
 }
@@ -206,7 +204,12 @@ impl Batch {
             writeln!(out, "FAILED seeds: {}", list(seeds))?;
             return Ok(Verdict::Failed);
         }
-        Ok(if progress.invalid.is_empty() { Verdict::Passed } else { Verdict::Invalid })
+        let never: Vec<_> = progress.totals.never_bit(self.profile.due()).collect();
+        if !never.is_empty() {
+            writeln!(out, "NEVER BIT: {}", never.join(" "))?;
+        }
+        let shows_all = progress.invalid.is_empty() && never.is_empty();
+        Ok(if shows_all { Verdict::Passed } else { Verdict::Invalid })
     }
 
     fn take(&self, progress: &Mutex<Progress>, summary: Summary, twice: bool, begun: Instant) {

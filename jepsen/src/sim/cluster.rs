@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use quorumlog::simulation::{CrashPolicy, FaultKind, SimDisk, may_lack_records};
+use quorumlog::simulation::{CrashPolicy, FaultKind, SimDisk};
 use quorumlog::{Flush, LogId, Member, Node, ProblemKind, Role, Status};
 
 use super::lost_pages::LostPages;
 use super::machine::States;
-use super::node::{self, NodeSetup, Pace, data_dir, host_of};
+use super::node::{self, NodeSetup, Pace, host_of};
 use super::profile::Profile;
 use super::random::Random;
+use super::recovery::Recovery;
 use super::shared::{LogState, Shared};
 use crate::cluster::{Observation, Vote};
 use crate::world::{Death, Latency, Mode, Network, NetworkConfig, Outcome, World, WorldConfig};
@@ -58,11 +59,13 @@ pub(crate) struct Machine {
     pub(crate) disk: SimDisk,
     pub(crate) pace: Arc<Pace>,
     /// Counts data directories.
-    incarnation: u64,
+    pub(super) incarnation: u64,
     /// How often it came back at another address.
     pub(crate) moves: u64,
     /// Starts with this data directory.
     restarts: u64,
+    /// All starts.
+    pub(super) starts: u64,
     pub(crate) restart_at: Option<u64>,
     /// When its process ended, while it is down.
     down_since: Option<u64>,
@@ -137,6 +140,7 @@ pub(crate) struct Cluster {
     /// Where some node's log ended, and when that was seen first.
     ends: BTreeMap<LogId, Vec<(u64, u64)>>,
     pub(super) lost_pages: LostPages,
+    pub(super) recovery: Recovery,
 }
 
 impl Cluster {
@@ -166,6 +170,7 @@ impl Cluster {
             begins: BTreeMap::new(),
             ends: BTreeMap::new(),
             lost_pages: LostPages::default(),
+            recovery: Recovery::default(),
         };
         let nodes: Vec<u64> = cluster.shared.profile.nodes().collect();
         for id in nodes {
@@ -184,6 +189,7 @@ impl Cluster {
             incarnation: 0,
             moves: 0,
             restarts: 0,
+            starts: 0,
             restart_at: Some(0),
             down_since: None,
             steps_ahead: Vec::new(),
@@ -248,6 +254,7 @@ impl Cluster {
         let is_first = machine.restarts == 0 && machine.incarnation == 0;
         machine.comes_up(now_ms);
         machine.restarts += 1;
+        machine.starts += 1;
         machine.restart_at = None;
         machine.halts_as = None;
         machine.faults_before = machine.faults();
@@ -281,28 +288,14 @@ impl Cluster {
         }
     }
 
-    /// What may happen to a node: one that acknowledges before it flushes loses its power only while all others have all
-    /// that they had acknowledged, unless the run tests what holds then.
-    fn spared(&self, id: u64, crash: Crash) -> Crash {
-        let lacks = |(other, machine): (&u64, &Machine)| {
-            *other != id && may_lack_records(&machine.disk, data_dir())
-        };
-        let profile = &self.shared.profile;
-        let is_spared = profile.flush == Flush::Async && !profile.many_lose_pages();
-        match crash {
-            Crash::Power(_) if is_spared && self.machines.iter().any(lacks) => Crash::Process,
-            crash => crash,
-        }
-    }
-
     /// Ends a node as it stands. It is started again after `down_ms`.
     pub(crate) fn crash(&mut self, id: u64, crash: Crash, down_ms: u64) {
-        let crash = self.spared(id, crash);
         let is_async = self.shared.profile.flush == Flush::Async;
         let loses_pages = is_async && matches!(crash, Crash::Power(_));
         if loses_pages {
             self.bit("lost-pages", 1);
         }
+        self.look_at_votes(id);
         let slot = self.shared.node_down(id);
         let now_ms = self.shared.now_ms();
         let restart_at = Some(now_ms + down_ms);
@@ -368,6 +361,8 @@ impl Cluster {
         if now_ms.is_multiple_of(OBSERVE_MS) {
             self.observe();
             self.observe_lost_pages();
+            self.observe_rewinds();
+            self.observe_recovery();
         }
     }
 

@@ -14,6 +14,9 @@ pub(crate) enum Fault {
     CheckpointCut,
     /// All machines lose their power at the same instant.
     PowerCutAll,
+    /// So many machines lose their power that the others are no majority, and they elect a leader while they cannot reach
+    /// those. The others come back later.
+    LoneSurvivor,
     /// A process dies at the n-th disk operation from now.
     CrashAtDiskOp,
     /// A machine loses its power at the n-th disk operation from now.
@@ -149,11 +152,12 @@ impl Class {
 
 impl Fault {
     /// All kinds, with their names.
-    pub(crate) const ALL: [(Self, &'static str); 44] = [
+    pub(crate) const ALL: [(Self, &'static str); 45] = [
         (Self::Kill, "kill"),
         (Self::PowerCut, "power-cut"),
         (Self::CheckpointCut, "checkpoint-cut"),
         (Self::PowerCutAll, "power-cut-all"),
+        (Self::LoneSurvivor, "lone-survivor"),
         (Self::CrashAtDiskOp, "crash-at-disk-op"),
         (Self::PowerCutAtDiskOp, "power-cut-at-disk-op"),
         (Self::Pause, "pause"),
@@ -205,9 +209,11 @@ impl Fault {
     pub(crate) fn class(self) -> Class {
         match self {
             Self::Kill | Self::CrashAtDiskOp => Class::Crash,
-            Self::PowerCut | Self::CheckpointCut | Self::PowerCutAll | Self::PowerCutAtDiskOp => {
-                Class::Power
-            }
+            Self::PowerCut
+            | Self::CheckpointCut
+            | Self::PowerCutAll
+            | Self::LoneSurvivor
+            | Self::PowerCutAtDiskOp => Class::Power,
             Self::Pause => Class::Pause,
             Self::Drift | Self::ClockStep => Class::Clock,
             Self::PartitionHalves

@@ -47,6 +47,7 @@ pub(crate) fn heal(cluster: &mut Cluster, nemesis: &mut Nemesis) -> u64 {
     logs.iter().for_each(|log| log.recorder.healed());
     cluster.shared.set_healed();
     cluster.shared.event("cluster", "healed".to_owned());
+    cluster.note_all_kept();
     let begun = cluster.shared.now_ms();
     let limit = cluster.shared.profile.heal_ms;
     if !wait(cluster, limit, |cluster| cluster.shared.all_served(&logs)) {
@@ -186,6 +187,8 @@ fn scan(cluster: &mut Cluster, logs: &[Arc<LogState>]) {
             match replica(cluster, id, log.id) {
                 Ok(replica) => {
                     cluster.note_begin(log, id, replica.begin);
+                    cluster.check_kept(log, &replica);
+                    cluster.check_checkpoints(log, &replica);
                     log.recorder.replica(replica);
                 }
                 Err(reason) => cluster.shared.breach("scan", format!("node {id}: {reason}")),

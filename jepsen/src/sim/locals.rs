@@ -249,7 +249,16 @@ async fn follow(shared: Arc<Shared>, node: Node, mut random: Random) {
         let mut stream = handle.subscribe(Start::At(start));
         let subscription = shared.process();
         let end = tokio::time::Instant::now() + Duration::from_millis(random.within(20..1_500));
-        while let Ok(Some(Ok(record))) = tokio::time::timeout_at(end, stream.next()).await {
+        while let Ok(Some(next)) = tokio::time::timeout_at(end, stream.next()).await {
+            let record = match next {
+                Ok(record) => record,
+                Err(error) => {
+                    if let ReadError::Rewound { .. } = error {
+                        log.recorder.bit("rewind-told", 1);
+                    }
+                    break;
+                }
+            };
             let mut records = vec![record];
             while let Ok(Some(Ok(more))) = tokio::time::timeout(Duration::ZERO, stream.next()).await
             {

@@ -20,6 +20,7 @@ mod node;
 mod picture;
 mod profile;
 pub(crate) mod random;
+mod recovery;
 mod run;
 mod schedule;
 mod shared;

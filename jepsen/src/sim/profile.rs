@@ -17,11 +17,9 @@ pub(crate) enum ProfileKind {
     Long,
     /// Three nodes, 5 s, a leader that loses touch and comes back, again and again; nothing else.
     Leaders,
-    /// Three nodes, 5 s, all of which acknowledge before they flush. One of them loses its power, again and again, whatever
-    /// else happens; the others have everything while one lacks something.
+    /// Three or five nodes, 5 s, all of which acknowledge before they flush. They lose their pages in every way: one, several
+    /// or all of them at once.
     Async,
-    /// The same, and they lose their pages in every way: one, several or all of them at once.
-    AsyncAll,
 }
 
 impl fmt::Display for ProfileKind {
@@ -31,8 +29,24 @@ impl fmt::Display for ProfileKind {
             Self::Long => "long",
             Self::Leaders => "leaders",
             Self::Async => "async",
-            Self::AsyncAll => "async-all",
         })
+    }
+}
+
+impl ProfileKind {
+    /// What must happen in some of its runs, beside the faults that are put in.
+    pub(crate) fn due(self) -> &'static [&'static str] {
+        match self {
+            Self::Async => &[
+                "lone-survivor",
+                "lost-pages",
+                "never-too-many",
+                "rewind",
+                "rewind-told",
+                "too-many-lost-pages",
+            ],
+            Self::Dense | Self::Long | Self::Leaders => &[],
+        }
     }
 }
 
@@ -91,6 +105,10 @@ pub(crate) struct Profile {
     pub(crate) logs: u64,
     /// The first log feeds a state machine.
     pub(crate) machine: bool,
+    /// Several nodes lose their power at the same instant.
+    pub(crate) together: bool,
+    /// Now and then a node keeps what the others lose, and comes back later.
+    pub(crate) survivors: bool,
     /// Classes of faults that are on.
     pub(crate) classes: Vec<Class>,
 }
@@ -140,6 +158,8 @@ impl Profile {
             think_ms: random.pick(&[(1, 10), (5, 40)]).into_range(),
             logs: random.within(1..3),
             machine: random.percent(60),
+            together: true,
+            survivors: false,
             classes: Vec::new(),
         };
         profile.append_think_ms = profile.think_ms.clone();
@@ -156,7 +176,7 @@ impl Profile {
         }
         match kind {
             ProfileKind::Leaders => profile.focus_on_leaders(&mut random),
-            ProfileKind::Async | ProfileKind::AsyncAll => profile.focus_on_lost_pages(&mut random),
+            ProfileKind::Async => profile.focus_on_lost_pages(&mut random),
             ProfileKind::Dense | ProfileKind::Long => {}
         }
         profile
@@ -185,6 +205,17 @@ impl Profile {
     fn focus_on_lost_pages(&mut self, random: &mut Random) {
         self.flush = Flush::Async;
         self.spares = 0;
+        // Nodes that lost pages wait for the others for some election timeouts.
+        self.heartbeat_ms = random.within(10..17);
+        let election_min = self.heartbeat_ms * random.within(4..7);
+        self.election_ms = election_min..election_min * 2;
+        self.voters = if random.percent(15) { 5 } else { 3 };
+        self.together = random.percent(65);
+        if !self.together {
+            // Time enough to be whole again, mostly: then nothing at all may be lost.
+            self.fault_interval_ms = 300..800;
+        }
+        self.survivors = self.together && random.percent(75);
         self.retained_ms = None;
         let others = [
             Class::Crash,
@@ -194,11 +225,11 @@ impl Profile {
             Class::DiskSlow,
             Class::Leadership,
             Class::Retention,
+            Class::DiskError,
+            Class::Membership,
         ];
-        let all = [Class::DiskError, Class::Membership];
-        let others = others.into_iter().chain(all.into_iter().filter(|_| self.many_lose_pages()));
         let share = random.pick(&[20, 50, 80]);
-        self.classes = others.filter(|_| random.percent(share)).collect();
+        self.classes = others.into_iter().filter(|_| random.percent(share)).collect();
         self.classes.push(Class::Power);
     }
 
@@ -218,20 +249,9 @@ impl Profile {
         drawn
     }
 
-    /// True if nodes that acknowledge before they flush may lose pages while others lack something: what holds then is
-    /// another promise.
-    pub(crate) fn many_lose_pages(&self) -> bool {
-        self.kind == ProfileKind::AsyncAll
-    }
-
-    /// A disk that fails loses pages too, and at any time. And a copy that is gone for good while another lacks something
-    /// leaves an operator's decision, not one of the cluster.
+    /// A copy that is gone for good while another lacks something leaves an operator's decision, not one of the cluster.
     fn allows_class(&self, class: Class) -> bool {
-        match class {
-            Class::Corruption => self.flush == Flush::Sync,
-            Class::DiskError => self.flush == Flush::Sync || self.many_lose_pages(),
-            _ => true,
-        }
+        class != Class::Corruption || self.flush == Flush::Sync
     }
 
     /// True if the fault makes sense here, and its class is on.
@@ -244,10 +264,8 @@ impl Profile {
             Fault::MajorityRing => self.voters >= 5,
             Fault::Join => self.spares > 0,
             Fault::CheckpointCut => self.machine,
-            // All at once are too many to promise that nothing is lost.
-            Fault::PowerCutAll => self.flush == Flush::Sync || self.many_lose_pages(),
-            // Its data is gone, and with it pages that others count on. It is no member by then.
-            Fault::Replace => self.flush == Flush::Sync || self.many_lose_pages(),
+            Fault::PowerCutAll => self.together,
+            Fault::LoneSurvivor => self.survivors,
             // As damage: see `allows_class`.
             Fault::WipedReturn => self.flush == Flush::Sync,
             _ => true,
@@ -302,25 +320,10 @@ mod tests {
     }
 
     #[test]
-    fn async_flushes_meet_power_cuts_of_single_nodes_and_nothing_else_that_loses_pages() {
-        let (mut seen, mut cut) = (0, 0);
-        for seed in 0..500 {
-            let profile = Profile::new(ProfileKind::Dense, seed);
-            if profile.flush == Flush::Async {
-                seen += 1;
-                cut += u64::from(profile.allows(Fault::PowerCut));
-                for fault in [Fault::PowerCutAll, Fault::FailedFlush, Fault::BitRot] {
-                    assert!(!profile.allows(fault), "seed {seed}: {fault}");
-                }
-            }
-        }
-        assert!(seen > 10 && cut > 5, "only {seen} async seeds, {cut} of them with power cuts");
-    }
-
-    #[test]
-    fn a_profile_of_its_own_meets_every_fault_that_loses_pages() {
-        let profiles: Vec<_> =
-            (0..100).map(|seed| Profile::new(ProfileKind::AsyncAll, seed)).collect();
+    fn asynchronous_nodes_meet_every_fault_that_loses_pages_in_both_profiles() {
+        let of = |kind, seeds| (0..seeds).map(move |seed| Profile::new(kind, seed));
+        let both = of(ProfileKind::Dense, 1_000).chain(of(ProfileKind::Async, 100));
+        let both: Vec<_> = both.filter(|profile| profile.flush == Flush::Async).collect();
         for fault in [
             Fault::PowerCut,
             Fault::PowerCutAll,
@@ -329,16 +332,25 @@ mod tests {
             Fault::DiskError,
             Fault::Replace,
         ] {
-            let met = profiles.iter().filter(|profile| profile.allows(fault)).count();
-            assert!(met > 10, "{fault} in {met} of {} seeds", profiles.len());
+            for kind in [ProfileKind::Dense, ProfileKind::Async] {
+                let met = |profile: &&Profile| profile.kind == kind && profile.allows(fault);
+                let met = both.iter().filter(met).count();
+                assert!(met > 10, "{fault} in {met} seeds of {kind}");
+            }
         }
+        let survivors = both.iter().filter(|profile| profile.allows(Fault::LoneSurvivor)).count();
+        assert!(survivors > 10, "{survivors}");
+        assert!(!both.iter().any(|profile| profile.allows(Fault::BitRot)));
     }
 
     #[test]
     fn every_fault_is_allowed_by_some_seed() {
         for (fault, name) in Fault::ALL {
-            let long = fault == Fault::MajorityRing;
-            let kind = if long { ProfileKind::Long } else { ProfileKind::Dense };
+            let kind = match fault {
+                Fault::MajorityRing => ProfileKind::Long,
+                Fault::LoneSurvivor => ProfileKind::Async,
+                _ => ProfileKind::Dense,
+            };
             assert!((0..500).any(|seed| Profile::new(kind, seed).allows(fault)), "{name}");
         }
     }

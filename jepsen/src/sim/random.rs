@@ -58,6 +58,13 @@ impl Random {
         choices[self.below(choices.len() as u64) as usize]
     }
 
+    /// Brings `items` into another order.
+    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
+        for at in (1..items.len()).rev() {
+            items.swap(at, self.below(at as u64 + 1) as usize);
+        }
+    }
+
     /// One of `choices`, each as often as its weight says; the weights are not all 0.
     pub(crate) fn weighted<T: Copy>(&mut self, choices: &[(T, u64)]) -> T {
         let mut left = self.below(choices.iter().map(|(_, weight)| weight).sum());

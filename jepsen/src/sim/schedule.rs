@@ -1,6 +1,7 @@
 //! The faults of a run, as data: what, when, to whom, for how long.
 
 use std::fmt;
+use std::ops::Range;
 
 use super::fault::Fault;
 use super::profile::{Profile, ProfileKind};
@@ -133,6 +134,19 @@ const ADDED: [(Fault, Target, u64); 4] = [
     (Fault::Move, Target::Any, 10),
 ];
 
+/// The same for a run about nodes that lose power.
+const ADDED_OF_LOST_PAGES: [(Fault, Target, u64); 1] = [(Fault::LoneSurvivor, Target::Leader, 2)];
+
+/// Of the longest election timeout: so long do nodes that lost pages wait for those that did not, before one of them is
+/// elected, and for that election.
+const SURVIVOR_CUT_OFF: u64 = 8 + 3;
+
+/// How long a disk is stuck before its node saves a state and loses its power.
+pub(super) const CHECKPOINT_CUT_MS: Range<u64> = 20..80;
+/// Of the faults while a survivor is cut off, so many of a hundred happen: each start of a node that lost pages has it wait
+/// once more.
+const BESIDE_SURVIVOR_PERCENT: u64 = 10;
+
 /// The faults of a run, in the order of their times.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Schedule {
@@ -146,7 +160,7 @@ impl Schedule {
         let leaders = profile.kind == ProfileKind::Leaders;
         let (weights, added) = match profile.kind {
             ProfileKind::Leaders => (&OF_LEADERS[..], &[][..]),
-            ProfileKind::Async | ProfileKind::AsyncAll => (&OF_LOST_PAGES[..], &[][..]),
+            ProfileKind::Async => (&OF_LOST_PAGES[..], &ADDED_OF_LOST_PAGES[..]),
             ProfileKind::Dense | ProfileKind::Long => (&WEIGHTS[..], &ADDED[..]),
         };
         let weights: Vec<_> =
@@ -167,6 +181,7 @@ impl Schedule {
             let gap_ms = 2 * intervals * profile.fault_interval_ms.end;
             add(fault, target, gap_ms, profile, &mut faults);
         }
+        leave_survivors_alone(&mut faults);
         faults.sort_by_key(|planned| planned.at_ms);
         Self { faults }
     }
@@ -192,8 +207,20 @@ fn add(fault: Fault, target: Target, gap_ms: u64, profile: &Profile, faults: &mu
         let for_ms = duration(fault, profile, &mut random);
         let id = faults.len();
         faults.push(Planned { id, at_ms, fault, target, for_ms, salt: random.next() });
-        at_ms += random.within(0..gap_ms);
+        let lasts_ms = if fault == Fault::LoneSurvivor { for_ms } else { 0 };
+        at_ms += lasts_ms + random.within(0..gap_ms);
     }
+}
+
+/// Takes out most of what would happen while a survivor is cut off.
+fn leave_survivors_alone(faults: &mut Vec<Planned>) {
+    let survivors = faults.iter().filter(|planned| planned.fault == Fault::LoneSurvivor);
+    let cut_off: Vec<_> = survivors.map(|of| of.at_ms..of.at_ms + of.for_ms).collect();
+    faults.retain(|planned| {
+        planned.fault == Fault::LoneSurvivor
+            || !cut_off.iter().any(|times| times.contains(&planned.at_ms))
+            || Random::new(planned.salt).percent(BESIDE_SURVIVOR_PERCENT)
+    });
 }
 
 /// Some faults are over in a moment, some outlast an election.
@@ -208,8 +235,9 @@ fn duration(fault: Fault, profile: &Profile, random: &mut Random) -> u64 {
         | Fault::PowerCutAtDiskOp => random.pick(&[1, 20, election / 2, election * 2]),
         Fault::PowerCutAll => random.pick(&[1, 50, election]),
         Fault::Pause | Fault::StuckFlush => random.pick(&[10, election / 2, election * 2]),
-        Fault::CheckpointCut => random.within(20..80),
+        Fault::CheckpointCut => random.within(CHECKPOINT_CUT_MS),
         Fault::LinkReset | Fault::LinkCorrupt => random.within(20..200),
+        Fault::LoneSurvivor => election * SURVIVOR_CUT_OFF,
         // Others have elected the next leader after one timeout; requests wait for their answers for two.
         Fault::LateAnswers => random.within(election..election * 2),
         _ => random.pick(&[election / 2, election, election * 2, election * 3]),
@@ -242,6 +270,21 @@ mod tests {
         assert!(faults.iter().all(|planned| OF_LEADERS.iter().any(|of| of.0 == planned.fault)));
         let late = faults.iter().filter(|planned| planned.fault == Fault::LateAnswers).count();
         assert!(2 * late > faults.len(), "{late} of {}", faults.len());
+    }
+
+    #[test]
+    fn survivors_come_one_after_the_other_and_little_else_happens_meanwhile() {
+        let mut beside = 0;
+        for seed in 0..100 {
+            let faults = Schedule::new(&Profile::new(ProfileKind::Async, seed)).faults;
+            for survivor in faults.iter().filter(|planned| planned.fault == Fault::LoneSurvivor) {
+                let times = survivor.at_ms..survivor.at_ms + survivor.for_ms;
+                let others = faults.iter().filter(|other| times.contains(&other.at_ms));
+                assert_eq!(others.clone().filter(|other| other.fault == survivor.fault).count(), 1);
+                beside += usize::from(others.count() > 1);
+            }
+        }
+        assert!(beside > 10, "{beside}");
     }
 
     #[test]

@@ -7,6 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::FaultCount;
 
+/// A fault that was put in so often without any effect is not one.
+const INJECTED_FOR_NOTHING: u64 = 30;
+/// So many runs go through all that their profile is about.
+const RUNS_THAT_SHOW_ALL: u64 = 100;
+
 /// What a run came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -169,6 +174,18 @@ impl Totals {
         self.cpu_ms += run.cpu_ms;
     }
 
+    /// Kinds of faults that were put in so often that one must have taken effect, and none did; and of `due` those that never
+    /// happened.
+    pub(crate) fn never_bit<'a>(&'a self, due: &'a [&str]) -> impl Iterator<Item = &'a str> {
+        let none = |count: &FaultCount| count.injected >= INJECTED_FOR_NOTHING && count.bites == 0;
+        let idle = self.faults.iter().filter(move |(_, count)| none(count));
+        let is_missing = |kind: &&&str| {
+            self.runs >= RUNS_THAT_SHOW_ALL
+                && self.faults.get(**kind).is_none_or(|count| count.bites == 0)
+        };
+        idle.map(|(kind, _)| kind.as_str()).chain(due.iter().filter(is_missing).copied())
+    }
+
     /// The table at the end. `wall_ms` is how long it all took.
     pub(crate) fn table(&self, wall_ms: u64) -> String {
         let rate = self.runs as f64 * 3_600_000.0 / wall_ms.max(1) as f64;
@@ -209,5 +226,27 @@ impl Totals {
             }),
         );
         lines.join("\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn runs(faults: &[(&str, u64, u64)], runs: u64) -> Totals {
+        let count = |(kind, injected, bites): &(&str, u64, u64)| {
+            ((*kind).to_owned(), FaultCount { injected: *injected, bites: *bites })
+        };
+        Totals { runs, faults: faults.iter().map(count).collect(), ..Totals::default() }
+    }
+
+    #[test]
+    fn faults_that_never_bit_in_many_runs_are_named() {
+        let totals =
+            runs(&[("kill", 90, 0), ("pause", 90, 1), ("join", 3, 0), ("rewind", 0, 2)], 150);
+        let never = |due| totals.never_bit(due).collect::<Vec<_>>();
+        assert_eq!(never(&["rewind"]), ["kill"]);
+        assert_eq!(never(&["rewind", "lost-pages"]), ["kill", "lost-pages"]);
+        assert_eq!(runs(&[], 5).never_bit(&["rewind"]).count(), 0, "few runs show little");
     }
 }

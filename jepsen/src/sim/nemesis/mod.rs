@@ -4,6 +4,7 @@ mod damage;
 mod disk;
 mod members;
 mod network;
+mod survivor;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -44,6 +45,8 @@ enum Undo {
     Fast(u64, u64),
     /// A disk is no longer stuck.
     Unstick(u64),
+    /// Heals links, as above: a survivor can be reached again.
+    Survivor { links: Vec<(String, String)>, survivor: u64 },
     /// Its node has saved a state, and loses its power; the number says what is left.
     Cut(u64, u64),
 }
@@ -113,6 +116,7 @@ impl Nemesis {
             self.end(cluster, lasting);
         }
         cluster.network.heal_all();
+        network::break_what_lost_frames(cluster);
         for id in cluster.machines.keys().copied().collect::<Vec<_>>() {
             let machine = cluster.machine(id);
             machine.disk.clear_rules();
@@ -147,6 +151,7 @@ impl Nemesis {
                     cluster.crash(id, Crash::Power(random.next()), for_ms + random.below(30));
                 }
             }
+            Fault::LoneSurvivor => self.leave_survivor(cluster, target, for_ms, &mut random),
             Fault::CheckpointCut => self.checkpoint_cut(cluster, target, for_ms, random.next()),
             Fault::Pause => self.pause(cluster, target, for_ms),
             Fault::Drift => {
@@ -215,7 +220,8 @@ impl Nemesis {
     fn end(&mut self, cluster: &mut Cluster, lasting: Lasting) {
         let Lasting { fault, before, undo, .. } = lasting;
         let count = count(cluster, fault, &undo);
-        if !bites_at_once(fault) && !matches!(fault, Fault::Pause | Fault::CheckpointCut) {
+        let counts = !matches!(fault, Fault::Pause | Fault::CheckpointCut | Fault::LoneSurvivor);
+        if counts && !bites_at_once(fault) {
             cluster.bit(fault.name(), count.saturating_sub(before));
         }
         match undo {
@@ -227,6 +233,7 @@ impl Nemesis {
             }
             Undo::Drift(id) => cluster.world.drift(&host_of(id), 1.0),
             Undo::Heal(links) => self.mend(cluster, &links),
+            Undo::Survivor { links, survivor } => self.return_survivor(cluster, survivor, &links),
             Undo::Latency(links) => network::usual_latency(cluster, &links),
             Undo::Corruption(links) => {
                 for (from, to) in links {
@@ -313,7 +320,16 @@ fn note(shared: &Shared, fault: Fault, what: &str, result: Result<(), quorumlog:
 
 async fn transfer(shared: Arc<Shared>, node: Node, log: Arc<LogState>, to: u64) {
     let Some(handle) = node.log(log.name.as_str()) else { return };
+    // Alone it cannot be elected, so that it would have been handed over.
+    let lacks_alone = || {
+        let mut lacking = shared.profile.nodes().filter(|id| shared.auditor().lacks(*id, log.id));
+        lacking.next() == Some(to) && lacking.next().is_none()
+    };
+    let before = lacks_alone();
     let result = handle.admin().transfer_leadership(to).await;
+    if before && result.is_ok() && lacks_alone() {
+        shared.breach("handed-to-suspect", format!("{} to node {to}", log.name));
+    }
     note(&shared, Fault::Transfer, &format!("of {} to {to}", log.name), result);
 }
 

@@ -64,7 +64,7 @@ impl Nemesis {
         self.last(cluster, fault, for_ms, before, undo);
     }
 
-    fn cut(&mut self, cluster: &Cluster, links: &Links) {
+    pub(super) fn cut(&mut self, cluster: &Cluster, links: &[(String, String)]) {
         for link in links {
             let cuts = self.cuts.entry(link.clone()).or_default();
             *cuts += 1;
@@ -74,7 +74,7 @@ impl Nemesis {
         }
     }
 
-    pub(super) fn mend(&mut self, cluster: &Cluster, links: &Links) {
+    pub(super) fn mend(&mut self, cluster: &Cluster, links: &[(String, String)]) {
         for link in links {
             let cuts = self.cuts.entry(link.clone()).or_default();
             *cuts = cuts.saturating_sub(1);
@@ -88,9 +88,7 @@ impl Nemesis {
 /// Links that a partition cuts.
 fn cut_links(cluster: &Cluster, fault: Fault, target: u64, random: &mut Random) -> Links {
     let mut nodes: Vec<u64> = cluster.machines.keys().copied().filter(|id| *id != target).collect();
-    for at in (1..nodes.len()).rev() {
-        nodes.swap(at, random.below(at as u64 + 1) as usize);
-    }
+    random.shuffle(&mut nodes);
     let others = nodes.len();
     let mut links = Vec::new();
     let mut both = |one: u64, other: u64| {
@@ -164,6 +162,20 @@ fn links_of(cluster: &Cluster, target: u64) -> Links {
     let target = host_of(target);
     let both = |other: String| [(target.clone(), other.clone()), (other, target.clone())];
     nodes.chain(clients).flat_map(both).collect()
+}
+
+/// A connection that goes on after it has lost frames is none of TCP: an answer to a large request is waited for up to a minute.
+pub(super) fn break_what_lost_frames(cluster: &Cluster) {
+    let counters = cluster.network.counters();
+    if !cluster.shared.profile.bus || counters.dropped + counters.cut_off == 0 {
+        return;
+    }
+    let nodes: Vec<String> = cluster.machines.keys().copied().map(host_of).collect();
+    for (at, one) in nodes.iter().enumerate() {
+        for other in &nodes[at + 1..] {
+            cluster.network.reset_connections(one, other);
+        }
+    }
 }
 
 /// Gives links their usual latency.
