@@ -283,6 +283,8 @@ mutants! {
     SendBufferUnbounded,
     /// Connections of the native protocol that hold nothing may have any amount of memory all together.
     QueuedUnbounded,
+    /// All that wait for room are woken whenever some is given back.
+    AllWaitersWoken,
     /// Records are read for a subscription before its client takes them.
     SubscriptionReadsAhead,
     /// A client of the native protocol keeps a thread for as long as it sends small frames.

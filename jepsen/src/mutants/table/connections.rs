@@ -264,4 +264,16 @@ pub(super) const ROWS: &[Row] = &[
             "broker::serve::connection::tests::a_connection_with_many_requests_lets_others_have_their_turn",
         ),
     },
+    Row {
+        id: "N25",
+        name: "AllWaitersWoken",
+        breaks: "many clients of the native protocol that wait for room keep a node busy whenever some is given back, and small \
+                 requests wait for seconds",
+        place: "src/wire/outbound/room.rs",
+        rule: "9, limits",
+        expected: Test(
+            "lib",
+            "wire::outbound::room::tests::room_goes_to_those_that_wait_in_their_order_and_wakes_few_others",
+        ),
+    },
 ];
