@@ -1,4 +1,4 @@
-//! Health, metrics and status of a node over HTTP.
+//! Health, metrics and status of a node over HTTP. Health is answered whatever else is asked (`door`).
 //!
 //! | path | 200 means | else |
 //! |---|---|---|
@@ -7,6 +7,7 @@
 //! | `/metrics` | Prometheus text | |
 //! | `/v1/status` | JSON: the node, every log on it, and what is wrong | |
 
+mod door;
 mod limited;
 mod shared;
 
@@ -19,12 +20,14 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use futures_util::future::BoxFuture;
 use metrics_exporter_prometheus::PrometheusHandle;
 use quorumlog::{Node, NodeStatus, Problem, Role};
 use serde::Serialize;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
+use door::Probe;
 use limited::Limited;
 use shared::Shared;
 
@@ -35,6 +38,9 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// made a few times a second.
 const METRICS_AGE: Duration = Duration::from_millis(250);
 const STATUS_AGE: Duration = Duration::from_millis(100);
+
+/// Connections on their way from the door to their places.
+const OTHERS_MAX: usize = 64;
 
 /// What the handlers look at.
 pub(crate) struct Health {
@@ -60,17 +66,21 @@ pub(crate) async fn serve(
 ) {
     let service =
         Service { health, metrics: Shared::new(METRICS_AGE), status: Shared::new(STATUS_AGE) };
+    let service = Arc::new(service);
     let router = Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/v1/status", get(status))
-        .with_state(Arc::new(service));
+        .with_state(Arc::clone(&service));
+    let examine = move |probe| service.clone().examine(probe);
+    let (decided, others) = mpsc::channel(OTHERS_MAX);
     let mut stopped = stop.clone();
     let mut graceful = stop;
-    let serving = axum::serve(Limited::new(listener, connections_max), router)
+    let serving = axum::serve(Limited::new(others, connections_max), router)
         .with_graceful_shutdown(async move { drop(graceful.wait_for(|stop| *stop).await) });
     tokio::select! {
+        () = door::keep(listener, Arc::new(examine), decided) => {}
         served = async { serving.await } => {
             if let Err(error) = served {
                 tracing::error!(%error, "http stopped");
@@ -83,17 +93,19 @@ pub(crate) async fn serve(
     }
 }
 
+/// A check that did not come first on its connection, or is a HEAD request.
 async fn livez(State(service): State<Arc<Service>>) -> Response {
-    match liveness(&service.health.node.problems()) {
-        Ok(()) => (StatusCode::OK, "ok\n").into_response(),
-        Err(reasons) => unavailable(&reasons),
-    }
+    checked(service.examine(Probe::Live).await)
 }
 
 async fn readyz(State(service): State<Arc<Service>>) -> Response {
-    match service.status().await.ready {
+    checked(service.examine(Probe::Ready).await)
+}
+
+fn checked(health: Result<(), String>) -> Response {
+    match health {
         Ok(()) => (StatusCode::OK, "ok\n").into_response(),
-        Err(reason) => unavailable(&reason),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
     }
 }
 
@@ -132,10 +144,15 @@ impl Service {
         };
         self.status.get(look).await
     }
-}
 
-fn unavailable(reason: &str) -> Response {
-    (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response()
+    fn examine(self: Arc<Self>, probe: Probe) -> BoxFuture<'static, Result<(), String>> {
+        Box::pin(async move {
+            match probe {
+                Probe::Live => liveness(&self.health.node.problems()),
+                Probe::Ready => self.status().await.ready,
+            }
+        })
+    }
 }
 
 fn listed<'a>(problems: impl Iterator<Item = &'a Problem>) -> Result<(), String> {

@@ -3,25 +3,28 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use axum::body::Bytes;
 use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
+
+use super::door::Other;
 
 /// How long one connection may be used; a scraper that keeps its connection opens another then.
 const LIFETIME: Duration = Duration::from_secs(60);
 /// How long one may be quiet: one that brings no request, or does not take its answer.
 const QUIET_MAX: Duration = Duration::from_secs(10);
 
-/// Accepts connections, and ends one when more than its bound are open.
+/// Takes the connections that the door hands on, and ends one when more than its bound are open.
 pub(super) struct Limited {
-    listener: TcpListener,
+    others: mpsc::Receiver<Other>,
     places: Arc<Places>,
 }
 
@@ -67,33 +70,38 @@ impl Places {
 }
 
 impl Limited {
-    pub(super) fn new(listener: TcpListener, connections_max: u32) -> Self {
+    pub(super) fn new(others: mpsc::Receiver<Other>, connections_max: u32) -> Self {
         let places = Places { max: connections_max.max(1) as usize, open: Mutex::default() };
-        Self { listener, places: Arc::new(places) }
+        Self { others, places: Arc::new(places) }
     }
 }
 
 impl Listener for Limited {
     type Io = Connection;
-    type Addr = SocketAddr;
+    type Addr = ();
 
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
-        let (stream, addr) = Listener::accept(&mut self.listener).await;
+    async fn accept(&mut self) -> (Connection, ()) {
+        let Some(Other { stream, read }) = self.others.recv().await else {
+            // The door is closed.
+            return std::future::pending().await;
+        };
         let number = self.places.take();
         let deadline = Instant::now() + LIFETIME;
         let timer = Box::pin(tokio::time::sleep(QUIET_MAX));
         let places = Arc::clone(&self.places);
-        (Connection { stream, number, places, deadline, timer }, addr)
+        (Connection { stream, read: read.into(), number, places, deadline, timer }, ())
     }
 
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+    fn local_addr(&self) -> io::Result<()> {
+        Ok(())
     }
 }
 
 /// A connection that ends at its deadline, when it is quiet for too long, or when another needs its place.
 pub(super) struct Connection {
     stream: TcpStream,
+    /// What the door has read.
+    read: Bytes,
     number: u64,
     places: Arc<Places>,
     deadline: Instant,
@@ -140,6 +148,11 @@ impl AsyncRead for Connection {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.check(cx)?;
+        if !self.read.is_empty() {
+            let bytes = self.read.len().min(buf.remaining());
+            buf.put_slice(&self.read.split_to(bytes));
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
         if read.is_ready() && buf.filled().len() > before {
@@ -175,14 +188,25 @@ impl AsyncWrite for Connection {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
 
     use super::*;
 
+    /// Hands connections on without a look at them.
     async fn listener(connections_max: u32) -> (Limited, SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let addr = listener.local_addr().expect("addr");
-        (Limited::new(listener, connections_max), addr)
+        let (handed_on, others) = mpsc::channel(1);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let read = Vec::new();
+                handed_on.send(Other { stream, read }).await.expect("it takes them");
+            }
+        });
+        (Limited::new(others, connections_max), addr)
     }
 
     #[tokio::test]
