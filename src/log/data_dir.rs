@@ -13,6 +13,7 @@ use crate::record::{Flush, LogId};
 use crate::seam::disk::{atomic_file, remove_all};
 use crate::seam::{Clock, Disk, DiskLock, LockMode};
 
+use super::offline::AcceptedLoss;
 use super::open::read_manifest;
 
 pub(super) const LOCK_NAME: &str = "LOCK";
@@ -345,8 +346,8 @@ impl DataDir {
     }
 }
 
-/// Takes all logs of a directory for whole that may have lost something, and gives them. Durable on return.
-pub(super) fn accept_loss(disk: &dyn Disk, path: &Path) -> Result<Vec<LogId>, StorageError> {
+/// Takes all logs of a directory for whole that may have lost something, and its data for the newest. Durable on return.
+pub(super) fn accept_loss(disk: &dyn Disk, path: &Path) -> Result<AcceptedLoss, StorageError> {
     let lock_path = path.join(LOCK_NAME);
     let lock = disk.lock(&lock_path, LockMode::Exclusive);
     let lock = lock.map_err(|error| StorageError::io("lock", &lock_path, error))?;
@@ -357,6 +358,7 @@ pub(super) fn accept_loss(disk: &dyn Disk, path: &Path) -> Result<Vec<LogId>, St
     };
     let mut accepted = superblock.doubtful(disk.boot_id(path));
     superblock.suspects.clear();
+    let outdated = superblock.outdated;
     // Newer than anything that others have heard of.
     superblock.outdated = false;
     superblock.generation = superblock.generation.saturating_add(ACCEPTED_GENERATIONS);
@@ -370,7 +372,8 @@ pub(super) fn accept_loss(disk: &dyn Disk, path: &Path) -> Result<Vec<LogId>, St
         superblock.run = superblock.run.map(|run| Run { clean: true, ..run });
     }
     write_superblock(disk, path, &superblock)?;
-    Ok(accepted.into_iter().map(LogId).collect())
+    let logs = accepted.into_iter().map(LogId).collect();
+    Ok(AcceptedLoss { node: superblock.node_id, logs, outdated })
 }
 
 /// Where a log lies in a data directory.

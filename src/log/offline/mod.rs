@@ -6,6 +6,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::error::StorageError;
+use crate::member::NodeId;
 use crate::record::LogId;
 use crate::seam::DiskLock;
 use crate::seam::disk::RealDisk;
@@ -20,19 +21,30 @@ pub use inspect::{
     CheckpointSummary, Inspection, LogSummary, NodeSummary, Position, SegmentSummary, VoteSummary,
     inspect,
 };
+/// What [`accept_loss`] has accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AcceptedLoss {
+    /// The node whose data it is.
+    pub node: NodeId,
+    /// Logs that may have lost something in a power cut, and are trusted now.
+    pub logs: Vec<LogId>,
+    /// The other members had refused this data, since newer data of the node has taken part.
+    pub outdated: bool,
+}
+
 pub use verify::{Finding, LogVerification, Severity, Verification, verify};
 
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) use {inspect::inspect_on, verify::verify_on};
 
 /// Has a node take its logs for whole though they may have lost what it had acknowledged, in a power cut with
-/// [`Flush::Async`](crate::Flush::Async). Gives those logs. For nodes that wait for others which never come back: what only those
-/// had is lost then. The data counts as the newest of its node from then on, even if an older copy had been put back. Durable
+/// [`Flush::Async`](crate::Flush::Async). For nodes that wait for others which never come back: what only those
+/// had is lost then. The data counts as the newest of its node from then on, even if it is an older copy that was put back. Durable
 /// on return.
 ///
 /// # Errors
 /// A process uses the directory, it is no node's, or what the disk says.
-pub fn accept_loss(data_dir: impl AsRef<Path>) -> Result<Vec<LogId>, StorageError> {
+pub fn accept_loss(data_dir: impl AsRef<Path>) -> Result<AcceptedLoss, StorageError> {
     data_dir::accept_loss(&RealDisk, data_dir.as_ref())
 }
 

@@ -123,8 +123,9 @@ fn an_operator_may_accept_the_loss_before_or_after_the_next_start() {
             drop(dir);
             disk = disk.crash(&CrashPolicy::KeepAll);
         }
-        assert_eq!(accept(&disk).expect("a healthy disk"), [ORDERS], "started: {started}");
-        assert_eq!(accept(&disk).expect("a healthy disk"), []);
+        let accepted = accept(&disk).expect("a healthy disk");
+        assert_eq!((accepted.logs, accepted.outdated), (vec![ORDERS], false), "started: {started}");
+        assert_eq!(accept(&disk).expect("a healthy disk").logs, []);
         assert_eq!(suspects(&directory(&disk, Flush::Async)), NONE);
     }
 }
@@ -357,7 +358,8 @@ fn whoever_accepts_the_loss_of_older_data_has_it_count_as_the_newest() {
     let older = older.crash(&CrashPolicy::LoseAll);
     assert!(directory(&older, Flush::Sync).is_outdated());
     let older = older.crash(&CrashPolicy::LoseAll);
-    data_dir::accept_loss(&older, Path::new(DATA)).expect("a healthy disk");
+    let accepted = data_dir::accept_loss(&older, Path::new(DATA)).expect("a healthy disk");
+    assert!(accepted.outdated, "it says why it was refused");
     let restored = directory(&older, Flush::Sync);
     assert!(!restored.is_outdated() && restored.generation() > dir.generation());
 }
