@@ -127,6 +127,14 @@ fn session(running: &Running, member: crate::member::ReplicaId) -> Option<u128> 
     running.node.inner.peers.contacts.session(member)
 }
 
+/// Waits until the node has this problem for this reason.
+fn problem_that_says(running: &Running, kind: ProblemKind, reason: &str) {
+    running.until(reason, || {
+        let mut problems = running.node.problems().into_iter();
+        problems.find(|problem| problem.kind == kind && problem.reason.contains(reason))
+    });
+}
+
 #[test]
 fn a_copy_is_kept_out_while_it_is_not_known_whether_the_member_runs() {
     let cluster = Cluster::start();
@@ -163,8 +171,8 @@ fn a_copy_that_came_in_while_the_member_was_away_is_found_and_neither_counts_unt
     cluster.cut(false);
     let original = &cluster.nodes[1];
     for twin in [original, &copy] {
-        let told = problem(twin, ProblemKind::Duplicate);
-        assert!(told.reason.contains("both have taken part"), "{told}");
+        // One that is refused before it is known that both have taken part is told so first.
+        problem_that_says(twin, ProblemKind::Duplicate, "both have taken part");
     }
     for at in others {
         let seen = problem(&cluster.nodes[at], ProblemKind::PeerDuplicate);
@@ -181,8 +189,7 @@ fn a_copy_that_came_in_while_the_member_was_away_is_found_and_neither_counts_unt
     first.run(log.append_with("one", options)).expect_err("one of three counts");
     // Once the copy is gone, what it acknowledged is missing in the original.
     copy.kill();
-    let told = problem(&cluster.nodes[1], ProblemKind::DataLost);
-    assert!(told.reason.contains("older copy"), "{told}");
+    problem_that_says(&cluster.nodes[1], ProblemKind::DataLost, "older copy");
     assert_ne!(session(first, second), before, "the original got in");
     cluster.nodes.into_iter().for_each(Running::kill);
 }
