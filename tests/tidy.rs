@@ -130,6 +130,18 @@ fn openraft_bincode_and_unsafe_have_one_place_each() {
 }
 
 #[test]
+fn only_the_seams_touch_what_is_outside() {
+    breaks("src/node/mod.rs", "fn f() { std::fs::read(x) }", "come from src/seam");
+    breaks("src/broker/serve.rs", "use tokio::net;", "come from src/seam");
+    breaks("src/broker/serve.rs", "use std::net::{SocketAddr, Shutdown};", "come from src/seam");
+    breaks("src/broker/serve.rs", "use std::time::{Duration, SystemTime};", "SystemTime");
+    keeps("src/seam/disk/real.rs", "use std::fs::File;\nuse std::time::SystemTime;");
+    keeps("src/broker/serve.rs", "use std::net::{IpAddr, SocketAddr};\nuse std::net::Ipv4Addr;");
+    keeps("src/node/mod.rs", "#[cfg(test)]\nmod tests { use std::fs; }");
+    keeps("cli/src/main.rs", "use std::fs::File;");
+}
+
+#[test]
 fn unsafe_needs_its_place_and_a_reason() {
     let findings = planted("src/log/writer.rs", "//! W.\nfn f() { unsafe {} }\n// I1\n");
     assert_eq!(

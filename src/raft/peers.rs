@@ -100,6 +100,11 @@ impl Peers {
         Self { transport, identity, limits, links, spaces, contacts, standing }
     }
 
+    /// What it dials through.
+    pub(crate) fn transport(&self) -> &Arc<dyn Transport> {
+        &self.transport
+    }
+
     /// The link to `replica`, which a membership lists at `addr`. It may have moved; a node that lost its data does not
     /// get what is meant for the one that it was.
     pub(crate) fn link(&self, replica: ReplicaId, addr: &str, lane: Lane) -> Link {

@@ -56,7 +56,7 @@ pub async fn listen(
     transport: &Arc<dyn Transport>,
     addr: &str,
 ) -> std::io::Result<Box<dyn Acceptor>> {
-    transport.bind(addr).await
+    transport.bind_for_clients(addr).await
 }
 
 /// Serves clients of `node` until `shutdown` resolves. Then it closes their connections: what is

@@ -1,8 +1,8 @@
 //! What a simulation of whole nodes needs (feature `simulation`).
 //!
-//! A node touches the outside through three seams: [`Disk`] (files, the wall clock, random
-//! numbers), [`Transport`](crate::seam::Transport) (connections) and tokio (time and tasks). Give
-//! [`NodeBuilder`](crate::NodeBuilder) a disk, a transport and
+//! A node touches the outside through four seams: [`Disk`] (files), [`Transport`](crate::seam::Transport)
+//! (connections), [`Clock`](crate::seam::Clock) (the wall clock, random numbers) and tokio (time and tasks). Give
+//! [`NodeBuilder`](crate::NodeBuilder) a disk, a transport, a clock and
 //! [`writer_tasks`](crate::NodeBuilder::writer_tasks), and run it on a current-thread runtime with a paused
 //! clock: then it starts no thread, and does the same each time.
 //!

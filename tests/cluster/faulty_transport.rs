@@ -142,9 +142,10 @@ struct FaultyTransport {
 
 impl Transport for FaultyTransport {
     fn dial(&self, addr: &str) -> BoxFuture<io::Result<Box<dyn Duplex>>> {
-        let (network, from, to) = (self.network.clone(), self.id, Network::node(addr));
+        // Clients and brokers have addresses of the machine.
+        let Ok(to) = Network::node(addr) else { return TcpTransport.dial(addr) };
+        let (network, from) = (self.network.clone(), self.id);
         Box::pin(async move {
-            let to = to?;
             let dial = {
                 let mut links = network.links();
                 links.dials += 1;
@@ -181,6 +182,10 @@ impl Transport for FaultyTransport {
             network.links().ports.insert(id, inner.local_addr());
             Ok(Box::new(Named { name, inner }) as Box<dyn Acceptor>)
         })
+    }
+
+    fn bind_for_clients(&self, addr: &str) -> BoxFuture<io::Result<Box<dyn Acceptor>>> {
+        TcpTransport.bind_for_clients(addr)
     }
 }
 

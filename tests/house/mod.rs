@@ -2,6 +2,7 @@
 
 mod documents;
 mod layers;
+mod outside;
 mod source;
 mod text;
 mod words;
@@ -113,6 +114,7 @@ pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
     for source in &sources {
         layers::imports(tree, source, &mut findings);
         layers::confined(source, &mut findings);
+        outside::seams(source, &mut findings);
         text::all(source, &mut findings);
     }
     text::machine_paths(tree, &mut findings);

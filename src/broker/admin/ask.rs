@@ -7,11 +7,11 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
 
 use crate::broker::client::Link;
 use crate::broker::remoting::codes::{names, request, response};
 use crate::broker::remoting::{Command, Fields, object_keys, read_frame};
+use crate::seam::{TcpTransport, Transport};
 
 /// For connecting and for each answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -64,7 +64,7 @@ pub(super) struct NameServers(Vec<String>);
 
 /// One request to one address.
 async fn call(addr: &str, code: i32, fields: Fields) -> io::Result<Command> {
-    let connected = in_time(TcpStream::connect(addr)).await;
+    let connected = in_time(TcpTransport.dial(addr)).await;
     let mut stream = connected.map_err(|error| at(addr, error))?;
     let asking = async {
         let frame = Command::request(code, 1, fields).encode().concat();
@@ -126,7 +126,7 @@ pub(super) struct Conversation {
 
 impl Conversation {
     pub(super) async fn begin(addr: &str) -> io::Result<Self> {
-        let connected = in_time(Link::connect(addr)).await;
+        let connected = in_time(Link::connect(&TcpTransport, addr)).await;
         let link = connected.map_err(|error| at(addr, error))?;
         Ok(Self { addr: addr.to_owned(), link })
     }

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::net::tcp::OwnedReadHalf;
-use tokio::net::{TcpStream, ToSocketAddrs};
+use tokio::io::AsyncRead;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::broker::remoting::{Account, Command, Fields, Waiting, read_frame, write_queued};
+use crate::seam::Transport;
 
 /// Requests that wait to be written.
 const QUEUE_MAX: usize = 1024;
@@ -26,10 +26,11 @@ pub(in crate::broker) struct Link {
 }
 
 impl Link {
-    pub(in crate::broker) async fn connect(addr: impl ToSocketAddrs) -> io::Result<Self> {
-        let stream = TcpStream::connect(addr).await?;
-        stream.set_nodelay(true)?;
-        let (reader, writer) = stream.into_split();
+    pub(in crate::broker) async fn connect(
+        transport: &dyn Transport,
+        addr: &str,
+    ) -> io::Result<Self> {
+        let (reader, writer) = tokio::io::split(transport.dial(addr).await?);
         let (out, queue) = mpsc::channel(QUEUE_MAX);
         let waiting = Waiting::new(usize::MAX);
         let mut tasks = JoinSet::new();
@@ -75,7 +76,7 @@ impl Link {
 }
 
 /// Hands answers to those who wait for them, until the connection ends.
-async fn read(mut from: OwnedReadHalf, waiting: &Waiting<Command>) {
+async fn read(mut from: impl AsyncRead + Unpin, waiting: &Waiting<Command>) {
     let mut buffer = BytesMut::new();
     while let Ok(Some(frame)) = read_frame(&mut from, &mut buffer).await {
         let Ok(answer) = Command::decode(frame) else { break };

@@ -7,13 +7,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 
 use super::record::put_hex;
 use super::remoting::codes::{request, response};
 use super::remoting::{Command, Fields};
+use crate::seam::{Clock, SystemClock, TcpTransport};
 pub(super) use link::Link;
 
 /// How long an answer may take beyond what was asked for.
@@ -63,10 +64,9 @@ impl BrokerClient {
     /// # Errors
     /// Nobody listens there.
     pub async fn connect(addr: SocketAddr, group: impl Into<String>) -> io::Result<Self> {
-        let link = Arc::new(Link::connect(addr).await?);
+        let link = Arc::new(Link::connect(&TcpTransport, &addr.to_string()).await?);
         // No two clients give one key, or close to it.
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let keys = Arc::new(AtomicU64::new(now.as_nanos() as u64));
+        let keys = Arc::new(AtomicU64::new(SystemClock.random()? as u64));
         Ok(Self { link, group: group.into(), keys })
     }
 
@@ -152,7 +152,7 @@ impl BrokerClient {
 
     /// The fields of a send by the short names of the second version.
     fn send_fields(&self, topic: &str, queue: u32, properties: &str, batch: &str) -> Fields {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = SystemClock.now_ms().to_string();
         let fields = [
             ("a", self.group.as_str()),
             ("b", topic),
@@ -160,7 +160,7 @@ impl BrokerClient {
             ("d", "4"),
             ("e", &queue.to_string()),
             ("f", "0"),
-            ("g", &now.as_millis().to_string()),
+            ("g", &now),
             ("h", "0"),
             ("i", properties),
             ("j", "0"),

@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
 
@@ -37,13 +36,12 @@ pub(crate) fn put_offset_id(out: &mut String, host: SocketAddr, physical: u64) {
 }
 
 /// A key for a message whose client gave none (L8): the broker's address, its process, time and a count.
-pub(crate) fn unique_id(host: SocketAddr) -> String {
+pub(crate) fn unique_id(host: SocketAddr, now_ms: i64) -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
     let mut id = String::with_capacity(64);
     hex_ip(&mut id, host.ip());
     let _ = write!(id, "{:04X}{:04X}", std::process::id() & 0xFFFF, host.port());
-    let _ = write!(id, "{:08X}{count:08X}", now & 0xFFFF_FFFF);
+    let _ = write!(id, "{:08X}{count:08X}", now_ms & 0xFFFF_FFFF);
     id
 }

@@ -111,7 +111,7 @@ fn an_id_names_the_broker_and_the_place() {
     let id = offset_id("[::1]:1".parse().expect("an address"), 7);
     assert_eq!(id, "00000000000000000000000000000001000000010000000000000007");
     let host = "127.0.0.1:10911".parse().expect("an address");
-    assert_ne!(unique_id(host), unique_id(host));
+    assert_ne!(unique_id(host, 7), unique_id(host, 7));
 }
 
 fn part(body: &[u8], properties: &str) -> Vec<u8> {

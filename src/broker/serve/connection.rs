@@ -11,8 +11,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
-use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedReadHalf;
+use tokio::io::AsyncRead;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
@@ -29,6 +28,7 @@ use crate::broker::remoting::{
     write_queued,
 };
 use crate::mutant::Mutant;
+use crate::seam::Duplex;
 
 /// Requests of one connection that may be under way at once: as many queues can be pulled from at a time.
 const REQUESTS_MAX: usize = 4096;
@@ -222,16 +222,13 @@ impl Drop for Served {
 
 /// Serves a connection to its end, which comes too if neither end sends anything for `idle_timeout`.
 pub(super) async fn serve(
-    stream: TcpStream,
+    stream: Box<dyn Duplex>,
     (connection, queue): (Arc<Connection>, mpsc::Receiver<Vec<Bytes>>),
     service: Arc<dyn Service>,
     idle_timeout: Duration,
 ) {
     let remote = connection.remote;
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%remote, %error, "cannot switch off Nagle's algorithm");
-    }
-    let (reader, writer) = stream.into_split();
+    let (reader, writer) = tokio::io::split(stream);
     let mut writing = JoinSet::new();
     let account = Account {
         share: Some(Arc::clone(&connection.out.share)),
@@ -287,7 +284,7 @@ fn refused(request: &Command, problem: &str) -> Option<Vec<Bytes>> {
 
 /// The next request, once the connection may have another one under way.
 async fn next(
-    reader: &mut FrameReader<OwnedReadHalf>,
+    reader: &mut FrameReader<impl AsyncRead + Unpin>,
     connection: &Connection,
 ) -> io::Result<Option<Bytes>> {
     // One that has begun is finished: it holds what others wait for.
@@ -300,7 +297,7 @@ async fn next(
 
 /// Answers requests until no more come, in this task: one for each request costs as much as what is done for it. Those
 /// under way go on while answers wait to be written, since they may hold what other connections wait for.
-async fn answer_all(reader: OwnedReadHalf, served: &Served) -> io::Result<()> {
+async fn answer_all(reader: impl AsyncRead + Unpin, served: &Served) -> io::Result<()> {
     let Served { connection, service } = served;
     let out = &connection.out;
     let requests = Arc::clone(&connection.requests);

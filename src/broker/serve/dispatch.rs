@@ -145,7 +145,8 @@ impl LogBroker {
             return Some(Some(full.into_reply().encode(&request.command)));
         }
         let mut parts = self.part.subscribe();
-        let passed = connection.relay.pass(connection, addr, request, deadlines);
+        let passed =
+            connection.relay.pass(connection, (&*self.transport, addr), request, deadlines);
         let passed = if is_send(code) {
             passed.await
         } else {

@@ -21,6 +21,7 @@ use crate::broker::state::{
     is_registered,
 };
 use crate::format::codec;
+use crate::seam::Transport;
 
 /// How long the home log may take to decide.
 pub(super) const DECIDE_TIMEOUT: Duration = Duration::from_millis(2500);
@@ -37,12 +38,6 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub(super) struct Home {
     way: Way,
     under_way: Semaphore,
-}
-
-impl Default for Home {
-    fn default() -> Self {
-        Self { way: Way::default(), under_way: Semaphore::new(DECISIONS_MAX) }
-    }
 }
 
 /// Why one attempt came to nothing.
@@ -66,6 +61,10 @@ impl From<Failure> for Attempt {
 }
 
 impl Home {
+    pub(super) fn new(transport: Arc<dyn Transport>) -> Self {
+        Self { way: Way::new(transport), under_way: Semaphore::new(DECISIONS_MAX) }
+    }
+
     async fn ask(&self, addr: &str, decision: &Decision, left: Duration) -> Result<u64, Attempt> {
         let not_reached = || Attempt::NotDone("its leader is not reached".to_owned());
         let addr = addr.parse().map_err(|_| not_reached())?;

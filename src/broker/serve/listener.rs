@@ -1,53 +1,35 @@
 //! Takes connections.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use tokio::net::{TcpListener, TcpSocket, ToSocketAddrs, lookup_host};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::connection::{self, Budgets, Connection};
 use super::pending_request::PendingRequest;
 use super::places::Places;
-use crate::mutant::Mutant;
 use crate::panics;
+use crate::seam::Acceptor;
 
 /// Pause after a connection could not be taken, as when there are too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Bytes that the system holds for a client that does not take them; Linux doubles this. Left alone it would hold up to
-/// 4 MiB for each, which no budget counts.
-const SEND_BUFFER: u32 = 256 << 10;
-/// Connections that wait to be taken, as those of the standard library's listeners.
-const BACKLOG: u32 = 1024;
-
-/// A listener for clients, on the first of its addresses that is free.
+/// The address that a listener has, with the port that the system chose.
 ///
 /// # Errors
-/// None is, or the name has no address.
-pub(super) async fn bind(addr: impl ToSocketAddrs) -> io::Result<TcpListener> {
-    let mut failed = io::Error::from(io::ErrorKind::InvalidInput);
-    for addr in lookup_host(addr).await? {
-        let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        // As the standard library does it; on Windows it would mean something else.
-        #[cfg(unix)]
-        socket.set_reuseaddr(true)?;
-        if !Mutant::SendBufferUnbounded.is_active() {
-            // Its connections inherit it.
-            socket.set_send_buffer_size(SEND_BUFFER)?;
-        }
-        match socket.bind(addr).and_then(|()| socket.listen(BACKLOG)) {
-            Ok(listener) => return Ok(listener),
-            Err(error) => failed = error,
-        }
-    }
-    Err(failed)
+/// Its transport gives none that RocketMQ's clients can be told.
+pub(super) fn addr_of(acceptor: &dyn Acceptor) -> io::Result<SocketAddr> {
+    let addr = acceptor.local_addr();
+    addr.parse().map_err(|_| {
+        let detail = format!("clients need an IP address and a port, not {addr}");
+        io::Error::new(io::ErrorKind::AddrNotAvailable, detail)
+    })
 }
 
 /// What a listener serves.
@@ -74,7 +56,7 @@ pub(super) struct Bounds {
 
 /// Serves connections until told to stop. Then they end.
 pub(super) async fn listen(
-    listener: TcpListener,
+    mut acceptor: Box<dyn Acceptor>,
     service: Arc<dyn Service>,
     bounds: Bounds,
     mut stopping: watch::Receiver<bool>,
@@ -83,11 +65,11 @@ pub(super) async fn listen(
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = acceptor.accept() => accepted,
             _ = stopping.wait_for(|stopping| *stopping) => return,
         };
         while connections.try_join_next().is_some() {}
-        let (stream, remote): (_, SocketAddr) = match accepted {
+        let (stream, remote) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "cannot take a connection");
@@ -96,6 +78,8 @@ pub(super) async fn listen(
                 continue;
             }
         };
+        // Some transports have no addresses; what was born there says so.
+        let remote = remote.parse().unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
         let (connection, queue) = Connection::new(number, remote, &bounds.budgets);
         let Some(place) = bounds.places.take(&connection) else {
@@ -111,32 +95,5 @@ pub(super) async fn listen(
             .await;
             drop(place);
         });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn the_system_holds_little_for_a_client_that_takes_nothing() {
-        let listener = bind("127.0.0.1:0").await.expect("a free port");
-        let socket = TcpSocket::new_v4().expect("a socket");
-        // What the client's side holds counts little.
-        socket.set_recv_buffer_size(4 << 10).expect("it is taken");
-        let addr = listener.local_addr().expect("an address");
-        let (client, accepted) = tokio::join!(socket.connect(addr), listener.accept());
-        let (_client, (stream, _)) = (client.expect("it connects"), accepted.expect("it is there"));
-        let (mut held, bytes) = (0, [0; 16 << 10]);
-        stream.writable().await.expect("nothing is held yet");
-        let full = loop {
-            match stream.try_write(&bytes) {
-                Ok(count) => held += count,
-                Err(error) => break error,
-            }
-        };
-        assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
-        let bound = 2 * SEND_BUFFER as usize;
-        assert!((bound / 8..=bound + bound / 4).contains(&held), "{held} bytes, and {bound}");
     }
 }

@@ -24,6 +24,7 @@ use crate::mutant::Mutant;
 use crate::node::{AppliedTicket, CommitLog, WallClock};
 use crate::progress::Progress;
 use crate::record::{AppendOptions, Priority};
+use crate::seam::Transport;
 
 /// The node's part in the log, as far as clients are concerned.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +67,7 @@ pub(super) struct LogBroker {
     /// True for good once the log was led where it is to be, or this node has waited long enough for that.
     pub(super) settled: watch::Sender<bool>,
     pub(super) clock: WallClock,
+    pub(super) transport: Arc<dyn Transport>,
     pub(super) leases: LeaseClock,
     pub(super) clients: Clients,
     pub(super) requests: Requests,
@@ -108,7 +110,7 @@ impl LogBroker {
         addr: SocketAddr,
         config: Arc<BrokerConfig>,
         brokers: &Arc<Brokers>,
-        clock: WallClock,
+        (clock, transport): (WallClock, Arc<dyn Transport>),
     ) -> Self {
         Self {
             name,
@@ -127,7 +129,8 @@ impl LogBroker {
             clock,
             leases: LeaseClock::default(),
             consumed: ConsumeOffsets::default(),
-            decisions: Home::default(),
+            decisions: Home::new(Arc::clone(&transport)),
+            transport,
             long_answers: Arc::clone(brokers.long_answers()),
             rebuilding: tokio::sync::Mutex::default(),
             records: Mutex::default(),

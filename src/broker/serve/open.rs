@@ -4,12 +4,11 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::connection::Budgets;
-use super::listener::{Bounds, bind, listen};
+use super::listener::{Bounds, addr_of, listen};
 use super::log_broker::LogBroker;
 use super::places::Places;
 use super::routes::Brokers;
@@ -19,6 +18,7 @@ use crate::broker::LOG_PREFIX;
 use crate::broker::state::Machines;
 use crate::node::Node;
 use crate::record::LogName;
+use crate::seam::{Acceptor, Transport};
 
 /// A node's broker. Dropping it ends its connections.
 #[derive(Debug)]
@@ -44,16 +44,19 @@ impl Broker {
             vip::check(&config)?;
         }
         let config = Arc::new(config);
+        let transport = node.transport();
         let mut listeners = Vec::new();
         for addr in &config.listen {
-            listeners.push(bind(addr).await?);
+            listeners.push(transport.bind_for_clients(addr).await?);
         }
         let name_server = match config.name_server_listen.as_str() {
             "" => None,
-            addr => Some(bind(addr).await?),
+            addr => Some(transport.bind_for_clients(addr).await?),
         };
         let elsewhere = &node.inner.elsewhere;
-        let brokers = Arc::new(Brokers::new(Arc::clone(&config), elsewhere.subscribe()));
+        let brokers =
+            Brokers::new(Arc::clone(&config), elsewhere.subscribe(), Arc::clone(&transport));
+        let brokers = Arc::new(brokers);
         let (stop, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
         let budgets = Arc::new(Budgets::new(&config));
@@ -68,14 +71,15 @@ impl Broker {
             let name = format!("{LOG_PREFIX}{number}");
             let log_name = LogName::new(name.as_str());
             let log_name = log_name.map_err(|error| io::Error::other(error.to_string()))?;
-            let addr = advertised(listener.local_addr()?, config.advertise);
-            let clock = node.wall_clock();
+            let addr = advertised(addr_of(&*listener)?, config.advertise);
+            let outside = (node.wall_clock(), Arc::clone(&transport));
             let config_of_log = Arc::clone(&config);
-            let broker = LogBroker::new((number, name), addr, config_of_log, &brokers, clock);
+            let broker = LogBroker::new((number, name), addr, config_of_log, &brokers, outside);
             let broker = Arc::new(broker);
             keep_up(&mut tasks, &node, &machines, &broker, &log_name);
-            let (bounds, vip) = (bounds(), vip_listener(&listener, &config).await?);
-            vip_channels.extend(vip.iter().filter_map(|vip| vip.local_addr().ok()));
+            let (bounds, vip) =
+                (bounds(), vip_listener(&*transport, addr_of(&*listener)?, &config).await);
+            vip_channels.extend(vip.iter().filter_map(|vip| addr_of(&**vip).ok()));
             for listener in std::iter::once(listener).chain(vip) {
                 let service = Arc::clone(&broker);
                 let serving = listen(listener, service, bounds.clone(), stopping.clone());
@@ -87,7 +91,7 @@ impl Broker {
         brokers.set_logs(logs);
         let mut name_server_addr = None;
         if let Some(listener) = name_server {
-            let addr = listener.local_addr()?;
+            let addr = addr_of(&*listener)?;
             elsewhere.note_name_server(advertised(addr, config.advertise));
             name_server_addr = Some(addr);
             let service = Arc::clone(&brokers);
@@ -121,17 +125,17 @@ impl Broker {
 
 /// A listener for a log's VIP channel, if it should have one and the port is free.
 async fn vip_listener(
-    main: &TcpListener,
+    transport: &dyn Transport,
+    addr: SocketAddr,
     config: &BrokerConfig,
-) -> io::Result<Option<TcpListener>> {
-    let addr = main.local_addr()?;
-    let Some(vip) = vip::port(addr.port()).filter(|_| config.vip_channel) else { return Ok(None) };
+) -> Option<Box<dyn Acceptor>> {
+    let vip = vip::port(addr.port()).filter(|_| config.vip_channel)?;
     let vip = SocketAddr::new(addr.ip(), vip);
-    match bind(vip).await {
-        Ok(listener) => Ok(Some(listener)),
+    match transport.bind_for_clients(&vip.to_string()).await {
+        Ok(listener) => Some(listener),
         Err(error) => {
             tracing::warn!(%addr, %vip, %error, "no VIP channel: clients that use it cannot reach this broker");
-            Ok(None)
+            None
         }
     }
 }

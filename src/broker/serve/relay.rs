@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
@@ -22,6 +21,7 @@ use crate::broker::remoting::{
     Account, Command, Fields, FrameReader, Queued, Waiting, write_queued,
 };
 use crate::mutant::Mutant;
+use crate::seam::Transport;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const QUEUE_MAX: usize = 256;
@@ -109,11 +109,11 @@ impl Relay {
     pub(super) async fn pass(
         &self,
         client: &Connection,
-        addr: &str,
+        (transport, addr): (&dyn Transport, &str),
         request: &mut PendingRequest,
         deadlines: Deadlines,
     ) -> Result<Option<Vec<Bytes>>, RelayError> {
-        let link = timeout_at(deadlines.begun, self.link(client, addr)).await;
+        let link = timeout_at(deadlines.begun, self.link(client, transport, addr)).await;
         link.map_err(|_| RelayError::NotDone)??.pass(client, request, deadlines).await
     }
 
@@ -122,20 +122,23 @@ impl Relay {
         self.link.lock().await.take();
     }
 
-    async fn link(&self, client: &Connection, addr: &str) -> Result<Arc<Link>, RelayError> {
+    async fn link(
+        &self,
+        client: &Connection,
+        transport: &dyn Transport,
+        addr: &str,
+    ) -> Result<Arc<Link>, RelayError> {
         let mut held = self.link.lock().await;
         if let Some(link) = held.as_ref().filter(|link| link.addr == addr && !link.out.is_closed())
         {
             return Ok(Arc::clone(link));
         }
-        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(addr));
+        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, transport.dial(addr));
         let stream = match connecting.await {
             Ok(Ok(stream)) => stream,
             _ => return Err(RelayError::NotDone),
         };
-        // Only latency suffers without it.
-        let _ = stream.set_nodelay(true);
-        let link = Arc::new(Link::start(stream.into_split(), addr, client.out().clone()));
+        let link = Arc::new(Link::start(tokio::io::split(stream), addr, client.out().clone()));
         let hello = Passed { chunks: hello(client.client()), turn: Arc::default() };
         link.out.send(hello).await.map_err(|_| RelayError::NotDone)?;
         *held = Some(Arc::clone(&link));

@@ -25,6 +25,7 @@ use crate::broker::remoting::codes::{request, response};
 use crate::broker::remoting::{Command, Reply};
 use crate::broker::state::{HOME_LOG, TopicConfig, is_made_on_demand, is_registered};
 use crate::node::Found;
+use crate::seam::Transport;
 
 /// How long a route waits for leaders. A producer asks twice for a topic that is not there, and a send has three seconds.
 const SETTLE_TIMEOUT: Duration = Duration::from_millis(1200);
@@ -74,9 +75,13 @@ impl Service for Brokers {
 }
 
 impl Brokers {
-    pub(super) fn new(config: Arc<BrokerConfig>, elsewhere: watch::Receiver<Found>) -> Self {
-        let long_answers = Arc::default();
-        Self { config, logs: OnceLock::new(), elsewhere, other: Way::default(), long_answers }
+    pub(super) fn new(
+        config: Arc<BrokerConfig>,
+        elsewhere: watch::Receiver<Found>,
+        transport: Arc<dyn Transport>,
+    ) -> Self {
+        let (other, long_answers) = (Way::new(transport), Arc::default());
+        Self { config, logs: OnceLock::new(), elsewhere, other, long_answers }
     }
 
     /// Says which logs there are; once.

@@ -240,7 +240,7 @@ impl LogBroker {
         }
         if Properties::find(&properties, names::UNIQUE_KEY).is_none() {
             let mut all = Properties::parse(&properties);
-            all.set(names::UNIQUE_KEY, unique_id(self.addr));
+            all.set(names::UNIQUE_KEY, unique_id(self.addr, self.clock.now_ms()));
             properties = all.to_text();
         }
         Message {

@@ -7,16 +7,21 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 
 use crate::broker::client::Link;
+use crate::seam::Transport;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Holds the last connection.
-#[derive(Default)]
 pub(super) struct Way {
+    transport: Arc<dyn Transport>,
     link: Mutex<Option<(SocketAddr, Arc<Link>)>>,
 }
 
 impl Way {
+    pub(super) fn new(transport: Arc<dyn Transport>) -> Self {
+        Self { transport, link: Mutex::default() }
+    }
+
     /// The connection to an address. None if nobody answers there.
     pub(super) async fn to(&self, addr: SocketAddr) -> Option<Arc<Link>> {
         let mut held = self.link.lock().await;
@@ -26,7 +31,9 @@ impl Way {
         {
             return Some(Arc::clone(link));
         }
-        let connected = tokio::time::timeout(CONNECT_TIMEOUT, Link::connect(addr)).await;
+        let named = addr.to_string();
+        let connecting = Link::connect(&*self.transport, &named);
+        let connected = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await;
         let link = Arc::new(connected.ok()?.ok()?);
         *held = Some((addr, Arc::clone(&link)));
         Some(link)

@@ -26,6 +26,10 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
     fn dial(&self, addr: &str) -> BoxFuture<io::Result<Box<dyn Duplex>>>;
     /// Listens on `host:port`.
     fn bind(&self, addr: &str) -> BoxFuture<io::Result<Box<dyn Acceptor>>>;
+    /// The same for clients, which may be many and may read nothing: the system should hold little for each of them.
+    fn bind_for_clients(&self, addr: &str) -> BoxFuture<io::Result<Box<dyn Acceptor>>> {
+        self.bind(addr)
+    }
 }
 
 /// A listening socket.

@@ -202,11 +202,11 @@ pub(super) const ROWS: &[Row] = &[
         id: "N19",
         name: "SendBufferUnbounded",
         breaks: "the system holds megabytes for each client that takes nothing",
-        place: "src/broker/serve/listener.rs",
+        place: "src/seam/net/tcp.rs",
         rule: "17, limits",
         expected: Test(
             "lib",
-            "broker::serve::listener::tests::the_system_holds_little_for_a_client_that_takes_nothing",
+            "seam::net::tcp::tests::the_system_holds_little_for_a_client_that_takes_nothing",
         ),
     },
     Row {

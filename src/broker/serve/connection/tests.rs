@@ -3,12 +3,14 @@
 use std::sync::Mutex;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use super::super::listener::{Bounds, bind, listen};
+use super::super::listener::{Bounds, addr_of, listen};
 use super::super::places::Places;
 use super::*;
 use crate::broker::remoting::{Fields, Reply};
+use crate::seam::{TcpTransport, Transport};
 
 /// Answers with so many bytes, or never.
 struct Fixed {
@@ -48,8 +50,9 @@ struct Listening {
 impl Listening {
     async fn start(answer: Option<usize>, connections_max: usize, config: BrokerConfig) -> Self {
         let service = Arc::new(Fixed { answer, taken: Mutex::default() });
-        let listener = bind("127.0.0.1:0").await.expect("a free port");
-        let addr = listener.local_addr().expect("it listens");
+        let listening = TcpTransport.bind_for_clients("127.0.0.1:0");
+        let listener = listening.await.expect("a free port");
+        let addr = addr_of(&*listener).expect("an address");
         let (stop, stopping) = watch::channel(false);
         let budgets = Arc::new(Budgets::new(&config));
         let bounds = Bounds {
