@@ -433,6 +433,12 @@ mutants! {
     RewindNotTold,
     /// A broker's state has what it had before its log went back.
     BrokerStateKept,
+    /// A broker does not notice that another state was put in the place of the one that it has looked at.
+    ReplacedStateUnnoticed,
+    /// A decision about topics is flushed as seldom as messages are.
+    DecisionUnflushed,
+    /// Who has read what a boundary has replaced unseen is told that it was trimmed.
+    ReplacedTakenForTrimmed,
     /// A read barrier holds for a node that has other records than the leader, if it has as many.
     BarrierByIndex,
     /// A log that goes back counts, and not what it may have lost by that.

@@ -45,7 +45,8 @@ impl Following {
 /// If retention removes records before the subscriber reached them, it yields
 /// [`ReadError::Trimmed`] once and ends; it never skips silently. If the cluster has lost records that this node had shown,
 /// it yields [`ReadError::Rewound`] once and ends: drop what you derived from the records from there on, and subscribe
-/// again. It ends when the log is closed.
+/// again. The same if it may have, since a checkpoint has come in the place of what this node had shown. It ends when the
+/// log is closed.
 ///
 /// # Cancel safety
 /// `next` can be dropped and called again: no record is lost or repeated.
@@ -189,7 +190,11 @@ impl Subscription {
             return Ok(());
         }
         while self.ready.is_empty() && self.next < committed {
-            let (records, next) = read_visible(&self.group, self.next, READ_AHEAD_BYTES)?;
+            let read = read_visible(&self.group, self.next, READ_AHEAD_BYTES);
+            let (records, next) = read.map_err(|error| match error {
+                ReadError::Trimmed { requested, begin } => self.group.trimmed(requested, begin),
+                error => error,
+            })?;
             if next == self.next {
                 break;
             }

@@ -7,7 +7,9 @@
 //! One look is enough for each leader. Logs that have one entry in common are the same up to it, so that a leader that holds
 //! the last committed entry holds all of them, and what is committed under that leader is its own.
 
+use std::ops::Range;
 use std::sync::Arc;
+use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use futures_util::FutureExt as _;
@@ -18,11 +20,11 @@ use tokio::sync::{Mutex, MutexGuard};
 use super::conflict::Conflict;
 use super::group::Group;
 use super::types::{RaftVote, Types, entry_id, stored_vote};
-use crate::error::{StorageError, with_sources};
+use crate::error::{ReadError, StorageError, with_sources};
 use crate::format::entry::EntryId;
 use crate::log::Log;
 use crate::mutant::Mutant;
-use crate::record::LogId;
+use crate::record::{Flush, LogId};
 
 /// What is known of the leaders' logs.
 #[derive(Debug, Default)]
@@ -32,6 +34,8 @@ pub(super) struct Agreement {
     /// Requests that wait for their comparison. Those that come later must not overtake them.
     waiting: AtomicUsize,
     begun: Mutex<Begun>,
+    /// Records that a boundary has replaced, which the leaders' history may not have had: from the first on, up to here.
+    replaced: std::sync::Mutex<Option<Range<u64>>>,
 }
 
 /// What was committed here when openraft began to follow the leader of a term. Only that leader's requests have moved it
@@ -185,8 +189,50 @@ impl Group {
         }
         if let Ok(begun) = self.begin_to_follow(vote).await? {
             self.check_history(*begun, stored_vote(vote).term, || Told::only(last))?;
+            self.note_replaced(*begun, last);
         }
         Ok(())
+    }
+
+    /// A boundary at `last` takes the place of what is shown here. Of what lies below it the leader cannot tell any more
+    /// whether it has the same: it has in any case what a majority had flushed, and what is of the boundary's term.
+    fn note_replaced(&self, begun: Begun, last: EntryId) {
+        let Some(committed) = begun.committed else { return };
+        let agrees = self.agreement.agreed.load(Ordering::Acquire) == begun.term;
+        let stable = self.log.stable();
+        let proven = agrees || committed.term == last.term || committed.index < stable;
+        // Nobody shows what was not flushed where all flush first.
+        if proven || committed.index >= last.index || self.log.flush() == Flush::Sync {
+            return;
+        }
+        self.doubt(stable..committed.index + 1);
+    }
+
+    /// Notes that records may have been others than the cluster agrees on, and are gone here.
+    pub(crate) fn doubt(&self, records: Range<u64>) {
+        tracing::warn!(
+            log = %self.name,
+            ?records,
+            "a checkpoint takes the place of records that the cluster may have lost"
+        );
+        let mut replaced = self.agreement.replaced.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = replaced.take().unwrap_or(records.clone());
+        *replaced = Some(before.start.min(records.start)..before.end.max(records.end));
+    }
+
+    /// What became of those who have read all below `next`, which is not here any more.
+    pub(crate) fn trimmed(&self, next: u64, begin: u64) -> ReadError {
+        let replaced = self.agreement.replaced.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*replaced {
+            Some(records)
+                if records.start < next
+                    && next <= records.end
+                    && !Mutant::ReplacedTakenForTrimmed.is_active() =>
+            {
+                ReadError::Rewound { to: records.start }
+            }
+            _ => ReadError::Trimmed { requested: next, begin },
+        }
     }
 
     /// Has openraft follow the leader of `vote` before it gets anything else from it: what earlier leaders' requests, and the

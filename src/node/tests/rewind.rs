@@ -250,3 +250,27 @@ fn a_log_goes_back_once_however_many_requests_contradict_it() {
     assert_eq!(one.log.status().rewinds, 1);
     assert_eq!(one.made.counts().0, 2);
 }
+
+#[test]
+fn who_read_what_a_boundary_has_replaced_unseen_is_told_so() {
+    let one = One::with_records(5);
+    let records = one.running.run(one.log.read(0, 1 << 20)).expect("it is open");
+    let last = records.last().expect("five");
+    let group = one.group().expect("it is open");
+    let follow = |start| one.log.subscribe(start);
+    let mut all = follow(Start::Begin);
+    let few = follow(Start::At(last.index - 3));
+    one.running.run(async {
+        for _ in 0..5 {
+            all.next().await.expect("a record").expect("it is committed");
+        }
+    });
+    group.doubt(last.index - 1..last.index + 1);
+    let boundary = EntryId { term: last.term + 1, index: last.index + 10 };
+    one.running.run(group.log.install(boundary, None)).expect("a healthy disk");
+    let told = |mut following: Subscription| one.running.run(following.next());
+    let end = told(all).expect("it does not just end");
+    assert!(matches!(end, Err(ReadError::Rewound { to }) if to == last.index - 1), "{end:?}");
+    let end = told(few).expect("it does not just end");
+    assert!(matches!(end, Err(ReadError::Trimmed { .. })), "it has seen none of them: {end:?}");
+}

@@ -1,6 +1,7 @@
 //! What a follower makes of a leader whose history is another than its own.
 
 use super::*;
+use crate::error::ReadError;
 use crate::raft::agreement::NotTaken;
 use crate::raft::conflict::Conflict;
 
@@ -124,4 +125,26 @@ async fn a_later_leader_is_compared_after_what_an_earlier_one_has_sent() {
     let conflict = conflict(&follower, append(2, Some(id(1, 0)), &[2, 2, 2], None)).await;
     assert_eq!(conflict.committed, id(1, 2));
     earlier.await.expect("it was taken");
+}
+
+#[tokio::test]
+async fn a_boundary_above_what_is_shown_leaves_those_in_doubt_who_have_read_what_no_majority_had_flushed()
+ {
+    let vote = |term| RaftVote::new_committed(term, replica(2 + term % 2));
+    let told = |follower: &Group, next| match follower.trimmed(next, 10) {
+        ReadError::Rewound { to } => Some(to),
+        _ => None,
+    };
+    let follower = committed().await;
+    follower.check_boundary(&vote(3), id(3, 9)).await.expect("nothing contradicts it");
+    assert_eq!([2, 3, 4, 5].map(|next| told(&follower, next)), [None, Some(2), Some(2), None]);
+    // The same leader's entries are the same.
+    let follower = committed().await;
+    follower.check_boundary(&vote(3), id(1, 9)).await.expect("nothing contradicts it");
+    assert_eq!(told(&follower, 4), None);
+    // What a majority had flushed is in every leader's log.
+    let follower = committed().await;
+    follower.log.vouched(1, 5, 4);
+    follower.check_boundary(&vote(3), id(3, 9)).await.expect("nothing contradicts it");
+    assert_eq!(told(&follower, 4), None);
 }
