@@ -39,10 +39,14 @@ impl LogBroker {
         loop {
             changed.mark_unchanged();
             let status = statuses.current();
-            if status.role == Role::Leader && announced != Some(status.term) {
+            // Another state than it was announced with has to be announced as well: it is whole once that is applied.
+            let number = opened.shared.number();
+            let unannounced = announced != Some((status.term, number));
+            if status.role == Role::Leader && unannounced {
                 self.tell_part(&node, &status, Part::Unknown);
                 if self.announce(&node).await {
-                    announced = Some(status.term);
+                    announced = Some((status.term, number));
+                    self.led.store(number, Ordering::Release);
                     continue;
                 }
             } else {
@@ -51,7 +55,7 @@ impl LogBroker {
             tokio::select! {
                 status = statuses.changed() => if status.is_none() { break },
                 _ = changed.changed() => {}
-                () = tokio::time::sleep(PAUSE), if status.role == Role::Leader && announced != Some(status.term) => {}
+                () = tokio::time::sleep(PAUSE), if status.role == Role::Leader && unannounced => {}
             }
         }
         // Stopped, or deleted.

@@ -284,6 +284,10 @@ impl LogBroker {
             }
         }
         let state = self.shared()?.state();
+        if !self.has_led_state() {
+            // One that is not whole: a group that it does not know would begin at the first message, or the last.
+            return Err(Failure::Moved);
+        }
         if let Some(offset) = state.offset(group, topic, queue) {
             return Ok(Reply::done().with("offset", offset));
         }

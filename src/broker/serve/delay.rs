@@ -135,6 +135,7 @@ impl LogBroker {
             arrival.as_mut().enable();
             let (end, delivered) = {
                 let state = shared.state();
+                seen.follow(shared.number());
                 (state.queue(DELAY_TOPIC, queue).map_or(0, |of| of.max()), state.delivered(level))
             };
             seen.forget(delivered);
@@ -179,10 +180,12 @@ impl LogBroker {
     /// Delivers what is due of a level: at most `most` messages.
     async fn deliver_due(&self, level: u8, seen: &Sightings, most: usize) -> Result<Look, Failure> {
         let queue = u32::from(level) - 1;
-        let head = {
-            let state = self.shared()?.state();
+        let shared = self.shared()?;
+        let (number, head) = {
+            let state = shared.state();
             // What retention has removed is passed over.
-            state.queue(DELAY_TOPIC, queue).map(|of| state.delivered(level).max(of.min()))
+            let head = state.queue(DELAY_TOPIC, queue);
+            (shared.number(), head.map(|of| state.delivered(level).max(of.min())))
         };
         let Some(head) = head else { return Ok(Look::Empty) };
         let slice = self.indexed(|shared| shared.slice(DELAY_TOPIC, queue, head, most)).await?;
@@ -202,8 +205,9 @@ impl LogBroker {
             }
             self.put_delivery(&mut batch, message, *entry).await?;
         }
-        if batch.messages.is_empty() {
-            // Retention has removed it, and the next look begins behind it; never without a pause.
+        if batch.messages.is_empty() || shared.number() != number {
+            // Retention has removed it, and the next look begins behind it; or the log went back, and others may wait
+            // there. Never without a pause.
             return Ok(Look::Due(Instant::now() + PAUSE));
         }
         self.deliver(level, batch).await?;

@@ -98,7 +98,7 @@ impl LogBroker {
         loop {
             let part = parts.borrow_and_update().clone();
             match part {
-                Part::Leads => {
+                Part::Leads if self.has_led_state() => {
                     let done = self.handle(connection, request).await;
                     if let Some(answer) = Self::answered(connection, &request.command, done) {
                         return answer;
@@ -116,7 +116,7 @@ impl LogBroker {
                         return answer;
                     }
                 }
-                Part::Unknown => {}
+                Part::Leads | Part::Unknown => {}
             }
             if request.is_shed() || Instant::now() + PAUSE >= deadline {
                 return Some(Failure::Moved.into_reply().encode(&request.command));

@@ -1,7 +1,7 @@
 //! One log's broker on one node.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use bytes::{Bytes, BytesMut};
@@ -64,6 +64,9 @@ pub(super) struct LogBroker {
     /// The node cannot open the log.
     pub(super) not_open: AtomicBool,
     pub(super) part: watch::Sender<Part>,
+    /// The number of the state with which this node leads, if it does. One that took its place meanwhile may not have
+    /// everything yet.
+    pub(super) led: AtomicU64,
     /// True for good once the log was led where it is to be, or this node has waited long enough for that.
     pub(super) settled: watch::Sender<bool>,
     pub(super) clock: WallClock,
@@ -104,6 +107,14 @@ fn priority_of(change: &Change) -> Priority {
     }
 }
 
+/// How a change is appended. A decision is flushed on a majority whatever the node does: other logs follow it, and keep
+/// what they have followed if power cuts take it from the home log.
+fn options_of(change: &Change) -> AppendOptions {
+    let followed = matches!(change, Change::Decide(_)) && !Mutant::DecisionUnflushed.is_active();
+    let options = if followed { AppendOptions::sync() } else { AppendOptions::default() };
+    options.with_priority(priority_of(change))
+}
+
 impl LogBroker {
     pub(super) fn new(
         (number, name): (u32, String),
@@ -121,6 +132,7 @@ impl LogBroker {
             opened: OnceLock::new(),
             not_open: AtomicBool::new(false),
             part: watch::Sender::new(Part::Unknown),
+            led: AtomicU64::new(u64::MAX),
             settled: watch::Sender::new(false),
             clients: Clients::default(),
             requests: Requests::default(),
@@ -154,6 +166,11 @@ impl LogBroker {
         self.opened().map(|opened| &opened.shared)
     }
 
+    /// True if the state is the one with which this node began to lead.
+    pub(super) fn has_led_state(&self) -> bool {
+        self.shared().is_ok_and(|shared| shared.number() == self.led.load(Ordering::Acquire))
+    }
+
     /// True if this node's copy of the log has stopped, or cannot be opened.
     fn has_stopped(&self) -> bool {
         match self.opened.get() {
@@ -177,11 +194,14 @@ impl LogBroker {
     /// # Errors
     /// It was not appended, or it is not known whether it was, or applying it was refused.
     pub(super) async fn propose(&self, payload: Bytes) -> Result<Answer, Failure> {
-        self.propose_with(payload, Priority::Normal).await
+        self.propose_with(payload, AppendOptions::default()).await
     }
 
-    async fn propose_with(&self, payload: Bytes, priority: Priority) -> Result<Answer, Failure> {
-        let options = AppendOptions::default().with_priority(priority);
+    async fn propose_with(
+        &self,
+        payload: Bytes,
+        options: AppendOptions,
+    ) -> Result<Answer, Failure> {
         let applied = self.opened()?.log.propose_with(payload, options).await?;
         accepted(&applied.response)
     }
@@ -222,7 +242,7 @@ impl LogBroker {
     /// # Errors
     /// As `propose`.
     pub(super) async fn change(&self, what: &Change) -> Result<Answer, Failure> {
-        self.propose_with(change(what), priority_of(what)).await
+        self.propose_with(change(what), options_of(what)).await
     }
 
     /// A time of storing: never before one that was given earlier, by this leader or the last. So it can be ahead of the
@@ -255,5 +275,12 @@ mod tests {
             assert_eq!(priority_of(&leads), Priority::Essential);
         }
         assert_eq!(locks, Priority::Reserved);
+    }
+
+    #[test]
+    fn what_other_logs_follow_is_flushed_before_they_can() {
+        let decision = Change::Decide(Decision::Adopted { log: 1, logs: 2 });
+        assert_eq!(options_of(&decision).flush, Some(crate::Flush::Sync));
+        assert_eq!(options_of(&Change::Offsets(Vec::new())).flush, None);
     }
 }

@@ -33,6 +33,8 @@ mod read;
 mod relay;
 mod request_limits;
 mod reset;
+#[cfg(test)]
+mod rewound;
 mod routes;
 mod runtime_info;
 mod send;

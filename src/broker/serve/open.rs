@@ -28,6 +28,8 @@ pub struct Broker {
     vip_channels: Vec<SocketAddr>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
+    /// The logs' brokers find each other by it.
+    _brokers: Arc<Brokers>,
 }
 
 impl Broker {
@@ -98,7 +100,8 @@ impl Broker {
             let serving = listen(listener, service, bounds(), stopping);
             tasks.spawn(node.inner.clone().run_once("name server", serving));
         }
-        Ok(Self { name_server: name_server_addr, addrs, vip_channels, stop, tasks })
+        let name_server = name_server_addr;
+        Ok(Self { name_server, addrs, vip_channels, stop, tasks, _brokers: brokers })
     }
 
     /// Where the name server listens.

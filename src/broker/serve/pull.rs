@@ -194,7 +194,10 @@ impl LogBroker {
         let deadline = Instant::now() + pull.wait;
         let arrivals = shared.arrivals.wait_for(&pull.topic, pull.queue);
         let mut parts = self.part.subscribe();
-        let since = shared.state().topic_since(&pull.topic);
+        let (number, since) = {
+            let state = shared.state();
+            (shared.number(), state.topic_since(&pull.topic))
+        };
         let first = u64::try_from(pull.from).ok();
         let mut from = first.unwrap_or(0);
         let answers = connection.out().share();
@@ -204,7 +207,12 @@ impl LogBroker {
             let mut arrival = std::pin::pin!(arrivals.notified());
             // Registered before the look, or what comes in between would be missed.
             arrival.as_mut().enable();
-            let found = self.indexed(|shared| look(shared, pull, from)).await?;
+            let looked = self.indexed(|shared| look(shared, pull, from)).await;
+            if shared.number() != number {
+                // The log went back: what is there now is not all, and nothing that it was asked for.
+                return Err(Failure::Moved);
+            }
+            let found = looked?;
             if since.is_some() && shared.state().topic_since(&pull.topic) != since {
                 // It was deleted. Another one of that name has other messages, and its own pulls.
                 return Err(Failure::no_topic(&pull.topic));
@@ -217,7 +225,9 @@ impl LogBroker {
             }
             if !found.entries.is_empty() {
                 if let Some(room) = room.or_else(|| answers.try_reserve(BYTES_MAX)) {
-                    return self.found(connection, request, pull, &found, room).await;
+                    let reply = self.found(connection, request, pull, &found, room).await;
+                    // The messages may be others than those that were found.
+                    return if shared.number() == number { reply } else { Err(Failure::Moved) };
                 }
                 drop(found);
                 request.park(connection, pull.bytes())?;

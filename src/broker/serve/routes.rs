@@ -34,6 +34,12 @@ const PASS_ON_TIMEOUT: Duration = Duration::from_millis(1500);
 /// Field of a request that another node passed on: it is answered here.
 const PASSED_ON: &str = "passedOn";
 
+impl std::fmt::Debug for Brokers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Brokers").finish_non_exhaustive()
+    }
+}
+
 /// All logs' brokers on this node.
 pub(super) struct Brokers {
     config: Arc<BrokerConfig>,

@@ -35,12 +35,21 @@ pub(super) struct Sightings {
     seen: VecDeque<Sighting>,
     /// Nothing that is not noted was there at this time; none while this node does not lead.
     looked_at: Option<Instant>,
+    /// The number of the state that has the queue.
+    state: u64,
 }
 
 impl Sightings {
     /// For a queue whose messages are due after `delay`.
     pub(super) fn new(delay: Duration) -> Self {
-        Self { delay, seen: VecDeque::new(), looked_at: None }
+        Self { delay, seen: VecDeque::new(), looked_at: None, state: 0 }
+    }
+
+    /// The queue is that of the state with this number. In another one others may have the places of those that were seen.
+    pub(super) fn follow(&mut self, state: u64) {
+        if self.state != state {
+            *self = Self { state, ..Self::new(self.delay) };
+        }
     }
 
     /// Nothing has come since the last look. To be called when a wait for messages ends, before the next look.
@@ -138,6 +147,19 @@ mod tests {
         assert_eq!(seen.due(5, -1, now), now);
         seen.note(7, true, true, now + seconds(2));
         assert_eq!(seen.due(6, -1, now + seconds(2)), now + DELAY);
+    }
+
+    #[test]
+    fn a_message_in_the_place_of_one_that_was_lost_waits_for_its_own_delay() {
+        let start = Instant::now();
+        let mut seen = Sightings::new(DELAY);
+        seen.note(5, false, true, start);
+        let now = start + DELAY;
+        seen.follow(1);
+        seen.note(5, true, true, now);
+        assert_eq!(seen.due(4, left(0), now), now + DELAY, "it has just come");
+        seen.follow(1);
+        assert_eq!(seen.due(4, HOUR, now + seconds(6)), now + DELAY, "it is the same one");
     }
 
     #[test]

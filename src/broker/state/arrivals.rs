@@ -39,6 +39,12 @@ impl Arrivals {
             notify.notify_waiters();
         }
     }
+
+    /// Wakes all who wait.
+    pub(super) fn wake_all(&self) {
+        let waiting = self.waiting();
+        waiting.values().flat_map(BTreeMap::values).for_each(|notify| notify.notify_waiters());
+    }
 }
 
 impl Waiting<'_> {

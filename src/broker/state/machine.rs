@@ -41,6 +41,8 @@ pub(crate) struct Shared {
     pub(crate) followed: watch::Sender<u64>,
     /// Up to where messages were forgotten.
     pruned: AtomicU64,
+    /// Counts the states that were put in the place of others.
+    number: AtomicU64,
 }
 
 impl Shared {
@@ -52,7 +54,15 @@ impl Shared {
             changed: watch::Sender::new(0),
             followed: watch::Sender::new(0),
             pruned: AtomicU64::new(0),
+            number: AtomicU64::new(0),
         }
+    }
+
+    /// The number of the state: another one once a state was put in the place of this one, since the log was opened again
+    /// or a leader sent its own. What was found in a state of another number says nothing of this one. A look at the state
+    /// was at one with this number if the number is the same after it.
+    pub(crate) fn number(&self) -> u64 {
+        self.number.load(Ordering::Acquire)
     }
 
     /// The state as it is now. Nothing is applied while the guard lives: hold it briefly.
@@ -69,11 +79,16 @@ impl Shared {
         self.change(|state| {
             self.index.adopt(files);
             *state = other;
+            if !Mutant::ReplacedStateUnnoticed.is_active() {
+                self.number.fetch_add(1, Ordering::AcqRel);
+            }
         });
         let followed = self.state().followed();
         self.followed.send_replace(followed);
         self.pruned.store(0, Ordering::Release);
         self.changed.send_modify(|count| *count += 1);
+        // Who waits for a message behind the end waits behind another one now.
+        self.arrivals.wake_all();
     }
 
     /// The log is opened again, and gives everything from its beginning on, or a checkpoint before that.
@@ -93,17 +108,21 @@ impl Shared {
 
     /// Forgets messages that the log does not hold any more. It looks at all queues.
     pub(crate) fn prune(&self, begin: u64) {
-        let straddling: Vec<_> = {
+        let (number, straddling): (_, Vec<_>) = {
             let state = self.state();
             let queues = state.topics().flat_map(|(_, topic)| topic.queues());
-            queues.filter_map(|queue| queue.straddling(begin)).collect()
+            (self.number(), queues.filter_map(|queue| queue.straddling(begin)).collect())
         };
         let gone = straddling.iter().filter_map(|sealed| {
             let chunk = sealed.read(&self.index)?;
             Some((sealed.base, chunk.gone(begin)))
         });
         let gone: BTreeMap<u64, u64> = gone.collect();
-        self.change(|state| state.prune(begin, &gone));
+        self.change(|state| {
+            if self.number() == number {
+                state.prune(begin, &gone);
+            }
+        });
         self.index.retain(physical(begin, 0));
     }
 

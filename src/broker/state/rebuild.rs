@@ -29,6 +29,8 @@ struct WantedChunk {
 
 /// One pass: the blocks that are wanted, and what was found for them.
 pub(crate) struct Rebuild {
+    /// The number of the state that it was begun for.
+    number: u64,
     chunks: Vec<WantedChunk>,
     /// The chunks of each queue.
     of_queue: BTreeMap<(String, u32), Vec<usize>>,
@@ -72,6 +74,7 @@ impl Shared {
         let first = lost.first()?.bounds();
         let end = index_of(first.1) + RECORDS_MAX;
         let mut pass = Rebuild {
+            number: self.number(),
             chunks: Vec::new(),
             of_queue: BTreeMap::new(),
             runs: Vec::new(),
@@ -96,7 +99,7 @@ impl Shared {
     }
 
     /// Ends a pass that has read everything that the log still held from `begin` on. True if every block was made
-    /// again and written, or is not needed any more.
+    /// again and written, or is not needed any more. What was made for another state than there is now is dropped.
     pub(crate) fn finish_rebuild(&self, pass: Rebuild, begin: u64) -> bool {
         let mut all = true;
         for wanted in pass.chunks {
@@ -108,16 +111,24 @@ impl Shared {
             };
             let sealed = made.map(|chunk| chunk.seal(&self.index));
             all &= sealed.is_none_or(|sealed| sealed.is_held(&self.index));
-            self.change(|state| {
-                if let Some(queue) = state.queue_mut(&topic, queue) {
+            all &= self.change(|state| {
+                let same = self.number() == pass.number;
+                if let Some(queue) = state.queue_mut(&topic, queue).filter(|_| same) {
                     queue.replace(base, sealed);
                 }
+                same
             });
         }
         for (old, keys) in pass.runs {
             let run = (!keys.is_empty()).then(|| Run::write(old.first, &keys, &self.index));
             all &= run.is_none_or(|run| run.is_held(&self.index));
-            self.change(|state| state.keys.replace(&old, run));
+            all &= self.change(|state| {
+                let same = self.number() == pass.number;
+                if same {
+                    state.keys.replace(&old, run);
+                }
+                same
+            });
         }
         all
     }

@@ -320,4 +320,37 @@ pub(super) const ROWS: &[Row] = &[
             "raft::tests::stable::commits_are_not_stable_any_more_once_a_leader_counts",
         ),
     },
+    Row {
+        id: "W37",
+        name: "ReplacedStateUnnoticed",
+        breaks: "a broker puts parts of an index that it made from a log that went back into the new one",
+        place: "src/broker/state/machine.rs",
+        rule: "7, lost pages",
+        expected: Test(
+            "lib",
+            "broker::state::tests::index::what_is_made_again_for_a_state_that_was_replaced_is_dropped",
+        ),
+    },
+    Row {
+        id: "W38",
+        name: "DecisionUnflushed",
+        breaks: "logs keep topics that the home log has lost",
+        place: "src/broker/serve/log_broker.rs",
+        rule: "7, lost pages",
+        expected: Test(
+            "lib",
+            "broker::serve::log_broker::tests::what_other_logs_follow_is_flushed_before_they_can",
+        ),
+    },
+    Row {
+        id: "W39",
+        name: "ReplacedTakenForTrimmed",
+        breaks: "who has read records that a checkpoint replaced is not told that the cluster may have lost them",
+        place: "src/raft/agreement.rs",
+        rule: "7, lost pages",
+        expected: Test(
+            "lib",
+            "node::tests::rewind::who_read_what_a_boundary_has_replaced_unseen_is_told_so",
+        ),
+    },
 ];

@@ -276,6 +276,22 @@ fn a_file_that_is_gone_cut_or_damaged_is_made_again_from_the_log() {
 }
 
 #[test]
+fn what_is_made_again_for_a_state_that_was_replaced_is_dropped() {
+    let (mut log, model, _) = filled(6_000, 15);
+    let (bytes, before) = (log.checkpoint(), log.shared.number());
+    let path = log.index_files().remove(0);
+    log.disk.tamper(&path, |bytes| bytes.fill(0x11));
+    assert!(log.shared.slice("T", 0, 0, 1).is_err(), "it is damaged");
+    let mut pass = log.shared.begin_rebuild(0).expect("it is lost");
+    let range = pass.records();
+    log.records.iter().filter(|record| range.contains(&record.index)).for_each(|r| pass.take(r));
+    log.machine.restore(&mut &bytes[..]).expect("our own bytes");
+    assert_ne!(log.shared.number(), before);
+    assert!(!log.shared.finish_rebuild(pass, 0), "it was taken for what is lost now");
+    log.agrees(&model, 20);
+}
+
+#[test]
 fn a_log_that_is_trimmed_while_places_are_made_again_gives_no_wrong_numbers() {
     let (log, mut model, _) = filled(6_000, 13);
     let path = log.index_files().remove(0);

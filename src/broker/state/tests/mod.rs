@@ -12,6 +12,7 @@ mod version2;
 mod version3;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt as _;
 
 use super::command::{
     self, Answer, Change, LockRequest, OffsetChange, Placed, Refusal, ReportedOffset, change,
@@ -125,8 +126,14 @@ fn the_state_of_a_log_that_is_opened_again_begins_again_for_those_who_hold_it() 
     assert!(before.state().topic_since("orders").is_some());
     let mut changed = before.changed.subscribe();
     changed.mark_unchanged();
+    let number = before.number();
+    let waiting = before.arrivals.wait_for("orders", 0);
+    let mut arrival = std::pin::pin!(waiting.notified());
+    arrival.as_mut().enable();
     drop(machine);
     let _again = open();
+    assert_ne!(before.number(), number, "what was found before counts for nothing");
+    assert!(arrival.now_or_never().is_some(), "who waits for a message looks again");
     assert!(std::sync::Arc::ptr_eq(&before, &held()), "connections hold it");
     assert!(before.state().topic_since("orders").is_none(), "it may be lost");
     assert!(changed.has_changed().expect("it lives"), "nobody was told");
