@@ -99,3 +99,16 @@ impl NodeInner {
         self.groups_changed.send_modify(|count| *count += 1);
     }
 }
+
+#[cfg(test)]
+impl NodeInner {
+    /// As if a leader had another entry at a log's last index, of which what lies below `stable` is flushed on a majority.
+    pub(crate) fn contradicted(self: Arc<Self>, log: crate::record::LogId, stable: u64) {
+        use crate::format::entry::EntryId;
+
+        let group = self.group(log).expect("it is open");
+        let held = group.log.last_id().expect("it holds entries");
+        let leaders = EntryId { term: held.term + 1, ..held };
+        self.begin_rewind(group, &Conflict { held, leaders, committed: held, stable });
+    }
+}

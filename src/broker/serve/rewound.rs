@@ -11,9 +11,7 @@ use crate::broker::client::{BrokerClient, Link};
 use crate::broker::remoting::codes::{request, response};
 use crate::broker::state::Machines;
 use crate::config::{ByteCount, Config};
-use crate::format::entry::EntryId;
 use crate::node::Node;
-use crate::raft::{Conflict, Host};
 use crate::seam::TcpTransport;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -112,12 +110,8 @@ impl Single {
     async fn goes_back(&self) {
         let log = self.log();
         let before = log.status();
-        let group = Host::group(&*self.node.inner, log.id()).expect("it is open");
-        let held = group.log.last_id().expect("it holds entries");
-        let leaders = EntryId { term: held.term + 1, ..held };
         let stable = log.watermarks().begin + 2;
-        let conflict = Conflict { held, leaders, committed: held, stable };
-        self.node.inner.clone().rewind(group, conflict);
+        self.node.inner.clone().contradicted(log.id(), stable);
         let mut statuses = log.watch_status();
         loop {
             let now = statuses.current();
