@@ -45,7 +45,7 @@ pub struct MutantsArgs {
     #[arg(long, value_name = "COUNT", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=256))]
     jobs: u16,
     /// Only these kinds of tests.
-    #[arg(long, value_delimiter = ',', default_values = ["storage", "sim", "leaders", "test"])]
+    #[arg(long, value_delimiter = ',', default_values = ["storage", "sim", "leaders", "async", "test"])]
     killers: Vec<Kind>,
     /// List the mutants, and what is expected to find each.
     #[arg(long)]

@@ -54,10 +54,7 @@ pub(super) const ROWS: &[Row] = &[
         breaks: "a grant of a log that lacks what it had acknowledged elects a node without it",
         place: "src/raft/messages.rs",
         rule: "7, lost pages",
-        expected: Test(
-            "lib",
-            "node::tests::lost_pages::a_node_that_lost_its_tail_elects_nobody_without_it_and_is_whole_again_once_the_leader_is_back",
-        ),
+        expected: Async,
     },
     Row {
         id: "W6",
@@ -65,10 +62,7 @@ pub(super) const ROWS: &[Row] = &[
         breaks: "a candidate that lacks what it had acknowledged is elected by one grant too few",
         place: "src/raft/ballot.rs",
         rule: "7, lost pages",
-        expected: Test(
-            "lib",
-            "node::tests::lost_pages::a_node_that_lost_its_tail_elects_nobody_without_it_and_is_whole_again_once_the_leader_is_back",
-        ),
+        expected: Async,
     },
     Row {
         id: "W7",
@@ -139,10 +133,7 @@ pub(super) const ROWS: &[Row] = &[
         breaks: "what was only written on a majority counts as safe from power cuts",
         place: "src/log/state.rs",
         rule: "7, lost pages",
-        expected: Test(
-            "lib",
-            "log::tests::lost_pages::a_log_tells_how_far_it_has_flushed_what_a_leader_vouches_for",
-        ),
+        expected: Async,
     },
     Row {
         id: "W14",
@@ -150,10 +141,7 @@ pub(super) const ROWS: &[Row] = &[
         breaks: "what only the leader has flushed counts as safe from power cuts",
         place: "src/raft/stable.rs",
         rule: "7, lost pages",
-        expected: Test(
-            "lib",
-            "raft::tests::stable::what_a_majority_has_flushed_and_committed_is_stable",
-        ),
+        expected: Async,
     },
     Row {
         id: "W15",
@@ -172,10 +160,7 @@ pub(super) const ROWS: &[Row] = &[
         breaks: "a node that lost its tail shows other entries as committed than the cluster has",
         place: "src/log/open.rs",
         rule: "7, lost pages",
-        expected: Test(
-            "lib",
-            "log::tests::lost_pages::of_a_log_that_may_have_lost_something_what_is_stable_counts_as_committed",
-        ),
+        expected: Async,
     },
     Row {
         id: "W17",
@@ -194,10 +179,7 @@ pub(super) const ROWS: &[Row] = &[
         breaks: "a power cut leaves a checkpoint of entries that the log has lost",
         place: "src/log/submit.rs",
         rule: "7, lost pages",
-        expected: Test(
-            "lib",
-            "raft::tests::state_machine::a_checkpoint_is_saved_only_with_the_entries_that_it_is_made_of",
-        ),
+        expected: Async,
     },
     Row {
         id: "W19",
@@ -216,10 +198,7 @@ pub(super) const ROWS: &[Row] = &[
         breaks: "a log goes on from entries that its leader does not have, and nobody notices",
         place: "src/raft/agreement.rs",
         rule: "7, lost pages",
-        expected: Test(
-            "lib",
-            "raft::tests::agreement::a_leader_that_contradicts_what_is_committed_and_not_stable_is_not_taken",
-        ),
+        expected: Async,
     },
     Row {
         id: "W21",
@@ -293,10 +272,7 @@ pub(super) const ROWS: &[Row] = &[
         breaks: "a client goes on behind a lost record as if it had been another",
         place: "src/node/subscribe.rs",
         rule: "7, lost pages",
-        expected: Test(
-            "lib",
-            "node::tests::rewind::who_got_a_record_that_is_lost_is_told_where_to_go_on",
-        ),
+        expected: Async,
     },
     Row {
         id: "W35",
