@@ -119,7 +119,9 @@ pub struct Status {
     pub role: Role,
     /// Current term.
     pub term: u64,
-    /// The leader that it knows of.
+    /// The leader, if it is there as far as this node can know. None on a follower that has not heard from it for two of
+    /// the longest election timeouts, and on a leader that no majority has answered for as long. A
+    /// [`StatusWatch`](crate::StatusWatch) names the leader of the newest vote, which may be gone.
     pub leader: Option<Member>,
     /// Its watermarks.
     pub begin: u64,

@@ -377,6 +377,16 @@ mutants! {
     RunEndedEarly,
     /// A node whose copy of a log has stopped asks nobody who leads it.
     StoppedLogLeadsNowhere,
+    /// A node goes on asking a home log whose disk is full.
+    FullDiskAskedAgain,
+    /// A node that was removed does not hear of it.
+    RemovalNotTold,
+    /// A node that is no member is removed all the same.
+    StrangerRemoved,
+    /// Clients delete the logs of a broker.
+    ClientsDeleteAnything,
+    /// The status names the leader of the last vote, be it there or not.
+    LastVoteLeads,
     /// A node leads logs whose clients need another log that has stopped there.
     StoppedLogLeadsOn,
     /// A leader that leaves hands over to a copy that may have lost something.

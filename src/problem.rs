@@ -38,11 +38,13 @@ pub enum ProblemKind {
     /// This node's copy of a log may lack records that it had acknowledged. Until a leader has made it whole, its vote
     /// elects nobody.
     LogSuspect,
+    /// This node was removed from the cluster, and still runs.
+    Removed,
 }
 
 impl ProblemKind {
     /// All kinds.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::LogStopped,
         Self::LogDamaged,
         Self::LogNotOpen,
@@ -56,6 +58,7 @@ impl ProblemKind {
         Self::CheckpointWaits,
         Self::OtherVersion,
         Self::LogSuspect,
+        Self::Removed,
     ];
 
     /// Its name, as in JSON and metrics.
@@ -74,6 +77,7 @@ impl ProblemKind {
             Self::CheckpointWaits => "checkpoint-waits",
             Self::OtherVersion => "other-version",
             Self::LogSuspect => "log-suspect",
+            Self::Removed => "removed",
         }
     }
 

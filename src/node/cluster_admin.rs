@@ -1,6 +1,7 @@
 //! Changes of the cluster as a whole: of the system log and every other log.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -9,6 +10,10 @@ use super::inner::{ADMIN_TIMEOUT, NodeInner};
 use crate::error::{AdminError, ReadError};
 use crate::member::{Member, MemberStatus, NodeId};
 use crate::record::LogId;
+
+/// How long a node that is to be added may take to be reached. Shorter than a client waits, so that the client hears that
+/// nothing was changed.
+const IDENTIFY_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Changes of the cluster as a whole. Works on any node: each log's leader does its part.
 ///
@@ -38,7 +43,7 @@ impl ClusterAdmin {
             let reason = "a member needs an id above 0 and an address".to_owned();
             return Err(AdminError::Invalid { reason });
         }
-        let replica = self.node.identify(member, Instant::now() + ADMIN_TIMEOUT).await?;
+        let replica = self.node.identify(member, Instant::now() + IDENTIFY_TIMEOUT).await?;
         self.each(&AdminRequest::AddLearner(replica)).await
     }
 
@@ -73,7 +78,7 @@ impl ClusterAdmin {
     /// A node that lost its data may come back under its number afterwards: it counts as another member.
     ///
     /// # Errors
-    /// As `add_learner`; the only voter.
+    /// As `add_learner`; the only voter; no such member.
     pub async fn remove(&self, node: NodeId) -> Result<(), AdminError> {
         // First it votes no more on the list of logs: logs that are made from then on do not have it, so that those
         // that are listed now are all. The other nodes talk to it until the system log lets it go, at last.

@@ -136,6 +136,11 @@ impl CommitLog {
         self.node.status_of(&self.group())
     }
 
+    /// The status with the leader of the newest vote, which may be gone.
+    fn status_by_vote(&self) -> Status {
+        self.node.elsewhere.complete(self.group().status_by_vote())
+    }
+
     /// True on a leader that a majority of voters, itself among them, has answered lately: within the longest election
     /// timeout, after which another one may lead. Such a leader takes appends.
     pub fn hears_majority(&self) -> bool {
@@ -268,9 +273,10 @@ impl std::fmt::Debug for StatusWatch {
 }
 
 impl StatusWatch {
-    /// The status now.
+    /// The status now, with the leader of the newest vote: no vote tells that a leader is gone. [`CommitLog::status`]
+    /// names it only while it is there.
     pub fn current(&self) -> Status {
-        self.log.status()
+        self.log.status_by_vote()
     }
 
     /// Waits for the next change. None when the log is closed.
@@ -283,7 +289,7 @@ impl StatusWatch {
             self.group = self.log.place.successor(&self.group).await?;
             self.watch = self.group.watch_role();
         }
-        Some(self.log.status())
+        Some(self.log.status_by_vote())
     }
 }
 

@@ -1,5 +1,5 @@
-//! Who leads the logs whose copy on this node has stopped. Such a copy hears no leader, so the node asks the other
-//! members, and sends its clients where they say.
+//! Who leads the logs whose copy on this node has stopped, or all if the node was removed from the cluster. Such a copy
+//! hears no leader, so the node asks the other members, and sends its clients where they say.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -51,6 +51,8 @@ pub(crate) struct Leaders {
 pub(crate) struct Found {
     logs: BTreeMap<LogId, Led>,
     name_servers: Vec<SocketAddr>,
+    /// Why this node has no part in the cluster any more, if it was removed.
+    removed: Option<String>,
 }
 
 /// See the module.
@@ -85,6 +87,12 @@ impl Found {
     #[cfg(feature = "broker")]
     pub(crate) fn broker(&self, log: LogId) -> Option<SocketAddr> {
         self.logs.get(&log)?.broker
+    }
+
+    /// Why this node has no part in the cluster any more, if it was removed: what it knows is out of date.
+    #[cfg(feature = "broker")]
+    pub(crate) fn removed(&self) -> Option<&str> {
+        self.removed.as_deref()
     }
 
     /// Name servers of nodes on which no log has stopped.
@@ -140,11 +148,12 @@ impl Elsewhere {
 }
 
 impl NodeInner {
-    /// The logs whose copy here has stopped, or could not be opened.
+    /// The logs whose copy here has stopped, or could not be opened; all if this node was removed.
     fn stopped_logs(&self) -> Vec<LogId> {
+        let removed = self.peers.standing.is_removed().is_some();
         let mut logs: Vec<_> = self.not_open().keys().copied().collect();
         self.each_group(|group| {
-            if group.stop_reason().is_some() {
+            if removed || group.stop_reason().is_some() {
                 logs.push(group.id);
             }
         });
@@ -159,10 +168,12 @@ impl NodeInner {
             loop {
                 ticks.tick().await;
                 let stopped = self.stopped_logs();
-                let found = match stopped.is_empty() || Mutant::StoppedLogLeadsNowhere.is_active() {
-                    true => Found::default(),
-                    false => self.ask_members(&stopped).await,
-                };
+                let mut found =
+                    match stopped.is_empty() || Mutant::StoppedLogLeadsNowhere.is_active() {
+                        true => Found::default(),
+                        false => self.ask_members(&stopped).await,
+                    };
+                found.removed = self.peers.standing.is_removed();
                 self.elsewhere.any.store(!found.logs.is_empty(), Ordering::Release);
                 self.elsewhere.found.send_if_modified(|held| {
                     let differs = *held != found;

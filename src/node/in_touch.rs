@@ -11,7 +11,7 @@ use crate::error::with_sources;
 use crate::member::Replica;
 use crate::problem::{Problem, ProblemKind};
 use crate::raft::messages::Reached;
-use crate::raft::{Cause, Group, Lane, messages};
+use crate::raft::{Cause, Group, Lane, messages, tells_removal};
 use crate::record::LogId;
 
 /// How often the node checks on the members.
@@ -120,6 +120,10 @@ impl NodeInner {
             let link = self.peers.link(member.id, &member.member.peer_addr, Lane::Control);
             let answer = link.request(frame, ASK_TIMEOUT).await.ok()?;
             let Reached { at, failing, others, newest } = messages::accepted(&answer).ok()?;
+            if let Some(reason) = failing.as_deref().filter(|reason| tells_removal(reason)) {
+                self.peers.standing.removed(reason);
+                return None;
+            }
             // Two that have moved may know each other through the third only.
             self.peers.contacts.hint(others);
             self.peers.hear_newest(self.identity.replica(), newest);
@@ -189,11 +193,13 @@ impl NodeInner {
                 for_ms: super::supervise::millis(since.elapsed()),
                 ..Problem::new(kind, reason)
             };
+            // Of a member that refuses this process, the node itself says so.
+            let failing = failing.filter(|failing| failing.cause != Cause::RefusesThis);
             if let Some(failing) = failing {
                 let kind = match failing.cause {
                     Cause::LostData => ProblemKind::PeerLostData,
                     Cause::OtherVersion => ProblemKind::OtherVersion,
-                    Cause::Unreachable => ProblemKind::PeerUnreachable,
+                    Cause::Unreachable | Cause::RefusesThis => ProblemKind::PeerUnreachable,
                 };
                 problems.push(about(kind, &failing.reason, failing.since));
             }

@@ -6,6 +6,11 @@ use crate::problem::ProblemKind;
 use crate::raft::Space;
 use crate::record::LogId;
 
+/// True if this node leads the log, and a majority answers it.
+fn leads(status: &Status) -> bool {
+    status.role == Role::Leader && status.leader.is_some()
+}
+
 /// Sets the gauges of every log that the node holds.
 #[allow(clippy::cast_precision_loss)] // indexes are exact in an f64 up to 2^53
 pub(super) fn record_gauges(node: &NodeInner) {
@@ -25,7 +30,7 @@ pub(super) fn record_gauges(node: &NodeInner) {
             metrics::gauge!(name, "log" => status.log.clone()).set(value as f64);
         };
         gauge("quorumlog_term", status.term);
-        gauge("quorumlog_is_leader", u64::from(status.role == Role::Leader));
+        gauge("quorumlog_is_leader", u64::from(leads(status)));
         gauge("quorumlog_has_leader", u64::from(status.leader.is_some()));
         gauge("quorumlog_stopped", u64::from(status.role == Role::Stopped));
         record_lags(status);

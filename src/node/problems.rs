@@ -106,7 +106,11 @@ impl NodeInner {
             }));
         }
         all.extend(self.panics.problems());
-        all.extend(self.peers.standing.problems());
+        // What has stopped all logs is said once, of the node.
+        let standing = self.peers.standing.problems();
+        let is_said = |reason: &str| standing.iter().any(|problem| problem.reason == reason);
+        all.retain(|problem| problem.kind != ProblemKind::LogStopped || !is_said(&problem.reason));
+        all.extend(standing);
         all.extend(self.peer_problems());
         all.sort_by_key(|problem| problem.kind);
         all

@@ -6,6 +6,7 @@ mod commit_pause;
 mod copies;
 mod damaged;
 mod first_election;
+mod heard;
 mod idle;
 mod lanes;
 mod large_checkpoint;

@@ -5,7 +5,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::contacts::WARNING_PAUSE;
-use super::generations::NO_PART;
+use super::generations::{NO_PART, OUTDATED};
+use super::standing::TWIN;
 use crate::member::{NodeId, ReplicaId};
 use crate::mutant::Mutant;
 use crate::wire::LinkError;
@@ -22,6 +23,8 @@ pub(crate) enum Cause {
     OtherVersion,
     /// The node there has other data than the member was added with.
     LostData,
+    /// It answers, and refuses this process: see [`Standing`](super::standing::Standing).
+    RefusesThis,
 }
 
 /// Why a member is not reached.
@@ -47,6 +50,11 @@ impl Failing {
         let cause = match error {
             LinkError::OtherVersion { .. } => Cause::OtherVersion,
             LinkError::Refused { reason, .. } if reason.starts_with(NO_PART) => Cause::LostData,
+            LinkError::Refused { reason, .. }
+                if reason.starts_with(TWIN) || reason.starts_with(OUTDATED) =>
+            {
+                Cause::RefusesThis
+            }
             _ => Cause::Unreachable,
         };
         let known = match self.cause {
@@ -56,6 +64,7 @@ impl Failing {
             }
             Cause::OtherVersion => cause == Cause::Unreachable && self.addr != addr,
             Cause::LostData => true,
+            Cause::RefusesThis => false,
         };
         if !known {
             (self.cause, self.reason, self.addr) = (cause, error.to_string(), addr.to_owned());
@@ -87,5 +96,25 @@ impl Failing {
             self.since.elapsed().as_secs(),
             self.reason
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_that_answers_and_refuses_this_process_is_not_unreachable() {
+        let mut failing = Failing::new("a:1");
+        let gone = LinkError::Unreachable { addr: "a:1".to_owned(), detail: "refused".to_owned() };
+        failing.note("a:1", &gone, "a:1");
+        assert_eq!(failing.cause, Cause::Unreachable);
+        for said in [TWIN, OUTDATED] {
+            let reason = format!("{said}: because");
+            failing.note("a:1", &LinkError::Refused { addr: "a:1".to_owned(), reason }, "a:1");
+            assert_eq!(failing.cause, Cause::RefusesThis);
+            failing.note("a:1", &gone, "a:1");
+            assert_eq!(failing.cause, Cause::Unreachable, "it answers no more");
+        }
     }
 }

@@ -12,6 +12,7 @@ use openraft::errors::Fatal;
 
 use super::agreement::Agreement;
 use super::ballot::Ballots;
+use super::heard::Heard;
 use super::log_store::LogStore;
 use super::losses::Losses;
 use super::metrics::GroupMetrics;
@@ -101,6 +102,7 @@ pub(crate) struct Group {
     /// Ours: openraft's timers are others.
     pub(super) timing: RaftConfig,
     pub(super) ticks: Ticks,
+    pub(super) heard: Heard,
     pub(super) inflight_max: u64,
     pub(super) tail_max: u64,
     closed: AtomicBool,
@@ -199,6 +201,7 @@ impl Group {
             space,
             timing: config.raft.clone(),
             ticks,
+            heard: Heard::new(),
             inflight_max: limits.append_inflight_max.bytes(),
             tail_max: limits.tail_cache_max.bytes() + limits.append_inflight_max.bytes(),
             closed: AtomicBool::new(false),

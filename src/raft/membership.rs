@@ -110,7 +110,9 @@ impl Group {
         let reason = failing.describe(id.node);
         Some(match failing.cause {
             Cause::LostData => AdminError::Invalid { reason },
-            Cause::Unreachable | Cause::OtherVersion => AdminError::Unreachable { detail: reason },
+            Cause::Unreachable | Cause::OtherVersion | Cause::RefusesThis => {
+                AdminError::Unreachable { detail: reason }
+            }
         })
     }
 
@@ -181,10 +183,17 @@ impl Group {
         self.change(settled, ChangeMembers::ReplaceAllVoters(voters), true, timeout).await
     }
 
-    /// Makes a voter a learner.
+    /// Makes a voter a learner. A learner stays one.
+    ///
+    /// # Errors
+    /// As the other changes; no such member.
     pub(crate) async fn demote(&self, node: NodeId, timeout: Duration) -> Result<(), AdminError> {
         let settled = self.settled(timeout).await?;
         let members = &settled.members;
+        if !members.nodes().any(|(id, _)| id.node == node) && !Mutant::StrangerRemoved.is_active() {
+            let reason = format!("node {node} is no member of {}; nothing was changed", self.name);
+            return Err(AdminError::Invalid { reason });
+        }
         if members.get_joint_config().len() == 1 && !members.voter_ids().any(|id| id.node == node) {
             return Ok(());
         }
@@ -231,6 +240,14 @@ impl Group {
     fn replicas_of(&self, node: NodeId) -> BTreeSet<ReplicaId> {
         let ids = self.replicas().into_iter().map(|replica| replica.id);
         ids.filter(|id| id.node == node).collect()
+    }
+
+    /// True on a leader that a majority hears, if `replica` is surely no member: no change of members is under way.
+    pub(super) fn is_without(&self, replica: ReplicaId) -> bool {
+        let now = self.raft.metrics().borrow_watched().clone();
+        let settled = now.membership_config.log_id() == now.committed_membership_config.log_id();
+        let leads = now.current_leader == Some(self.replica) && self.hears_majority();
+        leads && settled && now.membership_config.membership().get_node(&replica).is_none()
     }
 
     fn no_member(&self, node: NodeId) -> AdminError {

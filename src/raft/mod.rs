@@ -11,6 +11,7 @@ mod failing;
 mod generations;
 mod group;
 mod hand_over;
+mod heard;
 mod log_store;
 mod losses;
 mod membership;
@@ -53,5 +54,6 @@ pub(crate) use responder::AckSink;
 pub(crate) use responder::{AckTarget, interrupted};
 #[cfg_attr(not(any(feature = "metrics", feature = "broker")), allow(unused_imports))]
 pub(crate) use space::{DiskSpace, Space};
+pub(crate) use standing::tells_removal;
 pub(crate) use status::RoleWatch;
 pub(crate) use ticks::STEPS;

@@ -21,7 +21,10 @@ use super::peers::{Identity, Peers};
 use super::snapshot;
 use super::space::DiskSpace;
 use super::stable::StableClaim;
+use super::standing;
 use super::types::Types;
+use crate::member::ReplicaId;
+use crate::mutant::Mutant;
 use crate::panics;
 use crate::record::LogId;
 use crate::seam::BoxFuture;
@@ -215,13 +218,26 @@ impl<H: Host> PeerService<H> {
         }
         let replica = session.visit.as_ref().map(|visit| visit.replica);
         let failing = replica.and_then(|replica| contacts.failing(replica));
+        let failing = failing.map(|failing| failing.reason);
         let reached = Reached {
             at: replica.and_then(|replica| contacts.reached(replica)),
-            failing: failing.map(|failing| failing.reason),
+            failing: self.removal(session).or(failing),
             others: contacts.whereabouts(),
             newest: contacts.generations.all().into_iter().take(HINTS_MAX).collect(),
         };
         Ok(messages::response(frame, &reached))
+    }
+
+    /// What the other end is told if it is no member any more. Only the system log's leader knows that for sure: others
+    /// may not have heard yet that it was added.
+    fn removal(&self, session: &PeerSession) -> Option<String> {
+        let unlisted = session
+            .unlisted
+            .as_ref()
+            .map(|(hello, _)| ReplicaId { node: hello.node_id, incarnation: hello.incarnation });
+        let asks = session.visit.as_ref().map(|visit| visit.replica).or(unlisted)?;
+        let system = self.host.group(LogId::SYSTEM)?;
+        (system.is_without(asks) && !Mutant::RemovalNotTold.is_active()).then(standing::removed)
     }
 
     /// A new log's first vote may come before this node has opened the log. To refuse it is to have the other waited
@@ -258,6 +274,7 @@ impl<H: Host> PeerService<H> {
         let host = self.host.clone();
         Ok(Served::Later(Box::pin(async move {
             let received = Instant::now();
+            group.heard.asked(request.vote.leader_id.term, received);
             // Before anything is committed that it tells of.
             let told = StableClaim::of(&group.log, &request, stable);
             match group.take_append(request).await {

@@ -11,11 +11,25 @@ use crate::problem::{Problem, ProblemKind};
 
 /// A statement that was not repeated for this long no longer holds. Others dial, and so repeat it, every two seconds.
 const HOLDS: Duration = Duration::from_secs(20);
+/// The same for a removal, which a leader repeats every second: a node may be added again.
+const REMOVAL_HOLDS: Duration = Duration::from_secs(5);
 /// Pause between two messages in the log about the same.
 const PAUSE: Duration = Duration::from_secs(60);
 
 /// The start of a refusal because another process has the same data. Part of the protocol between nodes.
 pub(super) const TWIN: &str = "another process has this node's data";
+/// How a member begins to tell a node that it was removed. Part of the protocol between nodes.
+const REMOVED: &str = "this node is no member of the cluster any more";
+
+/// What a member tells a node that was removed.
+pub(super) fn removed() -> String {
+    format!("{REMOVED}: it was removed. Stop it, or add it again")
+}
+
+/// True if a member says so that this node was removed.
+pub(crate) fn tells_removal(reason: &str) -> bool {
+    reason.starts_with(REMOVED)
+}
 
 /// How the other members see this node.
 #[derive(Debug, Default)]
@@ -35,6 +49,7 @@ struct Said {
     outdated: Option<Saying>,
     twin: Option<Saying>,
     not_reached: Option<Saying>,
+    removed: Option<Saying>,
 }
 
 #[derive(Debug)]
@@ -102,6 +117,18 @@ impl Standing {
         say(&mut self.said().twin, reason);
     }
 
+    /// The leader of the system log says that this node is no member.
+    pub(crate) fn removed(&self, reason: &str) {
+        say(&mut self.said().removed, reason);
+    }
+
+    /// Why this node has no part in the cluster any more, if it was removed.
+    pub(crate) fn is_removed(&self) -> Option<String> {
+        let said = self.said();
+        let held = said.removed.as_ref().filter(|saying| saying.last.elapsed() < REMOVAL_HOLDS);
+        held.map(|saying| saying.reason.clone())
+    }
+
     /// Too few members reach this node for it to lead; none if enough do.
     pub(crate) fn not_reached(&self, reason: Option<&str>) {
         match reason {
@@ -126,6 +153,7 @@ impl Standing {
             (ProblemKind::DataLost, &said.data_lost, HOLDS),
             (ProblemKind::Duplicate, &said.twin, HOLDS),
             (ProblemKind::NotReachedBack, &said.not_reached, HOLDS),
+            (ProblemKind::Removed, &said.removed, REMOVAL_HOLDS),
         ];
         let holds = |(kind, saying, holds): (ProblemKind, &Option<Saying>, Duration)| {
             let saying = saying.as_ref().filter(|saying| saying.last.elapsed() < holds)?;

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::Fatal;
-use openraft::{Instant as _, ServerState};
+use openraft::metrics::RaftServerMetrics;
 
 use super::ballot::Ballots;
 use super::group::{Group, RaftHandle};
@@ -16,9 +17,7 @@ use crate::member::{MemberStatus, ReplicaId, Role, Status};
 use crate::record::LogName;
 
 /// Tells changes of role, term, leader and membership.
-pub(crate) struct RoleWatch(
-    openraft::alias::WatchReceiverOf<Types, openraft::metrics::RaftServerMetrics<Types>>,
-);
+pub(crate) struct RoleWatch(openraft::alias::WatchReceiverOf<Types, RaftServerMetrics<Types>>);
 
 impl RoleWatch {
     pub(super) fn new(raft: &RaftHandle) -> Self {
@@ -106,12 +105,24 @@ impl Group {
         if self.stop_reason().is_some() {
             return false;
         }
-        let acked = self.raft.metrics().borrow_watched().last_quorum_acked;
-        let lease = Duration::from_millis(self.raft.config().election_timeout_max);
-        acked.is_some_and(|acked| acked.elapsed() < lease)
+        self.is_answered_within(Duration::from_millis(self.raft.config().election_timeout_max))
     }
 
+    /// The status, with the leader only if it is there as far as this node can know.
     pub(crate) fn status(&self) -> Status {
+        self.status_with(|leader, server| self.is_there(leader, server))
+    }
+
+    /// The status, with the leader of the newest vote, which may be gone: for those who follow [`RoleWatch`], which tells
+    /// of votes only.
+    pub(crate) fn status_by_vote(&self) -> Status {
+        self.status_with(|_, _| true)
+    }
+
+    fn status_with(
+        &self,
+        is_there: impl FnOnce(ReplicaId, &RaftServerMetrics<Types>) -> bool,
+    ) -> Status {
         // Role, term, leader and members come from what `watch_role` watches, so that who is woken by
         // it sees what woke it.
         let server = self.raft.server_metrics().borrow_watched().clone();
@@ -134,7 +145,7 @@ impl Group {
             },
         });
         // A group that has stopped knew a leader that is out of date.
-        let leader = server.current_leader.filter(|_| runs);
+        let leader = server.current_leader.filter(|leader| runs && is_there(*leader, &server));
         Status {
             log: self.name.to_string(),
             log_id: self.id.0,

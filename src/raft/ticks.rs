@@ -82,8 +82,13 @@ impl Group {
     /// One step of the clock, which makes `STEPS` of them in each heartbeat interval.
     pub(crate) fn step(&self) {
         // Says `Shutdown` before openraft stops to take commands.
-        let leads = self.raft.metrics().borrow_watched().state == ServerState::Leader;
+        let (leads, term) = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            (metrics.state == ServerState::Leader, metrics.current_term)
+        };
         let rests = if leads {
+            self.heard.leads(term);
             self.beats()
         } else {
             // Who becomes the leader sends its first heartbeat in the next step.

@@ -65,6 +65,12 @@ impl Service for Brokers {
         Box::pin(async move {
             let reply = match self.pass_on(&command).await {
                 Some(reply) => reply,
+                None if self.is_removed() => Failure::refused(
+                    response::SYSTEM_ERROR,
+                    "this node is no member of the cluster any more: ask another name server"
+                        .to_owned(),
+                )
+                .into_reply(),
                 None => {
                     if command.head.code == request::GET_ROUTEINFO_BY_TOPIC {
                         self.settled().await;
@@ -114,6 +120,11 @@ impl Brokers {
             }
         };
         let _ = tokio::time::timeout(SETTLE_TIMEOUT, all).await;
+    }
+
+    /// True if this node was removed from the cluster: what it knows of topics and leaders is out of date.
+    fn is_removed(&self) -> bool {
+        self.elsewhere.borrow().removed().is_some()
     }
 
     /// What another node's name server answers, if a log has stopped here and one answers in time.

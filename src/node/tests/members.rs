@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::member::Replica;
 use crate::node::catalog::CatalogCommand;
+use crate::problem::ProblemKind;
 use crate::raft::Lane;
 use crate::wire::LinkError;
 
@@ -120,5 +121,43 @@ fn a_leader_that_was_removed_changes_no_members_and_goes_on_until_the_next_one_l
     assert_eq!(orders.stop_reason(), None);
     let next = nodes[1].node.log("orders").expect("it is open");
     nodes[1].until("another leader", || next.status().leader.filter(|leader| leader.id != 1));
+    nodes.into_iter().for_each(Running::kill);
+}
+
+fn is_told_of_its_removal(running: &Running) -> bool {
+    let problems = running.node.problems();
+    problems.iter().any(|problem| problem.kind == ProblemKind::Removed && problem.kind.is_own())
+}
+
+#[test]
+fn a_node_that_was_removed_hears_of_it_also_after_a_restart_and_not_once_it_is_added_again() {
+    let transport = MemoryTransport::default();
+    let disks = [SimDisk::new(), SimDisk::new(), SimDisk::new()];
+    let mut nodes = three(&transport, &disks, |_| {});
+    assert!(!nodes.iter().any(is_told_of_its_removal));
+    let admin = nodes[0].node.admin();
+    nodes[0].run(admin.remove(3)).expect("a majority runs");
+    let told = |running: &Running| is_told_of_its_removal(running).then_some(());
+    nodes[2].until("to be told", || told(&nodes[2]));
+    nodes.pop().expect("three").kill();
+    let disk = disks[2].crash(&CrashPolicy::KeepAll);
+    nodes.push(Running::start(&transport, &disk, 3));
+    nodes[2].until("to be told again", || told(&nodes[2]));
+    assert!(!nodes[..2].iter().any(is_told_of_its_removal));
+    nodes[0].run(admin.add_learner(nodes[2].node.member())).expect("all run");
+    nodes[2].until("to be well", || (!is_told_of_its_removal(&nodes[2])).then_some(()));
+    nodes.into_iter().for_each(Running::kill);
+}
+
+#[test]
+fn a_node_that_is_no_member_cannot_be_removed() {
+    let disks = [SimDisk::new(), SimDisk::new(), SimDisk::new()];
+    let nodes = three(&MemoryTransport::default(), &disks, |_| {});
+    let admin = nodes[0].node.admin();
+    let error = nodes[0].run(admin.remove(9)).expect_err("there is none");
+    assert!(matches!(error, AdminError::Invalid { .. }), "{error}");
+    assert!(error.to_string().contains("node 9 is no member"), "{error}");
+    nodes[0].run(admin.remove(3)).expect("a majority runs");
+    assert!(matches!(nodes[0].run(admin.remove(3)), Err(AdminError::Invalid { .. })));
     nodes.into_iter().for_each(Running::kill);
 }

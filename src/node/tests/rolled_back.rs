@@ -88,6 +88,11 @@ impl Three {
             let all = running.node.statuses();
             (!all.is_empty() && all.iter().all(stopped)).then_some(())
         });
+        running.until("it to be said once, and nothing of members that answer", || {
+            let problems = running.node.problems();
+            let kinds: Vec<_> = problems.iter().map(|problem| problem.kind).collect();
+            (kinds == [ProblemKind::DataLost]).then_some(())
+        });
     }
 }
 

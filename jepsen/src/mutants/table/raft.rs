@@ -303,6 +303,58 @@ pub(super) const ROWS: &[Row] = &[
         ),
     },
     Row {
+        id: "D17",
+        name: "FullDiskAskedAgain",
+        breaks: "a topic that a full disk refuses is asked for until time runs out, and its outcome called unknown",
+        place: "src/broker/serve/home.rs",
+        rule: "17, full disks",
+        expected: Test(
+            "lib",
+            "broker::serve::home::tests::a_full_disk_of_the_home_log_is_told_at_once_and_a_leader_that_is_to_come_waited_for",
+        ),
+    },
+    Row {
+        id: "D18",
+        name: "RemovalNotTold",
+        breaks: "a node that was removed says that it is ready, and answers from what it knew",
+        place: "src/raft/peer_service.rs",
+        rule: "9, members",
+        expected: Test(
+            "lib",
+            "node::tests::members::a_node_that_was_removed_hears_of_it_also_after_a_restart_and_not_once_it_is_added_again",
+        ),
+    },
+    Row {
+        id: "D19",
+        name: "StrangerRemoved",
+        breaks: "the removal of a node that is no member succeeds",
+        place: "src/raft/membership.rs",
+        rule: "ClusterAdmin::remove",
+        expected: Test("lib", "node::tests::members::a_node_that_is_no_member_cannot_be_removed"),
+    },
+    Row {
+        id: "D20",
+        name: "ClientsDeleteAnything",
+        breaks: "a client deletes a broker's log, and with it its messages",
+        place: "src/node/mod.rs",
+        rule: "17, the native protocol",
+        expected: Test(
+            "lib",
+            "node::tests::client_appends::a_client_deletes_no_log_that_takes_no_appends_from_clients",
+        ),
+    },
+    Row {
+        id: "D21",
+        name: "LastVoteLeads",
+        breaks: "without a majority a node names the leader of the last vote, and says that it is ready",
+        place: "src/raft/heard.rs",
+        rule: "7, leases",
+        expected: Test(
+            "lib",
+            "node::tests::heard::without_a_majority_no_node_names_a_leader_and_with_one_all_do_again",
+        ),
+    },
+    Row {
         id: "C1",
         name: "CheckpointTakesReserve",
         breaks: "checkpoints use up the reserve of a disk",

@@ -148,7 +148,8 @@ impl Nemesis {
                 if let Some(result) = call(cluster, &mut plan, step) {
                     let text = result.as_ref().map_or_else(ToString::to_string, |()| "ok".into());
                     cluster.shared.event("cluster", format!("{step:?}: {text}"));
-                    done = result.is_ok();
+                    done = result.is_ok()
+                        || matches!((step, &result), (Step::Remove(_), Err(error)) if is_gone(error));
                     if let (Step::Promote(id), Err(AdminError::Invalid { .. })) = (step, result) {
                         // A log was made meanwhile: it is added to that one, too.
                         plan.steps.push_front(Step::Add(id));
@@ -161,6 +162,11 @@ impl Nemesis {
         }
         self.plan = Some(plan);
     }
+}
+
+/// True if the node was removed by an earlier call, whose answer was lost.
+fn is_gone(error: &AdminError) -> bool {
+    matches!(error, AdminError::Invalid { reason } if reason.contains("is no member of"))
 }
 
 /// Has the operator make the call; gives its answer once there is one.
