@@ -56,6 +56,8 @@ pub(crate) use wall_clock::WallClock;
 use crate::config::Config;
 use crate::error::{AdminError, OpenError, StorageError};
 use crate::member::{Member, Status};
+#[cfg(feature = "server")]
+use crate::mutant::Mutant;
 use crate::problem::{NodeStatus, Problem};
 #[cfg(feature = "server")]
 pub(crate) use crate::raft::AckSink;
@@ -187,6 +189,28 @@ impl Node {
         }
         let place = self.inner.place(id).ok_or(AdminError::Closed)?;
         Ok(CommitLog { node: self.inner.clone(), place })
+    }
+
+    /// [`delete_log`](Self::delete_log) for a client: it deletes no log that takes no appends from clients.
+    ///
+    /// # Errors
+    /// As `delete_log`; the log is a state machine's, or it is not open here, so that this is not known.
+    #[cfg(feature = "server")]
+    pub(crate) async fn delete_for_client(&self, name: &LogName) -> Result<(), AdminError> {
+        let listed = self.logs().into_iter().any(|info| info.name == *name);
+        let refused = match self.inner.group_named(name.as_str()) {
+            Some(group) if !group.takes_client_appends => Some(
+                "belongs to the program that runs on the nodes, as a broker's logs do: clients cannot delete it",
+            ),
+            None if listed => Some(
+                "is not open on the node that was asked, which cannot tell whether clients may delete it",
+            ),
+            _ => None,
+        };
+        match refused.filter(|_| !Mutant::ClientsDeleteAnything.is_active()) {
+            Some(why) => Err(AdminError::Invalid { reason: format!("the log {name} {why}") }),
+            None => self.delete_log(name).await,
+        }
     }
 
     /// Deletes a log and its data on all nodes. Works on any node; each removes its copy as it learns of it.

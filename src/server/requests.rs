@@ -104,7 +104,7 @@ impl Requests {
                 let log = self.node.create_log(&log_name(name)?).await?;
                 return Ok(Response::Logs(vec![(log.name().clone(), log.id())]));
             }
-            Request::DeleteLog { name } => self.node.delete_log(&log_name(name)?).await?,
+            Request::DeleteLog { name } => self.node.delete_for_client(&log_name(name)?).await?,
             Request::AddLearner { member } => admin.add_learner(member).await?,
             Request::Promote { node } => admin.promote(node).await?,
             Request::Remove { node } => admin.remove(node).await?,

@@ -39,8 +39,8 @@ impl AckSink for Nobody {
     fn acked(&self, _: u64, _: Result<Appended, AppendError>) {}
 }
 
-#[test]
-fn a_log_whose_records_have_a_form_takes_none_from_clients() {
+/// A node with the logs `formal` and `other`.
+fn with_a_formal_log() -> Running {
     let machines = |log: &LogName| {
         (log.as_str() == "formal").then(|| Box::new(Formal) as Box<dyn StateMachine>)
     };
@@ -49,11 +49,15 @@ fn a_log_whose_records_have_a_form_takes_none_from_clients() {
     let running =
         Running::try_build(&transport, &SimDisk::new(), 1, |_| {}, build).expect("it opens");
     running.bootstrap(vec![running.node.member()]);
-    for name in ["formal", "other"] {
-        running
-            .run(running.node.create_log(&LogName::new(name).expect("a name")))
-            .expect("one node");
+    for log in ["formal", "other"] {
+        running.run(running.node.create_log(&name(log))).expect("one node");
     }
+    running
+}
+
+#[test]
+fn a_log_whose_records_have_a_form_takes_none_from_clients() {
+    let running = with_a_formal_log();
     let submit = |name: &str| {
         let log = running.until("the log", || running.node.log(name));
         running.until("its leader", || log.status().leader);
@@ -74,5 +78,21 @@ fn a_log_whose_records_have_a_form_takes_none_from_clients() {
         assert!(!error.is_retryable(), "{error}");
     }
     running.run(log.propose("known")).expect("the program itself appends");
+    running.kill();
+}
+
+#[test]
+fn a_client_deletes_no_log_that_takes_no_appends_from_clients() {
+    let running = with_a_formal_log();
+    running.until("the log", || running.node.log("formal"));
+    let delete = |log: &str| running.run(running.node.delete_for_client(&name(log)));
+    let error = delete("formal").expect_err("its records are the program's");
+    assert!(matches!(error, AdminError::Invalid { .. }), "{error}");
+    assert!(error.to_string().contains("formal"), "{error}");
+    assert!(running.node.logs().iter().any(|info| info.name.as_str() == "formal"));
+    running.until("the other log", || running.node.log("other"));
+    delete("other").expect("clients append to it");
+    assert!(matches!(delete("absent"), Err(AdminError::UnknownLog { .. })));
+    running.run(running.node.delete_log(&name("formal"))).expect("the program itself deletes");
     running.kill();
 }
