@@ -6,6 +6,9 @@ use crate::broker::remoting::{FieldError, JsonError, Reply};
 use crate::broker::state::Refusal;
 use crate::error::{AppendError, Outcome, ReadError, with_sources};
 
+/// How a full disk is told. RocketMQ's words for a send that its full disk refuses.
+const DISK_FULL: &str = "service not available now, the broker's disk is full";
+
 /// Why a request was not done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Failure {
@@ -30,6 +33,11 @@ impl Failure {
             response::TOPIC_NOT_EXIST,
             format!("topic[{topic}] not exist, apply first please!"),
         )
+    }
+
+    /// True if another node's broker says so that its disk is full: to ask again soon is of no use.
+    pub(super) fn tells_full_disk(remark: &str) -> bool {
+        remark.starts_with(DISK_FULL)
     }
 
     /// What the client is told. `Moved` is dealt with before.
@@ -79,11 +87,9 @@ impl From<AppendError> for Failure {
             AppendError::TooLarge { .. } => {
                 Self::refused(response::MESSAGE_ILLEGAL, error.to_string())
             }
-            // RocketMQ's words for a send that its full disk refuses.
-            error @ AppendError::DiskFull { .. } => Self::refused(
-                response::SERVICE_NOT_AVAILABLE,
-                format!("service not available now, the broker's disk is full: {error}"),
-            ),
+            error @ AppendError::DiskFull { .. } => {
+                Self::refused(response::SERVICE_NOT_AVAILABLE, format!("{DISK_FULL}: {error}"))
+            }
             error if error.outcome() == Outcome::NotAppended => {
                 Self::refused(response::SERVICE_NOT_AVAILABLE, with_sources(&error))
             }

@@ -21,6 +21,7 @@ use crate::broker::state::{
     is_registered,
 };
 use crate::format::codec;
+use crate::mutant::Mutant;
 use crate::seam::Transport;
 
 /// How long the home log may take to decide.
@@ -60,6 +61,17 @@ impl From<Failure> for Attempt {
     }
 }
 
+impl Attempt {
+    /// As the home log's leader answers. It is asked again if it may do it soon.
+    fn refused(code: i32, remark: &str) -> Self {
+        let lasts = Failure::tells_full_disk(remark) && !Mutant::FullDiskAskedAgain.is_active();
+        match code {
+            response::SERVICE_NOT_AVAILABLE if !lasts => Self::NotDone(remark.to_owned()),
+            code => Self::Failed(Failure::refused(code, remark)),
+        }
+    }
+}
+
 impl Home {
     pub(super) fn new(transport: Arc<dyn Transport>) -> Self {
         Self { way: Way::new(transport), under_way: Semaphore::new(DECISIONS_MAX) }
@@ -79,8 +91,7 @@ impl Home {
                 let version = version.and_then(|version| u64::try_from(version).ok());
                 version.ok_or_else(|| Attempt::Unknown("its answer is not understood".to_owned()))
             }
-            response::SERVICE_NOT_AVAILABLE => Err(Attempt::NotDone(remark.to_owned())),
-            code => Err(Attempt::Failed(Failure::refused(code, remark))),
+            code => Err(Attempt::refused(code, remark)),
         }
     }
 }
@@ -392,5 +403,29 @@ impl LogBroker {
             self.change(&Change::Follow(follow)).await?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::AppendError;
+
+    #[test]
+    fn a_full_disk_of_the_home_log_is_told_at_once_and_a_leader_that_is_to_come_waited_for() {
+        let said = |failure: Failure| {
+            let reply = failure.into_reply();
+            Attempt::refused(reply.code, &reply.remark.unwrap_or_default())
+        };
+        let full = AppendError::DiskFull { path: "/data".into() }.into();
+        let lasting = said(full);
+        let code = |attempt: &Attempt| match attempt {
+            Attempt::Failed(Failure::Refused { code, .. }) => Some(*code),
+            _ => None,
+        };
+        assert_eq!(code(&lasting), Some(response::SERVICE_NOT_AVAILABLE));
+        assert!(matches!(said(Failure::Moved), Attempt::NotDone(_)));
+        let unknown = Failure::refused(response::SYSTEM_ERROR, "why");
+        assert_eq!(code(&said(unknown)), Some(response::SYSTEM_ERROR));
     }
 }
