@@ -7,7 +7,7 @@ fn slow_elections(config: &mut Config) {
     config.raft.election_timeout_max = Duration::from_millis(400);
 }
 
-/// The node's number if it leads all of its logs, as it says.
+/// Who leads each of its logs, as the node says.
 fn named(running: &Running) -> Vec<Option<NodeId>> {
     let statuses = running.node.statuses();
     statuses.into_iter().map(|status| status.leader.map(|leader| leader.id)).collect()
@@ -23,14 +23,15 @@ fn without_a_majority_no_node_names_a_leader_and_with_one_all_do_again() {
     let at = nodes[0].until("a leader", || nodes.iter().position(leads));
     nodes[0].until("all to name it", || nodes.iter().all(led).then_some(()));
     // A follower whose leader is gone, and then a leader that is left alone.
-    let last = nodes.remove(if at == 0 { 1 } else { 0 });
+    let last = nodes.remove(usize::from(at == 0));
     nodes.into_iter().for_each(Running::kill);
     let nobody = |running: &Running| named(running).iter().all(Option::is_none).then_some(());
     last.until("no leader", || nobody(&last));
     let id = last.node.member().id;
     last.kill();
     let on = |id: NodeId| {
-        let disk = disks[id as usize - 1].crash(&CrashPolicy::KeepAll);
+        let held = &disks[usize::try_from(id).expect("a small number") - 1];
+        let disk = held.crash(&CrashPolicy::KeepAll);
         Running::try_start(&transport, &disk, id, slow_elections).expect("it opens")
     };
     let last = on(id);
