@@ -166,7 +166,7 @@ impl NodeInner {
         self.places().values().find(|place| place.name.as_str() == name).cloned()
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "server"))]
     pub(super) fn group_named(&self, name: &str) -> Option<Arc<Group>> {
         self.groups().into_iter().find(|group| group.name.as_str() == name)
     }
