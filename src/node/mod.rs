@@ -63,6 +63,7 @@ use crate::problem::{NodeStatus, Problem};
 pub(crate) use crate::raft::AckSink;
 use crate::raft::Group;
 use crate::record::{LogId, LogName};
+use crate::seam::Transport;
 use forward::{AdminReply, AdminRequest};
 use inner::{ADMIN_TIMEOUT, NodeInner, Retired};
 
@@ -103,6 +104,12 @@ impl Node {
     /// Begins to open a node with state machines or another transport.
     pub fn builder(config: Config) -> NodeBuilder {
         NodeBuilder::new(config)
+    }
+
+    /// What the node dials and listens through, for those who serve another protocol beside it: a simulation controls
+    /// that, too.
+    pub fn transport(&self) -> Arc<dyn Transport> {
+        Arc::clone(self.inner.peers.transport())
     }
 
     /// This node and the addresses that others reach it at.

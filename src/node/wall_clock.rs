@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Node;
-use crate::seam::{Clock, Transport};
+use crate::seam::Clock;
 
 /// What the machine takes for the time of day. It may be wrong, and it may jump in either direction: whatever waits or
 /// expires goes by elapsed time, and by this only as a hint.
@@ -21,11 +21,5 @@ impl Node {
     /// The clock that the node runs by, which a simulation controls.
     pub(crate) fn wall_clock(&self) -> WallClock {
         WallClock(Arc::clone(&self.inner.clock))
-    }
-
-    /// What the node dials and listens through, for those who serve another protocol beside it: a simulation controls
-    /// that, too.
-    pub fn transport(&self) -> Arc<dyn Transport> {
-        Arc::clone(self.inner.peers.transport())
     }
 }
