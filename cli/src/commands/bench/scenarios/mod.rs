@@ -54,8 +54,8 @@ impl Scenario {
             Self::Failovers(args) => failovers::run(args, out).await,
             Self::Idle(args) => idle::run(args, out).await,
             Self::Polls(args) => polls::run(args, out).await,
-            Self::Reads(args) => reads::run(args, out).await,
-            Self::Lag(args) => lag::run(args, out).await,
+            Self::Reads(args) => Box::pin(reads::run(args, out)).await,
+            Self::Lag(args) => Box::pin(lag::run(args, out)).await,
             Self::Restart(args) => restart::run(args, out).await,
         }
     }
