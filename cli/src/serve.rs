@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use metrics_exporter_prometheus::PrometheusHandle;
-use quorumlog::broker::{Broker, BrokerConfig, Machines};
+use quorumlog::broker::{Broker, BrokerConfig, BrokerPorts, Machines};
 use quorumlog::seam::{Acceptor, TcpTransport, Transport};
 use quorumlog::server::{self, ServerConfig};
 use quorumlog::{AdminError, Member, Node};
@@ -49,15 +49,24 @@ pub(crate) async fn open(
     {
         config.client_advertise = reachable(addr, config.advertise.as_deref());
     }
+    let ports = match broker {
+        Some(config) => Some(bind_broker(&*transport, config).await?),
+        None => None,
+    };
     let machines = Machines::default();
     let mut builder = Node::builder(config).transport(transport);
-    if broker.is_some() {
+    if ports.is_some() {
         let machines = machines.clone();
         builder = builder.state_machines_with_files(move |log, files| machines.machine(log, files));
     }
     let node = builder.open().await?;
-    let broker = match broker {
-        Some(config) => Some(open_broker(&node, machines, config).await?),
+    let broker = match ports {
+        Some(ports) => {
+            let opened = Broker::open_on(ports, node.clone(), machines).await;
+            let failed =
+                |error| Failure::failed(format!("cannot serve RocketMQ clients: {error}"));
+            Some(opened.map_err(failed)?)
+        }
         None => None,
     };
 
@@ -82,9 +91,9 @@ pub(crate) async fn open(
     Ok(Served { node, client_addr, http_addr, broker, stop, tasks })
 }
 
-async fn open_broker(node: &Node, machines: Machines, config: BrokerConfig) -> Result<Broker> {
+async fn bind_broker(transport: &dyn Transport, config: BrokerConfig) -> Result<BrokerPorts> {
     let addrs = format!("{} {}", config.name_server_listen, config.listen.join(" "));
-    Broker::open(node.clone(), machines, config).await.map_err(|error| {
+    BrokerPorts::bind(transport, config).await.map_err(|error| {
         Failure::failed(format!("cannot listen on one of {addrs}: {error}"))
             .with_hint("is a name server or a broker running already? choose other ports")
     })

@@ -73,10 +73,18 @@ fn a_taken_port_fails_before_anything_is_stored() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("port");
     let addr = taken.local_addr().expect("addr").to_string();
     let data = data.to_str().expect("utf-8");
-    let ended = run(["start", "--node-id", "1", "--data-dir", data, "--http-listen", &addr]);
-    assert_eq!(ended.code, Some(1), "{ended:?}");
-    assert!(ended.stderr.contains(&format!("cannot listen on {addr}")), "{ended:?}");
-    assert!(!dir.path().join("data").exists());
+    let free = "127.0.0.1:0";
+    let start = ["start", "--node-id", "1", "--data-dir", data, "--http-listen", &addr];
+    let mut broker = vec!["broker", "--node-id", "1", "--data-dir", data, "--http-listen", free];
+    broker.extend(["--listen", free, "--client-listen", free]);
+    broker.extend(["--name-server", free, "--broker", &addr]);
+    for args in [&start[..], &broker] {
+        let ended = run(args.iter().copied());
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        let told = ["cannot listen on", &addr].iter().all(|part| ended.stderr.contains(part));
+        assert!(told, "{ended:?}");
+        assert!(!dir.path().join("data").exists());
+    }
 }
 
 #[test]

@@ -21,7 +21,7 @@ pub use admin::{
     is_outcome_unknown,
 };
 pub use client::{BrokerClient, Pulled, Sent};
-pub use serve::{Broker, BrokerConfig};
+pub use serve::{Broker, BrokerConfig, BrokerPorts};
 pub use state::Machines;
 
 /// How the names of a broker's logs begin; the log's name is the broker's.

@@ -47,5 +47,5 @@ mod topics;
 mod vip;
 mod way;
 
-pub use open::Broker;
+pub use open::{Broker, BrokerPorts};
 pub use settings::BrokerConfig;

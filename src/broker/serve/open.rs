@@ -1,5 +1,6 @@
 //! Opening a node's broker.
 
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -32,6 +33,43 @@ pub struct Broker {
     _brokers: Arc<Brokers>,
 }
 
+/// The addresses of a broker, bound before its node is opened: one that is taken is found before anything on disk changes.
+pub struct BrokerPorts {
+    config: Arc<BrokerConfig>,
+    logs: Vec<Box<dyn Acceptor>>,
+    name_server: Option<Box<dyn Acceptor>>,
+}
+
+impl fmt::Debug for BrokerPorts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BrokerPorts").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl BrokerPorts {
+    /// Binds them. Clients that connect wait until [`Broker::open_on`].
+    ///
+    /// # Errors
+    /// As [`Broker::open`].
+    pub async fn bind(transport: &dyn Transport, config: BrokerConfig) -> io::Result<Self> {
+        if config.listen.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "no address to listen on"));
+        }
+        if config.vip_channel {
+            vip::check(&config)?;
+        }
+        let mut logs = Vec::new();
+        for addr in &config.listen {
+            logs.push(transport.bind_for_clients(addr).await?);
+        }
+        let name_server = match config.name_server_listen.as_str() {
+            "" => None,
+            addr => Some(transport.bind_for_clients(addr).await?),
+        };
+        Ok(Self { config: Arc::new(config), logs, name_server })
+    }
+}
+
 impl Broker {
     /// Serves clients. The node must have been opened with the state machines of `machines`; logs that the cluster does
     /// not have yet are made as soon as it is founded.
@@ -39,22 +77,17 @@ impl Broker {
     /// # Errors
     /// An address cannot be listened on, or there are none, or one log's VIP channel is another log's address.
     pub async fn open(node: Node, machines: Machines, config: BrokerConfig) -> io::Result<Self> {
-        if config.listen.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "no address to listen on"));
-        }
-        if config.vip_channel {
-            vip::check(&config)?;
-        }
-        let config = Arc::new(config);
+        let ports = BrokerPorts::bind(&*node.transport(), config).await?;
+        Self::open_on(ports, node, machines).await
+    }
+
+    /// Serves clients, as [`open`](Self::open), on addresses that are bound already.
+    ///
+    /// # Errors
+    /// The system does not tell a bound address.
+    pub async fn open_on(ports: BrokerPorts, node: Node, machines: Machines) -> io::Result<Self> {
+        let BrokerPorts { config, logs: listeners, name_server } = ports;
         let transport = node.transport();
-        let mut listeners = Vec::new();
-        for addr in &config.listen {
-            listeners.push(transport.bind_for_clients(addr).await?);
-        }
-        let name_server = match config.name_server_listen.as_str() {
-            "" => None,
-            addr => Some(transport.bind_for_clients(addr).await?),
-        };
         let elsewhere = &node.inner.elsewhere;
         let brokers =
             Brokers::new(Arc::clone(&config), elsewhere.subscribe(), Arc::clone(&transport));
