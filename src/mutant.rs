@@ -345,8 +345,14 @@ mutants! {
     AnyPlaceNamed,
     /// A member counts though its data is older than what others have heard of.
     OlderDataAdmitted,
-    /// A node begins with the generation that its data had.
+    /// The generation of a node's data stays as it was, whatever the node does.
     GenerationNotRaised,
+    /// Each start raises the generation of the data, also if no member lets the node in.
+    EveryStartRaises,
+    /// An older copy that is accepted again is no newer than when it was accepted before.
+    AcceptedOnce,
+    /// One member is enough for a node to raise the generation of its data.
+    OneMemberAdmits,
     /// A node that was told that its data is older takes part again after a restart.
     OutdatedForgotten,
     /// A node does not keep what it has heard of how new the data of others is.

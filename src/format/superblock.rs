@@ -28,8 +28,8 @@ pub(crate) struct Superblock {
     pub(crate) run: Option<Run>,
     /// Logs that may have lost what this node had acknowledged.
     pub(crate) suspects: BTreeSet<u64>,
-    /// Raised at each start and now and then, always before another node hears of it. An older copy of the directory that is
-    /// put back has a lower one than others have heard of.
+    /// Raised once a majority has let the node in after a start, and now and then, always before another node hears of it. An
+    /// older copy of the directory that is put back has a lower one than others have heard of.
     pub(crate) generation: u64,
     /// Another member has heard of a higher generation of this data: what the node had acknowledged since is gone.
     pub(crate) outdated: bool,

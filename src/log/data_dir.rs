@@ -23,7 +23,8 @@ pub(super) const LOGS_NAME: &str = "logs";
 pub(super) const NEW_SUFFIX: &str = ".new";
 /// How directories of logs that are being removed are named.
 const GONE_SUFFIX: &str = ".gone";
-/// By how much an operator who accepts the loss raises the generation: no node starts that often, or runs for so long.
+/// Generations for each second since 1970 at which an operator accepts the loss, and the least by which that raises them. No
+/// node raises its own so often: so what is accepted later is newer, also if the same copy is put back each time.
 const ACCEPTED_GENERATIONS: u64 = 1 << 32;
 const SUPERBLOCK_LEN_MAX: u64 = 16 << 20;
 
@@ -149,7 +150,7 @@ impl DataDir {
         })
     }
 
-    /// Begins a run of the next generation, before any log is opened. If the last one acknowledged what it had not flushed, did
+    /// Begins a run, before any log is opened. If the last one acknowledged what it had not flushed, did
     /// not end well, and the page cache is gone since, all logs are suspect from now on. Durable on return.
     pub(crate) fn begin_run(&self, flush: Flush) -> Result<(), StorageError> {
         let boot = self.disk.boot_id(&self.path);
@@ -181,9 +182,8 @@ impl DataDir {
             let asynchronous = asynchronous || unflushed;
             let boot = boot.filter(|_| asynchronous);
             superblock.run = Some(Run { boot, clean: false, asynchronous });
-            // Starts of data that is known to be older must not make it the newest.
-            let outdated = superblock.outdated && !Mutant::OutdatedForgotten.is_active();
-            if !outdated && !Mutant::GenerationNotRaised.is_active() {
+            // The generation stays: else starts that no member lets in would make an older copy the newest.
+            if Mutant::EveryStartRaises.is_active() {
                 superblock.generation = superblock.generation.saturating_add(1);
             }
             Ok(())
@@ -195,15 +195,15 @@ impl DataDir {
         self.superblock().generation
     }
 
-    /// Begins a new generation if this node `has_acted`, which others may count on, and notes the newest data of others.
-    /// Durable on return.
+    /// Begins a new generation if it `is_raised`, and notes the newest data of others. Durable on return.
     pub(crate) fn note_generations(
         &self,
-        has_acted: bool,
+        is_raised: bool,
         newest: BTreeMap<ReplicaId, Newest>,
     ) -> Result<(), StorageError> {
         self.update(|superblock| {
-            superblock.generation = superblock.generation.saturating_add(u64::from(has_acted));
+            let is_raised = is_raised && !Mutant::GenerationNotRaised.is_active();
+            superblock.generation = superblock.generation.saturating_add(u64::from(is_raised));
             if !Mutant::NewestForgotten.is_active() {
                 superblock.newest = newest;
             }
@@ -218,7 +218,7 @@ impl DataDir {
 
     /// True if another member has heard of newer data of this node.
     pub(crate) fn is_outdated(&self) -> bool {
-        self.superblock().outdated
+        self.superblock().outdated && !Mutant::OutdatedForgotten.is_active()
     }
 
     /// Notes that another member has heard of newer data of this node: its restarts must not make up for that. Durable on
@@ -347,7 +347,11 @@ impl DataDir {
 }
 
 /// Takes all logs of a directory for whole that may have lost something, and its data for the newest. Durable on return.
-pub(super) fn accept_loss(disk: &dyn Disk, path: &Path) -> Result<AcceptedLoss, StorageError> {
+pub(super) fn accept_loss(
+    disk: &dyn Disk,
+    clock: &dyn Clock,
+    path: &Path,
+) -> Result<AcceptedLoss, StorageError> {
     let lock_path = path.join(LOCK_NAME);
     let lock = disk.lock(&lock_path, LockMode::Exclusive);
     let lock = lock.map_err(|error| StorageError::io("lock", &lock_path, error))?;
@@ -361,7 +365,12 @@ pub(super) fn accept_loss(disk: &dyn Disk, path: &Path) -> Result<AcceptedLoss, 
     let outdated = superblock.outdated;
     // Newer than anything that others have heard of.
     superblock.outdated = false;
-    superblock.generation = superblock.generation.saturating_add(ACCEPTED_GENERATIONS);
+    let by_clock = (clock.now_ms() / 1000).saturating_mul(ACCEPTED_GENERATIONS);
+    let raised = superblock.generation.saturating_add(ACCEPTED_GENERATIONS);
+    superblock.generation = match Mutant::AcceptedOnce.is_active() {
+        true => raised,
+        false => raised.max(by_clock),
+    };
     if superblock.run.is_none() {
         // An older build does not say how it ran: an asynchronous start would doubt all its logs.
         accepted.extend(&superblock.logs);

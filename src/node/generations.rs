@@ -1,5 +1,5 @@
-//! The generation of this node's data: it is raised while the node runs, so that a copy that was made of it in the meantime
-//! can be told apart. See `raft/generations.rs`.
+//! The generation of this node's data: it is raised once a majority has let the node in, and while it runs, so that a copy
+//! that was made of it before can be told apart. See `raft/generations.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,10 +20,15 @@ type Deeds = Vec<(LogId, Option<Vote>, Option<EntryId>)>;
 /// Runs until the node stops.
 pub(super) async fn keep_generations(node: Arc<NodeInner>) {
     let keeping = async {
-        let mut before = Deeds::new();
+        let (mut before, mut admitted) = (Deeds::new(), false);
         loop {
-            tokio::time::sleep(INTERVAL).await;
-            node.note_generations(&mut before).await;
+            // After a raise the next one waits: a hello that is on its way may be one generation behind, and no more.
+            tokio::select! {
+                biased;
+                () = node.admitted(), if !admitted => admitted = true,
+                () = tokio::time::sleep(INTERVAL) => {}
+            }
+            node.note_generations(admitted, &mut before).await;
         }
     };
     tokio::select! {
@@ -33,20 +38,36 @@ pub(super) async fn keep_generations(node: Arc<NodeInner>) {
 }
 
 impl NodeInner {
-    /// Raises the generation if the node has done something since `before`, and notes what it has heard of others.
-    pub(super) async fn note_generations(&self, before: &mut Deeds) {
+    /// True if enough members have let this process in for it to raise the generation.
+    pub(super) fn is_admitted(&self) -> bool {
+        let voters = self.system().map(|system| system.voters()).unwrap_or_default();
+        self.peers.contacts.generations.is_admitted(self.identity.replica(), &voters)
+    }
+
+    /// Resolves once enough members have let this process in. A change of the voters alone does not wake it.
+    async fn admitted(&self) {
+        while !self.is_admitted() {
+            self.peers.contacts.generations.admitted.notified().await;
+        }
+    }
+
+    /// Raises the generation if the node is `admitted` and has done something since `before`, and notes what it has heard of
+    /// others.
+    pub(super) async fn note_generations(&self, admitted: bool, before: &mut Deeds) {
         let mut deeds = Deeds::new();
         self.each_group(|group| {
             let (vote, last) = group.log.vote_and_last();
             deeds.push((group.id, vote, last));
         });
         let Some(system) = self.system() else { return };
-        let has_acted = deeds != *before && self.peers.standing.is_outdated().is_none();
+        let has_acted = deeds != *before;
+        let is_raised = admitted && has_acted && self.peers.standing.is_outdated().is_none();
         let (dir, newest) = (self.dir.clone(), self.peers.contacts.generations.all());
-        let noting = move || dir.note_generations(has_acted, newest);
+        let noting = move || dir.note_generations(is_raised, newest);
         match system.beside(noting).await {
             // What was done meanwhile counts for the next time.
-            Some(Ok(())) => *before = deeds,
+            Some(Ok(())) if is_raised => *before = deeds,
+            Some(Ok(())) => {}
             Some(Err(error)) => {
                 let error = with_sources(&error);
                 tracing::warn!(error, "cannot note how new this node's data is");

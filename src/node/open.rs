@@ -147,13 +147,14 @@ impl NodeBuilder {
         let (disk, clock, config) = (self.disk.clone(), self.clock.clone(), &self.config);
         let dir = DataDir::open(disk, &*clock, &config.data_dir, config.node_id)?;
         let dir = Arc::new(dir);
-        dir.begin_run(self.config.storage.flush)?;
+        let listen_error = |source| OpenError::Listen { addr: config.listen.clone(), source };
+        let acceptor = self.transport.bind(&config.listen).await.map_err(listen_error)?;
+        // After all that another process may keep it from.
+        dir.begin_run(config.storage.flush)?;
         let writers = self.start_writers()?;
         let disk = self.disk;
         let config = self.config;
         let log_clock = Arc::new(LogClock::open(&*disk, clock.now_ms(), &config, &dir));
-        let listen_error = |source| OpenError::Listen { addr: config.listen.clone(), source };
-        let acceptor = self.transport.bind(&config.listen).await.map_err(listen_error)?;
         let member = Member::new(config.node_id, advertised(&config, acceptor.as_ref()))
             .with_client_addr(config.client_advertise.clone());
         let session = clock.random();

@@ -69,6 +69,8 @@ impl<H: Host> PeerService<H> {
 pub(crate) struct PeerSession {
     /// The member at the other end, if it names itself.
     visit: Option<Visit>,
+    /// It has sent something: it has let this process in.
+    has_admitted: bool,
     /// What a node said that is a member of nothing here as yet, and where it dialed from.
     unlisted: Option<(Hello, String)>,
     answers: Option<mpsc::Sender<Answer>>,
@@ -87,7 +89,7 @@ impl<H: Host> Service for PeerService<H> {
         let visit = self.host.peers().admit(&hello, remote).await?;
         let ours = self.host.peers().own_hello(hello.node_id, 0);
         let unlisted = visit.is_none().then(|| (hello, remote.to_owned()));
-        Ok((ours, PeerSession { visit, unlisted, answers: None }))
+        Ok((ours, PeerSession { visit, unlisted, ..PeerSession::default() }))
     }
 
     fn handle(
@@ -106,6 +108,10 @@ impl<H: Host> Service for PeerService<H> {
             visit.counts()?;
             // Whoever only looks who is here asks for nothing.
             self.host.peers().standing.accepted();
+            if !session.has_admitted {
+                session.has_admitted = true;
+                self.host.peers().contacts.generations.note_admitted_by(visit.replica);
+            }
         }
         let mut answer = match self.answer(session, frame) {
             Ok(Served::Later(answer)) => answer,

@@ -77,7 +77,10 @@ impl Place for Whereabouts {
 
     fn dialed(&self, addr: &str, ended: Result<(), &LinkError>) {
         match ended {
-            Ok(()) => self.standing.accepted(),
+            Ok(()) => {
+                self.standing.accepted();
+                self.contacts.generations.note_admitted_by(self.replica);
+            }
             Err(LinkError::Refused { reason, .. }) if reason.starts_with(TWIN) => {
                 self.standing.twin(reason);
             }

@@ -63,10 +63,15 @@ fn write(found: &Inspection, dir: &Path, out: &mut Output) -> Result {
         0 => "none yet".to_owned(),
         cluster => format!("{cluster:032x}"),
     };
+    let generation = match node.outdated {
+        true => format!("{}, refused by other nodes as older than they have heard of", node.generation),
+        false => node.generation.to_string(),
+    };
     for (name, value) in [
         ("node", node.node_id.to_string()),
         ("incarnation", format!("{:032x}", node.incarnation)),
         ("cluster", cluster),
+        ("generation", generation),
     ] {
         out.line(format_args!("{name:<13}{value}"))?;
     }

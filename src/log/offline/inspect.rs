@@ -42,6 +42,11 @@ pub struct NodeSummary {
     /// Number of the cluster, 0 if the node belongs to none yet.
     #[serde(serialize_with = "as_hex")]
     pub cluster: u128,
+    /// How new the data is: raised now and then while the node runs. Other members refuse data of the node that is older than
+    /// what they have heard of.
+    pub generation: u64,
+    /// Other members have refused the data as older: the node takes no part with it.
+    pub outdated: bool,
 }
 
 /// What one log holds.
@@ -141,6 +146,8 @@ pub(crate) fn inspect_on(disk: &dyn Disk, data_dir: &Path) -> Result<Inspection,
         node_id: superblock.node_id,
         incarnation: superblock.incarnation,
         cluster: superblock.cluster,
+        generation: superblock.generation,
+        outdated: superblock.outdated,
     };
     let logs = list_logs(disk, data_dir)?;
     let logs =

@@ -10,7 +10,7 @@ use crate::member::NodeId;
 use crate::record::LogId;
 use crate::seam::DiskLock;
 use crate::seam::disk::RealDisk;
-use crate::seam::{Disk, LockMode};
+use crate::seam::{Disk, LockMode, SystemClock};
 
 use super::data_dir::{self, LOCK_NAME, LOGS_NAME, log_of};
 
@@ -39,13 +39,13 @@ pub(crate) use {inspect::inspect_on, verify::verify_on};
 
 /// Has a node take its logs for whole though they may have lost what it had acknowledged, in a power cut with
 /// [`Flush::Async`](crate::Flush::Async). For nodes that wait for others which never come back: what only those
-/// had is lost then. The data counts as the newest of its node from then on, even if it is an older copy that was put back. Durable
-/// on return.
+/// had is lost then. The data counts as the newest of its node from then on, even if it is an older copy that was put back, and
+/// also if this was done before with the same copy: what counts is the machine's clock. Durable on return.
 ///
 /// # Errors
 /// A process uses the directory, it is no node's, or what the disk says.
 pub fn accept_loss(data_dir: impl AsRef<Path>) -> Result<AcceptedLoss, StorageError> {
-    data_dir::accept_loss(&RealDisk, data_dir.as_ref())
+    data_dir::accept_loss(&RealDisk, &SystemClock, data_dir.as_ref())
 }
 
 /// Whether a process uses the directory. Keeps one from starting while what is returned is held.

@@ -107,6 +107,8 @@ impl Cluster {
         for running in [&nodes[0], &nodes[2]] {
             running.until("node 2 to have dialed", || session(running, second));
         }
+        let inner = &nodes[1].node.inner;
+        nodes[1].until("it to have taken part", || inner.is_admitted().then_some(()));
         Self { nodes, disks, cable }
     }
 

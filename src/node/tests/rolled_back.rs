@@ -1,11 +1,29 @@
 //! Older copies of a member's data that are put back.
 
 use std::collections::BTreeMap;
+use std::io;
 
 use super::moved::{problem, steady};
 use super::*;
 use crate::member::ReplicaId;
 use crate::problem::ProblemKind;
+use crate::raft::Identity as _;
+use crate::seam::{Acceptor, BoxFuture, Duplex};
+use crate::wire::Intro;
+
+/// A network on which all ports are taken.
+#[derive(Debug, Clone)]
+struct Taken;
+
+impl Transport for Taken {
+    fn dial(&self, _addr: &str) -> BoxFuture<io::Result<Box<dyn Duplex>>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn bind(&self, _addr: &str) -> BoxFuture<io::Result<Box<dyn Acceptor>>> {
+        Box::pin(async { Err(io::ErrorKind::AddrInUse.into()) })
+    }
+}
 
 /// Three nodes with the log `orders`, led by the first.
 struct Three {
@@ -53,20 +71,55 @@ impl Three {
         all.get(&of).map_or(0, |newest| newest.generation)
     }
 
-    /// Waits until the others have heard of the present generation of a node.
+    fn intro(&self, id: NodeId) -> Intro {
+        let hello = self.nodes[&id].node.inner.identity.hello(0, 0);
+        hello.intro.expect("a node says who it is")
+    }
+
+    /// Waits until a node has raised its generation, and the others have heard of the present one.
     fn wait_for(&self, id: NodeId) {
-        let (of, inner) = (self.nodes[&id].replica().id, &self.nodes[&id].node.inner);
+        let (of, began) = (self.nodes[&id].replica().id, self.intro(id).began);
         for (at, running) in self.nodes.iter().filter(|(at, _)| **at != id) {
             running.until("it to be heard of", || {
-                (self.generation_at(*at, of) >= inner.dir.generation()).then_some(())
+                let now = self.intro(id).generation;
+                (now > began && self.generation_at(*at, of) >= now).then_some(())
             });
         }
     }
 
+    /// Waits until the others talk to the process that a node runs as, which none of them may have refused as older.
+    fn assert_let_in(&self, id: NodeId) {
+        let (of, session) = (self.nodes[&id].replica().id, self.intro(id).session);
+        for running in self.nodes.iter().filter(|(at, _)| **at != id).map(|(_, running)| running) {
+            let contacts = &running.node.inner.peers.contacts;
+            running.until("it to be let in", || {
+                (contacts.session(of) == Some(session) && contacts.reached(of).is_some())
+                    .then_some(())
+            });
+        }
+        let inner = &self.nodes[&id].node.inner;
+        assert_eq!(inner.peers.standing.is_outdated(), None);
+        assert!(!inner.dir.is_outdated());
+    }
+
     /// What nodes do now and then.
     fn note_generations(&self, id: NodeId) {
-        let running = &self.nodes[&id];
-        running.run(running.node.inner.note_generations(&mut Vec::new()));
+        let (running, inner) = (&self.nodes[&id], &self.nodes[&id].node.inner);
+        running.run(inner.note_generations(inner.is_admitted(), &mut Vec::new()));
+    }
+
+    /// Has all others heard of two starts of the second node since a copy of its data was made, which is given, and ends all
+    /// nodes.
+    fn older_copy_of_the_second(mut self) -> (Self, SimDisk) {
+        let older = self.image(2);
+        self.append();
+        self.kill(2);
+        self.open(2);
+        self.wait_for(2);
+        self.append();
+        [1, 3].into_iter().for_each(|id| self.note_generations(id));
+        (1..=3).for_each(|id| self.kill(id));
+        (self, older)
     }
 
     fn append(&self) {
@@ -159,5 +212,101 @@ fn members_that_are_restarted_again_and_again_are_let_in() {
         three.open(id);
         three.wait_for(id);
         three.append();
+    }
+}
+
+#[test]
+fn starts_that_fail_or_meet_nobody_do_not_make_an_older_copy_the_newest() {
+    let (mut three, older) = Three::start().older_copy_of_the_second();
+    three.disks.insert(2, older);
+    for _ in 0..4 {
+        let before = three.disks[&2].contents();
+        let failed = Running::try_start(&Taken, &three.disks[&2], 2, steady);
+        assert!(matches!(failed.err(), Some(OpenError::Listen { .. })));
+        assert!(before == three.disks[&2].contents(), "a taken port changed something on disk");
+    }
+    for _ in 0..4 {
+        three.open(2);
+        three.note_generations(2);
+        three.kill(2);
+    }
+    // One that knows better comes.
+    three.open(2);
+    three.open(3);
+    three.assert_left_out(2);
+    let seen = problem(&three.nodes[&3], ProblemKind::PeerLostData);
+    assert!(seen.peer == Some(2) && seen.reason.contains("older copy"), "{seen}");
+    three.open(1);
+    three.append();
+}
+
+#[test]
+fn an_older_copy_that_was_refused_stays_out_however_often_it_is_started_also_where_nobody_knows_better()
+ {
+    let (mut three, older) = Three::start().older_copy_of_the_second();
+    three.disks.insert(2, older);
+    (1..=3).for_each(|id| three.open(id));
+    let generation = three.intro(2).generation;
+    for _ in 0..4 {
+        three.assert_left_out(2);
+        three.note_generations(2);
+        three.kill(2);
+        three.open(2);
+    }
+    three.assert_left_out(2);
+    assert_eq!(three.intro(2).generation, generation);
+    (1..=3).for_each(|id| three.kill(id));
+    three.open(2);
+    three.assert_left_out(2);
+}
+
+#[test]
+fn a_member_that_is_started_again_and_again_alone_or_not_is_let_in_at_once() {
+    let mut three = Three::start();
+    for round in 0..10 {
+        three.kill(2);
+        three.open(2);
+        if round % 2 == 0 {
+            three.assert_let_in(2);
+        }
+    }
+    three.assert_let_in(2);
+    three.wait_for(2);
+    [1, 3].into_iter().for_each(|id| three.note_generations(id));
+    (1..=3).for_each(|id| three.kill(id));
+    for _ in 0..10 {
+        three.open(2);
+        three.kill(2);
+    }
+    (1..=3).for_each(|id| three.open(id));
+    (1..=3).for_each(|id| three.assert_let_in(id));
+    three.append();
+}
+
+#[test]
+fn a_member_that_ends_at_any_step_of_a_start_up_to_its_next_generation_is_let_in_again() {
+    let mut three = Three::start();
+    for at in 0.. {
+        let policy = if at % 2 == 0 { CrashPolicy::LoseAll } else { CrashPolicy::KeepAll };
+        three.kill(2);
+        three.disks[&2].fail_nth_change(at, Fault::Halt);
+        if let Ok(running) = Running::try_start(&three.transport, &three.disks[&2], 2, steady) {
+            three.nodes.insert(2, running);
+            let began = three.intro(2).began;
+            three.nodes[&2].until("a raise, or the end", || {
+                let raised = three.intro(2).generation > began;
+                (raised || three.disks[&2].is_dead()).then_some(())
+            });
+            three.nodes.remove(&2).expect("it runs").kill();
+        }
+        let whole = !three.disks[&2].is_dead();
+        let disk = three.disks[&2].crash(&policy);
+        three.disks.insert(2, disk);
+        three.open(2);
+        three.assert_let_in(2);
+        if whole {
+            assert!(at > 3, "more operations than {at}");
+            return three.append();
+        }
     }
 }

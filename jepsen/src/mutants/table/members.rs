@@ -243,23 +243,23 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         id: "O23",
         name: "GenerationNotRaised",
-        breaks: "a start tells the generation that an earlier one told",
-        place: "src/log/data_dir.rs",
-        rule: "9, older copies of a member's data",
-        expected: Test(
-            "lib",
-            "log::tests::lost_pages::no_start_has_a_generation_that_an_earlier_one_could_tell_wherever_they_were_cut",
-        ),
-    },
-    Row {
-        id: "O24",
-        name: "OutdatedForgotten",
-        breaks: "enough starts of an older copy of a member's data make it the newest",
+        breaks: "a node's generation stays as it was, whatever the node does",
         place: "src/log/data_dir.rs",
         rule: "9, older copies of a member's data",
         expected: Test(
             "lib",
             "node::tests::rolled_back::an_older_copy_of_a_members_data_is_left_out_and_the_newest_data_is_not",
+        ),
+    },
+    Row {
+        id: "O24",
+        name: "OutdatedForgotten",
+        breaks: "an older copy of a member's data that was refused takes part where nobody knows better",
+        place: "src/log/data_dir.rs",
+        rule: "9, older copies of a member's data",
+        expected: Test(
+            "lib",
+            "node::tests::rolled_back::an_older_copy_that_was_refused_stays_out_however_often_it_is_started_also_where_nobody_knows_better",
         ),
     },
     Row {
@@ -271,6 +271,39 @@ pub(super) const ROWS: &[Row] = &[
         expected: Test(
             "lib",
             "node::tests::rolled_back::a_copy_of_the_same_run_is_told_apart_once_the_node_has_raised_its_generation_and_after_restarts",
+        ),
+    },
+    Row {
+        id: "O26",
+        name: "EveryStartRaises",
+        breaks: "enough starts that fail, or that meet nobody, make an older copy of a member's data the newest",
+        place: "src/log/data_dir.rs",
+        rule: "9, older copies of a member's data",
+        expected: Test(
+            "lib",
+            "node::tests::rolled_back::starts_that_fail_or_meet_nobody_do_not_make_an_older_copy_the_newest",
+        ),
+    },
+    Row {
+        id: "O27",
+        name: "OneMemberAdmits",
+        breaks: "a node raises the generation of its data with one of four others",
+        place: "src/raft/generations.rs",
+        rule: "9, older copies of a member's data",
+        expected: Test(
+            "lib",
+            "raft::generations::tests::a_process_may_raise_its_generation_once_a_majority_counts_it",
+        ),
+    },
+    Row {
+        id: "O28",
+        name: "AcceptedOnce",
+        breaks: "a copy that is put back and accepted twice is refused the second time",
+        place: "src/log/data_dir.rs",
+        rule: "9, older copies of a member's data",
+        expected: Test(
+            "lib",
+            "log::tests::lost_pages::whoever_accepts_the_loss_of_older_data_has_it_count_as_the_newest",
         ),
     },
 ];
