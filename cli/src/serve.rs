@@ -63,8 +63,7 @@ pub(crate) async fn open(
     let broker = match ports {
         Some(ports) => {
             let opened = Broker::open_on(ports, node.clone(), machines).await;
-            let failed =
-                |error| Failure::failed(format!("cannot serve RocketMQ clients: {error}"));
+            let failed = |error| Failure::failed(format!("cannot serve RocketMQ clients: {error}"));
             Some(opened.map_err(failed)?)
         }
         None => None,

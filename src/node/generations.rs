@@ -14,6 +14,9 @@ use crate::record::LogId;
 /// data that is younger than this may not be told apart from the data itself.
 const INTERVAL: Duration = Duration::from_secs(10);
 
+/// How often a node that has just started looks whether enough members have let it in, without being told of another.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 /// What others count on: each log's vote and last entry.
 type Deeds = Vec<(LogId, Option<Vote>, Option<EntryId>)>;
 
@@ -44,10 +47,12 @@ impl NodeInner {
         self.peers.contacts.generations.is_admitted(self.identity.replica(), &voters)
     }
 
-    /// Resolves once enough members have let this process in. A change of the voters alone does not wake it.
+    /// Resolves once enough members have let this process in.
     async fn admitted(&self) {
         while !self.is_admitted() {
-            self.peers.contacts.generations.admitted.notified().await;
+            let another = self.peers.contacts.generations.admitted.notified();
+            // The voters may change, too, which is not told here: an error means that it is time to look.
+            let _ = tokio::time::timeout(LOOK_AGAIN, another).await;
         }
     }
 

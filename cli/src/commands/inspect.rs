@@ -64,7 +64,9 @@ fn write(found: &Inspection, dir: &Path, out: &mut Output) -> Result {
         cluster => format!("{cluster:032x}"),
     };
     let generation = match node.outdated {
-        true => format!("{}, refused by other nodes as older than they have heard of", node.generation),
+        true => {
+            format!("{}, refused by other nodes as older than they have heard of", node.generation)
+        }
         false => node.generation.to_string(),
     };
     for (name, value) in [

@@ -367,7 +367,8 @@ fn whoever_accepts_the_loss_of_older_data_has_it_count_as_the_newest() {
     let restored = accept(&older);
     assert!(!restored.is_outdated() && restored.generation() > dir.generation());
     // The same copy is put back later.
-    (0..100).for_each(|_| restored.note_generations(true, BTreeMap::new()).expect("a healthy disk"));
+    (0..100)
+        .for_each(|_| restored.note_generations(true, BTreeMap::new()).expect("a healthy disk"));
     copy.step_clock(1000);
     assert!(accept(&copy).generation() > restored.generation());
 }
