@@ -93,9 +93,9 @@ pub struct Limits {
     pub batch_size_max: ByteCount,
     /// Most records in one batch.
     pub batch_records_max: u32,
-    /// Payload bytes of one log that may wait for their commit.
+    /// Payload bytes of one log that may wait until they are applied. Each record counts for 512 bytes more.
     pub append_inflight_max: ByteCount,
-    /// Recent entries of one log kept in memory for followers and readers.
+    /// Recent entries of one log kept in memory for followers and readers: their payloads, and 128 bytes for each.
     pub tail_cache_max: ByteCount,
     /// Bytes in one append request to a follower.
     pub replication_request_max: ByteCount,

@@ -108,6 +108,14 @@ mutants! {
     RequestUncapped,
     /// Appends are admitted however much waits.
     AdmissionUnbounded,
+    /// The records of a batch count for their payloads alone.
+    BatchRecordsWeightless,
+    /// Entries in memory count for their payloads alone.
+    TailCountsPayloads,
+    /// A batch is decoded before anything looks whether it will be refused.
+    BatchDecodedFirst,
+    /// A node has any number of subscriptions.
+    SubscriptionsUnbounded,
     /// Readers see a commit some time after its caller was told.
     CommittedShownLate,
     /// A panic in one of openraft's tasks goes unnoticed.

@@ -167,6 +167,7 @@ fn server_config(settings: &ServerSettings) -> ServerConfig {
     config.connections_max = settings.connections_max;
     config.queue_bytes_max = bytes(settings.queue_bytes_max);
     config.read_bytes_max = bytes(settings.read_bytes_max);
+    config.subscriptions_max = settings.subscriptions_max;
     config
 }
 

@@ -16,7 +16,7 @@ use crate::member::{NodeId, Role, Status};
 use crate::record::{AppendOptions, Appended, LogId, LogName, Record, Start};
 use crate::wire::client_protocol::{Request, Response};
 
-/// What an append takes up here beside its payload; it bounds how many may be in flight.
+/// What a record takes up here beside its payload; it bounds how many may be in flight.
 const APPEND_OVERHEAD: usize = 512;
 
 /// One log, from another process.
@@ -85,7 +85,7 @@ impl ClientLog {
         payloads: Vec<Bytes>,
         options: AppendOptions,
     ) -> Result<Appended, AppendError> {
-        let size = payloads.iter().map(Bytes::len).sum();
+        let size = size_of_batch(&payloads);
         let of_batch = of_batch(largest(&payloads));
         let batch = |options| Request::AppendBatch { options, payloads };
         self.route_append(size, options, batch).await.map_err(of_batch)
@@ -124,7 +124,7 @@ impl ClientLog {
         payloads: Vec<Bytes>,
         options: AppendOptions,
     ) -> Result<ClientTicket, AppendError> {
-        let size = payloads.iter().map(Bytes::len).sum();
+        let size = size_of_batch(&payloads);
         let of_batch = of_batch(largest(&payloads));
         let batch = |options| Request::AppendBatch { options, payloads };
         self.send(size, options, batch).await.map_err(of_batch)
@@ -321,6 +321,12 @@ fn of_batch(largest: usize) -> impl Fn(AppendError) -> AppendError {
         }
         other => other,
     }
+}
+
+/// One of the overheads is added to every append.
+fn size_of_batch(payloads: &[Bytes]) -> usize {
+    let more = payloads.len().saturating_sub(1).saturating_mul(APPEND_OVERHEAD);
+    payloads.iter().map(Bytes::len).sum::<usize>().saturating_add(more)
 }
 
 fn largest(payloads: &[Bytes]) -> usize {

@@ -3,9 +3,12 @@
 
 use std::collections::VecDeque;
 
-use crate::format::entry::{ENTRY_HEADER, Entry, EntryId, EntryKind};
+use crate::format::entry::{Entry, EntryId, EntryKind};
 use crate::mutant::Mutant;
 use crate::segment::cursor::ReadRequest;
+
+/// Room for so many entries is kept, however few there are.
+const SPARE_PLACES: usize = 4096;
 
 /// Consecutive entries up to the end of the log.
 #[derive(Debug)]
@@ -28,7 +31,7 @@ impl Tail {
         self.first
     }
 
-    /// Bytes held, headers included.
+    /// Bytes of memory held.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -94,6 +97,11 @@ impl Tail {
             self.before = Some(entry.id);
             evicted.push(entry);
         }
+        // Room that a burst took goes back. Seldom: it has to be four times what is needed.
+        let capacity = self.entries.capacity();
+        if capacity > SPARE_PLACES && capacity / 4 > self.entries.len() {
+            self.entries.shrink_to(capacity / 2);
+        }
     }
 
     /// Adds the entries that `request` asks for; the first of them lies here.
@@ -113,9 +121,12 @@ fn without_payload(entry: &Entry) -> Entry {
     Entry { payload: bytes::Bytes::new(), ..*entry }
 }
 
-/// Bytes that an entry counts for.
+/// Bytes that an entry counts for: its payload, and a place in a queue that may be half empty.
 fn cost(entry: &Entry) -> u64 {
-    (ENTRY_HEADER + entry.payload.len()) as u64
+    if Mutant::TailCountsPayloads.is_active() {
+        return entry.payload.len() as u64;
+    }
+    (2 * size_of::<Entry>() + entry.payload.len()) as u64
 }
 
 #[cfg(test)]
@@ -126,7 +137,7 @@ mod tests {
     use crate::format::entry::Batch;
 
     fn entry(term: u64, index: u64) -> Entry {
-        let payload = Bytes::from(vec![0; 52]);
+        let payload = Bytes::from(vec![0; 200 - 2 * size_of::<Entry>()]);
         Entry::new(EntryId { term, index }, EntryKind::Record, false, Batch::SINGLE, payload)
     }
 
@@ -158,9 +169,9 @@ mod tests {
         let mut tail = Tail::new(0, None);
         (0..10).for_each(|index| tail.push(entry(1, index)));
         let mut evicted = Vec::new();
-        tail.evict(250, 5, &mut evicted);
+        tail.evict(500, 5, &mut evicted);
         assert_eq!((tail.first(), evicted.len()), (5, 5), "stored entries only");
-        tail.evict(250, 10, &mut evicted);
+        tail.evict(500, 10, &mut evicted);
         assert_eq!((tail.first(), evicted.len()), (8, 8), "down to the budget");
         assert_eq!(tail.id_at(7), Some(EntryId { term: 1, index: 7 }), "the one before is known");
     }

@@ -124,21 +124,44 @@ impl CommitLog {
         payloads: Vec<Bytes>,
         options: AppendOptions,
     ) -> Result<Vec<NewRecord>, AppendError> {
-        let limits = &self.node.config.limits;
-        let too_large =
-            |size: u64, limit: u64| AppendError::TooLarge { what: "batch", size, limit };
         let bytes = payloads.iter().map(|payload| payload.len() as u64).sum();
-        if bytes > limits.batch_size_max.bytes() {
-            return Err(too_large(bytes, limits.batch_size_max.bytes()));
-        }
-        if payloads.len() as u64 > u64::from(limits.batch_records_max) {
+        self.check_batch_size(payloads.len() as u64, bytes)?;
+        payloads.into_iter().map(|payload| self.admit(group, payload, options)).collect()
+    }
+
+    fn check_batch_size(&self, records: u64, payload_bytes: u64) -> Result<(), AppendError> {
+        let limits = &self.node.config.limits;
+        let (bytes_max, records_max) =
+            (limits.batch_size_max.bytes(), u64::from(limits.batch_records_max));
+        if payload_bytes > bytes_max {
             return Err(AppendError::TooLarge {
-                what: "records of a batch",
-                size: payloads.len() as u64,
-                limit: limits.batch_records_max.into(),
+                what: "batch",
+                size: payload_bytes,
+                limit: bytes_max,
             });
         }
-        payloads.into_iter().map(|payload| self.admit(group, payload, options)).collect()
+        if records > records_max {
+            let what = "records of a batch";
+            return Err(AppendError::TooLarge { what, size: records, limit: records_max });
+        }
+        Ok(())
+    }
+
+    /// Whether a batch like this would be taken in now. Costs much less than to try.
+    ///
+    /// # Errors
+    /// Why it would not.
+    #[cfg(feature = "server")]
+    pub(crate) fn has_room_for_batch(
+        &self,
+        records: u64,
+        payload_bytes: u64,
+    ) -> Result<(), AppendError> {
+        if Mutant::BatchDecodedFirst.is_active() {
+            return Ok(());
+        }
+        self.check_batch_size(records, payload_bytes)?;
+        self.group().has_room(records, payload_bytes)
     }
 
     /// Appends a record, waits until this node's state machine has applied it, and returns its answer.

@@ -9,7 +9,7 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 use super::group::Group;
 use super::responder::{
     APPEND_BYTES_MIN, Ack, AckTarget, Admission, AppendResponder, AppendResult, append_error,
-    interrupted,
+    batch_cost, interrupted,
 };
 use super::types::{Proposal, entry_id};
 use crate::error::AppendError;
@@ -27,17 +27,29 @@ pub(crate) struct NewRecord {
 }
 
 impl Group {
-    /// Admits an append of `bytes`, unless too much waits for its commit, or for this node's disk: followers
-    /// can commit without it, so that the one does not bound the other.
+    /// Admits an append that counts for `bytes`, unless too much waits for its commit, or for this node's disk.
     fn admit(&self, bytes: u64) -> Result<Admission, AppendError> {
         if Mutant::AdmissionUnbounded.is_active() {
             return self.inflight.admit(bytes, u64::MAX);
         }
+        self.disk_keeps_up()?;
+        self.inflight.admit(bytes, self.inflight_max)
+    }
+
+    /// Followers can commit without this node's disk, so what waits for a commit does not bound what waits for it.
+    fn disk_keeps_up(&self) -> Result<(), AppendError> {
         let (held, limit) = (self.log.tail_bytes(), self.tail_max);
         if held > limit {
             return Err(AppendError::Overloaded { inflight: held, limit });
         }
-        self.inflight.admit(bytes, self.inflight_max)
+        Ok(())
+    }
+
+    /// Whether a batch would be admitted now, so that one that would not need not be decoded.
+    #[cfg(feature = "server")]
+    pub(crate) fn has_room(&self, records: u64, payload_bytes: u64) -> Result<(), AppendError> {
+        self.disk_keeps_up()?;
+        self.inflight.has_room(batch_cost(records, payload_bytes), self.inflight_max)
     }
 
     /// Proposes one record. The target is told the outcome exactly once, unless this fails.
@@ -53,13 +65,9 @@ impl Group {
         progress: Option<Progress>,
     ) -> Result<(), AppendError> {
         self.takes_appends()?;
-        let admission = self.admit(record.payload.len() as u64)?;
-        let responder = AppendResponder::new(Ack::new(
-            target,
-            self.log.clone(),
-            self.metrics.clone(),
-            admission,
-        ));
+        let admission = self.admit(record.payload.len() as u64 + APPEND_BYTES_MIN)?;
+        let ack = Ack::new(target, self.log.clone(), self.metrics.clone());
+        let responder = AppendResponder::new(ack, admission);
         let proposal = Proposal {
             payload: record.payload,
             payload_crc: record.payload_crc,
@@ -85,9 +93,8 @@ impl Group {
             let term = self.raft.server_metrics().borrow_watched().vote.leader_id.term;
             return Ok(Appended::new(next, term, 0));
         }
-        let bytes =
-            records.iter().map(|record| record.payload.len() as u64 + APPEND_BYTES_MIN).sum();
-        let admission = self.admit(bytes)?;
+        let bytes = records.iter().map(|record| record.payload.len() as u64).sum();
+        let admission = self.admit(batch_cost(records.len() as u64, bytes))?;
         let count = u32::try_from(records.len()).unwrap_or(u32::MAX);
         let proposals = records.into_iter().zip(0..).map(|(record, position)| Proposal {
             payload: record.payload,

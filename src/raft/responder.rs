@@ -14,6 +14,7 @@ use super::metrics::{GroupMetrics, Started};
 use super::types::{RaftLogId, Types, entry_id};
 use crate::error::{AppendError, StorageError};
 use crate::log::Log;
+use crate::mutant::Mutant;
 use crate::record::Appended;
 
 /// Result of an append.
@@ -36,10 +37,19 @@ pub(crate) enum AckTarget {
     Applied(oneshot::Sender<Result<(Appended, Bytes), AppendError>>),
 }
 
-/// What every append counts for beside its payload, so that empty ones are bounded too.
-pub(crate) const APPEND_BYTES_MIN: u64 = 64;
+/// What a record counts for beside its payload while it is appended, alone or in a batch. It is what empty ones cost: the
+/// proposal, who waits for it, and the entry, in each queue that holds them until it is applied. It also bounds the work
+/// that an append may find ahead of its own, since an empty record is as much work as a short one.
+pub(crate) const APPEND_BYTES_MIN: u64 = 512;
 
-/// Bytes of one log that wait for their commit.
+/// What a batch of so many records counts for, with these payloads.
+pub(crate) fn batch_cost(records: u64, payload_bytes: u64) -> u64 {
+    let weightless = Mutant::BatchRecordsWeightless.is_active();
+    let records = if weightless { 0 } else { records.saturating_mul(APPEND_BYTES_MIN) };
+    records.saturating_add(payload_bytes)
+}
+
+/// Bytes of one log that wait until they are applied.
 #[derive(Debug, Default)]
 pub(crate) struct Inflight {
     bytes: AtomicU64,
@@ -47,13 +57,21 @@ pub(crate) struct Inflight {
 }
 
 impl Inflight {
+    /// Whether `bytes` would be admitted now.
+    pub(crate) fn has_room(&self, bytes: u64, limit: u64) -> Result<(), AppendError> {
+        match self.bytes() {
+            0 => Ok(()),
+            inflight if inflight.saturating_add(bytes) <= limit => Ok(()),
+            inflight => Err(AppendError::Overloaded { inflight, limit }),
+        }
+    }
+
     /// Admits `bytes` unless that makes more than `limit`.
     pub(crate) fn admit(
         self: &Arc<Self>,
         bytes: u64,
         limit: u64,
     ) -> Result<Admission, AppendError> {
-        let bytes = bytes + APPEND_BYTES_MIN;
         let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let admission = Admission { inflight: self.clone(), bytes };
         if before != 0 && before + bytes > limit {
@@ -102,18 +120,11 @@ pub(crate) struct Ack {
     log: Log,
     metrics: Arc<GroupMetrics>,
     started: Started,
-    _admission: Admission,
 }
 
 impl Ack {
-    pub(crate) fn new(
-        target: AckTarget,
-        log: Log,
-        metrics: Arc<GroupMetrics>,
-        admission: Admission,
-    ) -> Self {
-        let started = Started::now();
-        Self { target: Some(target), log, metrics, started, _admission: admission }
+    pub(crate) fn new(target: AckTarget, log: Log, metrics: Arc<GroupMetrics>) -> Self {
+        Self { target: Some(target), log, metrics, started: Started::now() }
     }
 
     fn waits_for_apply(&self) -> bool {
@@ -162,11 +173,13 @@ pub(crate) fn interrupted(failure: Option<Arc<StorageError>>) -> AppendError {
 pub(crate) struct AppendResponder<T> {
     ack: Option<Ack>,
     complete: fn(T, Ack),
+    /// Kept until the entry is applied: openraft holds this until then, whoever was told before.
+    _admission: Admission,
 }
 
 impl AppendResponder<ClientWriteResult<Types>> {
-    pub(crate) fn new(ack: Ack) -> Self {
-        Self { ack: Some(ack), complete }
+    pub(crate) fn new(ack: Ack, admission: Admission) -> Self {
+        Self { ack: Some(ack), complete, _admission: admission }
     }
 }
 

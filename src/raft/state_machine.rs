@@ -31,6 +31,9 @@ use crate::state_machine::StateMachine;
 /// Pause before something that found no space is tried again.
 const SPACE_PAUSE: Duration = Duration::from_millis(250);
 
+/// Entries applied before others have their turn on this thread: one commit may have tens of thousands.
+const APPLY_RUN: usize = 1024;
+
 /// What travels with a boundary: the state machine's checkpoint as of it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Checkpoint {
@@ -404,7 +407,13 @@ impl RaftStateMachine<Types> for LogStateMachine {
         S: Stream<Item = io::Result<EntryResponder<Types>>> + Unpin + OptionalSend,
     {
         let started = Started::now();
+        let mut run = 0;
         while let Some((entry, responder)) = entries.try_next().await? {
+            if run == APPLY_RUN {
+                run = 0;
+                tokio::task::yield_now().await;
+            }
+            run += 1;
             let id = entry_id(&entry.log_id);
             let response = match entry.payload {
                 EntryPayload::Normal(proposal) => {

@@ -34,6 +34,8 @@ pub struct ServerConfig {
     pub incoming_bytes_max: usize,
     /// Largest response to one read.
     pub read_bytes_max: usize,
+    /// Subscriptions of all clients. Each is told of each commit, so they take time from the appends.
+    pub subscriptions_max: u32,
 }
 
 impl Default for ServerConfig {
@@ -44,6 +46,7 @@ impl Default for ServerConfig {
             queued_bytes_max: 128 << 20,
             incoming_bytes_max: 64 << 20,
             read_bytes_max: 4 << 20,
+            subscriptions_max: 4096,
         }
     }
 }

@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 
 use super::ServerConfig;
 use super::requests::{Requests, unknown_log};
-use super::subscriptions::Subscriptions;
+use super::subscriptions::{Places, Subscriptions};
 use crate::error::{AdminError, AppendError, ReadError};
 use crate::node::{AckSink, CommitLog, Node};
 use crate::panics;
@@ -24,11 +24,13 @@ const LOGS_MAX: usize = 1024;
 pub(super) struct ClientService {
     node: Node,
     config: ServerConfig,
+    places: Places,
 }
 
 impl ClientService {
     pub(super) fn new(node: Node, config: ServerConfig) -> Self {
-        Self { node, config }
+        let places = Places::new(&config);
+        Self { node, config, places }
     }
 }
 
@@ -72,6 +74,16 @@ impl Service for ClientService {
             }
             _ => {}
         }
+        // A batch that is refused need not be decoded: thousands of records fit into a small frame.
+        let batch = Request::batch_of(&frame).map_err(|error| error.to_string())?;
+        if let Some((records, bytes)) = batch
+            && let Some(log) = session.log(&self.node, frame.log)
+            && let Err(error) = log.has_room_for_batch(records, bytes)
+        {
+            let refusal = Response::AppendFailed(error);
+            out.send(refusal.into_frame(frame.log, frame.correlation));
+            return Ok(());
+        }
         let request = Request::from_frame(&frame).map_err(|error| error.to_string())?;
         let (log, correlation) = (frame.log, frame.correlation);
         match request {
@@ -88,9 +100,14 @@ impl Service for ClientService {
             Request::Subscribe { start, last } => {
                 let from = (start, last);
                 let started = match session.log(&self.node, log) {
-                    Some(commit_log) => {
-                        session.subscriptions.start(commit_log, from, out, log, correlation)
-                    }
+                    Some(commit_log) => session.subscriptions.start(
+                        &self.places,
+                        commit_log,
+                        from,
+                        out,
+                        log,
+                        correlation,
+                    ),
                     None => Err(ReadError::UnknownLog { name: unknown_log(log) }),
                 };
                 if let Err(error) = started {

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::task::{AbortHandle, JoinSet};
 
+use super::ServerConfig;
 use crate::error::ReadError;
 use crate::format::entry::EntryId;
+use crate::mutant::Mutant;
 use crate::node::{CommitLog, Subscription};
 use crate::panics;
 use crate::record::{LogId, Record, Start};
@@ -21,6 +23,33 @@ const SUBSCRIPTIONS_MAX: usize = 64;
 const CREDIT_MAX: usize = 1 << 16;
 /// A frame is sent when it has this many bytes, or when no more records are there.
 const FRAME_BYTES: usize = 256 << 10;
+
+/// Places for the subscriptions of all connections.
+pub(super) struct Places {
+    free: Arc<Semaphore>,
+    count: u32,
+}
+
+impl Places {
+    pub(super) fn new(config: &ServerConfig) -> Self {
+        let count = config.subscriptions_max;
+        Self { free: Arc::new(Semaphore::new(count as usize)), count }
+    }
+
+    /// A place until the subscription ends.
+    fn take(&self) -> Result<Option<OwnedSemaphorePermit>, ReadError> {
+        if Mutant::SubscriptionsUnbounded.is_active() {
+            return Ok(None);
+        }
+        match Arc::clone(&self.free).try_acquire_owned() {
+            Ok(place) => Ok(Some(place)),
+            Err(_) => {
+                let detail = format!("this node has {} subscriptions", self.count);
+                Err(ReadError::Unreachable { detail })
+            }
+        }
+    }
+}
 
 /// The subscriptions of one connection, by correlation. Dropping it ends them.
 #[derive(Default)]
@@ -38,6 +67,7 @@ impl Subscriptions {
     /// Starts a stream; it waits for its first credit.
     pub(super) fn start(
         &mut self,
+        places: &Places,
         log: CommitLog,
         from: (Start, Option<EntryId>),
         out: &Outbound,
@@ -54,9 +84,11 @@ impl Subscriptions {
             let detail = format!("this connection has {SUBSCRIPTIONS_MAX} subscriptions");
             return Err(ReadError::Unreachable { detail });
         }
+        let place = places.take()?;
         let credit = Arc::new(Semaphore::new(0));
         let sender = Sender { out: out.clone(), credit: Arc::clone(&credit), id, correlation };
         let task = self.tasks.spawn(async move {
+            let _place = place;
             let out = sender.out.clone();
             // None: the client is gone.
             let running = async {

@@ -24,6 +24,8 @@ const ACCEPTOR_SILENT_INTERVALS_MAX: u32 = 15;
 /// what they send next goes out while the others still wait, and the two ends work at the same time. On the acceptor's
 /// side no client keeps a thread for as long as it sends small frames.
 const TURN_FRAMES: u32 = 64;
+/// So many bytes of frames end a turn, too: a batch of thousands of records is one frame.
+const TURN_BYTES: usize = 64 << 10;
 /// How long a connection that ends may take to deliver its last frames.
 const LINGER: Duration = Duration::from_secs(1);
 /// Bytes that are read and dropped meanwhile, so that the other end gets to see them.
@@ -108,10 +110,10 @@ async fn read(
     out: &Outbound,
     on_frame: &mut impl FnMut(Frame) -> Result<(), String>,
 ) -> End {
-    let mut turn = 0;
+    let (mut turn, mut bytes) = (0, 0);
     loop {
-        if turn == TURN_FRAMES {
-            turn = 0;
+        if turn == TURN_FRAMES || bytes >= TURN_BYTES {
+            (turn, bytes) = (0, 0);
             match side {
                 Side::Dialer => outbound::after_others().await,
                 // Also behind those that the system has something for.
@@ -130,6 +132,7 @@ async fn read(
             }
             Err(failure) => return End::Ours(failure.to_string()),
         };
+        bytes += frame.head.len() + frame.body.len();
         match frame.kind {
             kind::PING => {
                 out.send_head(kind::PONG, LogId::default(), frame.correlation, &[]);

@@ -68,7 +68,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("limits.record_size_max", Kind::Size, "\"4MiB\"", "Largest payload of one record, up to 64MiB."),
     key("limits.batch_size_max", Kind::Size, "\"8MiB\"", "Largest sum of payloads of one batch, up to 256MiB."),
     key("limits.batch_records_max", Kind::Count, "4096", "Most records in one batch, up to 65536."),
-    key("limits.append_inflight_max", Kind::Size, "\"32MiB\"", "Payload bytes of one log that may wait for their commit."),
+    key("limits.append_inflight_max", Kind::Size, "\"32MiB\"", "Payloads of one log that may wait until they are applied; each record counts for 512 bytes more."),
     key("limits.tail_cache_max", Kind::Size, "\"16MiB\"", "Recent entries of one log kept in memory for followers and readers."),
     key("limits.replication_request_max", Kind::Size, "\"1MiB\"", "Bytes in one append request to a follower."),
     key("limits.connections_max", Kind::Count, "1024", "Inbound connections from other nodes."),
@@ -81,6 +81,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("server.connections_max", Kind::Count, "1024", "Clients connected at once."),
     key("server.queue_bytes_max", Kind::Size, "\"16MiB\"", "Bytes queued to one client; one that does not read is disconnected above it."),
     key("server.read_bytes_max", Kind::Size, "\"4MiB\"", "Largest response to one read."),
+    key("server.subscriptions_max", Kind::Count, "4096", "Subscriptions of all clients."),
 
     key("http.listen", Kind::Text, "\"127.0.0.1:20931\"", "host:port for /livez, /readyz, /metrics and /v1/status; empty: off."),
     key("http.connections_max", Kind::Count, "64", "HTTP connections at once; the quietest one ends for a new one."),

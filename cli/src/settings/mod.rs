@@ -41,6 +41,7 @@ pub(crate) struct ServerSettings {
     pub(crate) connections_max: u32,
     pub(crate) queue_bytes_max: ByteCount,
     pub(crate) read_bytes_max: ByteCount,
+    pub(crate) subscriptions_max: u32,
 }
 
 /// Health, metrics and status over HTTP.
@@ -259,6 +260,7 @@ impl Layers {
             ("server.connections_max", u64::from(server.connections_max)),
             ("server.queue_bytes_max", server.queue_bytes_max.bytes()),
             ("server.read_bytes_max", server.read_bytes_max.bytes()),
+            ("server.subscriptions_max", u64::from(server.subscriptions_max)),
             ("http.connections_max", u64::from(http.connections_max)),
         ] {
             if count == 0 {

@@ -140,6 +140,7 @@ fn the_sample_parses_and_equals_the_defaults() {
     let bytes = |size: usize| ByteCount::new(size as u64);
     assert_eq!(from_sample.server.queue_bytes_max, bytes(server.queue_bytes_max));
     assert_eq!(from_sample.server.read_bytes_max, bytes(server.read_bytes_max));
+    assert_eq!(from_sample.server.subscriptions_max, server.subscriptions_max);
 }
 
 #[test]

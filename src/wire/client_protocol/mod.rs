@@ -209,6 +209,18 @@ impl Request {
         OutFrame { kind, log, correlation: 0, head, body }
     }
 
+    /// Records of the batch that a frame brings, and bytes of their payloads, before anything is decoded that takes time or
+    /// memory. None if it brings none.
+    #[cfg(feature = "server")]
+    pub(crate) fn batch_of(frame: &Frame) -> Result<Option<(u64, u64)>, ProtocolError> {
+        if frame.kind != request::APPEND_BATCH {
+            return Ok(None);
+        }
+        let (_, count): (Options, u64) = read(frame)?;
+        let payloads = records::batch_payload_bytes(&frame.body, count)?;
+        Ok(Some((count, payloads)))
+    }
+
     /// Payloads are slices of the frame's body, and verified.
     pub(crate) fn from_frame(frame: &Frame) -> Result<Self, ProtocolError> {
         Ok(match frame.kind {

@@ -55,6 +55,13 @@ pub(super) fn batch_body(payloads: Vec<Bytes>) -> Vec<Bytes> {
     body
 }
 
+/// Bytes of the payloads of a batch that has so many.
+#[cfg(feature = "server")]
+pub(super) fn batch_payload_bytes(body: &Bytes, count: u64) -> Result<u64, ProtocolError> {
+    let count = capacity(body, count, BATCH_HEADER_BYTES)?;
+    Ok((body.len() - count * BATCH_HEADER_BYTES) as u64)
+}
+
 pub(super) fn read_batch(mut body: Bytes, count: u64) -> Result<Vec<Bytes>, ProtocolError> {
     let mut payloads = Vec::with_capacity(capacity(&body, count, BATCH_HEADER_BYTES)?);
     for _ in 0..count {
