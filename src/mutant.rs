@@ -110,6 +110,8 @@ mutants! {
     AdmissionUnbounded,
     /// The records of a batch count for their payloads alone.
     BatchRecordsWeightless,
+    /// Large appends may fill all the room that appends in flight have.
+    LargeAppendsFillAll,
     /// Entries in memory count for their payloads alone.
     TailCountsPayloads,
     /// A batch is decoded before anything looks whether it will be refused.

@@ -58,15 +58,16 @@ pub(crate) struct Inflight {
 
 impl Inflight {
     /// Whether `bytes` would be admitted now.
+    #[cfg(feature = "server")]
     pub(crate) fn has_room(&self, bytes: u64, limit: u64) -> Result<(), AppendError> {
         match self.bytes() {
             0 => Ok(()),
-            inflight if inflight.saturating_add(bytes) <= limit => Ok(()),
+            inflight if inflight.saturating_add(bytes) <= share(bytes, limit) => Ok(()),
             inflight => Err(AppendError::Overloaded { inflight, limit }),
         }
     }
 
-    /// Admits `bytes` unless that makes more than `limit`.
+    /// Admits `bytes` unless that makes more than their share of `limit`.
     pub(crate) fn admit(
         self: &Arc<Self>,
         bytes: u64,
@@ -74,7 +75,7 @@ impl Inflight {
     ) -> Result<Admission, AppendError> {
         let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let admission = Admission { inflight: self.clone(), bytes };
-        if before != 0 && before + bytes > limit {
+        if before != 0 && before + bytes > share(bytes, limit) {
             return Err(AppendError::Overloaded { inflight: before, limit });
         }
         Ok(admission)
@@ -96,6 +97,15 @@ impl Inflight {
             drained.await;
         }
     }
+}
+
+/// How much of the limit an append may fill. Large ones leave an eighth to small ones: a few clients with batches would
+/// otherwise have those refused whose appends are next to nothing.
+fn share(bytes: u64, limit: u64) -> u64 {
+    if bytes <= limit / 32 || Mutant::LargeAppendsFillAll.is_active() {
+        return limit;
+    }
+    limit - limit / 8
 }
 
 /// A share of the in-flight bytes, given back on drop.
@@ -231,4 +241,28 @@ pub(crate) fn refused(forward: &ForwardToLeader<Types>) -> AppendError {
 pub(crate) fn leader_of(forward: &ForwardToLeader<Types>) -> Option<crate::member::Member> {
     let id = forward.leader_id?;
     forward.leader_node.as_ref().map(|node| node.member(id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: u64 = 32 << 20;
+
+    #[test]
+    fn batches_that_fill_their_share_leave_room_for_small_appends() {
+        let inflight = Arc::new(Inflight::default());
+        let batch = batch_cost(4096, 0);
+        let mut held = Vec::new();
+        while let Ok(admission) = inflight.admit(batch, LIMIT) {
+            held.push(admission);
+        }
+        assert_eq!(held.len(), 14, "seven eighths");
+        for _ in 0..1000 {
+            held.push(inflight.admit(APPEND_BYTES_MIN + 200, LIMIT).expect("it is small"));
+        }
+        held.clear();
+        let alone = inflight.admit(2 * LIMIT, LIMIT);
+        assert!(alone.is_ok(), "what nothing is ahead of is never too much");
+    }
 }

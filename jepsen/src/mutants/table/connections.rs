@@ -311,4 +311,15 @@ pub(super) const ROWS: &[Row] = &[
         rule: "10.2",
         expected: Test("native_costs", "every_request_costs_no_more_than_its_bound"),
     },
+    Row {
+        id: "N30",
+        name: "LargeAppendsFillAll",
+        breaks: "a few clients with batches have all small appends refused",
+        place: "src/raft/responder.rs",
+        rule: "10.2",
+        expected: Test(
+            "lib",
+            "raft::responder::tests::batches_that_fill_their_share_leave_room_for_small_appends",
+        ),
+    },
 ];
