@@ -329,6 +329,8 @@ mutants! {
     StoredTimeGoesBack,
     /// A frame of another version is taken for one of this.
     OtherVersionServed,
+    /// What nodes say in the small bodies of their frames is believed unverified.
+    SmallBodiesUnverified,
     /// A member counts as unreached when the lane for entries fails.
     AnyLaneCounts,
     /// A process that does not answer counts as ended at once.

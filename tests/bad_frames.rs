@@ -21,7 +21,7 @@ const REFUSE: u8 = 0xF1;
 fn frame_of(magic: [u8; 4], kind: u8, lengths: (u32, u32), head: &[u8]) -> Vec<u8> {
     let mut header = [0; 36];
     header[..4].copy_from_slice(&magic);
-    let version = if magic == PEERS { 3 } else { 2 };
+    let version = if magic == PEERS { 4 } else { 2 };
     (header[4], header[5]) = (version, kind);
     header[24..28].copy_from_slice(&lengths.0.to_le_bytes());
     header[28..32].copy_from_slice(&lengths.1.to_le_bytes());

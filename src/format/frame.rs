@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! 0   u32  magic: "QLFP" between nodes, "QLFC" between a client and a node
-//! 4   u8   version: 3 between nodes, 2 between a client and a node
+//! 4   u8   version: 4 between nodes, 2 between a client and a node
 //! 5   u8   kind
 //! 6   u16  zero
 //! 8   u64  log id
@@ -10,12 +10,15 @@
 //! 24  u32  head length
 //! 28  u32  body length
 //! 32  u32  zero
-//! 36  u32  CRC of bytes 0..36 and the head
+//! 36  u32  CRC of bytes 0..36, the head, and between nodes a body of up to 1024 bytes
 //! 40  head, then body
 //! ```
 //!
-//! Lengths are held against the limits before anything is read or allocated for them. The body is
-//! not in the CRC: its entries carry their own, and other bodies have theirs in the head.
+//! Lengths are held against the limits before anything is read or allocated for them. A larger body is not in the CRC: its
+//! entries carry their own, and other bodies have theirs in the head. What nodes say in small ones, such as whether a vote
+//! comes from a node that may lack something, has no other.
+
+use bytes::Bytes;
 
 use crate::mutant::Mutant;
 
@@ -25,6 +28,8 @@ pub(crate) const HEADER_BYTES: usize = 40;
 pub(crate) const HEAD_BYTES_MAX: usize = 4 << 20;
 
 const CRC_AT: usize = 36;
+/// Bodies of so many bytes are in the CRC of a frame between nodes.
+const COVERED_BODY_MAX: u32 = 1024;
 
 /// Which protocol a connection speaks; they never mix on one listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +50,7 @@ impl Protocol {
     /// every change that an older node would misread or pass over, and with every new kind of entry in a log.
     pub(crate) const fn version(self) -> u8 {
         match self {
-            Self::Peer => 3,
+            Self::Peer => 4,
             Self::Client => 2,
         }
     }
@@ -90,8 +95,8 @@ pub(crate) struct FrameHeader {
 }
 
 impl FrameHeader {
-    /// The header's bytes. `head` must be `head_bytes` long.
-    pub(crate) fn encode(&self, head: &[u8]) -> [u8; HEADER_BYTES] {
+    /// The header's bytes. `head` must be `head_bytes` long, and `body` as long as `body_bytes` unless it is not covered.
+    pub(crate) fn encode(&self, head: &[u8], body: &[Bytes]) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
         bytes[..4].copy_from_slice(&self.protocol.magic());
         bytes[4] = self.protocol.version();
@@ -100,13 +105,14 @@ impl FrameHeader {
         bytes[16..24].copy_from_slice(&self.correlation.to_le_bytes());
         bytes[24..28].copy_from_slice(&self.head_bytes.to_le_bytes());
         bytes[28..32].copy_from_slice(&self.body_bytes.to_le_bytes());
-        let crc = crc(&bytes, head);
+        let body = if self.covers_body() { body } else { &[] };
+        let crc = crc(&bytes, std::iter::once(head).chain(body.iter().map(|chunk| &chunk[..])));
         bytes[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
         bytes
     }
 
     /// Reads a header and holds its lengths against the limit for head and body together. The
-    /// header is not yet verified: [`verify`] does that once the head is there.
+    /// header is not yet verified: [`verify`] does that once all that it covers is there.
     pub(crate) fn decode(
         bytes: &[u8; HEADER_BYTES],
         frame_bytes_max: usize,
@@ -138,26 +144,36 @@ impl FrameHeader {
         Ok(header)
     }
 
-    /// Header and head together, in bytes.
-    pub(crate) fn until_body(&self) -> usize {
-        HEADER_BYTES + self.head_bytes as usize
+    fn covers_body(&self) -> bool {
+        self.protocol == Protocol::Peer
+            && self.body_bytes <= COVERED_BODY_MAX
+            && !Mutant::SmallBodiesUnverified.is_active()
+    }
+
+    /// The header and what its CRC covers, in bytes.
+    pub(crate) fn covered_bytes(&self) -> usize {
+        let body = if self.covers_body() { self.body_bytes } else { 0 };
+        HEADER_BYTES + self.head_bytes as usize + body as usize
     }
 
     /// The whole frame, in bytes.
     pub(crate) fn frame_bytes(&self) -> usize {
-        self.until_body() + self.body_bytes as usize
+        HEADER_BYTES + self.head_bytes as usize + self.body_bytes as usize
     }
 }
 
-/// Checks the CRC over a header and its head.
-pub(crate) fn verify(header: &[u8; HEADER_BYTES], head: &[u8]) -> Result<(), FrameError> {
-    if crc(header, head) == u32_at(header, CRC_AT) { Ok(()) } else { Err(FrameError::Crc) }
+/// Checks the CRC over a header and what follows it: see [`FrameHeader::covered_bytes`].
+pub(crate) fn verify(header: &[u8; HEADER_BYTES], covered: &[u8]) -> Result<(), FrameError> {
+    match crc(header, std::iter::once(covered)) == u32_at(header, CRC_AT) {
+        true => Ok(()),
+        false => Err(FrameError::Crc),
+    }
 }
 
-fn crc(header: &[u8; HEADER_BYTES], head: &[u8]) -> u32 {
+fn crc<'a>(header: &[u8; HEADER_BYTES], covered: impl Iterator<Item = &'a [u8]>) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&header[..CRC_AT]);
-    hasher.update(head);
+    covered.for_each(|bytes| hasher.update(bytes));
     hasher.finalize()
 }
 
@@ -172,6 +188,7 @@ fn u64_at(bytes: &[u8; HEADER_BYTES], at: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::vec;
     use proptest::prelude::*;
 
     const HEADER: FrameHeader = FrameHeader {
@@ -185,7 +202,7 @@ mod tests {
 
     #[test]
     fn the_header_has_these_bytes() {
-        let bytes = HEADER.encode(b"hi");
+        let bytes = HEADER.encode(b"hi", &[]);
         let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let parts = ["514c4643", "02030000", "0807060504030201", "0900000000000000"];
         assert_eq!(text[..48], parts.concat());
@@ -197,32 +214,50 @@ mod tests {
 
     #[test]
     fn a_frame_of_another_version_or_over_the_limit_is_refused_with_the_numbers() {
-        let mut bytes = HEADER.encode(b"hi");
+        let mut bytes = HEADER.encode(b"hi", &[]);
         let error = FrameHeader::decode(&bytes, 6).expect_err("7 bytes over a limit of 6");
         assert_eq!(error, FrameError::TooLarge { size: 7, limit: 6 });
         bytes[4] = 1;
         let error = FrameHeader::decode(&bytes, 100).expect_err("version 1");
         assert_eq!(error, FrameError::Version { found: 1, ours: 2 });
         let large = FrameHeader { head_bytes: u32::MAX, ..HEADER };
-        let error = FrameHeader::decode(&large.encode(b""), usize::MAX).expect_err("large head");
+        let error =
+            FrameHeader::decode(&large.encode(b"", &[]), usize::MAX).expect_err("large head");
         assert!(matches!(error, FrameError::HeadTooLarge { .. }));
     }
 
     proptest! {
         #[test]
-        fn headers_round_trip(kind: u8, log: u64, correlation: u64, head: Vec<u8>, body_bytes in 0..9000_u32) {
+        fn headers_round_trip(kind: u8, log: u64, correlation: u64, head: Vec<u8>, body in vec(any::<u8>(), 0..3000)) {
             let header = FrameHeader {
                 protocol: Protocol::Peer, kind, log, correlation,
-                head_bytes: u32::try_from(head.len()).expect("short"), body_bytes,
+                head_bytes: u32::try_from(head.len()).expect("short"),
+                body_bytes: u32::try_from(body.len()).expect("short"),
             };
-            let bytes = header.encode(&head);
+            let (front, back) = body.split_at(body.len() / 3);
+            let chunks = [front, back].map(Bytes::copy_from_slice);
+            let bytes = header.encode(&head, &chunks);
             prop_assert_eq!(FrameHeader::decode(&bytes, 10_000), Ok(header));
-            prop_assert_eq!(verify(&bytes, &head), Ok(()));
+            let frame = [&bytes[..], &head, &body].concat();
+            let covered = &frame[HEADER_BYTES..header.covered_bytes()];
+            prop_assert_eq!(verify(&bytes, covered), Ok(()));
+            prop_assert_eq!(covered.len() - head.len(), if body.len() <= 1024 { body.len() } else { 0 });
+        }
+
+        #[test]
+        fn a_flipped_bit_in_what_a_node_says_in_a_small_body_is_found(body in vec(any::<u8>(), 1..=1024), at: prop::sample::Index, bit in 0..8_u32) {
+            let body_bytes = u32::try_from(body.len()).expect("short");
+            let header = FrameHeader { protocol: Protocol::Peer, body_bytes, ..HEADER };
+            let bytes = header.encode(b"hi", &[Bytes::copy_from_slice(&body)]);
+            let mut covered = [b"hi", &body[..]].concat();
+            prop_assert_eq!(verify(&bytes, &covered), Ok(()));
+            covered[2 + at.index(body.len())] ^= 1_u8 << bit;
+            prop_assert_eq!(verify(&bytes, &covered), Err(FrameError::Crc));
         }
 
         #[test]
         fn any_flipped_bit_is_found(bit in 0..(HEADER_BYTES + 2) * 8) {
-            let mut bytes = HEADER.encode(b"hi").to_vec();
+            let mut bytes = HEADER.encode(b"hi", &[]).to_vec();
             bytes.extend_from_slice(b"hi");
             bytes[bit / 8] ^= 1 << (bit % 8);
             let header: [u8; HEADER_BYTES] = bytes[..HEADER_BYTES].try_into().expect("40 bytes");
@@ -233,7 +268,7 @@ mod tests {
         #[test]
         fn no_bytes_make_it_panic_or_pass_the_limit(bytes: [u8; HEADER_BYTES], limit in 0..1_usize << 30) {
             let mut bytes = bytes;
-            bytes[..5].copy_from_slice(b"QLFP\x03");
+            bytes[..5].copy_from_slice(b"QLFP\x04");
             (bytes[6], bytes[7]) = (0, 0);
             bytes[32..36].fill(0);
             if let Ok(header) = FrameHeader::decode(&bytes, limit) {

@@ -26,7 +26,7 @@ pub fn verify_entries(mut body: Bytes) -> Option<usize> {
 pub fn encode_frame(correlation: u64, head: &[u8], body_bytes: u32) -> [u8; HEADER_BYTES] {
     let head_bytes = u32::try_from(head.len()).unwrap_or(u32::MAX);
     let (protocol, kind, log) = (Protocol::Client, 1, 1);
-    FrameHeader { protocol, kind, log, correlation, head_bytes, body_bytes }.encode(head)
+    FrameHeader { protocol, kind, log, correlation, head_bytes, body_bytes }.encode(head, &[])
 }
 
 /// Reads and verifies the header and head of a frame; gives the length of the whole frame.

@@ -149,7 +149,7 @@ impl Outbound {
         let sized = self.header(kind, log, correlation, head, 0);
         self.or_close(sized.and_then(|header| {
             self.queue(header.frame_bytes(), None, |batch| {
-                batch.copy(&header.encode(head));
+                batch.copy(&header.encode(head, &[]));
                 batch.copy(head);
             })
         }))
@@ -165,7 +165,7 @@ impl Outbound {
         let body_bytes = frame.body.iter().map(Bytes::len).sum();
         let OutFrame { kind, log, correlation, head, body } = frame;
         let header = self.header(kind, log, correlation, &head, body_bytes)?;
-        let encoded = header.encode(&head);
+        let encoded = header.encode(&head, &body);
         self.queue(header.frame_bytes(), reserved, |batch| {
             batch.copy(&encoded);
             batch.push(head);

@@ -129,9 +129,9 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             if self.protocol.is_some_and(|protocol| protocol != header.protocol) {
                 return Err(ReadFailure::Mixed);
             }
-            self.wanted = header.until_body();
-            let Some(head) = self.buf.get(HEADER_BYTES..self.wanted) else { return Ok(None) };
-            frame::verify(bytes, head)?;
+            self.wanted = header.covered_bytes();
+            let Some(covered) = self.buf.get(HEADER_BYTES..self.wanted) else { return Ok(None) };
+            frame::verify(bytes, covered)?;
             self.protocol = Some(header.protocol);
             self.wanted = header.frame_bytes();
             self.header = Some(header);
@@ -304,7 +304,7 @@ mod tests {
             begun: bool,
         ) {
             if begun && bytes.len() > 40 {
-                bytes[..5].copy_from_slice(b"QLFP\x03");
+                bytes[..5].copy_from_slice(b"QLFP\x04");
                 (bytes[6], bytes[7]) = (0, 0);
                 bytes[32..36].fill(0);
             }

@@ -213,8 +213,12 @@ async fn topics_are_made_and_deleted_through_a_node_on_which_a_log_has_stopped()
     for (number, topic) in [(0, "A"), (1, "B")] {
         let mut client = Client::connect(brokers.broker_addr_of(1, number)).await;
         create(&mut client, topic).await.done();
-        assert!(route(&brokers, 3, topic).await.is_some(), "{topic} was made");
+        // The other nodes hear of it a moment later.
+        eventually("it to be made", async || route(&brokers, 3, topic).await.map(drop)).await;
         delete(&mut client, topic).await.done();
-        assert!(route(&brokers, 3, topic).await.is_none(), "{topic} is gone");
+        eventually("it to be gone", async || {
+            route(&brokers, 3, topic).await.is_none().then_some(())
+        })
+        .await;
     }
 }

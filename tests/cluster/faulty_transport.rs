@@ -185,7 +185,11 @@ impl Transport for FaultyTransport {
     }
 
     fn bind_for_clients(&self, addr: &str) -> BoxFuture<io::Result<Box<dyn Acceptor>>> {
-        TcpTransport.bind_for_clients(addr)
+        if Network::node(addr).is_ok() {
+            self.bind(addr)
+        } else {
+            TcpTransport.bind_for_clients(addr)
+        }
     }
 }
 

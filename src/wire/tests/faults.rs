@@ -10,7 +10,7 @@ use crate::format::frame::{FrameHeader, HEADER_BYTES};
 fn header(kind: u8, head: &[u8], body_bytes: u32) -> [u8; HEADER_BYTES] {
     let head_bytes = u32::try_from(head.len()).expect("short");
     let protocol = Protocol::Peer;
-    FrameHeader { protocol, kind, log: 0, correlation: 1, head_bytes, body_bytes }.encode(head)
+    FrameHeader { protocol, kind, log: 0, correlation: 1, head_bytes, body_bytes }.encode(head, &[])
 }
 
 /// Sends raw bytes after a good handshake, and returns the reason of the goodbye.
@@ -129,7 +129,7 @@ async fn protocols_do_not_mix_on_one_connection() {
         head_bytes: 0,
         body_bytes: 0,
     };
-    let reason = goodbye_to(&transport, &client.encode(b"")).await;
+    let reason = goodbye_to(&transport, &client.encode(b"", &[])).await;
     assert!(reason.contains("other protocol"), "{reason}");
 }
 

@@ -22,7 +22,7 @@ async fn a_connection_with_many_frames_lets_others_have_their_turn() {
         head_bytes: 0,
         body_bytes: 0,
     };
-    let frames: Vec<u8> = header.encode(b"").repeat(FRAMES);
+    let frames: Vec<u8> = header.encode(b"", &[]).repeat(FRAMES);
     assert_eq!(frames.len(), FRAMES * HEADER_BYTES);
     connection.writer.write_all(&frames).await.expect("all fits");
     let (mut before, mut most) = (0, 0);

@@ -306,4 +306,15 @@ pub(super) const ROWS: &[Row] = &[
             "log::tests::lost_pages::whoever_accepts_the_loss_of_older_data_has_it_count_as_the_newest",
         ),
     },
+    Row {
+        id: "O29",
+        name: "SmallBodiesUnverified",
+        breaks: "a bit that flips on the way marks a node's data as older than it was, or a suspect's vote as sound",
+        place: "src/format/frame.rs",
+        rule: "9, frames",
+        expected: Test(
+            "lib",
+            "format::frame::tests::a_flipped_bit_in_what_a_node_says_in_a_small_body_is_found",
+        ),
+    },
 ];

@@ -191,7 +191,9 @@ fn call(cluster: &mut Cluster, plan: &mut Plan, step: Step) -> Option<Result<(),
         cluster.world.kill(OPERATOR, Death::Process);
     }
     // Not to a node that is no member: it would look for a leader that it never hears of.
-    let members = voters(cluster);
+    // Nor to the one that is removed: it may be refused by all others, and hear of none.
+    let mut members = voters(cluster);
+    members.retain(|id| *id != plan.node || !matches!(step, Step::Remove(_)));
     cluster.world.start(OPERATOR, move || async move {
         let transport = network.transport(OPERATOR);
         let Some(client) = clients::connect_operator(&shared, &transport, members).await else {
