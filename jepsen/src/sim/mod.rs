@@ -17,7 +17,6 @@ mod lost_pages;
 mod machine;
 mod nemesis;
 mod node;
-mod older_copy;
 mod picture;
 mod profile;
 pub(crate) mod random;
