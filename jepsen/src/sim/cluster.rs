@@ -472,6 +472,10 @@ impl Cluster {
     fn check_age(&mut self, log: &LogState, id: u64, begin: u64, age: u64) {
         let ends = self.ends.get(&log.id).map_or(&[][..], Vec::as_slice);
         let at = ends.partition_point(|(end, _)| *end < begin);
+        // A log is known here once the one who made it was told. What it held by then may be older.
+        if at == 0 {
+            return;
+        }
         let Some((_, written)) = ends.get(at) else { return };
         let passed = self.shared.now_ms() - written + OBSERVE_MS;
         let unsure = self.machines[&id].unsure_ms;
