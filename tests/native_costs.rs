@@ -265,7 +265,7 @@ async fn changes(costs: &mut Costs) {
     }
     for (kind, answer, what) in [
         (12, ADMIN_FAILED, "to promote nobody"),
-        (13, 70, "to remove nobody"),
+        (13, ADMIN_FAILED, "to remove nobody"),
         (14, ADMIN_FAILED, "to hand a log to nobody"),
         (15, ADMIN_FAILED, "to hand all to nobody"),
     ] {

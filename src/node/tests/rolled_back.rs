@@ -144,7 +144,8 @@ impl Three {
         running.until("it to be said once, and nothing of members that answer", || {
             let problems = running.node.problems();
             let kinds: Vec<_> = problems.iter().map(|problem| problem.kind).collect();
-            eprintln!("{problems:#?}"); (kinds == [ProblemKind::DataLost]).then_some(())
+            eprintln!("{problems:#?}");
+            (kinds == [ProblemKind::DataLost]).then_some(())
         });
     }
 }
