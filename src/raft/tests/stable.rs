@@ -205,7 +205,7 @@ async fn commits_are_not_stable_any_more_once_a_leader_counts() {
         entries: Vec::new(),
         leader_commit: Some(raft_log_id(id(1, 2))),
     };
-    drop(StableClaim::of(&log.log, &old, None));
+    let _ = StableClaim::of(&log.log, &old, None);
     log.log.set_committed(id(1, 5)).expect("a healthy disk");
     assert_eq!(log.log.stable(), 3);
     // What its successor tells of its entries before it has any of its own.
