@@ -8,9 +8,8 @@
 //! the last committed entry holds all of them, and what is committed under that leader is its own.
 
 use std::ops::Range;
-use std::sync::Arc;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError};
 
 use futures_util::FutureExt as _;
 use openraft::errors::{Fatal, RaftError};

@@ -99,16 +99,10 @@ impl Group {
     /// True on a leader if a majority of voters, itself among them, has answered what it sent not longer ago.
     pub(super) fn is_answered_within(&self, limit: Duration) -> bool {
         // openraft notes the time of answers of others.
-        if self.is_leader() && self.is_only_voter() {
+        if self.is_leader() && !self.has_others() {
             return true;
         }
         let acked = self.raft.metrics().borrow_watched().last_quorum_acked;
         acked.is_some_and(|acked| acked.elapsed() < limit)
-    }
-
-    fn is_only_voter(&self) -> bool {
-        let server = self.raft.server_metrics().borrow_watched().clone();
-        let mut voters = server.membership_config.membership().voter_ids();
-        voters.all(|voter| voter == self.replica)
     }
 }

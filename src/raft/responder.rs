@@ -39,7 +39,7 @@ pub(crate) enum AckTarget {
 
 /// What a record counts for beside its payload while it is appended, alone or in a batch. It is what empty ones cost: the
 /// proposal, who waits for it, and the entry, in each queue that holds them until it is applied. It also bounds the work
-/// that an append may find ahead of its own, since an empty record is as much work as a short one.
+/// that is ahead of an append, since an empty record is as much work as a short one.
 pub(crate) const APPEND_BYTES_MIN: u64 = 512;
 
 /// What a batch of so many records counts for, with these payloads.
@@ -60,11 +60,7 @@ impl Inflight {
     /// Whether `bytes` would be admitted now.
     #[cfg(feature = "server")]
     pub(crate) fn has_room(&self, bytes: u64, limit: u64) -> Result<(), AppendError> {
-        match self.bytes() {
-            0 => Ok(()),
-            inflight if inflight.saturating_add(bytes) <= share(bytes, limit) => Ok(()),
-            inflight => Err(AppendError::Overloaded { inflight, limit }),
-        }
+        fits(self.bytes(), bytes, limit)
     }
 
     /// Admits `bytes` unless that makes more than their share of `limit`.
@@ -75,10 +71,7 @@ impl Inflight {
     ) -> Result<Admission, AppendError> {
         let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let admission = Admission { inflight: self.clone(), bytes };
-        if before != 0 && before + bytes > share(bytes, limit) {
-            return Err(AppendError::Overloaded { inflight: before, limit });
-        }
-        Ok(admission)
+        fits(before, bytes, limit).map(|()| admission)
     }
 
     pub(crate) fn bytes(&self) -> u64 {
@@ -96,6 +89,14 @@ impl Inflight {
             }
             drained.await;
         }
+    }
+}
+
+/// Whether an append that counts for `bytes` may join the `inflight` ones. One that nothing is ahead of always may.
+fn fits(inflight: u64, bytes: u64, limit: u64) -> Result<(), AppendError> {
+    match inflight == 0 || inflight.saturating_add(bytes) <= share(bytes, limit) {
+        true => Ok(()),
+        false => Err(AppendError::Overloaded { inflight, limit }),
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use openraft::async_runtime::watch::WatchReceiver as _;
 use tokio::time::Instant;
 
 use super::group::Group;
@@ -78,7 +79,7 @@ impl Group {
         self.unfit.is_of(node) || node == self.node() && self.unfit.is_here()
     }
 
-    /// Has this node not lead the log, or lead it again. It does all the same where no other node leads for long.
+    /// Has this node not lead the log, or lead it again. Where no other node leads for long, it leads rather than nobody.
     #[cfg_attr(not(feature = "broker"), allow(dead_code, reason = "brokers need other logs"))]
     pub(crate) fn decline_lead(self: &Arc<Self>, declines: bool) {
         let declines = declines && !Mutant::StoppedLogLeadsOn.is_active();
@@ -90,7 +91,9 @@ impl Group {
 
     /// True if other voters may lead.
     pub(super) fn has_others(&self) -> bool {
-        self.voters().iter().any(|voter| *voter != self.replica)
+        let server = self.raft.server_metrics().borrow_watched().clone();
+        let mut voters = server.membership_config.membership().voter_ids();
+        voters.any(|voter| voter != self.replica)
     }
 
     /// Begins to hand over, since this node has become unfit.
