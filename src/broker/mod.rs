@@ -14,6 +14,8 @@ mod limits;
 mod record;
 mod remoting;
 mod serve;
+#[cfg(test)]
+mod single;
 mod state;
 
 pub use admin::{

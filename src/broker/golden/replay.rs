@@ -15,12 +15,12 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use super::{frames, recordings};
+use crate::broker::Broker;
 use crate::broker::record::Message;
 use crate::broker::remoting::codes::{request, response};
 use crate::broker::remoting::{Command, object_keys, read_frame};
-use crate::broker::{Broker, BrokerConfig, Machines};
-use crate::config::{ByteCount, Config};
-use crate::node::Node;
+use crate::broker::single::Single;
+use crate::config::ByteCount;
 
 const TO_NAME_SERVER: u8 = 0;
 const TO_BROKER: u8 = 2;
@@ -139,39 +139,11 @@ fn differences(code: i32, theirs: &Command, ours: &Command) -> Vec<String> {
     found
 }
 
-/// A cluster of one node with a broker.
-struct Single {
-    node: Node,
-    broker: Broker,
-    _directory: tempfile::TempDir,
-}
-
-impl Single {
-    async fn start() -> Self {
-        let directory = tempfile::tempdir().expect("a temporary directory can be made");
-        let mut config = Config::new(1, directory.path()).with_listen("127.0.0.1:0");
-        config.storage.disk_reserve = ByteCount::new(0);
-        config.storage.segment_size = ByteCount::new(1 << 20);
-        let machines = Machines::default();
-        let of_log = machines.clone();
-        let builder = Node::builder(config)
-            .state_machines_with_files(move |log, files| of_log.machine(log, files));
-        let node = builder.open().await.expect("a new node opens");
-        let settings = BrokerConfig {
-            name_server_listen: "127.0.0.1:0".to_owned(),
-            listen: vec!["127.0.0.1:0".to_owned()],
-            ..BrokerConfig::default()
-        };
-        node.bootstrap([node.member()]).await.expect("a new cluster can be founded");
-        let broker = Broker::open(node.clone(), machines, settings).await.expect("free ports");
-        Self { node, broker, _directory: directory }
-    }
-
-    fn addr(&self, kind: u8) -> SocketAddr {
-        match kind {
-            TO_NAME_SERVER => self.broker.name_server().expect("it has one"),
-            _ => self.broker.addrs()[0],
-        }
+/// Where requests of a kind go.
+fn addr(broker: &Broker, kind: u8) -> SocketAddr {
+    match kind {
+        TO_NAME_SERVER => broker.name_server().expect("it has one"),
+        _ => broker.addrs()[0],
     }
 }
 
@@ -224,7 +196,8 @@ async fn answer(stream: &mut TcpStream, buffer: &mut BytesMut, opaque: i32) -> C
 
 /// Sends a recording's requests. Returns how many were answered with the same code, and in how many ways answers differ.
 async fn replay(path: &Path) -> (usize, BTreeMap<(i32, String), usize>) {
-    let single = Single::start().await;
+    let single =
+        Single::start(|config, _| config.storage.segment_size = ByteCount::new(1 << 20)).await;
     let recorded: Vec<_> = frames(path)
         .into_iter()
         .map(|(kind, connection, frame)| {
@@ -242,7 +215,8 @@ async fn replay(path: &Path) -> (usize, BTreeMap<(i32, String), usize>) {
         let (stream, buffer) = match streams.entry(key) {
             Entry::Occupied(held) => held.into_mut(),
             Entry::Vacant(free) => {
-                let stream = TcpStream::connect(single.addr(*kind)).await.expect("it listens");
+                let stream =
+                    TcpStream::connect(addr(&single.broker, *kind)).await.expect("it listens");
                 free.insert((stream, BytesMut::new()))
             }
         };

@@ -106,14 +106,14 @@ impl Broker {
             let name = format!("{LOG_PREFIX}{number}");
             let log_name = LogName::new(name.as_str());
             let log_name = log_name.map_err(|error| io::Error::other(error.to_string()))?;
-            let addr = advertised(addr_of(&*listener)?, config.advertise);
+            let bound = addr_of(&*listener)?;
+            let addr = advertised(bound, config.advertise);
             let outside = (node.wall_clock(), Arc::clone(&transport));
             let config_of_log = Arc::clone(&config);
             let broker = LogBroker::new((number, name), addr, config_of_log, &brokers, outside);
             let broker = Arc::new(broker);
             keep_up(&mut tasks, &node, &machines, &broker, &log_name);
-            let (bounds, vip) =
-                (bounds(), vip_listener(&*transport, addr_of(&*listener)?, &config).await);
+            let (bounds, vip) = (bounds(), vip_listener(&*transport, bound, &config).await);
             vip_channels.extend(vip.iter().filter_map(|vip| addr_of(&**vip).ok()));
             for listener in std::iter::once(listener).chain(vip) {
                 let service = Arc::clone(&broker);
@@ -133,8 +133,14 @@ impl Broker {
             let serving = listen(listener, service, bounds(), stopping);
             tasks.spawn(node.inner.clone().run_once("name server", serving));
         }
-        let name_server = name_server_addr;
-        Ok(Self { name_server, addrs, vip_channels, stop, tasks, _brokers: brokers })
+        Ok(Self {
+            name_server: name_server_addr,
+            addrs,
+            vip_channels,
+            stop,
+            tasks,
+            _brokers: brokers,
+        })
     }
 
     /// Where the name server listens.

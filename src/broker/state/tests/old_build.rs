@@ -59,8 +59,8 @@ struct OldBuild {
 
 impl OldBuild {
     fn new() -> Self {
-        let files =
-            IndexFiles::new(StateDir::new(SimDisk::new().shared(), SimDisk::new().clock(), DIR));
+        let disk = SimDisk::new();
+        let files = IndexFiles::new(StateDir::new(disk.shared(), disk.clock(), DIR));
         Self { state: State::default(), files }
     }
 

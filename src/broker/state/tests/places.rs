@@ -11,7 +11,8 @@ use crate::node::StateDir;
 use crate::seam::disk::sim::SimDisk;
 
 fn files() -> IndexFiles {
-    IndexFiles::new(StateDir::new(SimDisk::new().shared(), SimDisk::new().clock(), DIR))
+    let disk = SimDisk::new();
+    IndexFiles::new(StateDir::new(disk.shared(), disk.clock(), DIR))
 }
 
 fn get(queue: &Queue, index: &IndexFiles, offset: u64) -> Option<Entry> {
