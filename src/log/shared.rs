@@ -113,7 +113,7 @@ impl Shared {
         self.show(state)
     }
 
-    /// See [`Log::note_commits`](super::Log::commits_are_stable).
+    /// See [`Log::note_commits`](super::Log::note_commits).
     pub(super) fn note_commits(&self, term: u64, commits: Commits) -> bool {
         self.stable_commits.note(term, commits)
     }

@@ -11,8 +11,7 @@ use crate::error::{AdminError, ReadError};
 use crate::member::{Member, MemberStatus, NodeId};
 use crate::record::LogId;
 
-/// How long a node that is to be added may take to be reached. Shorter than a client waits, so that the client hears that
-/// nothing was changed.
+/// How long a new member may take to be reached. A client waits longer, so it hears that nothing was changed.
 const IDENTIFY_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Changes of the cluster as a whole. Works on any node: each log's leader does its part.

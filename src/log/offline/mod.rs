@@ -8,9 +8,8 @@ use std::path::Path;
 use crate::error::StorageError;
 use crate::member::NodeId;
 use crate::record::LogId;
-use crate::seam::DiskLock;
 use crate::seam::disk::RealDisk;
-use crate::seam::{Disk, LockMode, SystemClock};
+use crate::seam::{Disk, DiskLock, LockMode, SystemClock};
 
 use super::data_dir::{self, LOCK_NAME, LOGS_NAME, log_of};
 
@@ -21,6 +20,11 @@ pub use inspect::{
     CheckpointSummary, Inspection, LogSummary, NodeSummary, Position, SegmentSummary, VoteSummary,
     inspect,
 };
+pub use verify::{Finding, LogVerification, Severity, Verification, verify};
+
+#[cfg(any(test, feature = "simulation"))]
+pub(crate) use {inspect::inspect_on, verify::verify_on};
+
 /// What [`accept_loss`] has accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AcceptedLoss {
@@ -31,11 +35,6 @@ pub struct AcceptedLoss {
     /// The other members had refused this data, since newer data of the node has taken part.
     pub outdated: bool,
 }
-
-pub use verify::{Finding, LogVerification, Severity, Verification, verify};
-
-#[cfg(any(test, feature = "simulation"))]
-pub(crate) use {inspect::inspect_on, verify::verify_on};
 
 /// Has a node take its logs for whole though they may have lost what it had acknowledged, in a power cut with
 /// [`Flush::Async`](crate::Flush::Async). For nodes that wait for others which never come back: what only those

@@ -208,7 +208,7 @@ async fn commits_are_not_stable_any_more_once_a_leader_counts() {
     let _ = StableClaim::of(&log.log, &old, None);
     log.log.set_committed(id(1, 5)).expect("a healthy disk");
     assert_eq!(log.log.stable(), 3);
-    // What its successor tells of its entries before it has any of its own.
+    // Its successor tells of its entries before it has appended any.
     let log2 = Following::new(&[1; 8]).await;
     log2.takes(1, id(1, 2), None);
     log2.takes(2, id(1, 6), Some(3));

@@ -232,7 +232,7 @@ impl Nemesis {
                 }
             }
             Undo::Drift(id) => cluster.world.drift(&host_of(id), 1.0),
-            Undo::Heal(links) => self.mend(cluster, &links),
+            Undo::Heal(links) => self.heal_links(cluster, &links),
             Undo::Survivor { links, survivor } => self.return_survivor(cluster, survivor, &links),
             Undo::Latency(links) => network::usual_latency(cluster, &links),
             Undo::Corruption(links) => {

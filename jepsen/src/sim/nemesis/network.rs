@@ -74,7 +74,7 @@ impl Nemesis {
         }
     }
 
-    pub(super) fn mend(&mut self, cluster: &Cluster, links: &[(String, String)]) {
+    pub(super) fn heal_links(&mut self, cluster: &Cluster, links: &[(String, String)]) {
         for link in links {
             let cuts = self.cuts.entry(link.clone()).or_default();
             *cuts = cuts.saturating_sub(1);

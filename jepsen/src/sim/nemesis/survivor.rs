@@ -51,6 +51,6 @@ impl Nemesis {
         if leader.is_some_and(|leader| leader != survivor) {
             cluster.bit(Fault::LoneSurvivor.name(), 1);
         }
-        self.mend(cluster, links);
+        self.heal_links(cluster, links);
     }
 }
