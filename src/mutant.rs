@@ -178,6 +178,10 @@ mutants! {
     OtherDisksIgnored,
     /// A checkpoint that arrived damaged is installed.
     ReceivedCrcIgnored,
+    /// A checkpoint of which a flush failed is flushed again, and believed.
+    LostDraftKept,
+    /// A checkpoint is restored by a state machine that does not read it to its end, and nobody does.
+    RestoredUnread,
     /// Records with priority count as ordinary ones.
     PriorityIgnored,
     /// A flood of locks or consumed offsets on a full disk holds up who leads.

@@ -163,6 +163,8 @@ pub(crate) struct Draft {
     reserve: u64,
     written: u64,
     crc: crc32fast::Hasher,
+    /// A flush failed: nothing is known of what was written, and another flush may succeed without it.
+    lost: bool,
 }
 
 impl Draft {
@@ -173,8 +175,19 @@ impl Draft {
         (log_id, id): (u64, EntryId),
         (buffer_max, reserve): (usize, u64),
     ) -> Self {
-        let (buffer, crc) = (Vec::new(), crc32fast::Hasher::new());
-        Self { disk, path, log_id, id, made: None, buffer, buffer_max, reserve, written: 0, crc }
+        Self {
+            disk,
+            path,
+            log_id,
+            id,
+            made: None,
+            buffer: Vec::new(),
+            buffer_max,
+            reserve,
+            written: 0,
+            crc: crc32fast::Hasher::new(),
+            lost: false,
+        }
     }
 
     /// What it is as of.
@@ -185,6 +198,11 @@ impl Draft {
     /// Bytes of the state so far.
     pub(crate) fn state_len(&self) -> u64 {
         self.written + self.buffer.len() as u64
+    }
+
+    /// True if a flush failed. What was written must be written to another draft.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost && !Mutant::LostDraftKept.is_active()
     }
 
     fn file(&mut self) -> io::Result<Arc<dyn DiskFile>> {
@@ -227,8 +245,8 @@ impl Draft {
         Ok(())
     }
 
-    /// Adds the head. Durable on return, under its temporary name. Nothing may be written to it any more then. May be done
-    /// again if it fails.
+    /// Adds the head. Durable on return, under its temporary name. Nothing may be written to it any more then. If it fails,
+    /// it may be done again unless the draft [is lost](Self::is_lost).
     pub(crate) fn finish(&mut self) -> Result<CheckpointFile, StorageError> {
         let finished = self.write_rest();
         let (file, header) =
@@ -238,6 +256,9 @@ impl Draft {
     }
 
     fn write_rest(&mut self) -> io::Result<(Arc<dyn DiskFile>, CheckpointHeader)> {
+        if self.is_lost() {
+            return Err(io::Error::other("an earlier flush of it failed"));
+        }
         self.write_out()?;
         let file = self.file()?;
         let header = CheckpointHeader {
@@ -248,7 +269,10 @@ impl Draft {
         };
         file.write_all_at(&header.encode(), 0)?;
         if !Mutant::CheckpointNotFlushed.is_active() {
+            // The system may drop the pages and report that once only.
+            self.lost = true;
             file.sync_data()?;
+            self.lost = false;
         }
         Ok((file, header))
     }

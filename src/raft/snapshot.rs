@@ -84,7 +84,8 @@ enum Failed {
 }
 
 impl Receiving {
-    /// Adds a piece; an empty one asks how much is there. Pieces may come twice. What is there stays if a piece cannot be taken.
+    /// Adds a piece; an empty one asks how much is there. Pieces may come twice. What is there stays if a piece cannot be taken, but
+    /// not if its flush failed.
     /// `vote` is that of this node. Blocks on the disk.
     pub(super) fn take(
         &self,
@@ -98,7 +99,9 @@ impl Receiving {
         }
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = state.piece(log, head, piece);
-        if matches!(taken, Ok(Received::All(_)) | Err(Failed::Damaged))
+        let lost = state.incoming.as_ref().is_some_and(|incoming| incoming.draft.is_lost());
+        if lost
+            || matches!(taken, Ok(Received::All(_)) | Err(Failed::Damaged))
             || taken.is_err() && Mutant::ReceivedDropped.is_active()
         {
             state.incoming = None;

@@ -154,6 +154,10 @@ impl User {
             let from = &mut file.reader();
             let what = || "restoring a checkpoint".to_owned();
             self.call(what, |machine| machine.restore(from)).flatten()?;
+            // Only the end of the state tells whether it is the one that was saved.
+            if !Mutant::RestoredUnread.is_active() {
+                io::copy(from, &mut io::sink())?;
+            }
             self.batch.clear();
             self.checkpoint_segment = file.id().index;
             Ok(self)

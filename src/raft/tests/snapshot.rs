@@ -5,6 +5,7 @@ use std::io::Read as _;
 use super::super::messages::SnapshotHead;
 use super::super::snapshot::{Received, Receiving};
 use super::*;
+use crate::seam::disk::sim::{Fault, OpKind, Ops, Rule, When};
 
 const STATE: &[u8] = b"the state as of seven";
 const RESERVE: u64 = 1 << 20;
@@ -137,6 +138,23 @@ fn what_was_received_stays_while_the_disk_is_full_and_the_node_says_what_it_wait
     let Ok(Received::All(file)) = place.take(STATE, 9, &STATE[9..]) else { panic!("the last") };
     place.log.keep_checkpoint(&file).expect("a healthy disk");
     assert_eq!(place.log.load_state(id(1, 7)).expect("sound"), STATE);
+}
+
+#[test]
+fn a_checkpoint_whose_flush_failed_is_sent_again_from_its_beginning() {
+    for fault in [Fault::Eio, Fault::NoSpace] {
+        let place = Place::new();
+        assert_eq!(place.after(0, 9), 9);
+        let (ops, path) = (Ops::Kind(OpKind::Flush), ".tmp".to_owned());
+        place.disk.inject(Rule { ops, path, when: When::Nth(0), fault });
+        place.take(STATE, 9, &STATE[9..]).expect_err("its flush fails");
+        assert_eq!(place.temporary_files(), 0, "the system may have dropped what was written");
+        place.take(STATE, 9, &STATE[9..]).expect_err("the first piece is missing");
+        assert_eq!(place.after(0, 9), 9);
+        let Ok(Received::All(file)) = place.take(STATE, 9, &STATE[9..]) else { panic!("the last") };
+        place.log.keep_checkpoint(&file).expect("a healthy disk");
+        assert_eq!(place.log.load_state(id(1, 7)).expect("sound"), STATE);
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ use super::super::state_machine::{ApplyShared, Checkpoint};
 use super::super::types::{RaftMembership, RaftSnapshotMeta, entry_from_raft};
 use super::*;
 use crate::record::Record;
+use crate::seam::Access;
 use crate::seam::disk::sim::{Fault, FaultKind, OpKind, Ops, Rule, When};
 use crate::state_machine::{ApplyError, StateMachine};
 
@@ -175,6 +176,47 @@ async fn a_checkpoint_that_finds_no_space_is_installed_once_there_is_some() {
     assert_eq!(disk.counts().faults(FaultKind::NoSpace), 1);
     assert_eq!(kept.seen(), b"sent");
     assert_eq!(log.watermarks().begin, 8);
+}
+
+/// Reads the first byte of its state.
+struct ReadsLittle;
+
+impl StateMachine for ReadsLittle {
+    fn apply(&mut self, _record: &Record) -> Result<Bytes, ApplyError> {
+        Ok(Bytes::new())
+    }
+
+    fn checkpoint(&self, out: &mut dyn Write) -> io::Result<()> {
+        out.write_all(b"little")
+    }
+
+    fn restore(&mut self, from: &mut dyn Read) -> io::Result<()> {
+        from.read_exact(&mut [0])
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_checkpoint_is_not_installed_however_little_of_it_is_read() {
+    let disk = SimDisk::new();
+    let writers = WriterPool::start(1).expect("a thread");
+    let log = Log::open(disk.shared(), Path::new("/log"), options(), &writers).expect("a new log");
+    let saver = Saver::new(log.clone(), &writers);
+    let metrics = Arc::new(GroupMetrics::new(&LogName::system()));
+    let user = Some(Box::new(ReadsLittle) as Box<dyn StateMachine>);
+    let opened = LogStateMachine::open(saver, user, Arc::default(), Arc::default(), metrics).await;
+    let mut machine = opened.expect("it opens");
+    let voters = Membership::new_with_defaults(vec![BTreeSet::from([replica(1)])], []);
+    let last_membership = RaftMembership::new(Some(raft_log_id(id(1, 0))), voters);
+    let last_log_id = Some(raft_log_id(id(1, 7)));
+    let meta = RaftSnapshotMeta { last_log_id, last_membership };
+    let state = log.received(id(1, 7), b"sent", 3).expect("there is space");
+    let mut paths = disk.contents().into_keys();
+    let sent = paths.find(|path| path.extension().is_some_and(|end| end == "tmp"));
+    disk.tamper(&sent.expect("not installed yet"), |bytes| *bytes.last_mut().expect("state") ^= 1);
+    let sent = Checkpoint { state: Some(state) };
+    let error = machine.install_snapshot(&meta, sent).await.expect_err("it is damaged");
+    assert!(error.to_string().contains("damaged"), "{error}");
+    assert_eq!(log.purged(), None);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -388,6 +388,28 @@ pub(super) const ROWS: &[Row] = &[
         ),
     },
     Row {
+        id: "C4",
+        name: "LostDraftKept",
+        breaks: "a checkpoint of which a flush failed is flushed again, and believed",
+        place: "src/log/checkpoint_file.rs",
+        rule: "4.1, 7 snapshot",
+        expected: Test(
+            "lib",
+            "raft::tests::snapshot::a_checkpoint_whose_flush_failed_is_sent_again_from_its_beginning",
+        ),
+    },
+    Row {
+        id: "C5",
+        name: "RestoredUnread",
+        breaks: "a damaged checkpoint is restored by a state machine that does not read it to its end",
+        place: "src/raft/state_machine.rs",
+        rule: "4.1, 7 snapshot",
+        expected: Test(
+            "lib",
+            "raft::tests::state_machine::a_damaged_checkpoint_is_not_installed_however_little_of_it_is_read",
+        ),
+    },
+    Row {
         id: "D16",
         name: "StoppedLogLeadsOn",
         breaks: "a node whose copy of the home log has stopped leads other logs, which know of no new topic",
