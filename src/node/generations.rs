@@ -71,7 +71,13 @@ impl NodeInner {
         let noting = move || dir.note_generations(is_raised, newest);
         match system.beside(noting).await {
             // What was done meanwhile counts for the next time.
-            Some(Ok(())) if is_raised => *before = deeds,
+            Some(Ok(())) if is_raised => {
+                *before = deeds;
+                tracing::debug!(
+                    generation = self.dir.generation(),
+                    "the data has a new generation"
+                );
+            }
             Some(Ok(())) => {}
             Some(Err(error)) => {
                 let error = with_sources(&error);

@@ -90,6 +90,7 @@ impl Generations {
         let mut all = self.lock();
         let newest = all.entry(replica).or_insert(told);
         if told.generation > newest.generation {
+            tracing::debug!(member = %replica, generation = told.generation, "heard of newer data");
             *newest = told;
         }
     }

@@ -58,6 +58,8 @@ impl Crash {
 pub(crate) struct Machine {
     pub(crate) disk: SimDisk,
     pub(crate) pace: Arc<Pace>,
+    /// Its own disk, while it runs on an older copy.
+    pub(super) original: Option<SimDisk>,
     /// Counts data directories.
     pub(super) incarnation: u64,
     /// How often it came back at another address.
@@ -186,6 +188,7 @@ impl Cluster {
         let machine = Machine {
             disk: self.new_disk(id, 0),
             pace,
+            original: None,
             incarnation: 0,
             moves: 0,
             restarts: 0,
@@ -301,6 +304,9 @@ impl Cluster {
         let restart_at = Some(now_ms + down_ms);
         let machine = self.machine(id);
         machine.goes_down(now_ms);
+        if let Some(original) = machine.original.take() {
+            machine.disk = original;
+        }
         machine.disk = machine.disk.crash(&crash.policy());
         machine.restart_at = restart_at;
         machine.halts_as = None;
@@ -378,6 +384,10 @@ impl Cluster {
         let ids: Vec<u64> = self.machines.keys().copied().collect();
         for id in ids {
             let running = self.is_running(id);
+            // A copy is to stop.
+            if running && self.check_copy(id) {
+                continue;
+            }
             match self.machine(id).restart_at {
                 Some(at) if at <= now_ms && !running => self.start(id),
                 None if !running => self.ended(id),
@@ -427,6 +437,9 @@ impl Cluster {
         let logs = self.shared.logs();
         for (id, node) in nodes {
             let machine = &self.machines[&id];
+            if machine.original.is_some() {
+                continue;
+            }
             let (incarnation, restarts) = (machine.incarnation, machine.restarts);
             // What has stopped, or could not be opened, is for `care`.
             let statuses = node.statuses().into_iter().filter(|s| s.role != Role::Stopped);

@@ -11,6 +11,7 @@ use super::locals::{numbered, read_range};
 use super::machine::States;
 use super::nemesis::Nemesis;
 use super::node::data_dir;
+use super::older_copy;
 use super::shared::{LogState, Shared};
 use crate::cluster::{Entry, EntryKind, Replica};
 use crate::{Action, value_of};
@@ -37,6 +38,12 @@ pub(crate) fn heal(cluster: &mut Cluster, nemesis: &mut Nemesis) -> u64 {
         cluster.shared.event("cluster", "clients append less".to_owned());
         cluster.shared.spare();
         changed = wait(cluster, MEMBERS_MS - SPARED_MS, is_changed);
+    }
+    if changed && cluster.shared.profile.older_copy && older_copy::put_back(cluster, nemesis) {
+        changed = wait(cluster, MEMBERS_MS, |cluster| {
+            nemesis.act(cluster);
+            !nemesis.changes_members()
+        });
     }
     if !changed {
         let detail =

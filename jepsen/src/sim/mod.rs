@@ -17,6 +17,7 @@ mod lost_pages;
 mod machine;
 mod nemesis;
 mod node;
+mod older_copy;
 mod picture;
 mod profile;
 pub(crate) mod random;

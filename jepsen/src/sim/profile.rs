@@ -109,6 +109,8 @@ pub(crate) struct Profile {
     pub(crate) together: bool,
     /// Now and then a node keeps what the others lose, and comes back later.
     pub(crate) survivors: bool,
+    /// Once the faults have ended, an older copy of a node's data is put back.
+    pub(crate) older_copy: bool,
     /// Classes of faults that are on.
     pub(crate) classes: Vec<Class>,
 }
@@ -158,6 +160,8 @@ impl Profile {
             think_ms: random.pick(&[(1, 10), (5, 40)]).into_range(),
             logs: random.within(1..3),
             machine: random.percent(60),
+            // From a separate stream, as above.
+            older_copy: flush == Flush::Sync && Random::of(seed, "older copy").percent(30),
             together: true,
             survivors: false,
             classes: Vec::new(),
@@ -179,6 +183,7 @@ impl Profile {
             ProfileKind::Async => profile.focus_on_lost_pages(&mut random),
             ProfileKind::Dense | ProfileKind::Long => {}
         }
+        profile.older_copy &= matches!(kind, ProfileKind::Dense | ProfileKind::Long);
         profile
     }
 

@@ -68,6 +68,11 @@ impl Nemesis {
         self.plan.is_some()
     }
 
+    /// Begins to replace a node, which is not let in with the data that it has.
+    pub(crate) fn replace(&mut self, cluster: &Cluster, node: u64) {
+        self.plan = Some(Plan::replace(node, cluster.shared.now_ms()));
+    }
+
     /// True if the cluster keeps a quorum of good copies when this node loses its data: all founding voters vote,
     /// it is one of them, and no other node is being replaced.
     pub(super) fn may_lose(&self, cluster: &Cluster, node: u64) -> bool {

@@ -16,6 +16,7 @@ use quorumlog::seam::BoxFuture;
 use quorumlog::{LogName, Member, Node};
 
 use self::members::Plan;
+pub(crate) use self::members::voters;
 use super::cluster::{Cluster, Crash};
 use super::fault::Fault;
 use super::node::host_of;

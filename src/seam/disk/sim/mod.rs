@@ -85,6 +85,11 @@ impl SimDisk {
         disk
     }
 
+    /// Begins its random numbers at `seed`: a copy draws others than the disk that it was made of.
+    pub fn set_seed(&self, seed: u64) {
+        self.machine().random = Random(seed);
+    }
+
     /// As the trait object that a node takes.
     pub fn shared(&self) -> Arc<dyn Disk> {
         Arc::new(self.clone())
