@@ -180,6 +180,8 @@ mutants! {
     ReceivedCrcIgnored,
     /// A checkpoint of which a flush failed is flushed again, and believed.
     LostDraftKept,
+    /// A node that is left out looks for a leader, which the members do not tell it.
+    LeftOutSearches,
     /// A checkpoint is restored by a state machine that does not read it to its end, and nobody does.
     RestoredUnread,
     /// Records with priority count as ordinary ones.

@@ -13,6 +13,7 @@ use super::inner::{ADMIN_TIMEOUT, NodeInner};
 use crate::error::{AdminError, AppendError, Outcome, with_sources};
 use crate::format::codec;
 use crate::member::{Member, NodeId, Replica};
+use crate::mutant::Mutant;
 use crate::raft::{AckTarget, Group, Lane, NewRecord, messages};
 use crate::record::{LogId, LogName};
 use crate::wire::{Frame, LinkError, OutFrame};
@@ -116,6 +117,10 @@ impl NodeInner {
         loop {
             if self.is_stopping() {
                 return Err(AdminError::Closed);
+            }
+            if self.takes_no_part() && !Mutant::LeftOutSearches.is_active() {
+                // The members do not answer this node. They answer whoever asks them.
+                return Err(AdminError::NotLeader { leader: None });
             }
             // In a box, or each future of an embedder that changes members would have room for the whole change.
             let result = Box::pin(self.attempt(log, request, deadline)).await;

@@ -102,6 +102,11 @@ impl NodeInner {
         self.groups.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
+    /// True if the logs of this process are stopped for good, or the node is no member any more.
+    pub(super) fn takes_no_part(&self) -> bool {
+        self.retired.borrow().is_some() || self.peers.standing.is_removed().is_some()
+    }
+
     /// For what is quick and often: `groups` makes a list.
     pub(super) fn each_group(&self, visit: impl FnMut(&Arc<Group>)) {
         self.groups.read().unwrap_or_else(PoisonError::into_inner).values().for_each(visit);

@@ -62,7 +62,7 @@ impl Three {
     fn image(&self, id: NodeId) -> SimDisk {
         let image = self.disks[&id].after_crash(&CrashPolicy::KeepAll);
         // What is drawn from now on is not what the node draws.
-        image.clock().random().expect("a healthy disk");
+        image.set_seed(id << 32 | 1);
         image
     }
 
@@ -183,6 +183,22 @@ fn an_older_copy_of_a_members_data_is_left_out_and_the_newest_data_is_not() {
     first.until("it to be reached", || first.node.inner.peers.contacts.reached(second));
     three.kill(3);
     three.append();
+}
+
+#[test]
+fn a_node_that_is_left_out_says_at_once_that_others_must_be_asked() {
+    let (mut three, older) = Three::start().older_copy_of_the_second();
+    three.disks.insert(2, older);
+    (1..=3).for_each(|id| three.open(id));
+    three.assert_left_out(2);
+    let second = &three.nodes[&2];
+    let admin = second.node.admin();
+    // Shorter than a leader is looked for.
+    let asked = async { tokio::time::timeout(Duration::from_secs(3), admin.remove(2)).await };
+    let error = second.run(asked).expect("at once").expect_err("it takes no part");
+    assert!(matches!(error, AdminError::NotLeader { leader: None }), "{error}");
+    let first = &three.nodes[&1];
+    first.run(first.node.admin().remove(2)).expect("a majority runs");
 }
 
 #[test]

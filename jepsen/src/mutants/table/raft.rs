@@ -355,6 +355,17 @@ pub(super) const ROWS: &[Row] = &[
         ),
     },
     Row {
+        id: "D22",
+        name: "LeftOutSearches",
+        breaks: "a node that is left out holds a change of members up, instead of saying that others must be asked",
+        place: "src/node/forward.rs",
+        rule: "9, older copies",
+        expected: Test(
+            "lib",
+            "node::tests::rolled_back::a_node_that_is_left_out_says_at_once_that_others_must_be_asked",
+        ),
+    },
+    Row {
         id: "C1",
         name: "CheckpointTakesReserve",
         breaks: "checkpoints use up the reserve of a disk",
