@@ -201,6 +201,7 @@ impl LogWriter {
     /// Flushes what is written and gives up what cannot be: the writer's thread ends.
     pub(super) fn finish(&mut self, shared: &Shared) {
         if self.failure.is_none()
+            && shared.failure().is_none()
             && self.active.is_dirty()
             && let Err(error) = self.flush(shared)
         {
@@ -211,6 +212,10 @@ impl LogWriter {
     }
 
     fn work(&mut self, shared: &Shared, now: Instant, closed: &mut bool) -> Result<(), Fault> {
+        if let Some(error) = shared.failure() {
+            // I10: a reader has found that pages are gone, and a flush would vouch for them.
+            return Err(Fault::Fatal(error.poisoned_by()));
+        }
         loop {
             while let Some(Job::Append { .. }) = self.jobs.front() {
                 if let Some(Job::Append { mut entries, done }) = self.jobs.pop_front() {
