@@ -205,7 +205,7 @@ impl Shared {
         self.has_failed.store(true, Ordering::Release);
     }
 
-    /// The failure that a reader has found, which the writer does not know of.
+    /// The first failure, whoever has found it.
     pub(super) fn failure(&self) -> Option<Arc<StorageError>> {
         // Asked at each run of the writer.
         if self.has_failed.load(Ordering::Acquire) { self.state().failure.clone() } else { None }

@@ -107,6 +107,7 @@ fn whoever_reads_that_pages_are_lost_before_a_flush_tells_stops_the_log() {
     driven.pass(Duration::from_secs(1));
     driven.close().expect("called").expect_err("it has failed");
     assert_eq!(disk.changes(), before, "I10: what is left is not vouched for");
+    assert_eq!(told.times(), 1);
     drop(driven);
     let driven = open(&disk, &told).expect("nothing is damaged");
     assert_eq!(read_all(&driven.log), records(1, 0..3, 50));
