@@ -397,6 +397,10 @@ mutants! {
     LostPagesUnnoticed,
     /// A log whose flush failed is not noted as one that may have lost something.
     FailedLogTrusted,
+    /// A start that fails to flush what the last run had acknowledged leaves the log as if it had lost nothing.
+    FailedOpenTrusted,
+    /// Records whose pages were dropped before they were flushed count as damaged.
+    LostPagesTakenForDamage,
     /// A run counts as ended well before its logs are closed.
     RunEndedEarly,
     /// A node whose copy of a log has stopped asks nobody who leads it.

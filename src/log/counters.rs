@@ -8,7 +8,8 @@ use std::time::Duration;
 pub(crate) trait WriterObserver: Debug + Send + Sync {
     /// A flush of `entries` entries of together `bytes` bytes took `duration`.
     fn flushed(&self, duration: Duration, entries: u64, bytes: u64);
-    /// A write or a flush has failed: the log takes nothing any more. Nobody was told yet.
+    /// A write or a flush has failed, also the one of what an earlier run left: the log takes nothing any more. Nobody was told
+    /// yet. May be called more than once.
     fn failed(&self) {}
 }
 

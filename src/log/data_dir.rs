@@ -263,6 +263,12 @@ impl DataDir {
         self.superblock().logs.is_subset(&opened)
     }
 
+    /// True if this run may acknowledge what a log has not flushed, or the last one may have and the log was not opened since.
+    pub(crate) fn acknowledges_unflushed(&self, log: LogId) -> bool {
+        // The system log always flushes.
+        log != LogId::SYSTEM && self.superblock().run.is_none_or(|run| run.asynchronous)
+    }
+
     /// True if a log may have lost what it had acknowledged.
     pub(crate) fn is_suspect(&self, log: LogId) -> bool {
         self.superblock().suspects.contains(&log.0)

@@ -224,7 +224,7 @@ impl Found {
         let seal =
             |meta: &SealedMeta| Arc::new(SealedSegment::new(Arc::clone(&disk), dir, *meta, None));
         let sealed: Vec<_> = self.manifest.sealed.iter().map(seal).collect();
-        self.flush(&*disk, dir)?;
+        self.flush(&*disk, dir).inspect_err(|_| tell_of_failure(&options))?;
         let active = SegmentWriter::resume(
             self.active_path,
             self.active_file,
@@ -283,6 +283,15 @@ impl Found {
         changed.map_err(|(Fault::Stall(error) | Fault::Fatal(error))| error)?;
         writer.mark_when_idle(queue.now());
         Ok(Core::new(shared, writer, queue))
+    }
+}
+
+/// What the last run had acknowledged may be gone: the next try to open the log would find it shorter.
+fn tell_of_failure(options: &LogOptions) {
+    if let Some(observer) = &options.observer
+        && !Mutant::FailedOpenTrusted.is_active()
+    {
+        observer.failed();
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::sync::Arc;
 
-use crate::error::StorageError;
+use crate::error::{StorageError, with_sources};
 use crate::format::entry::{Batch, Entry, EntryId, EntryKind};
 use crate::mutant::Mutant;
 use crate::segment::cursor::ReadRequest;
@@ -63,10 +63,31 @@ impl Shared {
                     }
                 }
                 Ok(()) => break,
-                Err(error) => return Err(error),
+                Err(error) => return Err(self.judge(error, request.next)),
             }
         }
         Ok(request.into_entries())
+    }
+
+    /// What an error of reading the entry at `index` comes to. A disk that fails to write pages may drop them, whether a
+    /// flush asks for it or not. Entries that were not flushed are then gone, as after a power cut, and not damaged. The
+    /// log has failed, also if nobody has said so yet.
+    fn judge(&self, error: StorageError, index: u64) -> StorageError {
+        let is_lost = matches!(error, StorageError::Corrupt { .. })
+            && index >= self.state().flushed()
+            && !Mutant::LostPagesTakenForDamage.is_active();
+        if !is_lost {
+            return error;
+        }
+        let failure = self.state().failure.clone();
+        let failure = failure.unwrap_or_else(|| {
+            let error = Arc::new(error);
+            tracing::error!(error = %with_sources(&error), "unflushed records are lost: the log has failed");
+            self.note_failed();
+            self.set_failure(&error);
+            error
+        });
+        failure.poisoned_by()
     }
 
     /// Fails if a file that is not there is still listed: then it was not dropped.

@@ -37,6 +37,7 @@ pub(super) struct Shared {
     /// Bytes in the tail.
     tail_bytes: AtomicU64,
     stalled: AtomicBool,
+    has_failed: AtomicBool,
     counters: LogCounters,
     stable_commits: StableCommits,
 }
@@ -60,6 +61,7 @@ impl Shared {
             drafts: AtomicU64::new(0),
             tail_bytes: AtomicU64::new(0),
             stalled: AtomicBool::new(false),
+            has_failed: AtomicBool::new(false),
             counters: LogCounters::default(),
             stable_commits: StableCommits::default(),
         }
@@ -200,6 +202,13 @@ impl Shared {
 
     pub(super) fn set_failure(&self, error: &Arc<StorageError>) {
         self.state().failure.get_or_insert_with(|| Arc::clone(error));
+        self.has_failed.store(true, Ordering::Release);
+    }
+
+    /// The first failure, whoever has found it.
+    pub(super) fn failure(&self) -> Option<Arc<StorageError>> {
+        // Asked at each run of the writer.
+        if self.has_failed.load(Ordering::Acquire) { self.state().failure.clone() } else { None }
     }
 
     /// Closes the log: nothing is taken or read any more, and no file stays open. Waits for a checkpoint that is

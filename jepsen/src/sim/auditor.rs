@@ -7,6 +7,7 @@ use quorumlog::simulation::{DurableLog, DurableVote, SimDisk, may_lack_records_o
 use quorumlog::{LogId, Node, StorageError};
 
 use super::node::data_dir;
+use super::recovery::{Has, Id};
 
 /// Looks at the durable images of all nodes, and remembers what it has read.
 #[derive(Default)]
@@ -134,6 +135,27 @@ impl Auditor {
         let most = terms.into_iter().max_by_key(|(_, count)| *count);
         let (term, count) = most.unwrap_or((0, 0));
         ((trimmed + count) * 2 > voters.len()).then_some(term)
+    }
+
+    /// What a node durably has of an entry, by its index and term. An error if that cannot be read: a disk may be damaged, or
+    /// be new.
+    fn has_id(&mut self, node: u64, log: LogId, (index, term): Id) -> Result<Has, StorageError> {
+        let durable = self.durable(node, log)?;
+        Ok(match durable.boundary() {
+            Some((boundary, _)) if boundary >= index => Has::Boundary,
+            _ if durable.entry(index).is_some_and(|entry| entry.term == term) => Has::Entry,
+            _ => Has::Neither,
+        })
+    }
+
+    /// The same; nothing if it cannot be read.
+    pub(super) fn has(&mut self, node: u64, log: LogId, id: Id) -> Has {
+        self.has_id(node, log, id).unwrap_or(Has::Neither)
+    }
+
+    /// Whether a disk durably holds an entry, or has trimmed it. None if that cannot be read.
+    pub(super) fn holds_id(&mut self, node: u64, log: LogId, id: Id) -> Option<bool> {
+        self.has_id(node, log, id).ok().map(|has| has != Has::Neither)
     }
 
     /// A node's durable vote in a log.

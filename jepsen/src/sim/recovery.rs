@@ -1,7 +1,7 @@
 //! What recovery from lost pages must keep, whoever lost them: what is stable, who may be elected, and checkpoints.
 //!
 //! The nodes' own words are compared with what their disks durably hold. What is *stable*, as any node says, must be flushed
-//! on a majority, and no node may ever cut it. A leader needs the votes of a majority that lacks nothing, or of so many
+//! on a majority, and no node may ever cut it, save to make place for a leader's boundary. A leader needs the votes of a majority that lacks nothing, or of so many
 //! that may lack something that no such majority is left.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use quorumlog::simulation::{DurableVote, checkpoints};
 use quorumlog::{Flush, LogId, Role, Status};
 
-use super::auditor::Auditor;
 use super::cluster::Cluster;
 use super::node::data_dir;
 use super::shared::LogState;
@@ -19,7 +18,7 @@ use crate::cluster::Replica;
 const LOOKS_MAX: usize = 400;
 
 /// An entry's index and term.
-type Id = (u64, u64);
+pub(super) type Id = (u64, u64);
 
 /// What is known so far.
 #[derive(Debug, Default)]
@@ -50,6 +49,23 @@ struct Voted {
     whole: bool,
     /// It may have lacked something then.
     lacking: bool,
+}
+
+/// What a voter durably has of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Has {
+    Entry,
+    /// It has trimmed it.
+    Boundary,
+    Neither,
+}
+
+/// True if a node may cut an entry that is stable, as the other ones of so many voters are. Where it holds another entry at
+/// the index of a leader's boundary, openraft first drops all that the node does not know to be committed. What is below
+/// that boundary is flushed on a majority without it.
+fn may_cut(others: &[Has], voters: usize) -> bool {
+    let kept = others.iter().filter(|has| **has != Has::Neither).count();
+    others.contains(&Has::Boundary) && kept * 2 > voters
 }
 
 impl Look {
@@ -169,7 +185,8 @@ impl Cluster {
         known.insert(index, term);
     }
 
-    /// No disk that held what is stable may hold something else there.
+    /// No disk that held what is stable may hold something else there, save where a boundary is about to replace it:
+    /// whether that came is checked in the end.
     fn check_cut(&mut self, log: &LogState) {
         let Recovery { stable, holds, .. } = &mut self.recovery;
         let Some(stable) = stable.get(&log.id) else { return };
@@ -178,13 +195,21 @@ impl Cluster {
         for (id, machine) in &self.machines {
             let held = holds.get(&(*id, log.id)).filter(|held| held.0 == machine.incarnation);
             let held = held.map(|held| held.1);
-            let mut lacks = |held: &Id| holds_id(&mut auditor, *id, log.id, *held) == Some(false);
+            let mut lacks = |held: &Id| auditor.holds_id(*id, log.id, *held) == Some(false);
             if let Some(lost) = held.filter(|held| lacks(held)) {
-                cut.push(format!("node {id}: {} of {lost:?}", log.name));
+                let replaced = auditor.configs(log.id).iter().any(|voters| {
+                    let others = voters.iter().filter(|voter| *voter != id);
+                    let others: Vec<Has> =
+                        others.map(|voter| auditor.has(*voter, log.id, lost)).collect();
+                    may_cut(&others, voters.len())
+                });
+                if !replaced {
+                    cut.push(format!("node {id}: {} of {lost:?}", log.name));
+                }
             }
             let later = stable.range(held.map_or(0, |held| held.0 + 1)..).rev();
             let mut later = later.map(|(index, term)| (*index, *term));
-            let holds_it = |of: &Id| holds_id(&mut auditor, *id, log.id, *of) == Some(true);
+            let holds_it = |of: &Id| auditor.holds_id(*id, log.id, *of) == Some(true);
             if let Some(newest) = later.find(holds_it) {
                 holds.insert((*id, log.id), (machine.incarnation, newest));
             }
@@ -206,7 +231,7 @@ impl Cluster {
                 let is_new = self.recovery.saved.insert((*id, machine.incarnation, log.id, saved));
                 // One that a leader sent comes before the boundary, and is stable.
                 let may_come = is_new && saved.0 > stable;
-                if may_come && holds_id(&mut auditor, *id, log.id, saved) == Some(false) {
+                if may_come && auditor.holds_id(*id, log.id, saved) == Some(false) {
                     ahead.push(format!("node {id}: {} as of {saved:?}", log.name));
                 }
             }
@@ -237,13 +262,6 @@ impl Cluster {
             }
         }
     }
-}
-
-/// Whether a disk durably holds an entry, or has trimmed it. None if that cannot be read: a disk may be damaged, or be new.
-fn holds_id(auditor: &mut Auditor, node: u64, log: LogId, (index, term): Id) -> Option<bool> {
-    let durable = auditor.durable(node, log).ok()?;
-    let trimmed = durable.boundary().is_some_and(|(boundary, _)| boundary >= index);
-    Some(trimmed || durable.entry(index).is_some_and(|entry| entry.term == term))
 }
 
 /// Whether a replica holds an entry, or has trimmed it.
@@ -285,5 +303,16 @@ mod tests {
         assert!(may_elect(&[none, lacking, lacking]));
         assert!(!may_elect(&[none, none, lacking]));
         assert!(!may_elect(&[whole, lacking, lacking, none, none]));
+    }
+
+    #[test]
+    fn a_stable_entry_is_cut_only_where_a_boundary_replaces_it_and_a_majority_keeps_it() {
+        use Has::{Boundary, Entry, Neither};
+
+        assert!(may_cut(&[Boundary, Entry], 3));
+        assert!(!may_cut(&[Entry, Entry], 3), "nothing replaces it");
+        assert!(!may_cut(&[Boundary, Neither], 3), "no majority keeps it");
+        assert!(!may_cut(&[Boundary, Entry], 4));
+        assert!(may_cut(&[Boundary, Entry, Neither, Entry], 5));
     }
 }

@@ -102,9 +102,12 @@ fn what_a_run_left_in_the_page_cache_is_in_doubt_until_its_log_was_opened() {
     let disk = disk.crash(&CrashPolicy::LoseAll);
     let dir = directory(&disk, Flush::Sync);
     assert_eq!(suspects(&dir), ORDERS_ONLY);
+    let unflushed = [LogId::SYSTEM, ORDERS].map(|log| dir.acknowledges_unflushed(log));
+    assert_eq!(unflushed, ORDERS_ONLY, "if it fails to be opened, it may have lost something");
     // This one has opened all.
     trust(&dir);
     dir.flushes_always().expect("a healthy disk");
+    assert!(!dir.acknowledges_unflushed(ORDERS));
     drop(dir);
     let disk = disk.crash(&CrashPolicy::LoseAll);
     assert_eq!(suspects(&directory(&disk, Flush::Sync)), NONE);

@@ -7,6 +7,7 @@ mod crash;
 mod damage;
 mod driven;
 mod faults;
+mod lost_flush;
 mod lost_pages;
 mod model;
 mod offline;

@@ -36,6 +36,11 @@ impl LogWriter {
         now: Instant,
     ) -> Option<Instant> {
         self.jobs.extend(inbox.drain(..));
+        self.take_up_failure(shared);
+        if self.failure.is_some() {
+            // What waits is failed by the writer's thread.
+            return Some(now);
+        }
         match self.work(shared, now, &mut false) {
             Ok(()) => self.deadline(false, now, shared),
             // Tried again, and told, by the writer's thread.

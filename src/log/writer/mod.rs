@@ -157,6 +157,7 @@ impl LogWriter {
     /// Does what is in `inbox` and left from before, and what is due at `now`.
     pub(super) fn run(&mut self, shared: &Shared, inbox: &mut Vec<Job>, now: Instant) -> Ran {
         self.jobs.extend(inbox.drain(..));
+        self.take_up_failure(shared);
         let mut closed = false;
         let outcome = match self.failure {
             Some(_) => Ok(()),
@@ -200,6 +201,7 @@ impl LogWriter {
 
     /// Flushes what is written and gives up what cannot be: the writer's thread ends.
     pub(super) fn finish(&mut self, shared: &Shared) {
+        self.take_up_failure(shared);
         if self.failure.is_none()
             && self.active.is_dirty()
             && let Err(error) = self.flush(shared)
@@ -328,6 +330,16 @@ impl LogWriter {
         self.run.fail(&error);
         if let Some(job) = self.jobs.pop_front() {
             job.fail(&error);
+        }
+    }
+
+    /// I10: a reader may have found that pages are gone, and a flush of what is left would vouch for them.
+    fn take_up_failure(&mut self, shared: &Shared) {
+        if self.failure.is_none()
+            && let Some(error) = shared.failure()
+            && !Mutant::WrittenAfterFailure.is_active()
+        {
+            self.failure = Some(Arc::new(error.poisoned_by()));
         }
     }
 

@@ -99,7 +99,6 @@ struct Watched {
     metrics: Arc<GroupMetrics>,
     data: Arc<DataDir>,
     log: LogId,
-    asynchronous: bool,
 }
 
 impl WriterObserver for Watched {
@@ -108,7 +107,7 @@ impl WriterObserver for Watched {
     }
 
     fn failed(&self) {
-        if !self.asynchronous || Mutant::FailedLogTrusted.is_active() {
+        if !self.data.acknowledges_unflushed(self.log) || Mutant::FailedLogTrusted.is_active() {
             return;
         }
         if let Err(error) = self.data.suspect(self.log) {
@@ -125,8 +124,7 @@ pub(super) fn log_options(setup: &GroupSetup<'_>, metrics: Arc<GroupMetrics>) ->
         LogId::SYSTEM => Flush::Sync,
         _ => config.storage.flush,
     };
-    let asynchronous = flush == Flush::Async;
-    let observer = Watched { metrics, data: setup.data.clone(), log: log_id, asynchronous };
+    let observer = Watched { metrics, data: setup.data.clone(), log: log_id };
     LogOptions {
         log_id,
         flush,

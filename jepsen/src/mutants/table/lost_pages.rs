@@ -329,4 +329,26 @@ pub(super) const ROWS: &[Row] = &[
             "node::tests::rewind::who_read_what_a_boundary_has_replaced_unseen_is_told_so",
         ),
     },
+    Row {
+        id: "W40",
+        name: "LostPagesTakenForDamage",
+        breaks: "a node whose flush failed does not come back, since it takes what it has not flushed for damaged",
+        place: "src/log/read.rs",
+        rule: "4.7",
+        expected: Test(
+            "lib",
+            "log::tests::lost_flush::what_a_failed_flush_drops_is_lost_and_not_damaged",
+        ),
+    },
+    Row {
+        id: "W41",
+        name: "FailedOpenTrusted",
+        breaks: "a node votes as if it had everything, though it failed to flush what its last run had acknowledged",
+        place: "src/log/open.rs",
+        rule: "7, lost pages",
+        expected: Test(
+            "lib",
+            "log::tests::lost_flush::a_log_is_in_doubt_if_a_start_fails_to_flush_what_the_last_run_had_acknowledged",
+        ),
+    },
 ];
