@@ -1,8 +1,6 @@
 #![doc = include_str!("../README.md")]
 #![forbid(non_ascii_idents)]
 
-#[cfg(feature = "broker")]
-pub mod broker;
 #[cfg(feature = "client")]
 pub mod client;
 mod config;
@@ -10,10 +8,10 @@ mod error;
 mod format;
 mod log;
 mod member;
-#[cfg_attr(not(feature = "mutants"), allow(unreachable_pub, reason = "public with the feature"))]
-mod mutant;
+#[doc(hidden)]
+pub mod mutant;
 mod node;
-mod panics;
+pub mod panics;
 mod problem;
 mod progress;
 mod raft;
@@ -35,8 +33,8 @@ pub use error::{
 pub use log::offline;
 pub use member::{Member, MemberStatus, NodeId, Role, Status};
 pub use node::{
-    Applied, ClusterAdmin, CommitLog, LogAdmin, LogInfo, Node, NodeBuilder, StateDir,
-    StateMachineFactory, StatusWatch, Subscription, Ticket,
+    Applied, AppliedTicket, ClusterAdmin, CommitLog, LedElsewhere, LogAdmin, LogInfo, Node,
+    NodeBuilder, StateDir, StateMachineFactory, StatusWatch, Subscription, Ticket,
 };
 pub use panics::log_panics;
 pub use problem::{NodeStatus, Problem, ProblemKind};

@@ -1,34 +1,42 @@
-//! Deliberate bugs, to test the tests (feature `mutants`). For this project's own tests only.
+//! Deliberate bugs, to test the tests (feature `mutants`). For this project's own tests only: no part of the public API.
 //!
-//! A mutant is a small bug behind a check, [`Mutant::is_active`]. One build holds them all, and a process
-//! runs at most one: the one that was selected before anything else. Without the feature the check is a
-//! constant `false`, so the bugs are not compiled in.
+//! A mutant is a small bug behind a check, `is_active`. One build holds them all, and a process runs at most one: the one
+//! that was selected before anything else. Without the feature the check is a constant `false`, so the bugs are not compiled
+//! in. Each crate declares its own with [`mutants!`](crate::mutants), and has a feature `mutants` that turns on this crate's.
 //!
 //! `jepsen mutants` runs each of them until some test fails. What each breaks, and what is to find it, is
 //! in its table, `jepsen/src/mutants/table`.
 
+/// Declares a crate's deliberate bugs.
+#[doc(hidden)]
+#[macro_export]
 macro_rules! mutants {
     ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
         /// A deliberate bug.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        #[cfg_attr(
-            not(all(feature = "broker", feature = "server")),
-            allow(dead_code, reason = "some are the broker's, or the server's")
-        )]
+        #[allow(dead_code, unreachable_pub, reason = "some are a feature's; public with the feature `mutants`")]
         pub enum Mutant {
             $($(#[doc = $doc])+ $name,)+
         }
 
         #[cfg(feature = "mutants")]
         impl Mutant {
-            /// All of them.
-            pub const ALL: &[Self] = &[$(Self::$name,)+];
+            /// The names of all of them, as `QUORUMLOG_MUTANT` has them.
+            pub const NAMES: &[&str] = &[$(stringify!($name),)+];
 
-            /// The name, as `QUORUMLOG_MUTANT` has it.
-            pub const fn name(self) -> &'static str {
-                match self {
-                    $(Self::$name => stringify!($name),)+
-                }
+            /// True if this process is to have this bug.
+            pub(crate) fn is_active(self) -> bool {
+                $crate::mutant::is_active(Self::NAMES[self as usize])
+            }
+        }
+
+        #[cfg(not(feature = "mutants"))]
+        impl Mutant {
+            /// There are no mutants in this build.
+            #[inline(always)]
+            pub(crate) const fn is_active(self) -> bool {
+                let _ = self;
+                false
             }
         }
     };
@@ -83,7 +91,6 @@ mutants! {
     FullDiskIgnored,
     /// Lengths of frames are believed whatever the limit.
     FrameLimitIgnored,
-
     /// A leader that restarts takes up its leadership where it was.
     LeaderRestored,
     /// A vote is saved ahead of the appends that were submitted before it.
@@ -128,7 +135,6 @@ mutants! {
     TwinAdmitted,
     /// A candidate gets votes of those that cannot reach it.
     UnreachedElected,
-
     /// A new segment's file is not flushed.
     SegmentNotFlushed,
     /// A new segment's name is not made durable before the manifest lists it.
@@ -163,7 +169,6 @@ mutants! {
     AppendOvertakesWriter,
     /// What was written at once is flushed when the log is next used, and not in time.
     BackgroundFlushForgotten,
-
     /// A boundary that the log holds is installed as if it did not.
     InstalledOverHeld,
     /// Retention drops what is not applied yet.
@@ -206,95 +211,14 @@ mutants! {
     BrokenBatchVisible,
     /// A state machine gets what there is of a batch that its leader did not finish.
     BrokenBatchApplied,
-
     /// An append whose outcome is unknown is tried again.
     UnknownOutcomeRetried,
-
-    /// An awaited consumed offset that a newer one replaced is never answered.
-    SupersededOffsetUnanswered,
-    /// A record takes all consumed offsets that wait, whatever their size.
-    OffsetRecordUnbounded,
-    /// A client that asks for a consumed offset gets the last one, though the next is being written.
-    OffsetQueryDoesNotWait,
-    /// The body of a request may be as large as a frame, whatever is asked.
-    BodyLimitIgnored,
-    /// An answer lists all names, however many there are.
-    LongListsAnswered,
-    /// Applying a record believes names of any length.
-    RecordLimitsIgnored,
-    /// An offset that is refused ends the work on its record.
-    RefusedOffsetHoldsUpOthers,
-    /// Keys of a deleted topic still suppress duplicates.
-    KeysOfDeletedTopicRemembered,
-    /// A header that cannot be read ends its connection.
-    UnreadableHeaderEndsConnection,
-    /// A delayed message for a deleted topic is delivered to the next topic of that name.
-    DelayedForAnotherTopic,
     /// A leader that comes upon a damaged record goes on leading.
     DamagedLeaderStays,
-    /// The keys of delayed messages for a deleted topic still suppress duplicates.
-    DelayedKeysOutliveTopic,
-    /// What groups have consumed of a deleted topic is where they begin with the next topic of that name.
-    DeletedTopicKeepsOffsets,
-    /// Queues of a deleted topic stay locked.
-    DeletedTopicKeepsLocks,
-    /// Offsets that consumers report of a topic that is gone are stored.
-    OffsetsOutliveTopic,
-    /// A topic that was deleted and made again has the messages that it had.
-    RecreatedTopicKeepsMessages,
-    /// A log follows the registry of topics back to an earlier version.
-    StaleFollowApplied,
-    /// A send that was made before a topic was deleted makes it again.
-    StaleSendRevivesTopic,
-    /// A deletion is answered before all logs have followed it.
-    DeleteAnsweredEarly,
-    /// What was reported of a topic is noted for the next one of its name.
-    OffsetsOfEarlierTopic,
-    /// Of a topic that the registry does not know it is not remembered that it was deleted.
-    UnknownDeletionNotNoted,
-    /// Once there are too many, the names of deleted topics are forgotten.
-    DeletedNamesForgotten,
-    /// Records of a newer build are passed over.
-    NewerRecordsSkipped,
     /// A state machine that has stopped takes checkpoints.
     StoppedMachineCheckpointed,
     /// Clients append to logs whose records have a form.
     ClientsAppendAnywhere,
-    /// Messages that were delayed under the oldest rules are stored again.
-    OldDelayedKeysForgotten,
-    /// Records of older builds mean what they mean today.
-    OldRecordsByNewRules,
-
-    /// A broker that leads no more remembers its clients and their groups.
-    ClientsRemembered,
-    /// A broker that leads no more remembers the offsets that clients reported and reset.
-    ReportsRemembered,
-    /// A client leaves its groups with the end of any of its connections.
-    MemberLeavesWithAnyConnection,
-    /// Connections hold any number of bytes.
-    ConnectionsUnbounded,
-    /// A pull that waits keeps its frame and its fields.
-    ParkedKeepsFrame,
-    /// Any number of pulls may wait.
-    ParkedUnbounded,
-    /// The reader of plain headers takes any number of fields, and searches them for each name.
-    PlainFieldsUnbounded,
-    /// Each send that waits for a new topic has it decided again.
-    TopicMadeByEach,
-    /// A long question takes a place before its client has room for the answer.
-    LongPlaceBeforeRoom,
-    /// One connection may have all long questions that are answered at once.
-    LongQuestionsOfOne,
-    /// One connection may speak for any number of clients, and bring any amount of memory.
-    ConnectionSpeaksForAll,
-    /// Large answers may take the room that is for the ordinary answers of others.
-    LargeAnswersTakeAll,
-    /// An answer that lists a lot is made in one turn, however long that takes.
-    LongAnswersInOneTurn,
-    /// A pull looks at a whole queue for a message that its client wants.
-    PullLooksAtAll,
-    /// A pull that was written to the leader in the moment in which its time was up forgets where to pull again.
-    ShedPullForgets,
     /// The system may hold any amount for a client that takes nothing.
     SendBufferUnbounded,
     /// Connections of the native protocol that hold nothing may have any amount of memory all together.
@@ -305,34 +229,12 @@ mutants! {
     SubscriptionReadsAhead,
     /// A client of the native protocol keeps a thread for as long as it sends small frames.
     FramesInOneTurn,
-    /// A client of a broker keeps a thread for as long as it sends requests that are quickly begun.
-    RequestsInOneTurn,
-    /// A number in a header may be written in any way.
-    NumbersReadLoosely,
-    /// Clients that bring a lot may take all the memory for clients.
-    LargeClientsTakeAll,
     /// A follower that is behind what it had acknowledged stops its leader.
     RevertedFollowerStopsLeader,
-    /// Idle connections keep their places when new ones come.
-    IdleKeepPlaces,
-    /// A request that waits for a leader that hangs is not taken back in time.
-    RelayedWithoutLimit,
-    /// A broker does what is asked of another one.
-    OtherBrokersServed,
-    /// A message is called stored though the next leader may have put another one in its place.
-    DiscardedCalledStored,
-    /// A delayed message whose topic is gone is marked as delivered, and dropped.
-    DeliveryDropped,
     /// Ages of segments go by the wall clock, so that a jump makes all of them old.
     AgesByWallClock,
     /// The clock of a node's logs makes up for jumps of the wall clock as if the node had been off.
     JumpsMadeUpFor,
-    /// A delayed message is due by its time of storing, which one wrong clock puts ahead for good.
-    DueByStoredTime,
-    /// A delayed message is due by the wall clock, whatever was seen of it.
-    SightingsIgnored,
-    /// A leader with a slower clock than the last gives earlier times of storing.
-    StoredTimeGoesBack,
     /// A frame of another version is taken for one of this.
     OtherVersionServed,
     /// What nodes say in the small bodies of their frames is believed unverified.
@@ -381,14 +283,6 @@ mutants! {
     RetiredOpensLogs,
     /// A leader that was removed still changes the members.
     RemovedLeaderChangesMembers,
-    /// Locks of queues are released by the wall clock.
-    LeasesByWallClock,
-    /// Each delayed message that is due takes its own record.
-    DeliveredOneByOne,
-    /// What a consumer that takes messages in order gives up is retried as what any other one hands back.
-    OrderlyRetried,
-    /// A message with a timer is stored at once, without its timer.
-    TimerIgnored,
     /// Memberships and the first entries of terms are flushed only where the node flushes everything.
     MembershipNotFlushed,
     /// A committed position found on disk counts though the log has another entry there.
@@ -405,8 +299,6 @@ mutants! {
     RunEndedEarly,
     /// A node whose copy of a log has stopped asks nobody who leads it.
     StoppedLogLeadsNowhere,
-    /// A node goes on asking a home log whose disk is full.
-    FullDiskAskedAgain,
     /// A node that was removed does not hear of it.
     RemovalNotTold,
     /// A node that is no member is removed all the same.
@@ -425,8 +317,6 @@ mutants! {
     LatePreVoteEndsElection,
     /// A node that flushes always does not note it once the last of its logs is open.
     LateLogNotFlushed,
-    /// A checkpoint of version 2 brings as many locks as it likes.
-    OldLocksUnbounded,
     /// A log is noted as whole although it has come under suspicion since it was asked for.
     NewerSuspicionForgotten,
     /// The grant of a log that may have lost something is not marked.
@@ -469,12 +359,6 @@ mutants! {
     RewoundTooLittle,
     /// A subscription of a log that goes back ends as if the log had been closed.
     RewindNotTold,
-    /// A broker's state has what it had before its log went back.
-    BrokerStateKept,
-    /// A broker does not notice that another state was put in the place of the one that it has looked at.
-    ReplacedStateUnnoticed,
-    /// A decision about topics is flushed as seldom as messages are.
-    DecisionUnflushed,
     /// Who has read what a boundary has replaced unseen is told that it was trimmed.
     ReplacedTakenForTrimmed,
     /// A read barrier holds for a node that has other records than the leader, if it has as many.
@@ -487,55 +371,39 @@ mutants! {
 
 #[cfg(feature = "mutants")]
 mod selection {
-    use std::str::FromStr;
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
-
-    use super::Mutant;
 
     /// Names the mutant for programs that do not call [`select_mutant`], such as test binaries.
     const VARIABLE: &str = "QUORUMLOG_MUTANT";
 
-    static SELECTED: OnceLock<Option<Mutant>> = OnceLock::new();
+    static SELECTED: OnceLock<Option<String>> = OnceLock::new();
     static REACHED: AtomicU64 = AtomicU64::new(0);
 
-    impl Mutant {
-        /// True if this process is to have this bug.
-        pub(crate) fn is_active(self) -> bool {
-            let active = selected() == Some(self);
-            if active {
-                REACHED.fetch_add(1, Ordering::Relaxed);
-            }
-            active
+    /// True if this process is to have the bug of this name.
+    pub fn is_active(name: &str) -> bool {
+        let active = selected() == Some(name);
+        if active {
+            REACHED.fetch_add(1, Ordering::Relaxed);
         }
+        active
     }
 
-    impl FromStr for Mutant {
-        type Err = String;
-
-        fn from_str(name: &str) -> Result<Self, String> {
-            let found = Self::ALL.iter().find(|mutant| mutant.name() == name);
-            found.copied().ok_or_else(|| format!("there is no mutant {name:?}"))
-        }
+    fn selected() -> Option<&'static str> {
+        let chosen = || std::env::var(VARIABLE).ok().filter(|name| !name.is_empty());
+        SELECTED.get_or_init(chosen).as_deref()
     }
 
-    fn selected() -> Option<Mutant> {
-        *SELECTED.get_or_init(|| {
-            let name = std::env::var(VARIABLE).ok().filter(|name| !name.is_empty())?;
-            match name.parse() {
-                Ok(mutant) => Some(mutant),
-                Err(error) => panic!("{VARIABLE}: {error}"),
-            }
-        })
-    }
-
-    /// Gives this process a deliberate bug, for good.
+    /// Gives this process a deliberate bug, for good. Whether some crate has one of this name, the caller has to see.
     ///
     /// # Panics
     /// Another one, or none, is in force: the library is in use already.
-    pub fn select_mutant(mutant: Mutant) {
-        let selected = *SELECTED.get_or_init(|| Some(mutant));
-        assert!(selected == Some(mutant), "{mutant:?} comes too late: {selected:?} is in force");
+    pub fn select_mutant(name: &str) {
+        let selected = SELECTED.get_or_init(|| Some(name.to_owned()));
+        assert!(
+            selected.as_deref() == Some(name),
+            "{name} comes too late: {selected:?} is in force"
+        );
     }
 
     /// How often this process came by the selected mutant's place; 0 if it never had an effect.
@@ -545,13 +413,4 @@ mod selection {
 }
 
 #[cfg(feature = "mutants")]
-pub use selection::{mutant_reached, select_mutant};
-
-#[cfg(not(feature = "mutants"))]
-impl Mutant {
-    /// There are no mutants in this build.
-    #[inline(always)]
-    pub(crate) const fn is_active(self) -> bool {
-        false
-    }
-}
+pub use selection::{is_active, mutant_reached, select_mutant};

@@ -62,7 +62,7 @@ pub(crate) fn catch<T>(work: impl FnOnce() -> T) -> Result<T, String> {
 ///
 /// # Errors
 /// It panicked: what the panic said.
-pub(crate) async fn catching<F: Future>(task: F) -> Result<F::Output, String> {
+pub async fn catching<F: Future>(task: F) -> Result<F::Output, String> {
     AssertUnwindSafe(task).catch_unwind().await.map_err(|payload| caught(&*payload))
 }
 

@@ -1,11 +1,13 @@
 //! Bytes that no node and no client would send, on both listeners of a node. They cost the connection
 //! that they came on, and nothing else.
 
+#[path = "cluster/clients.rs"]
+mod clients;
 mod cluster;
 
 use std::time::{Duration, Instant};
 
-use cluster::clients::{CLIENTS, client_address};
+use clients::{CLIENTS, client_address};
 use cluster::faulty_transport::Network;
 use cluster::{Cluster, Setup, within};
 use futures_util::future::join_all;

@@ -1,6 +1,8 @@
 //! A client against nodes that serve it, through changes of leader, and what it is told when it asks for
 //! what cannot be.
 
+#[path = "cluster/clients.rs"]
+mod clients;
 mod cluster;
 
 use std::sync::Arc;
@@ -8,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use cluster::clients::{Counting, client_address, orders};
+use clients::{Counting, client_address, orders};
 use cluster::{Cluster, LOG, Setup, eventually, texts, within};
 use quorumlog::client::{Client, ClientConfig, ClientLog, ClientSubscription};
 use quorumlog::{

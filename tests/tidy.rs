@@ -30,7 +30,6 @@ fn clean() -> Tree {
         "wire",
         "raft",
         "node",
-        "broker",
         "client",
         "server",
         "simulation",
@@ -45,7 +44,7 @@ fn clean() -> Tree {
         "DESIGN.md",
         "## 3. Layers\n[x](docs/operations.md)\n| L0 | `src/*.rs` | vocabulary |\n| L0 | `seam` | |\n| L1 | `format` | |\n| L2 | `segment` | |\n\
          | L3 | `log` | |\n| L3 | `wire` | |\n| L4 | `raft` | |\n| L5 | `node` | |\n\
-         | L6 | `broker`, `client`, `server`, `simulation` | |\n\n`src/format/mod.rs` is there.\n\n\
+         | L6 | `client`, `server`, `simulation` | |\n\n`src/format/mod.rs` is there.\n\n\
          ## 5. Invariants\n\n| I1 | it holds |\n\n## 6. More\n",
     );
     add("src/lib.rs", "//! The crate.\nmod format;\npub use node::{Node, Other};\n");
@@ -93,7 +92,6 @@ fn a_layer_names_only_those_above_it() {
     breaks("src/seam/disk/mod.rs", "fn f() { crate::log::open() }", "seam may not name log");
     breaks("src/log/tail.rs", "use crate::wire;", "log may not name wire");
     breaks("src/wire/link.rs", "use crate::{config::Config, log::Log};", "wire may not name log");
-    breaks("src/broker/serve.rs", "use crate::wire::Frame;", "broker may not name wire");
     breaks("src/client/log.rs", "use crate::server::run;", "client may not name server");
     breaks("src/server/http.rs", "use crate::raft::Raft;", "server may not name raft");
     breaks(
@@ -125,6 +123,9 @@ fn openraft_bincode_and_unsafe_have_one_place_each() {
     breaks("src/raft/mod.rs", "use bincode::Options;", "bincode is named only in");
     breaks("src/format/frame.rs", "fn f() { bincode::serialize(); }", "bincode is named only in");
     keeps("src/format/codec.rs", "use bincode::Options;");
+    keeps("broker/src/codec.rs", "use bincode::Options;");
+    breaks("broker/src/state.rs", "use bincode::Options;", "bincode is named only in");
+    breaks("broker/src/state.rs", "use openraft::Raft;", "openraft is named only in src/raft/");
     keeps("tests/suite.rs", "use openraft::testing::Suite;");
     keeps("src/format/frame.rs", "// bincode and unsafe\nconst X: &str = \"unsafe openraft::\";");
 }
@@ -132,11 +133,11 @@ fn openraft_bincode_and_unsafe_have_one_place_each() {
 #[test]
 fn only_the_seams_touch_what_is_outside() {
     breaks("src/node/mod.rs", "fn f() { std::fs::read(x) }", "come from src/seam");
-    breaks("src/broker/serve.rs", "use tokio::net;", "come from src/seam");
-    breaks("src/broker/serve.rs", "use std::net::{SocketAddr, Shutdown};", "come from src/seam");
-    breaks("src/broker/serve.rs", "use std::time::{Duration, SystemTime};", "SystemTime");
+    breaks("broker/src/serve.rs", "use tokio::net;", "come from src/seam");
+    breaks("broker/src/serve.rs", "use std::net::{SocketAddr, Shutdown};", "come from src/seam");
+    breaks("broker/src/serve.rs", "use std::time::{Duration, SystemTime};", "SystemTime");
     keeps("src/seam/disk/real.rs", "use std::fs::File;\nuse std::time::SystemTime;");
-    keeps("src/broker/serve.rs", "use std::net::{IpAddr, SocketAddr};\nuse std::net::Ipv4Addr;");
+    keeps("broker/src/serve.rs", "use std::net::{IpAddr, SocketAddr};\nuse std::net::Ipv4Addr;");
     keeps("src/node/mod.rs", "#[cfg(test)]\nmod tests { use std::fs; }");
     keeps("cli/src/main.rs", "use std::fs::File;");
 }

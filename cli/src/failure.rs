@@ -4,10 +4,10 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 
-use quorumlog::broker::is_outcome_unknown;
 use quorumlog::{
     AdminError, AppendError, ConfigError, NameError, OpenError, Outcome, ReadError, StorageError,
 };
+use quorumlog_broker::is_outcome_unknown;
 
 /// What the process tells its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use metrics_exporter_prometheus::PrometheusHandle;
-use quorumlog::broker::{Broker, BrokerConfig, BrokerPorts, Machines};
 use quorumlog::seam::{Acceptor, TcpTransport, Transport};
 use quorumlog::server::{self, ServerConfig};
 use quorumlog::{AdminError, Member, Node};
+use quorumlog_broker::{Broker, BrokerConfig, BrokerPorts, Machines};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;

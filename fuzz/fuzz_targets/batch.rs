@@ -1,4 +1,4 @@
 //! The body of a batch.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| quorumlog::broker::fuzz::batch(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| quorumlog_broker::fuzz::batch(bytes));

@@ -1,4 +1,4 @@
 //! JSON bodies with objects for keys.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| quorumlog::broker::fuzz::bodies(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| quorumlog_broker::fuzz::bodies(bytes));

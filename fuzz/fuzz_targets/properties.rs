@@ -1,4 +1,4 @@
 //! Properties of a message.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| quorumlog::broker::fuzz::properties(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| quorumlog_broker::fuzz::properties(bytes));

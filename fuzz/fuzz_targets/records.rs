@@ -1,4 +1,4 @@
 //! Stored messages.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| quorumlog::broker::fuzz::records(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| quorumlog_broker::fuzz::records(bytes));

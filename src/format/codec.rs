@@ -3,12 +3,9 @@
 //! Fixed-width little-endian integers, a size limit, and no bytes left over. Callers put magic,
 //! version, length and CRC around it.
 
-#[cfg(feature = "broker")]
-use std::io;
-
 use bincode::Options;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
 /// Most bytes that one value may take.
 const BYTES_MAX: u64 = 16 << 20;
@@ -32,41 +29,7 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
 
 /// The value that `encode` made the bytes from.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
-    decode_within(bytes, BYTES_MAX)
-}
-
-/// Writes a value of any size: a state machine's checkpoint.
-#[cfg(feature = "broker")]
-pub(crate) fn encode_to<T: Serialize>(out: &mut dyn io::Write, value: &T) -> io::Result<()> {
-    options().serialize_into(out, value).map_err(|error| io_error(*error))
-}
-
-/// Reads what `encode_to` wrote, to its end. Lengths in it are believed: it has been verified.
-#[cfg(feature = "broker")]
-pub(crate) fn decode_from<T: DeserializeOwned>(from: &mut dyn io::Read) -> io::Result<T> {
-    let value = options().deserialize_from(&mut *from).map_err(|error| io_error(*error))?;
-    match from.read(&mut [0])? {
-        0 => Ok(value),
-        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "there are bytes after the state")),
-    }
-}
-
-#[cfg(feature = "broker")]
-fn io_error(error: bincode::ErrorKind) -> io::Error {
-    match error {
-        bincode::ErrorKind::Io(error) => error,
-        other => io::Error::new(io::ErrorKind::InvalidData, other),
-    }
-}
-
-/// `decode` for larger values: a state machine's checkpoint, which has been verified. Text may be borrowed from it.
-#[cfg(feature = "broker")]
-pub(crate) fn decode_large<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, CodecError> {
-    decode_within(bytes, bytes.len() as u64)
-}
-
-fn decode_within<'a, T: Deserialize<'a>>(bytes: &'a [u8], limit: u64) -> Result<T, CodecError> {
-    let decoded = options().with_limit(limit).deserialize(bytes);
+    let decoded = options().with_limit(BYTES_MAX).deserialize(bytes);
     decoded.map_err(|error| CodecError(error.to_string()))
 }
 

@@ -226,7 +226,7 @@ impl CommitLog {
     ///
     /// # Errors
     /// As `submit`.
-    pub(crate) fn submit_tracked(
+    pub fn submit_tracked(
         &self,
         payload: Bytes,
         options: AppendOptions,

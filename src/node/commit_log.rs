@@ -12,11 +12,9 @@ use super::log_place::LogPlace;
 use super::subscribe::Subscription;
 use crate::error::ReadError;
 use crate::format::entry::EntryId;
-#[cfg(feature = "broker")]
 use crate::member::NodeId;
 use crate::member::Status;
 use crate::mutant::Mutant;
-#[cfg(feature = "broker")]
 use crate::raft::Space;
 use crate::raft::{Group, RoleWatch};
 use crate::record::{LogId, LogName, Record, Start};
@@ -148,50 +146,42 @@ impl CommitLog {
     }
 
     /// Largest record that the log takes.
-    #[cfg(any(feature = "broker", feature = "server"))]
-    pub(crate) fn record_bytes_max(&self) -> usize {
+    pub fn record_bytes_max(&self) -> usize {
         usize::try_from(self.node.config.limits.record_size_max.bytes()).unwrap_or(usize::MAX)
     }
 
     /// True if a node has said lately that its disk has ample space, this one included.
-    #[cfg(feature = "broker")]
-    pub(crate) fn has_ample_space(&self, node: NodeId) -> bool {
+    pub fn has_ample_space(&self, node: NodeId) -> bool {
         self.group().has_ample_space(node)
     }
 
     /// True if a node is known to be unfit to lead, this one included: its copy is damaged, or it has declined.
-    #[cfg(feature = "broker")]
-    pub(crate) fn is_unfit(&self, node: NodeId) -> bool {
+    pub fn is_unfit(&self, node: NodeId) -> bool {
         self.group().is_unfit(node)
     }
 
     /// True while this node leads though it is unfit, and hands over to a node that is not.
-    #[cfg(feature = "broker")]
-    pub(crate) fn leaves(&self) -> bool {
+    pub fn leaves(&self) -> bool {
         self.group().unfit.leaves()
     }
 
     /// Has this node not lead the log while another can, or lead it again.
-    #[cfg(feature = "broker")]
-    pub(crate) fn decline_lead(&self, declines: bool) {
+    pub fn decline_lead(&self, declines: bool) {
         self.group().decline_lead(declines);
     }
 
     /// True if this node's copy has stopped, or could not be opened; not if the log was deleted, or the node stops.
-    #[cfg(feature = "broker")]
-    pub(crate) fn has_stopped(&self) -> bool {
+    pub fn has_stopped(&self) -> bool {
         self.node.is_not_open(self.id()) || self.group().stop_reason().is_some()
     }
 
     /// True while appends go into the reserve of disks, if they are taken at all.
-    #[cfg(feature = "broker")]
-    pub(crate) fn uses_reserve(&self) -> bool {
+    pub fn uses_reserve(&self) -> bool {
         self.group().space.level() < Space::Ample
     }
 
     /// True on a follower that has heard the leader lately, or of it from others if its own copy has stopped.
-    #[cfg(feature = "broker")]
-    pub(crate) fn hears_leader(&self) -> bool {
+    pub fn hears_leader(&self) -> bool {
         self.group().hears_leader() || self.node.elsewhere.leader(self.id()).is_some()
     }
 

@@ -4,10 +4,8 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-#[cfg(feature = "broker")]
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-#[cfg(feature = "broker")]
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -48,7 +46,7 @@ pub(crate) struct Leaders {
 
 /// What the other members say of the logs whose copy here has stopped.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Found {
+pub struct LedElsewhere {
     logs: BTreeMap<LogId, Led>,
     name_servers: Vec<SocketAddr>,
     /// Why this node has no part in the cluster any more, if it was removed.
@@ -60,15 +58,13 @@ pub(crate) struct Found {
 pub(crate) struct Elsewhere {
     /// Some copy has stopped. Each append asks for this first.
     any: AtomicBool,
-    found: watch::Sender<Found>,
+    found: watch::Sender<LedElsewhere>,
     /// Which node leads a log, and where its broker serves it, as this node's broker knows.
-    #[cfg(feature = "broker")]
     brokers: Mutex<BTreeMap<LogId, (NodeId, SocketAddr)>>,
-    #[cfg(feature = "broker")]
     name_server: OnceLock<SocketAddr>,
 }
 
-impl Found {
+impl LedElsewhere {
     /// Keeps the newest leader of each log. This node leads none of them, whatever others have not noticed yet.
     fn learn(&mut self, said: Leaders, asked: &[LogId], own: NodeId) {
         for (log, led) in said.logs {
@@ -84,20 +80,17 @@ impl Found {
     }
 
     /// Where the leader's broker serves a log.
-    #[cfg(feature = "broker")]
-    pub(crate) fn broker(&self, log: LogId) -> Option<SocketAddr> {
+    pub fn service(&self, log: LogId) -> Option<SocketAddr> {
         self.logs.get(&log)?.broker
     }
 
     /// Why this node has no part in the cluster any more, if it was removed: what it knows is out of date.
-    #[cfg(feature = "broker")]
-    pub(crate) fn removed(&self) -> Option<&str> {
+    pub fn removed(&self) -> Option<&str> {
         self.removed.as_deref()
     }
 
     /// Name servers of nodes on which no log has stopped.
-    #[cfg(feature = "broker")]
-    pub(crate) fn name_servers(&self) -> &[SocketAddr] {
+    pub fn name_servers(&self) -> &[SocketAddr] {
         &self.name_servers
     }
 }
@@ -124,15 +117,14 @@ impl Elsewhere {
     }
 }
 
-#[cfg(feature = "broker")]
 impl Elsewhere {
     /// Tells what is found, and each change of it.
-    pub(crate) fn subscribe(&self) -> watch::Receiver<Found> {
+    pub(crate) fn subscribe(&self) -> watch::Receiver<LedElsewhere> {
         self.found.subscribe()
     }
 
     /// Notes who leads a log and where its broker serves it; none if that is not known.
-    pub(crate) fn note_broker(&self, log: LogId, served: Option<(NodeId, SocketAddr)>) {
+    pub(crate) fn note_service(&self, log: LogId, served: Option<(NodeId, SocketAddr)>) {
         let mut brokers = self.brokers.lock().unwrap_or_else(PoisonError::into_inner);
         match served {
             Some(served) => drop(brokers.insert(log, served)),
@@ -170,7 +162,7 @@ impl NodeInner {
                 let stopped = self.stopped_logs();
                 let mut found =
                     match stopped.is_empty() || Mutant::StoppedLogLeadsNowhere.is_active() {
-                        true => Found::default(),
+                        true => LedElsewhere::default(),
                         false => self.ask_members(&stopped).await,
                     };
                 found.removed = self.peers.standing.is_removed();
@@ -188,9 +180,9 @@ impl NodeInner {
         }
     }
 
-    async fn ask_members(&self, logs: &[LogId]) -> Found {
+    async fn ask_members(&self, logs: &[LogId]) -> LedElsewhere {
         let members = self.other_members();
-        let mut found = Found::default();
+        let mut found = LedElsewhere::default();
         for some in logs.chunks(LOGS_MAX) {
             let request = AdminRequest::Leaders(some.to_vec());
             // Without a connection an answer would come too late.
@@ -216,10 +208,7 @@ impl NodeInner {
     pub(super) fn leaders(&self, logs: &[LogId]) -> Leaders {
         let logs = logs.iter().take(LOGS_MAX);
         let led = logs.filter_map(|log| Some((*log, self.led(&*self.group(*log)?)?)));
-        #[cfg(feature = "broker")]
         let name_server = self.elsewhere.name_server.get().copied();
-        #[cfg(not(feature = "broker"))]
-        let name_server = None;
         let name_server = name_server.filter(|_| self.stopped_logs().is_empty());
         Leaders { logs: led.collect(), name_server }
     }
@@ -231,13 +220,10 @@ impl NodeInner {
         }
         let status = group.status();
         let leader = status.leader?;
-        #[cfg(feature = "broker")]
         let broker = {
             let brokers = self.elsewhere.brokers.lock().unwrap_or_else(PoisonError::into_inner);
             brokers.get(&group.id).filter(|(node, _)| *node == leader.id).map(|(_, addr)| *addr)
         };
-        #[cfg(not(feature = "broker"))]
-        let broker = None;
         Some(Led { term: status.term, leader, broker })
     }
 }
@@ -255,7 +241,7 @@ mod tests {
     }
 
     fn leader_of(said: &[Leaders]) -> Option<NodeId> {
-        let mut found = Found::default();
+        let mut found = LedElsewhere::default();
         said.iter().for_each(|one| found.learn(one.clone(), &[LOG], 1));
         found.logs.get(&LOG).map(|led| led.leader.id)
     }
@@ -273,7 +259,7 @@ mod tests {
         for answers in
             [[said(4, 2, None), said(4, 2, Some(9))], [said(4, 2, Some(9)), said(4, 2, None)]]
         {
-            let mut found = Found::default();
+            let mut found = LedElsewhere::default();
             answers.into_iter().for_each(|one| found.learn(one, &[LOG], 1));
             assert!(found.logs[&LOG].broker.is_some());
         }
@@ -281,8 +267,8 @@ mod tests {
 
     #[test]
     fn what_was_not_asked_for_is_not_kept() {
-        let mut found = Found::default();
+        let mut found = LedElsewhere::default();
         found.learn(said(4, 2, None), &[LogId(8)], 1);
-        assert_eq!(found, Found::default());
+        assert_eq!(found, LedElsewhere::default());
     }
 }

@@ -177,7 +177,6 @@ impl NodeInner {
     }
 
     /// True if a log could not be opened here.
-    #[cfg(feature = "broker")]
     pub(crate) fn is_not_open(&self, log: LogId) -> bool {
         self.not_open().contains_key(&log)
     }

@@ -7,6 +7,7 @@ mod clock_file;
 mod cluster_admin;
 mod commit_log;
 mod elsewhere;
+mod embedded;
 mod follow_catalog;
 mod forward;
 mod generations;
@@ -30,8 +31,6 @@ mod supervise;
 #[cfg(test)]
 mod tests;
 mod ticket;
-#[cfg(feature = "broker")]
-mod wall_clock;
 
 use std::sync::Arc;
 
@@ -40,18 +39,13 @@ use tokio::time::Instant;
 pub use append::Applied;
 pub use cluster_admin::ClusterAdmin;
 pub use commit_log::{CommitLog, StatusWatch};
-#[cfg(feature = "broker")]
-pub(crate) use elsewhere::Found;
+pub use elsewhere::LedElsewhere;
 pub use inner::StateMachineFactory;
 pub use log_admin::LogAdmin;
 pub use open::NodeBuilder;
 pub use state_dir::StateDir;
 pub use subscribe::Subscription;
-#[cfg(feature = "broker")]
-pub(crate) use ticket::AppliedTicket;
-pub use ticket::Ticket;
-#[cfg(feature = "broker")]
-pub(crate) use wall_clock::WallClock;
+pub use ticket::{AppliedTicket, Ticket};
 
 use crate::config::Config;
 use crate::error::{AdminError, OpenError, StorageError};

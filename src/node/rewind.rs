@@ -100,15 +100,18 @@ impl NodeInner {
     }
 }
 
-#[cfg(test)]
-impl NodeInner {
-    /// As if a leader had another entry at a log's last index, of which what lies below `stable` is flushed on a majority.
-    pub(crate) fn contradicted(self: Arc<Self>, log: crate::record::LogId, stable: u64) {
-        use crate::format::entry::EntryId;
-
-        let group = self.group(log).expect("it is open");
+#[cfg(any(test, feature = "simulation"))]
+impl super::Node {
+    /// As if a leader had another entry at a log's last index, of which what lies below `stable` is flushed on a majority:
+    /// the log goes back. For tests.
+    ///
+    /// # Panics
+    /// The log is not open on this node, or empty.
+    pub fn contradict(&self, log: crate::record::LogId, stable: u64) {
+        let group = self.inner.group(log).expect("it is open");
         let held = group.log.last_id().expect("it holds entries");
-        let leaders = EntryId { term: held.term + 1, ..held };
-        self.begin_rewind(group, &Conflict { held, leaders, committed: held, stable });
+        let leaders = crate::format::entry::EntryId { term: held.term + 1, ..held };
+        let conflict = Conflict { held, leaders, committed: held, stable };
+        self.inner.clone().begin_rewind(group, &conflict);
     }
 }

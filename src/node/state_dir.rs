@@ -35,8 +35,7 @@ impl StateDir {
     }
 
     /// True if it is this very directory, of the same disk.
-    #[cfg(feature = "broker")]
-    pub(crate) fn is(&self, other: &Self) -> bool {
+    pub fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.disk, &other.disk) && self.path == other.path
     }
 

@@ -49,7 +49,11 @@ impl Future for Ticket {
 }
 
 /// A proposal that is under way. Awaiting it gives the state machine's answer.
-pub(crate) struct AppliedTicket {
+///
+/// # Cancel safety
+/// Dropping it gives up on the outcome, not on the append: it may still happen.
+#[must_use = "only who awaits the ticket learns the append's outcome"]
+pub struct AppliedTicket {
     outcome: oneshot::Receiver<Result<(Appended, Bytes), AppendError>>,
     group: Arc<Group>,
 }

@@ -52,7 +52,6 @@ pub(crate) use propose::NewRecord;
 #[cfg(feature = "server")]
 pub(crate) use responder::AckSink;
 pub(crate) use responder::{AckTarget, interrupted};
-#[cfg_attr(not(any(feature = "metrics", feature = "broker")), allow(unused_imports))]
 pub(crate) use space::{DiskSpace, Space};
 pub(crate) use standing::tells_removal;
 pub(crate) use status::RoleWatch;

@@ -296,7 +296,6 @@ impl Group {
     }
 
     /// True if a node has said lately that its disk has ample space.
-    #[cfg_attr(not(feature = "broker"), allow(dead_code, reason = "brokers place leaders"))]
     pub(crate) fn has_ample_space(&self, node: NodeId) -> bool {
         let replica = self.voters().into_iter().find(|voter| voter.node == node);
         replica.and_then(|replica| self.space_of(replica)) == Some(Space::Ample)

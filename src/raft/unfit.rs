@@ -49,10 +49,6 @@ impl Unfit {
     }
 
     /// True while this node leads all the same, and hands over.
-    #[cfg_attr(
-        not(feature = "broker"),
-        allow(dead_code, reason = "brokers wait for the next leader")
-    )]
     pub(crate) fn leaves(&self) -> bool {
         self.leaves.load(Ordering::Acquire)
     }
@@ -80,7 +76,6 @@ impl Group {
     }
 
     /// Has this node not lead the log, or lead it again. Where no other node leads for long, it leads rather than nobody.
-    #[cfg_attr(not(feature = "broker"), allow(dead_code, reason = "brokers need other logs"))]
     pub(crate) fn decline_lead(self: &Arc<Self>, declines: bool) {
         let declines = declines && !Mutant::StoppedLogLeadsOn.is_active();
         let before = self.unfit.declines.swap(declines, Ordering::AcqRel);

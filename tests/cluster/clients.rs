@@ -1,4 +1,5 @@
 //! Clusters whose nodes serve clients too.
+#![allow(dead_code, reason = "each test uses a part of it")]
 
 use std::io;
 use std::pin::Pin;
@@ -12,8 +13,8 @@ use quorumlog::server::{self, ServerConfig};
 use quorumlog::{LogName, NodeId};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::faulty_transport::Network;
-use super::{Cluster, LOG, Setup, eventually};
+use crate::cluster::faulty_transport::Network;
+use crate::cluster::{Cluster, LOG, Setup, eventually};
 
 /// Added to a node's number, it is the number of its listener for clients in the network.
 const LISTENERS: NodeId = 100;

@@ -4,8 +4,6 @@
 //! [`PATIENCE`] ends the test with what the nodes say about themselves.
 #![allow(dead_code, reason = "each test uses a part of it")]
 
-#[cfg(all(feature = "client", feature = "server"))]
-pub(crate) mod clients;
 pub(crate) mod faulty_transport;
 pub(crate) mod tally;
 

@@ -78,7 +78,7 @@ fn invariants(tree: &Tree, sources: &[Source], findings: &mut Vec<Finding>) {
     });
     let listed: BTreeMap<_, _> = rows.collect();
     let mut asserted: BTreeSet<&str> = BTreeSet::new();
-    for source in sources.iter().filter(|source| source.path.starts_with("src/")) {
+    for source in sources.iter().filter(|source| source.is_shipped()) {
         for (line, number) in numbers(&source.text) {
             if !listed.contains_key(number) {
                 let rule = format!("{number} is no invariant of DESIGN.md section 5");
@@ -101,7 +101,7 @@ fn invariants(tree: &Tree, sources: &[Source], findings: &mut Vec<Finding>) {
 /// The table of metrics has those that the library records.
 fn metrics(tree: &Tree, sources: &[Source], findings: &mut Vec<Finding>) {
     let mut recorded = BTreeMap::new();
-    for source in sources.iter().filter(|source| source.path.starts_with("src/")) {
+    for source in sources.iter().filter(|source| source.is_shipped()) {
         for (at, line) in source.uncommented.lines().enumerate() {
             for name in line.split('"').skip(1).step_by(2) {
                 if name.starts_with("quorumlog_") && !source.is_test(at + 1) {
@@ -164,8 +164,17 @@ fn layer_table(tree: &Tree, findings: &mut Vec<Finding>) {
 fn paths(tree: &Tree, page: &str, text: &str, findings: &mut Vec<Finding>) {
     for (at, line) in text.lines().enumerate() {
         for path in quoted(line) {
-            let ours =
-                ["src/", "tests/", "cli/", "jepsen/", "examples/", "benches/", "fuzz/", ".ci/"];
+            let ours = [
+                "src/",
+                "tests/",
+                "broker/",
+                "cli/",
+                "jepsen/",
+                "examples/",
+                "benches/",
+                "fuzz/",
+                ".ci/",
+            ];
             let whole = !path.contains(['*', '<', ' ', '{']);
             let missing = match ours.iter().any(|start| path.starts_with(start)) {
                 true => !tree.has(path),

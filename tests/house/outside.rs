@@ -24,7 +24,7 @@ const NAMES: [&str; 8] = [
 ];
 
 pub(crate) fn seams(source: &Source, findings: &mut Vec<Finding>) {
-    if !source.path.starts_with("src/") || source.path.starts_with("src/seam/") {
+    if !source.is_shipped() || source.path.starts_with("src/seam/") {
         return;
     }
     let tokens = source.tokens();

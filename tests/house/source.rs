@@ -32,6 +32,11 @@ impl Source {
         source
     }
 
+    /// True if programs link it: the library's code, and the broker's.
+    pub(crate) fn is_shipped(&self) -> bool {
+        self.path.starts_with("src/") || self.path.starts_with("broker/src/")
+    }
+
     pub(crate) fn is_test(&self, line: usize) -> bool {
         self.test_lines.get(line - 1).copied().unwrap_or(false)
     }

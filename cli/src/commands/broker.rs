@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
-use quorumlog::broker::BrokerConfig;
+use quorumlog_broker::BrokerConfig;
 
 use crate::client::{duration, host_port};
 use crate::cluster::plan::Plan;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use quorumlog::broker::{GroupAdmin, GroupInfo, QueueLag, QueueReset, ResetTo};
+use quorumlog_broker::{GroupAdmin, GroupInfo, QueueLag, QueueReset, ResetTo};
 use serde::Serialize;
 
 use super::name_servers::NameServers;

@@ -3,8 +3,8 @@
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
-use quorumlog::broker::BrokerConfig;
 use quorumlog::{Flush, Member};
+use quorumlog_broker::BrokerConfig;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 

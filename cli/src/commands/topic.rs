@@ -1,6 +1,6 @@
 //! `topic`: the topics of a cluster that runs brokers.
 
-use quorumlog::broker::{TopicAdmin, TopicInfo};
+use quorumlog_broker::{TopicAdmin, TopicInfo};
 use serde::Serialize;
 
 use super::name_servers::NameServers;

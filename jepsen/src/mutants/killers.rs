@@ -241,7 +241,7 @@ impl Killer for StorageTests {
 
 /// One test of the library.
 pub(super) struct LibraryTest {
-    /// `lib`, or a file of `tests`.
+    /// `lib`, or a file of `tests`; `broker-lib` is the broker's library.
     pub(super) target: &'static str,
     /// The test's full name.
     pub(super) test: &'static str,
@@ -252,10 +252,14 @@ impl LibraryTest {
     fn build(&self) -> Result<PathBuf, String> {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
         let mut command = Command::new(cargo);
-        command.args(["test", "-p", "quorumlog", "--features", "broker,client,server,mutants"]);
+        let (package, features) = match self.target {
+            "broker" | "broker-lib" | "broker_costs" => ("quorumlog-broker", "mutants"),
+            _ => ("quorumlog", "client,server,mutants"),
+        };
+        command.args(["test", "-p", package, "--features", features]);
         command.args(["--no-run", "--message-format=json"]);
         match self.target {
-            "lib" => command.arg("--lib"),
+            "lib" | "broker-lib" => command.arg("--lib"),
             target => command.args(["--test", target]),
         };
         let ended = child::run(command, None, TEST_LIMIT)?;

@@ -16,8 +16,18 @@ pub use command::{MutantsArgs, run};
 /// Turns a mutant on in this process, by its name.
 #[cfg(feature = "mutants")]
 pub(crate) fn activate(mutant: &str) -> Result<(), String> {
-    quorumlog::simulation::select_mutant(mutant.parse()?);
+    if !names().any(|name| name == mutant) {
+        return Err(format!("there is no mutant {mutant:?}"));
+    }
+    quorumlog::simulation::select_mutant(mutant);
     Ok(())
+}
+
+/// The names of the library's mutants, and of the broker's.
+#[cfg(feature = "mutants")]
+fn names() -> impl Iterator<Item = &'static str> {
+    let all = [quorumlog::simulation::Mutant::NAMES, quorumlog_broker::mutant::Mutant::NAMES];
+    all.into_iter().flatten().copied()
 }
 
 /// A library without mutants has none to turn on.

@@ -12,7 +12,6 @@ use super::super::state_machine::{ApplyShared, Checkpoint};
 use super::super::types::{RaftMembership, RaftSnapshotMeta, entry_from_raft};
 use super::*;
 use crate::record::Record;
-use crate::seam::Access;
 use crate::seam::disk::sim::{Fault, FaultKind, OpKind, Ops, Rule, When};
 use crate::state_machine::{ApplyError, StateMachine};
 

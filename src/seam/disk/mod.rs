@@ -115,7 +115,7 @@ pub trait DiskFile: Debug + Send + Sync {
 
 impl dyn DiskFile + '_ {
     /// Fills `buffer` from `offset` on.
-    pub(crate) fn read_exact_at(&self, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
+    pub fn read_exact_at(&self, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
         while !buffer.is_empty() {
             match self.read_at(buffer, offset) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -131,7 +131,7 @@ impl dyn DiskFile + '_ {
     }
 
     /// Writes all of `bytes` at `offset`.
-    pub(crate) fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+    pub fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.write_all_vectored_at(&mut [IoSlice::new(bytes)], offset)
     }
 

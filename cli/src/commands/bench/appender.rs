@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
-use quorumlog::broker::BrokerClient;
 use quorumlog::client::ClientLog;
 use quorumlog::{AppendError, AppendOptions, CommitLog};
+use quorumlog_broker::BrokerClient;
 use quorumlog_reference::Client;
 
 use crate::failure::Failure;

@@ -248,11 +248,11 @@ pub(super) const ROWS: &[Row] = &[
         id: "W32",
         name: "BrokerStateKept",
         breaks: "a broker goes on with messages that the cluster has lost",
-        place: "src/broker/state/machine.rs",
+        place: "broker/src/state/machine.rs",
         rule: "7, lost pages",
         expected: Test(
-            "lib",
-            "broker::state::tests::the_state_of_a_log_that_is_opened_again_begins_again_for_those_who_hold_it",
+            "broker-lib",
+            "state::tests::the_state_of_a_log_that_is_opened_again_begins_again_for_those_who_hold_it",
         ),
     },
     Row {
@@ -300,22 +300,22 @@ pub(super) const ROWS: &[Row] = &[
         id: "W37",
         name: "ReplacedStateUnnoticed",
         breaks: "a broker puts parts of an index that it made from a log that went back into the new one",
-        place: "src/broker/state/machine.rs",
+        place: "broker/src/state/machine.rs",
         rule: "7, lost pages",
         expected: Test(
-            "lib",
-            "broker::state::tests::index::what_is_made_again_for_a_state_that_was_replaced_is_dropped",
+            "broker-lib",
+            "state::tests::index::what_is_made_again_for_a_state_that_was_replaced_is_dropped",
         ),
     },
     Row {
         id: "W38",
         name: "DecisionUnflushed",
         breaks: "logs keep topics that the home log has lost",
-        place: "src/broker/serve/log_broker.rs",
+        place: "broker/src/serve/log_broker.rs",
         rule: "7, lost pages",
         expected: Test(
-            "lib",
-            "broker::serve::log_broker::tests::what_other_logs_follow_is_flushed_before_they_can",
+            "broker-lib",
+            "serve::log_broker::tests::what_other_logs_follow_is_flushed_before_they_can",
         ),
     },
     Row {

@@ -112,9 +112,9 @@ mod tests {
 
     #[cfg(feature = "mutants")]
     #[test]
-    fn the_table_lists_the_mutants_of_the_library_and_no_others() {
+    fn the_table_lists_the_mutants_of_the_library_and_the_broker_and_no_others() {
         let listed: BTreeSet<_> = rows().filter(|row| row.exists()).map(|row| row.name).collect();
-        let held = quorumlog::simulation::Mutant::ALL.iter().map(|mutant| mutant.name()).collect();
+        let held = super::super::names().collect();
         assert_eq!(listed, held);
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use quorumlog::NodeId;
-use quorumlog::broker::BrokerClient;
+use quorumlog_broker::BrokerClient;
 use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
-use quorumlog::broker::{BrokerClient, TopicAdmin};
 use quorumlog::client::Client;
 use quorumlog::{Flush, LogName, NodeId};
+use quorumlog_broker::{BrokerClient, TopicAdmin};
 use tokio::time::{Instant, sleep};
 
 use super::{NodeSample, scrape, settings};

@@ -1,0 +1,35 @@
+//! Serve programs that were written for RocketMQ, unchanged.
+//!
+//! A node's broker speaks RocketMQ's remoting protocol: to clients it is a name server, and for each of its logs
+//! a broker of the log's name. Whatever must survive is in the log's state machine ([`Machines`]); connections,
+//! subscriptions and waiting pulls are not, and come back with the clients.
+
+mod admin;
+mod client;
+mod codec;
+#[cfg(any(test, feature = "simulation"))]
+pub mod fuzz;
+#[cfg(test)]
+mod golden;
+mod limits;
+#[cfg_attr(not(feature = "mutants"), allow(unreachable_pub, reason = "public with the feature"))]
+#[doc(hidden)]
+pub mod mutant;
+mod record;
+mod remoting;
+mod serve;
+#[cfg(test)]
+mod single;
+mod state;
+mod with_sources;
+
+pub use admin::{
+    GroupAdmin, GroupInfo, GroupMemberInfo, QueueLag, QueueReset, ResetTo, TopicAdmin, TopicInfo,
+    is_outcome_unknown,
+};
+pub use client::{BrokerClient, Pulled, Sent};
+pub use serve::{Broker, BrokerConfig, BrokerPorts};
+pub use state::Machines;
+
+/// How the names of a broker's logs begin; the log's name is the broker's.
+const LOG_PREFIX: &str = "broker-";

@@ -1,0 +1,238 @@
+//! Producers and consumers that are connected: what heartbeats say, and who is told of changes.
+
+use std::collections::BTreeSet;
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::connection::Connection;
+use super::failure::Failure;
+use super::heartbeat::{Heartbeat, Kind, Subscription};
+use super::known_clients::{Group, Known};
+use super::listing::{LOOKED_AT_MAX, Look, behind, list, quoted};
+use super::log_broker::LogBroker;
+use super::names::{group_of_retry, retry_topic};
+use crate::remoting::codes::{request, response};
+use crate::remoting::{Command, Fields, Reply, Speaker};
+
+/// A client that was silent for so long is gone.
+pub(super) const SILENCE_MAX: Duration = Duration::from_secs(120);
+
+/// The clients of one broker. Not in the log: they say again what they are every 30 s, and to a new leader.
+#[derive(Default)]
+pub(super) struct Clients {
+    known: Mutex<Known>,
+}
+
+impl Clients {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets everyone: another node leads.
+    pub(super) fn forget_all(&self) {
+        *self.known() = Known::default();
+    }
+
+    /// A connection has ended.
+    pub(super) fn disconnected(&self, connection: u64) {
+        let told = self.known().forget_connection(connection);
+        told.iter().for_each(|group| self.notify_group(group));
+    }
+
+    /// Forgets those that have been silent for too long.
+    pub(super) fn forget_silent(&self) {
+        // The clock has not run for so long if there is no such time.
+        let Some(since) = Instant::now().checked_sub(SILENCE_MAX) else { return };
+        let told = self.known().forget_unheard(since);
+        told.iter().for_each(|group| self.notify_group(group));
+    }
+
+    /// What a group has said that it wants of a topic.
+    pub(super) fn subscription(&self, group: &str, topic: &str) -> Option<Subscription> {
+        self.known().groups.get(group)?.subscriptions.get(topic).cloned()
+    }
+
+    /// The topics that a group with members wants.
+    pub(super) fn subscribed(&self, group: &str) -> Option<BTreeSet<String>> {
+        self.known().groups.get(group).map(|group| group.subscriptions.keys().cloned().collect())
+    }
+
+    /// Some of what a group with members wants: of the first topics behind `after`.
+    pub(super) fn subscriptions(
+        &self,
+        group: &str,
+        after: Option<&str>,
+        count: usize,
+    ) -> Vec<(String, Subscription)> {
+        let known = self.known();
+        let Some(group) = known.groups.get(group) else { return Vec::new() };
+        let topics = group.subscriptions.range::<str, _>(behind(after)).take(count);
+        topics.map(|(topic, held)| (topic.clone(), held.clone())).collect()
+    }
+
+    /// A group's members with their connections.
+    pub(super) fn connections<'a>(&'a self, group: &'a str) -> MemberConnections<'a> {
+        MemberConnections { clients: self, group, after: None }
+    }
+
+    /// Some of a group's members with their connections: the first behind a member's connection of this number.
+    fn some_connections(
+        &self,
+        group: &str,
+        after: Option<&(String, u64)>,
+        count: usize,
+    ) -> Vec<MemberConnection> {
+        let known = self.known();
+        let Some(group) = known.groups.get(group) else { return Vec::new() };
+        let from = after.map_or(Bound::Unbounded, |(id, _)| Bound::Included(id.as_str()));
+        let members = group.members.range::<str, _>((from, Bound::Unbounded));
+        let connections = members.flat_map(|(id, member)| {
+            let behind = after.filter(|(last, _)| last == id).map(|(_, number)| *number);
+            let from = behind.map_or(Bound::Unbounded, Bound::Excluded);
+            let connections = member.connections.range((from, Bound::Unbounded));
+            connections.map(move |(number, connection)| MemberConnection {
+                at: (id.clone(), *number),
+                connection: Arc::clone(connection),
+                speaker: member.speaker,
+            })
+        });
+        connections.take(count).collect()
+    }
+
+    /// Tells a group's members to share its queues out anew.
+    pub(super) fn notify_group(&self, group: &str) {
+        let members = self.known().groups.get(group).map(Group::connections);
+        notify(group, &members.unwrap_or_default());
+    }
+
+    /// How a group that has members consumes.
+    pub(super) fn kind(&self, group: &str) -> Option<Kind> {
+        self.known().groups.get(group).map(|group| group.kind)
+    }
+
+    /// True for a group that has members.
+    pub(super) fn has_group(&self, name: &str) -> bool {
+        self.known().groups.contains_key(name)
+    }
+
+    /// Looks at groups that have members. Those are wanted that have subscribed to a topic, if one is given.
+    pub(super) fn look_at_groups(&self, topic: Option<&str>, after: Option<&str>, look: &mut Look) {
+        let known = self.known();
+        let wanted = |group: &Group| topic.is_none_or(|it| group.subscriptions.contains_key(it));
+        let groups = known.groups.range::<str, _>(behind(after));
+        look.at(groups.map(|(name, group)| (name.as_str(), wanted(group))));
+    }
+
+    /// Looks at a group's members.
+    fn look_at_members(&self, group: &str, after: Option<&str>, look: &mut Look) {
+        let known = self.known();
+        let Some(group) = known.groups.get(group) else { return };
+        look.at(group.members.range::<str, _>(behind(after)).map(|(id, _)| (id.as_str(), true)));
+    }
+}
+
+/// Connections of a group's members, some in each turn. One that comes or goes meanwhile may be among them or not.
+pub(super) struct MemberConnections<'a> {
+    clients: &'a Clients,
+    group: &'a str,
+    after: Option<(String, u64)>,
+}
+
+impl MemberConnections<'_> {
+    /// More of them; none at the end. Others have their turn in between.
+    pub(super) async fn more(&mut self) -> Option<Vec<MemberConnection>> {
+        if self.after.is_some() {
+            tokio::task::yield_now().await;
+        }
+        let after = self.after.as_ref();
+        let some = self.clients.some_connections(self.group, after, LOOKED_AT_MAX);
+        self.after = Some(some.last()?.at.clone());
+        Some(some)
+    }
+}
+
+/// A connection of a group's member.
+pub(super) struct MemberConnection {
+    /// The member's id, and the connection's number.
+    pub(super) at: (String, u64),
+    pub(super) connection: Arc<Connection>,
+    pub(super) speaker: Speaker,
+}
+
+fn notify(group: &str, members: &[Arc<Connection>]) {
+    let fields: Fields = [("consumerGroup", group)].into_iter().collect();
+    let command = Command::request(request::NOTIFY_CONSUMER_IDS_CHANGED, 0, fields).oneway();
+    let chunks = command.encode();
+    members.iter().for_each(|member| member.tell(chunks.clone()));
+}
+
+impl LogBroker {
+    pub(super) async fn heartbeat(
+        &self,
+        connection: &Arc<Connection>,
+        command: &Command,
+    ) -> Result<Reply, Failure> {
+        let beat: Heartbeat = command.json_body()?;
+        beat.check()?;
+        let mut changed = BTreeSet::new();
+        let speaker = command.head.speaker;
+        let heard = self.clients.known().hear(connection, speaker, beat, &mut changed);
+        changed.iter().for_each(|group| self.clients.notify_group(group));
+        heard.map(|()| Reply::done())
+    }
+
+    /// A client's connection leaves a group, as RocketMQ's `unregisterChannel` has it.
+    pub(super) fn unregister(
+        &self,
+        connection: &Connection,
+        command: &Command,
+    ) -> Result<Reply, Failure> {
+        let fields = &command.head.fields;
+        let client = fields.text("clientID")?;
+        if let Some(group) = fields.get("consumerGroup") {
+            let left = self.clients.known().unregister(client, connection.number, group);
+            if left {
+                self.clients.notify_group(group);
+            }
+        }
+        Ok(Reply::done())
+    }
+
+    pub(super) async fn consumer_list(&self, command: &Command) -> Result<Reply, Failure> {
+        let group = command.head.fields.text("consumerGroup")?;
+        if !self.clients.has_group(group) {
+            let remark = format!("no consumer for this group, {group}");
+            return Err(Failure::refused(response::SYSTEM_ERROR, remark));
+        }
+        let look = |after: Option<&str>, look: &mut Look| {
+            self.clients.look_at_members(group, after, look);
+        };
+        list(command, (r#"{"consumerIdList":["#, "]}"), look, quoted).await
+    }
+
+    /// TAG is served; SQL is not, and the client is told before it subscribes.
+    pub(super) fn check_client_config(command: &Command) -> Result<Reply, Failure> {
+        let body: Value = command.json_body()?;
+        let kind = body.pointer("/subscriptionData/expressionType").and_then(Value::as_str);
+        match kind {
+            None | Some("" | "TAG") => Ok(Reply::done()),
+            Some(kind) => {
+                let remark =
+                    format!("The broker does not support consumer to filter message by {kind}");
+                Err(Failure::refused(response::SYSTEM_ERROR, remark))
+            }
+        }
+    }
+
+    /// A group's retry topic has appeared: its members are told, or they would find out 20 s later.
+    pub(super) fn notify_retry(&self, topic: &str) {
+        if let Some(group) = group_of_retry(topic) {
+            debug_assert_eq!(retry_topic(group), topic);
+            self.clients.notify_group(group);
+        }
+    }
+}

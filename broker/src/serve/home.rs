@@ -1,0 +1,431 @@
+//! Decisions on topics. The home log's leader takes them, whichever node was asked; then each log's leader has its log
+//! follow (`state/follow.rs`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use super::failure::Failure;
+use super::log_broker::{LogBroker, Part};
+use super::names::{check_topic, is_reserved};
+use super::way::Way;
+use crate::LOG_PREFIX;
+use crate::codec;
+use crate::limits::QUEUES_MAX;
+use crate::mutant::Mutant;
+use crate::remoting::codes::{request, response};
+use crate::remoting::{Command, Fields, Reply};
+use crate::state::{
+    Answer, Change, Decision, HOME_LOG, LOGS_MAX, Shared, TOPICS_OF_RECORD, TopicConfig,
+    is_registered,
+};
+use quorumlog::seam::Transport;
+
+/// How long the home log may take to decide.
+pub(super) const DECIDE_TIMEOUT: Duration = Duration::from_millis(2500);
+/// How long all logs may take to follow.
+pub(super) const FOLLOW_TIMEOUT: Duration = Duration::from_millis(2000);
+/// Decisions of one node that are under way at once.
+const DECISIONS_MAX: usize = 64;
+/// Largest decision in a request.
+const DECISION_BYTES_MAX: usize = 512 << 10;
+/// Pause before something is tried again.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// A node's way to the leader of the home log.
+pub(super) struct Home {
+    way: Way,
+    under_way: Semaphore,
+}
+
+/// Why one attempt came to nothing.
+enum Attempt {
+    /// Nothing was done.
+    NotDone(String),
+    /// It may have been done, or may yet be.
+    Unknown(String),
+    /// Refused: so will the next one be.
+    Failed(Failure),
+}
+
+impl From<Failure> for Attempt {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Moved => Self::NotDone("it has no leader".to_owned()),
+            Failure::Unknown(detail) => Self::Unknown(detail),
+            failure => Self::Failed(failure),
+        }
+    }
+}
+
+impl Attempt {
+    /// As the home log's leader answers. It is asked again if it may do it soon.
+    fn refused(code: i32, remark: &str) -> Self {
+        let lasts = Failure::tells_full_disk(remark) && !Mutant::FullDiskAskedAgain.is_active();
+        match code {
+            response::SERVICE_NOT_AVAILABLE if !lasts => Self::NotDone(remark.to_owned()),
+            code => Self::Failed(Failure::refused(code, remark)),
+        }
+    }
+}
+
+impl Home {
+    pub(super) fn new(transport: Arc<dyn Transport>) -> Self {
+        Self { way: Way::new(transport), under_way: Semaphore::new(DECISIONS_MAX) }
+    }
+
+    async fn ask(&self, addr: &str, decision: &Decision, left: Duration) -> Result<u64, Attempt> {
+        let not_reached = || Attempt::NotDone("its leader is not reached".to_owned());
+        let addr = addr.parse().map_err(|_| not_reached())?;
+        let link = self.way.to(addr).await.ok_or_else(not_reached)?;
+        let body = Bytes::from(codec::encode(decision));
+        let answer = link.call(request::DECIDE_TOPIC, Fields::default(), body, left).await;
+        let answer = answer.map_err(|error| Attempt::Unknown(error.to_string()))?;
+        let remark = answer.head.remark.as_deref().unwrap_or_default().trim();
+        match answer.head.code {
+            response::SUCCESS => {
+                let version = answer.head.fields.number("version").ok();
+                let version = version.and_then(|version| u64::try_from(version).ok());
+                version.ok_or_else(|| Attempt::Unknown("its answer is not understood".to_owned()))
+            }
+            code => Err(Attempt::refused(code, remark)),
+        }
+    }
+}
+
+/// Checks what another node, or anybody, asks for.
+fn check(decision: &Decision) -> Result<(), Failure> {
+    let check = |name: &str, config: Option<&TopicConfig>| {
+        check_topic(name)?;
+        let queues = config.is_none_or(|config| {
+            let numbers = [config.read_queues, config.write_queues];
+            numbers.iter().all(|queues| (1..=QUEUES_MAX).contains(queues)) && config.perm < 8
+        });
+        if is_reserved(name) || !is_registered(name) || !queues {
+            let remark = format!("topic[{name}] cannot be made or deleted");
+            return Err(Failure::refused(response::INVALID_PARAMETER, remark));
+        }
+        Ok(())
+    };
+    match decision {
+        Decision::Ensure { name, config, .. } | Decision::Put { name, config, .. } => {
+            check(name, Some(config))
+        }
+        Decision::Delete { name } => check(name, None),
+        Decision::Adopt { topics, .. } if topics.len() > TOPICS_OF_RECORD => {
+            let remark = format!("{} topics in one decision", topics.len());
+            Err(Failure::refused(response::INVALID_PARAMETER, remark))
+        }
+        Decision::Adopt { topics, .. } => {
+            topics.iter().try_for_each(|(name, config)| check(name, Some(config)))
+        }
+        Decision::Adopted { log, logs } if log >= logs || *logs > LOGS_MAX => {
+            let remark = format!("there is no log {log} of {logs}");
+            Err(Failure::refused(response::INVALID_PARAMETER, remark))
+        }
+        Decision::Adopted { .. } => Ok(()),
+    }
+}
+
+impl LogBroker {
+    /// This node's broker of the home log.
+    pub(super) fn home(&self) -> Result<Arc<LogBroker>, Failure> {
+        let brokers = self.brokers.upgrade().ok_or(Failure::Moved)?;
+        brokers.logs().get(HOME_LOG as usize).cloned().ok_or(Failure::Moved)
+    }
+
+    /// Has the home log decide, by a deadline. Returns the version of the registry that logs have to follow. A decision
+    /// may be taken twice without harm, so an attempt of which nothing is known is followed by the next one.
+    ///
+    /// # Errors
+    /// It was refused; or the home log did not take it in time, and may yet.
+    pub(super) async fn decide(
+        &self,
+        decision: Decision,
+        deadline: Instant,
+    ) -> Result<u64, Failure> {
+        let home = self.home()?;
+        let (mut why, mut unknown) = ("it has no leader".to_owned(), false);
+        let deciding = async {
+            let place = home.decisions.under_way.acquire().await;
+            let _place = place.map_err(|_| Failure::Moved)?;
+            loop {
+                let before = std::mem::replace(&mut unknown, true);
+                match home.attempt(&decision, deadline).await {
+                    Ok(version) => return Ok(version),
+                    Err(Attempt::Failed(failure)) => return Err(failure),
+                    Err(Attempt::NotDone(reason)) => (why, unknown) = (reason, before),
+                    Err(Attempt::Unknown(reason)) => why = reason,
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        };
+        match tokio::time::timeout_at(deadline, deciding).await {
+            Ok(done) => done,
+            Err(_) if unknown => {
+                let detail = format!("{} has not answered in time, and may yet do it", home.name);
+                Err(Failure::Unknown(detail))
+            }
+            Err(_) => {
+                let detail =
+                    format!("nothing was done: {} decides on topics, and {why}", home.name);
+                Err(Failure::refused(response::SERVICE_NOT_AVAILABLE, detail))
+            }
+        }
+    }
+
+    async fn attempt(&self, decision: &Decision, deadline: Instant) -> Result<u64, Attempt> {
+        let part = self.part.borrow().clone();
+        match part {
+            Part::Leads => Ok(self.decide_here(decision.clone()).await?),
+            Part::Follows(addr) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                self.decisions.ask(&addr, decision, left).await
+            }
+            Part::Unknown => Err(Failure::Moved.into()),
+        }
+    }
+
+    /// Takes a decision, on the home log's leader.
+    async fn decide_here(&self, decision: Decision) -> Result<u64, Failure> {
+        let ends_topics = matches!(decision, Decision::Delete { .. } | Decision::Adopt { .. });
+        let answer = self.change(&Change::Decide(decision)).await?;
+        if ends_topics {
+            self.forget_offsets_of_other_topics()?;
+        }
+        match answer {
+            Answer::Decided { version } => Ok(version),
+            _ => Err(Failure::Unknown("the answer is not understood".to_owned())),
+        }
+    }
+
+    /// How many logs there are.
+    fn logs(&self) -> u32 {
+        let logs = self.brokers.upgrade().map_or(0, |brokers| brokers.logs().len());
+        u32::try_from(logs).unwrap_or(u32::MAX)
+    }
+
+    /// Forgets the offsets on their way whose topics were deleted, or made again, since they were reported.
+    pub(super) fn forget_offsets_of_other_topics(&self) -> Result<(), Failure> {
+        let shared = self.shared()?;
+        self.consumed.forget_other_topics(|topic| shared.state().topic_since(topic).unwrap_or(0));
+        Ok(())
+    }
+
+    /// Takes a decision for another node, on the home log's leader.
+    pub(super) async fn decide_topic(&self, command: &Command) -> Result<Reply, Failure> {
+        if self.number != HOME_LOG || command.body.len() > DECISION_BYTES_MAX {
+            let remark = "this log does not decide on topics";
+            return Err(Failure::refused(response::INVALID_PARAMETER, remark));
+        }
+        let decision: Decision = codec::decode(&command.body)
+            .map_err(|error| Failure::refused(response::INVALID_PARAMETER, error.to_string()))?;
+        check(&decision)?;
+        if let Decision::Put { log, .. } | Decision::Adopt { log, .. } = &decision
+            && *log >= self.logs()
+        {
+            let remark = format!("there is no log {log}");
+            return Err(Failure::refused(response::INVALID_PARAMETER, remark));
+        }
+        if let Decision::Adopted { logs, .. } = &decision
+            && *logs != self.logs()
+        {
+            let remark = format!("there are {} logs, and not {logs}", self.logs());
+            return Err(Failure::refused(response::INVALID_PARAMETER, remark));
+        }
+        Ok(Reply::done().with("version", self.decide_here(decision).await?))
+    }
+
+    /// Waits until this log has followed a version, as this node sees it.
+    ///
+    /// # Errors
+    /// It has not, by the deadline.
+    pub(super) async fn followed(&self, version: u64, deadline: Instant) -> Result<(), Failure> {
+        let following = async {
+            while self.opened.get().is_none() {
+                tokio::time::sleep(PAUSE).await;
+            }
+            let mut followed = self.shared()?.followed.subscribe();
+            followed.wait_for(|followed| *followed >= version).await.map_err(|_| Failure::Moved)?;
+            Ok(())
+        };
+        tokio::time::timeout_at(deadline, following).await.unwrap_or_else(|_| {
+            let remark = format!("{} has not followed yet", self.name);
+            Err(Failure::refused(response::SERVICE_NOT_AVAILABLE, remark))
+        })
+    }
+
+    /// Waits until all logs have followed a version.
+    ///
+    /// # Errors
+    /// One has not, by the deadline; it will.
+    pub(super) async fn all_followed(
+        &self,
+        version: u64,
+        deadline: Instant,
+    ) -> Result<(), Failure> {
+        let brokers = self.brokers.upgrade().ok_or(Failure::Moved)?;
+        for broker in brokers.logs() {
+            broker.followed(version, deadline).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until all logs have reported their topics to the registry: one that it does not know could come back.
+    ///
+    /// # Errors
+    /// They have not, by the deadline.
+    pub(super) async fn all_adopted(&self, deadline: Instant) -> Result<(), Failure> {
+        let home = self.home()?;
+        while !home.shared().is_ok_and(|shared| shared.state().registry().has_adopted_all()) {
+            if Instant::now() >= deadline {
+                let missing = (0..self.logs()).find(|log| {
+                    let shared = home.shared();
+                    !shared.is_ok_and(|shared| shared.state().registry().has_adopted(*log))
+                });
+                let missing =
+                    missing.map_or("all logs".to_owned(), |log| format!("{LOG_PREFIX}{log}"));
+                let remark = format!("the topics of {missing} are not all taken over yet");
+                return Err(Failure::refused(response::SERVICE_NOT_AVAILABLE, remark));
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(())
+    }
+
+    /// Has this log follow the registry while this node leads it, for as long as the broker lives.
+    pub(super) async fn follow_registry(self: Arc<Self>) {
+        let mut parts = self.part.subscribe();
+        loop {
+            if parts.wait_for(|part| *part == Part::Leads).await.is_err() {
+                return;
+            }
+            let following = async {
+                self.have_topics_adopted().await?;
+                // The home log may have no leader: all else goes on.
+                tokio::select! {
+                    done = self.follow_while_leading() => done,
+                    failure = self.report_adopted() => Err(failure),
+                }
+            };
+            if let Err(failure) = following.await {
+                tracing::debug!(log = self.name, ?failure, "topics are followed again");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+
+    /// Tells the home log that it knows all topics that this log has from before there was a registry. Does not end
+    /// but with a failure.
+    async fn report_adopted(&self) -> Failure {
+        loop {
+            let home = match self.home() {
+                Ok(home) => home,
+                Err(failure) => return failure,
+            };
+            let is_known =
+                |shared: &Arc<Shared>| shared.state().registry().has_adopted(self.number);
+            if home.shared().is_ok_and(is_known) {
+                return std::future::pending().await;
+            }
+            let adopted = Decision::Adopted { log: self.number, logs: self.logs() };
+            if let Err(failure) = self.decide(adopted, Instant::now() + DECIDE_TIMEOUT).await {
+                tracing::debug!(log = self.name, ?failure, "what was taken over is reported again");
+            } else {
+                return std::future::pending().await;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn follow_while_leading(&self) -> Result<(), Failure> {
+        if self.number == HOME_LOG {
+            // It follows as it decides.
+            let mut parts = self.part.subscribe();
+            let _ = parts.wait_for(|part| *part != Part::Leads).await;
+            return Ok(());
+        }
+        let mut parts = self.part.subscribe();
+        let shared = self.shared()?;
+        let home = self.home()?;
+        let home: &Shared = loop {
+            if let Ok(home) = home.shared() {
+                break home;
+            }
+            tokio::time::sleep(PAUSE).await;
+        };
+        let mut decided = home.followed.subscribe();
+        while *parts.borrow_and_update() == Part::Leads {
+            decided.mark_unchanged();
+            if let Some(follow) = shared.next_follow(home, self.number) {
+                self.change(&Change::Follow(follow)).await?;
+                self.forget_offsets_of_other_topics()?;
+                continue;
+            }
+            tokio::select! {
+                _ = decided.changed() => {}
+                _ = parts.changed() => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the registry take over the topics that this log has from before there was one.
+    async fn have_topics_adopted(&self) -> Result<(), Failure> {
+        loop {
+            let topics = self.shared()?.state().unadopted();
+            if topics.is_empty() {
+                return Ok(());
+            }
+            tracing::info!(log = self.name, topics = topics.len(), "registering topics");
+            let deadline = Instant::now() + DECIDE_TIMEOUT;
+            let adopt = Decision::Adopt { log: self.number, topics: topics.clone() };
+            let version = self.decide(adopt, deadline).await?;
+            if self.number != HOME_LOG {
+                self.follow_up_to(version).await?;
+            }
+            if self.shared()?.state().unadopted() == topics {
+                tracing::error!(log = self.name, "there are too many topics to take over");
+                return Ok(());
+            }
+        }
+    }
+
+    /// Proposes what this log has to follow up to a version, which this node may not have seen yet.
+    async fn follow_up_to(&self, version: u64) -> Result<(), Failure> {
+        let home = self.home()?;
+        home.followed(version, Instant::now() + FOLLOW_TIMEOUT).await?;
+        let shared = self.shared()?;
+        while let Some(follow) = shared.next_follow(home.shared()?, self.number) {
+            self.change(&Change::Follow(follow)).await?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quorumlog::AppendError;
+
+    #[test]
+    fn a_full_disk_of_the_home_log_is_told_at_once_and_a_leader_that_is_to_come_waited_for() {
+        let said = |failure: Failure| {
+            let reply = failure.into_reply();
+            Attempt::refused(reply.code, &reply.remark.unwrap_or_default())
+        };
+        let full = AppendError::DiskFull { path: "/data".into() }.into();
+        let lasting = said(full);
+        let code = |attempt: &Attempt| match attempt {
+            Attempt::Failed(Failure::Refused { code, .. }) => Some(*code),
+            _ => None,
+        };
+        assert_eq!(code(&lasting), Some(response::SERVICE_NOT_AVAILABLE));
+        assert!(matches!(said(Failure::Moved), Attempt::NotDone(_)));
+        let unknown = Failure::refused(response::SYSTEM_ERROR, "why");
+        assert_eq!(code(&said(unknown)), Some(response::SYSTEM_ERROR));
+    }
+}

@@ -1,0 +1,52 @@
+//! Connections, and what is done for them.
+
+mod announce;
+mod clients;
+mod connection;
+mod consume_offsets;
+mod delay;
+mod dispatch;
+mod failure;
+mod features;
+mod groups;
+mod heartbeat;
+mod home;
+mod housekeeping;
+mod index;
+mod known_clients;
+mod listener;
+mod listing;
+mod locks;
+mod log_broker;
+mod long_answers;
+mod metrics;
+mod named;
+mod names;
+mod offsets;
+mod open;
+mod pending_offsets;
+mod pending_request;
+mod places;
+mod pull;
+mod query;
+mod read;
+mod relay;
+mod request_limits;
+mod reset;
+#[cfg(test)]
+mod rewound;
+mod routes;
+mod runtime_info;
+mod send;
+mod send_back;
+mod send_status;
+mod settings;
+mod sightings;
+mod throughput;
+mod topics;
+mod vip;
+mod wall_clock;
+mod way;
+
+pub use open::{Broker, BrokerPorts};
+pub use settings::BrokerConfig;

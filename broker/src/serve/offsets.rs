@@ -1,0 +1,98 @@
+//! Offsets of a queue: the first, the next, and that of a time.
+
+use super::failure::Failure;
+use super::log_broker::LogBroker;
+use crate::remoting::codes::response;
+use crate::remoting::{Command, Fields, Reply};
+use crate::state::Queue;
+
+impl LogBroker {
+    /// What `read` makes of a queue; one without messages is an empty one.
+    fn with_queue<T>(
+        &self,
+        topic: &str,
+        queue: u32,
+        read: impl FnOnce(&Queue) -> T,
+    ) -> Result<T, Failure> {
+        let state = self.shared()?.state();
+        Ok(match state.queue(topic, queue) {
+            Some(queue) => read(queue),
+            None => read(&Queue::default()),
+        })
+    }
+
+    pub(super) fn max_offset(&self, command: &Command) -> Result<Reply, Failure> {
+        let (topic, queue) = asked(&command.head.fields)?;
+        Ok(Reply::done().with("offset", self.end_of(topic, queue)?))
+    }
+
+    pub(super) fn min_offset(&self, command: &Command) -> Result<Reply, Failure> {
+        let (topic, queue) = asked(&command.head.fields)?;
+        Ok(Reply::done().with("offset", self.begin_of(topic, queue)?))
+    }
+
+    pub(super) async fn search_offset(&self, command: &Command) -> Result<Reply, Failure> {
+        let wanted = command.head.fields.number("timestamp")?;
+        let (topic, queue) = asked(&command.head.fields)?;
+        Ok(Reply::done().with("offset", self.first_since(topic, queue, wanted).await?))
+    }
+
+    /// The offset of a queue's first message.
+    pub(super) fn begin_of(&self, topic: &str, queue: u32) -> Result<u64, Failure> {
+        self.with_queue(topic, queue, Queue::min)
+    }
+
+    /// The offset that a queue's next message will have.
+    pub(super) fn end_of(&self, topic: &str, queue: u32) -> Result<u64, Failure> {
+        self.with_queue(topic, queue, Queue::max)
+    }
+
+    /// The offset of the first message that was stored at a time or later: times of storing never go back.
+    pub(super) async fn first_since(
+        &self,
+        topic: &str,
+        queue: u32,
+        wanted: i64,
+    ) -> Result<u64, Failure> {
+        let around = self.with_queue(topic, queue, |queue| queue.around(wanted));
+        let (mut low, mut high) = around?;
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let entry = self.indexed(|shared| shared.entry(topic, queue, middle)).await?;
+            let stored = match entry {
+                Some(entry) => self.message(entry).await?.map(|message| message.stored_ms),
+                None => None,
+            };
+            // What is gone was stored before anything that is held.
+            if stored.is_none_or(|stored| stored < wanted) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        Ok(low)
+    }
+
+    /// When the last message before an offset was stored; 0 if it is gone, or there is none.
+    pub(super) async fn stored_before(
+        &self,
+        topic: &str,
+        queue: u32,
+        offset: u64,
+    ) -> Result<i64, Failure> {
+        let Some(last) = offset.checked_sub(1) else { return Ok(0) };
+        let entry = self.indexed(|shared| shared.entry(topic, queue, last)).await?;
+        let Some(entry) = entry else { return Ok(0) };
+        Ok(self.message(entry).await?.map_or(0, |message| message.stored_ms))
+    }
+}
+
+/// The queue that is asked for.
+fn asked(fields: &Fields) -> Result<(&str, u32), Failure> {
+    let (topic, queue) = (fields.text("topic")?, fields.int("queueId")?);
+    let illegal = |_| {
+        let remark = format!("queueId[{queue}] of topic[{topic}] is illegal");
+        Failure::refused(response::INVALID_PARAMETER, remark)
+    };
+    Ok((topic, u32::try_from(queue).map_err(illegal)?))
+}

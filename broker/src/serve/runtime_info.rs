@@ -1,0 +1,93 @@
+//! What RocketMQ's tools show of a broker: of the many values that they know, those that mean something here.
+
+use serde_json::{Map, Value, json};
+use tokio::time::Instant;
+
+use super::failure::Failure;
+use super::listing::behind;
+use super::log_broker::LogBroker;
+use super::throughput::Rates;
+use crate::record::Message;
+use crate::remoting::Reply;
+use crate::state::{Queue, Shared, message_at, physical};
+use quorumlog::ReadError;
+
+/// Bytes of records that are looked through for the oldest message.
+const OLDEST_BYTES: usize = 256 << 10;
+
+/// Queues that are counted in one turn; a topic's are counted together.
+const QUEUES_AT_ONCE: usize = 4096;
+
+/// About how many messages a log's queues have numbered, while they number more.
+pub(super) async fn messages(shared: &Shared) -> u64 {
+    let (mut messages, mut after) = (0, None::<String>);
+    loop {
+        let mut counted = 0;
+        let last = {
+            let state = shared.state();
+            let mut topics = state.topics_from(behind(after.as_deref()));
+            topics
+                .find(|(_, topic)| {
+                    messages += topic.queues().iter().map(Queue::max).sum::<u64>();
+                    counted += 1 + topic.queues().len();
+                    counted >= QUEUES_AT_ONCE
+                })
+                .map(|(name, _)| name.to_owned())
+        };
+        if last.is_none() {
+            return messages;
+        }
+        after = last;
+        tokio::task::yield_now().await;
+    }
+}
+
+fn spaced(rates: Rates) -> String {
+    rates.map(|rate| format!("{rate:.2}")).join(" ")
+}
+
+impl LogBroker {
+    /// A table of names and values, all of them text.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub(super) async fn runtime_info(&self) -> Result<Reply, Failure> {
+        let opened = self.opened()?;
+        let marks = opened.log.watermarks();
+        let total = messages(&opened.shared).await;
+        let (put, got) = self.throughput.rates(Instant::now(), total);
+        let mut table = Map::new();
+        let mut say =
+            |name: &str, value: String| table.insert(name.to_owned(), Value::String(value));
+        say("brokerVersionDesc", format!("quorumlog {}", env!("CARGO_PKG_VERSION")));
+        // Only who leads answers.
+        say("brokerActive", true.to_string());
+        say("bootTimestamp", self.started_ms.to_string());
+        say("commitLogMinOffset", physical(marks.begin, 0).to_string());
+        say("commitLogMaxOffset", physical(marks.committed, 0).to_string());
+        say("earliestMessageTimeStamp", self.oldest_ms(marks.begin).await?.to_string());
+        say("putTps", spaced(put));
+        // As versions 4 and 5 spell it.
+        for name in ["getTransferedTps", "getTransferredTps"] {
+            say(name, spaced(got));
+        }
+        // Each request is begun as it comes in: there is no queue that it could wait in.
+        for pool in ["send", "pull", "query"] {
+            say(&format!("{pool}ThreadPoolQueueSize"), 0.to_string());
+            say(&format!("{pool}ThreadPoolQueueHeadWaitTimeMills"), 0.to_string());
+        }
+        Ok(Reply::done().with_body(json!({ "table": table }).to_string()))
+    }
+
+    /// When the oldest message that the log holds was stored; -1 if it has none near its beginning.
+    async fn oldest_ms(&self, begin: u64) -> Result<i64, Failure> {
+        let records = match self.opened()?.log.read(begin, OLDEST_BYTES).await {
+            // Retention was quicker.
+            Err(ReadError::Trimmed { .. }) => return Ok(-1),
+            records => records?,
+        };
+        let messages = records.iter().filter_map(|record| message_at(&record.payload, 0).ok());
+        let oldest = messages.filter_map(|message| Message::decode(message).ok()).next();
+        Ok(oldest.map_or(-1, |message| message.stored_ms))
+    }
+}
