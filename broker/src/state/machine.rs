@@ -162,7 +162,7 @@ impl Shared {
 }
 
 /// The states of a node's logs, by their names. Hand its [`machine`](Self::machine) to
-/// [`NodeBuilder::state_machines_with_files`](crate::NodeBuilder::state_machines_with_files).
+/// [`NodeBuilder::state_machines_with_files`](quorumlog::NodeBuilder::state_machines_with_files).
 #[derive(Debug, Clone, Default)]
 pub struct Machines(Arc<Mutex<BTreeMap<String, Arc<Shared>>>>);
 
