@@ -1,5 +1,6 @@
 //! The node's wall clock.
 
+use std::io;
 use std::sync::Arc;
 
 use super::Node;
@@ -14,6 +15,11 @@ impl WallClock {
     /// Milliseconds since 1970.
     pub(crate) fn now_ms(&self) -> i64 {
         i64::try_from(self.0.now_ms()).unwrap_or(i64::MAX)
+    }
+
+    /// A random number that nobody else draws.
+    pub(crate) fn random(&self) -> io::Result<u128> {
+        self.0.random()
     }
 }
 

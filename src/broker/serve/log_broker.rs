@@ -1,7 +1,7 @@
 //! One log's broker on one node.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use bytes::{Bytes, BytesMut};
@@ -17,7 +17,7 @@ use super::metrics::Requests;
 use super::routes::Brokers;
 use super::settings::BrokerConfig;
 use super::throughput::Throughput;
-use crate::broker::record::Message;
+use crate::broker::record::{Message, UniqueIds};
 use crate::broker::state::{Answer, Change, Decision, Shared, change, messages};
 use crate::error::AppendError;
 use crate::mutant::Mutant;
@@ -50,6 +50,14 @@ pub(super) struct Opened {
     pub(super) shared: Arc<Shared>,
 }
 
+/// What a broker has from its node's seams.
+pub(super) struct Outside {
+    pub(super) clock: WallClock,
+    pub(super) transport: Arc<dyn Transport>,
+    /// Drawn at its start.
+    pub(super) random: u128,
+}
+
 /// One log's broker on one node.
 pub(super) struct LogBroker {
     /// The log's name, and the broker's.
@@ -70,6 +78,9 @@ pub(super) struct LogBroker {
     /// True for good once the log was led where it is to be, or this node has waited long enough for that.
     pub(super) settled: watch::Sender<bool>,
     pub(super) clock: WallClock,
+    pub(super) unique_ids: UniqueIds,
+    /// Whose turn it is among the queues, for messages that leave the choice to the broker.
+    pub(super) queue_turn: AtomicU32,
     pub(super) transport: Arc<dyn Transport>,
     pub(super) leases: LeaseClock,
     pub(super) clients: Clients,
@@ -121,7 +132,7 @@ impl LogBroker {
         addr: SocketAddr,
         config: Arc<BrokerConfig>,
         brokers: &Arc<Brokers>,
-        (clock, transport): (WallClock, Arc<dyn Transport>),
+        Outside { clock, transport, random }: Outside,
     ) -> Self {
         Self {
             name,
@@ -139,6 +150,8 @@ impl LogBroker {
             throughput: Throughput::default(),
             started_ms: clock.now_ms(),
             clock,
+            unique_ids: UniqueIds::new(addr, random),
+            queue_turn: AtomicU32::new(0),
             leases: LeaseClock::default(),
             consumed: ConsumeOffsets::default(),
             decisions: Home::new(Arc::clone(&transport)),
