@@ -8,6 +8,7 @@ pub mod client;
 mod config;
 mod error;
 mod format;
+mod lines;
 mod log;
 mod member;
 #[cfg_attr(not(feature = "mutants"), allow(unreachable_pub, reason = "public with the feature"))]

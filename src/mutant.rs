@@ -299,6 +299,14 @@ mutants! {
     SubscriptionReadsAhead,
     /// A client of the native protocol keeps a thread for as long as it sends small frames.
     FramesInOneTurn,
+    /// Each of many clients of the native protocol has a long turn.
+    TurnsOfOneLength,
+    /// Clients that have finished nothing yet may take all the room that there is.
+    NewcomersTakeAll,
+    /// A large frame takes its room when its header comes.
+    HeadersTakeRoom,
+    /// A small payload stays in the buffer that it came in.
+    SmallBodiesShareChunks,
     /// A client of a broker keeps a thread for as long as it sends requests that are quickly begun.
     RequestsInOneTurn,
     /// A number in a header may be written in any way.
