@@ -6,6 +6,7 @@ pub mod client;
 mod config;
 mod error;
 mod format;
+pub mod lines;
 mod log;
 mod member;
 #[doc(hidden)]

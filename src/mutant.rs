@@ -229,6 +229,14 @@ mutants! {
     SubscriptionReadsAhead,
     /// A client of the native protocol keeps a thread for as long as it sends small frames.
     FramesInOneTurn,
+    /// Each of many clients of the native protocol has a long turn.
+    TurnsOfOneLength,
+    /// Clients that have finished nothing yet may take all the room that there is.
+    NewcomersTakeAll,
+    /// A large frame takes its room when its header comes.
+    HeadersTakeRoom,
+    /// A small payload stays in the buffer that it came in.
+    SmallBodiesShareChunks,
     /// A follower that is behind what it had acknowledged stops its leader.
     RevertedFollowerStopsLeader,
     /// Ages of segments go by the wall clock, so that a jump makes all of them old.

@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt, ReadHalf, WriteHalf};
 use tokio::time::{sleep, timeout};
 
 use super::reader::{FrameReader, ReadFailure};
+use super::turns::{TURN_BYTES, TURN_FRAMES, Turns};
 use super::{Frame, Outbound, kind, outbound};
 use crate::mutant::Mutant;
 use crate::record::LogId;
@@ -20,12 +21,6 @@ const PING_INTERVAL: Duration = Duration::from_secs(2);
 const DIALER_SILENT_INTERVALS_MAX: u32 = 4;
 /// The acceptor, which is pinged, gives up after so many.
 const ACCEPTOR_SILENT_INTERVALS_MAX: u32 = 15;
-/// So many frames are taken before others have their turn. On the dialer's side that lets those run whom they were for:
-/// what they send next goes out while the others still wait, and the two ends work at the same time. On the acceptor's
-/// side no client keeps a thread for as long as it sends small frames.
-const TURN_FRAMES: u32 = 64;
-/// So many bytes of frames end a turn, too: a batch of thousands of records is one frame.
-const TURN_BYTES: usize = 64 << 10;
 /// How long a connection that ends may take to deliver its last frames.
 const LINGER: Duration = Duration::from_secs(1);
 /// Bytes that are read and dropped meanwhile, so that the other end gets to see them.
@@ -44,10 +39,31 @@ pub(crate) struct Connection {
 }
 
 /// Which end of a connection this is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Side {
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Side<'a> {
     Dialer,
-    Acceptor,
+    /// The turns of the connections of its listener.
+    Acceptor(&'a Turns),
+}
+
+impl Side<'_> {
+    /// Frames and bytes that are taken before others have their turn. On the dialer's side that lets those run whom they
+    /// were for: what they send next goes out while the others still wait, and the two ends work at the same time. On the
+    /// acceptor's side no client keeps a thread for as long as it sends small frames.
+    fn turn(self) -> (usize, usize) {
+        match self {
+            Self::Dialer => (TURN_FRAMES, TURN_BYTES),
+            Self::Acceptor(turns) => turns.length(),
+        }
+    }
+
+    async fn end_turn(self) {
+        match self {
+            Self::Dialer => outbound::after_others().await,
+            Self::Acceptor(turns) if !Mutant::FramesInOneTurn.is_active() => turns.end().await,
+            Self::Acceptor(_) => {}
+        }
+    }
 }
 
 /// Why a connection ended.
@@ -78,7 +94,7 @@ impl Connection {
     /// order; its error is told to the other end.
     pub(crate) async fn run(
         self,
-        side: Side,
+        side: Side<'_>,
         stop: impl Future<Output = ()>,
         mut on_frame: impl FnMut(Frame) -> Result<(), String>,
     ) -> End {
@@ -105,23 +121,17 @@ impl Connection {
 }
 
 async fn read(
-    side: Side,
+    side: Side<'_>,
     reader: &mut Reader,
     out: &Outbound,
     on_frame: &mut impl FnMut(Frame) -> Result<(), String>,
 ) -> End {
     let (mut turn, mut bytes) = (0, 0);
     loop {
-        if turn == TURN_FRAMES || bytes >= TURN_BYTES {
+        let (turn_max, bytes_max) = side.turn();
+        if turn >= turn_max || bytes >= bytes_max {
             (turn, bytes) = (0, 0);
-            match side {
-                Side::Dialer => outbound::after_others().await,
-                // Also behind those that the system has something for.
-                Side::Acceptor if !Mutant::FramesInOneTurn.is_active() => {
-                    tokio::task::yield_now().await;
-                }
-                Side::Acceptor => {}
-            }
+            side.end_turn().await;
         }
         turn += 1;
         let frame = match reader.next().await {
@@ -149,10 +159,10 @@ async fn read(
 }
 
 /// Resolves when the other end has been silent for too long.
-async fn listen(side: Side, heard: &AtomicU64, out: &Outbound) -> End {
+async fn listen(side: Side<'_>, heard: &AtomicU64, out: &Outbound) -> End {
     let silent_max = match side {
         Side::Dialer => DIALER_SILENT_INTERVALS_MAX,
-        Side::Acceptor => ACCEPTOR_SILENT_INTERVALS_MAX,
+        Side::Acceptor(_) => ACCEPTOR_SILENT_INTERVALS_MAX,
     };
     let mut before = heard.load(Ordering::Relaxed);
     let mut silent = 0;
@@ -164,7 +174,7 @@ async fn listen(side: Side, heard: &AtomicU64, out: &Outbound) -> End {
         if silent > silent_max {
             return End::Broken(format!("nothing was heard for {:?}", PING_INTERVAL * silent));
         }
-        if silent > 0 && side == Side::Dialer {
+        if silent > 0 && matches!(side, Side::Dialer) {
             out.send_head(kind::PING, LogId::default(), 0, &[]);
         }
     }

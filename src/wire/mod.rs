@@ -34,6 +34,7 @@ mod refusals;
 mod serve;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 pub(crate) use crate::format::frame::Protocol;
 pub(crate) use calls::Pending;
@@ -45,7 +46,7 @@ pub(crate) use hello::{ADDR_BYTES_MAX, Hello, Intro};
 pub(crate) use link::{HelloCheck, Link, LinkError, Place};
 #[cfg(feature = "server")]
 pub(crate) use outbound::Reservation;
-pub(crate) use outbound::{Claim, Outbound, Queued};
+pub(crate) use outbound::{Claim, Claimant, Outbound, Queued};
 pub(crate) use patience::Patience;
 pub(crate) use probe::{Probed, probe};
 pub(crate) use serve::{Service, serve};

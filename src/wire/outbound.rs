@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::pin;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
@@ -24,7 +24,7 @@ mod room;
 use batch::{Batch, Position, SLICES};
 #[cfg(feature = "server")]
 pub(crate) use room::Reservation;
-pub(crate) use room::{Claim, Queued};
+pub(crate) use room::{Claim, Claimant, Queued};
 
 /// A connection that takes no byte for this long is given up.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -52,6 +52,8 @@ struct State {
     batch: Batch,
     /// Queued, handed to the writer and not yet written, or reserved.
     bytes: usize,
+    /// A frame that had waited for room is queued, and then: all of it was written.
+    answers: Answers,
     /// Of several connections.
     queued: Option<Arc<Queued>>,
     writer_waits: bool,
@@ -66,16 +68,23 @@ impl State {
         if bytes >= before {
             queued.bytes.fetch_add(bytes - before, Ordering::AcqRel);
         } else {
-            queued.bytes.fetch_sub(before - bytes, Ordering::AcqRel);
-            queued.freed.notify_waiters();
+            queued.give_back(before - bytes);
         }
+    }
+
+    /// So many bytes were written.
+    fn written(&mut self, bytes: usize) {
+        let left = self.bytes - bytes;
+        if left == 0 && self.answers == Answers::Queued {
+            self.answers = Answers::Taken;
+        }
+        self.set_bytes(left);
     }
 
     /// The bytes queued to a closed connection no longer count.
     fn uncount(&mut self) {
         if let Some(queued) = self.queued.take() {
-            queued.bytes.fetch_sub(self.bytes, Ordering::AcqRel);
-            queued.freed.notify_waiters();
+            queued.give_back(self.bytes);
         }
     }
 }
@@ -84,6 +93,15 @@ impl Drop for State {
     fn drop(&mut self) {
         self.uncount();
     }
+}
+
+/// What has become of frames that had waited for room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answers {
+    None,
+    Queued,
+    /// The other end has taken all that was queued.
+    Taken,
 }
 
 #[derive(Clone)]
@@ -114,6 +132,7 @@ impl Outbound {
         let state = State {
             batch: Batch::default(),
             bytes: 0,
+            answers: Answers::None,
             queued: None,
             writer_waits: false,
             phase: Phase::Open,
@@ -217,6 +236,9 @@ impl Outbound {
         }
         push(&mut state.batch);
         state.set_bytes(others + size);
+        if reserved.is_some() && state.answers == Answers::None {
+            state.answers = Answers::Queued;
+        }
         // One wake-up per batch: who comes after finds the writer awake.
         if std::mem::take(&mut state.writer_waits) {
             drop(state);
@@ -309,9 +331,10 @@ impl Outbound {
     ) -> io::Result<()> {
         let mut at = Position::default();
         let (queued, begun) = (self.state().queued.clone(), Instant::now());
+        let taken = AtomicUsize::new(0);
         let mut pressed = pin!(async {
             match queued {
-                Some(queued) => queued.pressed(begun).await,
+                Some(queued) => queued.pressed(begun, || taken.load(Ordering::Relaxed)).await,
                 None => std::future::pending().await,
             }
         });
@@ -328,8 +351,10 @@ impl Outbound {
                 return Err(io::ErrorKind::WriteZero.into());
             }
             patience.reset();
+            taken.fetch_add(written, Ordering::Relaxed);
             batch.advance(&mut at, written);
-            self.release(written);
+            self.state().written(written);
+            self.queue.room.notify_waiters();
         }
         Ok(())
     }

@@ -5,19 +5,26 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::{Buf, BufMut, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::Instant;
 
 use super::patience::Patience;
-use super::{Claim, Frame, Protocol, Queued};
+use super::{Claim, Claimant, Frame, Protocol, Queued};
 use crate::format::frame::{self, FrameError, FrameHeader, HEADER_BYTES};
+use crate::mutant::Mutant;
 use crate::record::LogId;
 
-/// Small frames share buffers of this size, so a payload that is kept pins at most this much.
+/// Small frames share buffers of this size.
 const CHUNK_BYTES: usize = 64 << 10;
+/// A body up to this size leaves its buffer: one that is kept would pin all of it, many times its own size. A larger one pins
+/// little more than itself, if most of the buffer is kept, and 16 times as much at most.
+const COPIED_BODY_BYTES_MAX: usize = 4 << 10;
 /// A larger frame gets a buffer of exactly its size.
 const SHARED_FRAME_BYTES_MAX: usize = CHUNK_BYTES / 2;
+/// So much of a large frame has to come before there is room for the rest, unless there is ample room: one that brings
+/// nothing but its header holds little.
+const STEP: usize = CHUNK_BYTES;
 /// A chunk with less room left is given up for a new one.
 const ROOM_BYTES_MIN: usize = 4 << 10;
 /// A frame that has begun must be complete within this time.
@@ -54,6 +61,8 @@ pub(crate) struct FrameReader<R> {
     incoming: Option<Arc<Queued>>,
     /// What the frame that comes in has taken of that, and since when.
     claimed: Option<(Instant, Vec<Claim>)>,
+    /// True once a frame that had taken some was complete.
+    proven: bool,
 }
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
@@ -70,6 +79,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             heard: Arc::default(),
             incoming: None,
             claimed: None,
+            proven: false,
         }
     }
 
@@ -104,7 +114,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             if let Some(frame) = self.parse()? {
                 self.patience.reset();
                 // The frame's receiver has other limits.
-                self.claimed = None;
+                self.proven |= self.claimed.take().is_some();
                 return Ok(Some(frame));
             }
             self.claim().await?;
@@ -151,6 +161,9 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         };
         bytes.advance(HEADER_BYTES);
         let head = bytes.split_to(header.head_bytes as usize);
+        if bytes.len() <= COPIED_BODY_BYTES_MAX && !Mutant::SmallBodiesShareChunks.is_active() {
+            bytes = Bytes::copy_from_slice(&bytes);
+        }
         self.wanted = HEADER_BYTES;
         Ok(Some(Frame {
             kind: header.kind,
@@ -161,15 +174,33 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         }))
     }
 
+    /// Bytes of room that the frame has.
+    fn held(&self) -> usize {
+        self.claimed.iter().flat_map(|(_, claims)| claims).map(Claim::bytes).sum()
+    }
+
+    /// Bytes that may be there before more room is claimed, if the frame needs any.
+    fn reach(&self) -> usize {
+        match self.incoming {
+            Some(_) if self.wanted > SHARED_FRAME_BYTES_MAX => self.wanted.min(self.held()),
+            _ => self.wanted,
+        }
+    }
+
     /// Waits until there is room for a large frame that comes in. Nothing is allocated for it before.
     async fn claim(&mut self) -> Result<(), ReadFailure> {
         let Some(incoming) = &self.incoming else { return Ok(()) };
-        let held: usize =
-            self.claimed.iter().flat_map(|(_, claims)| claims).map(Claim::bytes).sum();
-        if self.wanted <= SHARED_FRAME_BYTES_MAX || self.wanted <= held {
+        let held = self.held();
+        if self.wanted <= SHARED_FRAME_BYTES_MAX || self.buf.len() < held || self.wanted <= held {
             return Ok(());
         }
-        let claim = incoming.claim(held, self.wanted - held);
+        let missing = self.wanted - held;
+        let at_once =
+            held > 0 || incoming.is_ample_for(missing) || Mutant::HeadersTakeRoom.is_active();
+        // A part of it may have come with small frames before it.
+        let bytes = if at_once { missing } else { missing.min(self.buf.len() + STEP) };
+        let claimant = if self.proven { Claimant::Proven } else { Claimant::New };
+        let claim = incoming.claim(claimant, bytes);
         let claim = tokio::time::timeout(FRAME_TIMEOUT, claim).await;
         let (_, claims) = self.claimed.get_or_insert_with(|| (Instant::now(), Vec::new()));
         claims.push(claim.map_err(|_| ReadFailure::Slow)?);
@@ -180,6 +211,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     async fn fill(&mut self) -> Result<usize, ReadFailure> {
         let begun = !self.buf.is_empty();
         let room = self.make_room();
+        let come = self.buf.len();
         let Self { io, buf, patience, heard, incoming, claimed, .. } = self;
         let mut buf = buf.limit(room);
         let read = io.read_buf(&mut buf);
@@ -189,7 +221,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
                 biased;
                 read = read => read,
                 // It comes in more slowly than the others can wait for.
-                () = incoming.pressed(*since) => return Err(ReadFailure::Slow),
+                () = incoming.pressed(*since, || come) => return Err(ReadFailure::Slow),
             },
             _ => read.await,
         };
@@ -210,10 +242,11 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
 
     /// How many bytes to read at most, with the room for them.
     fn make_room(&mut self) -> usize {
-        let missing = self.wanted - self.buf.len();
+        let reach = self.reach();
+        let missing = reach - self.buf.len();
         if self.wanted > SHARED_FRAME_BYTES_MAX {
-            if self.buf.capacity() < self.wanted {
-                let mut own = BytesMut::with_capacity(self.wanted);
+            if self.buf.capacity() < reach {
+                let mut own = BytesMut::with_capacity(reach);
                 own.extend_from_slice(&self.buf);
                 self.buf = own;
             }
@@ -329,9 +362,9 @@ mod tests {
 
     #[tokio::test]
     async fn small_frames_share_a_chunk_and_a_large_one_has_its_own_buffer() {
-        let mut frames = vec![(vec![1; 10], vec![2; 1000]); 40];
+        let mut frames = vec![(vec![1; 10], vec![2; 5000]); 40];
         frames.push((vec![], vec![3; 500_000]));
-        frames.extend(vec![(vec![1; 10], vec![2; 1000]); 40]);
+        frames.extend(vec![(vec![1; 10], vec![2; 5000]); 40]);
         let bytes = written(&frames).await;
         let mut reader = FrameReader::new(&bytes[..], LIMIT);
         let mut kept = Vec::new();
@@ -340,7 +373,18 @@ mod tests {
             kept.push(frame.body);
         }
         let near = |a: &Bytes, b: &Bytes| a.as_ptr().addr().abs_diff(b.as_ptr().addr());
-        assert_eq!(near(&kept[0], &kept[1]), 1050, "no copy was made");
+        assert_eq!(near(&kept[0], &kept[1]), 5050, "no copy was made");
+    }
+
+    #[tokio::test]
+    async fn a_small_body_that_is_kept_does_not_keep_what_came_with_it() {
+        let frames = vec![(vec![1; 10], vec![2; 1]), (vec![1; 10], vec![2; 4096])];
+        let bytes = written(&frames).await;
+        let mut reader = FrameReader::new(&bytes[..], LIMIT);
+        while let Some(frame) = reader.next().await.expect("frames") {
+            let behind_head = frame.head.as_ptr().addr() + frame.head.len();
+            assert!(frame.body.is_empty() || frame.body.as_ptr().addr() != behind_head);
+        }
     }
 
     /// The begin of a frame of so many bytes.
@@ -381,5 +425,35 @@ mod tests {
             let (_, ended) = reader.await.expect("no panic");
             assert!(matches!(ended, Err(ReadFailure::Slow | ReadFailure::Torn)), "{ended:?}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn headers_of_large_frames_take_little_of_the_room_and_no_time_of_other_clients() {
+        const LARGE: usize = 900_000;
+        let incoming = Queued::new(10 * LARGE);
+        let begin = begin_of(LARGE).await;
+        let mut clients = Vec::new();
+        let mut readers = Vec::new();
+        for _ in 0..100 {
+            let (mut client, io) = tokio::io::duplex(1 << 20);
+            client.write_all(&begin).await.expect("it is taken");
+            clients.push(client);
+            let mut reader = FrameReader::new(io, LIMIT);
+            reader.set_incoming(Some(Arc::clone(&incoming)));
+            readers.push(tokio::spawn(async move { reader.next().await.map(|_| ()) }));
+        }
+        tokio::task::yield_now().await;
+        let (mut honest, io) = tokio::io::duplex(2 << 20);
+        let whole = written(&[(Vec::new(), vec![7; LARGE])]).await;
+        let mut reader = FrameReader::new(io, LIMIT);
+        reader.set_incoming(Some(Arc::clone(&incoming)));
+        let since = Instant::now();
+        for _ in 0..3 {
+            honest.write_all(&whole[..whole.len() - 40]).await.expect("taken");
+            let frame = reader.next().await.expect("it comes in").expect("a frame");
+            assert_eq!(frame.body.len(), LARGE);
+        }
+        assert!(since.elapsed() < Duration::from_millis(100), "{:?}", since.elapsed());
+        readers.iter().for_each(tokio::task::JoinHandle::abort);
     }
 }

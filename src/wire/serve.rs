@@ -13,6 +13,7 @@ use tokio::time::{sleep, timeout};
 use super::connection::{End, Side};
 use super::hello::{self, HandshakeError, other_version};
 use super::refusals::Refusals;
+use super::turns::Turns;
 use super::{Frame, Hello, Outbound, WireLimits};
 use crate::panics;
 use crate::seam::{Acceptor, Duplex};
@@ -53,6 +54,7 @@ pub(crate) async fn serve<S: Service>(
     let (stop, stopped) = watch::channel(false);
     let places = Arc::new(Semaphore::new(limits.connections_max.min(Semaphore::MAX_PERMITS)));
     let refusals = Arc::new(Refusals::default());
+    let turns = Arc::new(Turns::default());
     let mut tasks = JoinSet::new();
     let mut shutdown = pin!(shutdown);
     loop {
@@ -80,7 +82,7 @@ pub(crate) async fn serve<S: Service>(
                 (io, remote),
                 Arc::clone(&service),
                 limits.clone(),
-                refused,
+                (refused, Arc::clone(&turns)),
                 stopped.clone(),
             );
             tasks.spawn(async move {
@@ -109,7 +111,7 @@ async fn connection<S: Service>(
     (io, remote): (Box<dyn Duplex>, String),
     service: Arc<S>,
     limits: WireLimits,
-    refusals: Arc<Refusals>,
+    (refusals, turns): (Arc<Refusals>, Arc<Turns>),
     mut stopped: watch::Receiver<bool>,
 ) {
     let open = |hello: Hello| service.open(hello, &remote);
@@ -144,7 +146,7 @@ async fn connection<S: Service>(
         let _ = stopped.wait_for(|stopped| *stopped).await;
     };
     let on_frame = |frame| service.handle(&mut session, frame, &out);
-    match connection.run(Side::Acceptor, stop, on_frame).await {
+    match connection.run(Side::Acceptor(&turns), stop, on_frame).await {
         End::Closed => tracing::debug!(remote, "connection closed by the other end"),
         End::Told(reason) => tracing::info!(remote, reason, "connection closed by the other end"),
         End::Ours(reason) if *stopping.borrow() => {

@@ -1,11 +1,11 @@
-//! What only the seams may touch: files, sockets, the time of day and random numbers.
+//! What only the seams may touch: files, sockets, the time of day and random numbers. And what nodes of one process would share.
 
 use super::Finding;
 use super::source::Source;
 
 /// Modules of the outside.
-const MODULES: [(&str, &str); 4] =
-    [("std", "fs"), ("std", "net"), ("tokio", "fs"), ("tokio", "net")];
+const MODULES: [(&str, &str); 5] =
+    [("std", "fs"), ("std", "net"), ("tokio", "fs"), ("tokio", "net"), ("process", "id")];
 
 /// What `std::net` has that only names a place.
 const ADDRESSES: [&str; 6] =
@@ -36,6 +36,12 @@ pub(crate) fn seams(source: &Source, findings: &mut Vec<Finding>) {
         let module = MODULES.iter().any(|(library, module)| {
             token == *library && word(at + 1) == "::" && word(at + 2) == *module
         });
+        // `static NAME: AtomicU32`. The mutant that a process has is one for all nodes on purpose.
+        let counts = token == "static" && word(at + 3).starts_with("Atomic");
+        if counts && source.path != "src/mutant.rs" {
+            let rule = "a counter in a static goes on from one simulated run to the next";
+            findings.push(Finding::new(&source.path, line, rule.to_owned()));
+        }
         let names_a_place = word(at + 2) == "net" && only_addresses(&tokens[at + 3..]);
         if (module && !names_a_place) || NAMES.contains(&token) {
             let rule = format!(

@@ -35,13 +35,27 @@ pub(crate) fn put_offset_id(out: &mut String, host: SocketAddr, physical: u64) {
     put_hex(out, physical, 16);
 }
 
-/// A key for a message whose client gave none (L8): the broker's address, its process, time and a count.
-pub(crate) fn unique_id(host: SocketAddr, now_ms: i64) -> String {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let mut id = String::with_capacity(64);
-    hex_ip(&mut id, host.ip());
-    let _ = write!(id, "{:04X}{:04X}", std::process::id() & 0xFFFF, host.port());
-    let _ = write!(id, "{:08X}{count:08X}", now_ms & 0xFFFF_FFFF);
-    id
+/// Keys for messages whose clients gave none (L8): the broker's address, a number drawn at its start, time and a count.
+#[derive(Debug)]
+pub(crate) struct UniqueIds {
+    host: SocketAddr,
+    start: u16,
+    count: AtomicU32,
+}
+
+impl UniqueIds {
+    /// `random` tells this start of the broker from others.
+    pub(crate) fn new(host: SocketAddr, random: u128) -> Self {
+        Self { host, start: random as u16, count: AtomicU32::new((random >> 16) as u32) }
+    }
+
+    /// One that no message has yet.
+    pub(crate) fn next(&self, now_ms: i64) -> String {
+        let count = self.count.fetch_add(1, Ordering::Relaxed);
+        let mut id = String::with_capacity(64);
+        hex_ip(&mut id, self.host.ip());
+        let _ = write!(id, "{:04X}{:04X}", self.start, self.host.port());
+        let _ = write!(id, "{:08X}{count:08X}", now_ms & 0xFFFF_FFFF);
+        id
+    }
 }

@@ -11,5 +11,5 @@ mod tests;
 pub(super) use batch::split as split_batch;
 pub(super) use hash::java_hash;
 pub(super) use layout::{Message, Outline, QUEUE_OFFSET_AT, RecordError, SPLICED_BYTES};
-pub(super) use message_id::{offset_id, put_hex, put_offset_id, unique_id};
+pub(super) use message_id::{UniqueIds, offset_id, put_hex, put_offset_id};
 pub(super) use properties::{Properties, names};

@@ -4,7 +4,7 @@ use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use proptest::prelude::*;
 
 use super::batch::split;
-use super::{Message, Properties, java_hash, names, offset_id, unique_id};
+use super::{Message, Properties, UniqueIds, java_hash, names, offset_id};
 
 fn message(topic: &str, born: &str, store: &str) -> Message {
     Message {
@@ -110,8 +110,19 @@ fn an_id_names_the_broker_and_the_place() {
     assert_eq!(id, "7F00000100002A9F0000000000001234");
     let id = offset_id("[::1]:1".parse().expect("an address"), 7);
     assert_eq!(id, "00000000000000000000000000000001000000010000000000000007");
+}
+
+#[test]
+fn a_key_differs_from_all_others_of_its_broker_and_depends_on_nothing_but_its_start_and_the_time() {
     let host = "127.0.0.1:10911".parse().expect("an address");
-    assert_ne!(unique_id(host, 7), unique_id(host, 7));
+    let keys = |random, now_ms| {
+        let ids = UniqueIds::new(host, random);
+        [ids.next(now_ms), ids.next(now_ms)]
+    };
+    assert_eq!(keys(0x1_0002, 7)[0], "7F00000100022A9F0000000700000001");
+    assert_ne!(keys(0x1_0002, 7)[0], keys(0x1_0002, 7)[1]);
+    assert_eq!(keys(0x1_0002, 7), keys(0x1_0002, 7), "two simulated runs give the same");
+    assert_ne!(keys(0x1_0002, 7)[0], keys(0x1_0003, 7)[0], "it started again");
 }
 
 fn part(body: &[u8], properties: &str) -> Vec<u8> {

@@ -10,13 +10,25 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::Notify;
 
 use crate::mutant::Mutant;
+use quorumlog::lines::Lines;
+
+/// Those of a node that wait for room, by what they hold: each line has its own bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Line {
+    HoldsNothing,
+    Holds,
+    /// Wants more for what it has some room for, and holds nothing else.
+    Grows,
+    /// The same, and holds other things.
+    GrowsBeside,
+}
 
 /// Bytes of all connections of a node.
 #[derive(Debug)]
 pub(crate) struct Budget {
     limit: usize,
     used: AtomicUsize,
-    freed: Notify,
+    lines: Lines<4>,
 }
 
 /// Bytes of one connection.
@@ -39,12 +51,17 @@ pub(crate) struct Room {
 
 impl Budget {
     pub(crate) fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { limit, used: AtomicUsize::new(0), freed: Notify::new() })
+        Arc::new(Self { limit, used: AtomicUsize::new(0), lines: Lines::default() })
     }
 
     /// Bytes that are taken now.
     pub(crate) fn used(&self) -> usize {
         self.used.load(Ordering::Acquire)
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Ordering::AcqRel);
+        self.lines.freed();
     }
 
     /// True while the limit is reached.
@@ -82,20 +99,38 @@ impl Share {
     /// Returns what was taken.
     pub(crate) fn give_back(&self, bytes: usize) {
         self.held.fetch_sub(bytes, Ordering::AcqRel);
-        self.budget.used.fetch_sub(bytes, Ordering::AcqRel);
+        self.budget.give_back(bytes);
         self.freed.notify_waiters();
-        self.budget.freed.notify_waiters();
     }
 
     pub(crate) fn has_room(&self, bytes: usize) -> bool {
+        self.line_for(bytes).is_some_and(|line| self.has_room_in(line, bytes))
+    }
+
+    /// Where to wait for so many bytes of the budget. None while the share itself has no room for them.
+    fn line_for(&self, bytes: usize) -> Option<Line> {
+        match self.held() {
+            0 => Some(Line::HoldsNothing),
+            _ => self.is_below_limit(bytes).then_some(Line::Holds),
+        }
+    }
+
+    fn is_below_limit(&self, bytes: usize) -> bool {
+        self.held().saturating_add(bytes) <= self.limit || Mutant::ConnectionsUnbounded.is_active()
+    }
+
+    /// True if the budget has room.
+    fn has_room_in(&self, line: Line, bytes: usize) -> bool {
         if Mutant::ConnectionsUnbounded.is_active() {
             return true;
         }
-        let (held, used) = (self.held(), self.budget.used());
-        if held == 0 {
-            return used == 0 || used.saturating_add(bytes) <= self.budget.limit.saturating_mul(2);
+        let (used, limit) = (self.budget.used(), self.budget.limit);
+        match line {
+            Line::HoldsNothing | Line::Grows => {
+                used == 0 || used.saturating_add(bytes) <= limit.saturating_mul(2)
+            }
+            Line::Holds | Line::GrowsBeside => used.saturating_add(bytes) <= limit,
         }
-        held.saturating_add(bytes) <= self.limit && used.saturating_add(bytes) <= self.budget.limit
     }
 
     /// Takes bytes if there is room for them now, and nobody waits for some.
@@ -106,8 +141,7 @@ impl Share {
 
     /// Takes bytes as soon as there is room for them. Cancel safe.
     pub(crate) async fn reserve(self: &Arc<Self>, bytes: usize) -> Room {
-        self.wait_for(|share| share.has_room(bytes)).await;
-        Room::taken(self, bytes)
+        self.wait_for(bytes, || Room::taken(self, bytes)).await
     }
 
     /// Waits until more may be begun: neither this share nor, if it holds anything, the node's budget is used up.
@@ -117,28 +151,49 @@ impl Share {
 
     /// Waits until there is room for so many bytes, and takes none. Cancel safe.
     pub(crate) async fn ready_for(&self, bytes: usize) {
-        self.wait_for(|share| share.has_room(bytes)).await;
+        self.wait_for(bytes, || ()).await;
     }
 
-    async fn wait_for(&self, holds: impl Fn(&Self) -> bool) {
-        // Nobody overtakes those that wait: while one waits, no other request is read.
-        if self.turn.try_lock().is_ok() && holds(self) {
-            return;
-        }
+    async fn wait_for<T>(&self, bytes: usize, take: impl Fn() -> T) -> T {
+        let line = || self.line_for(bytes);
+        self.wait_in(line, |line| self.has_room_in(line, bytes).then(&take)).await
+    }
+
+    /// Waits until there is room, and takes it. Nobody overtakes those that wait: while one waits, no other request is read.
+    async fn wait_in<T>(
+        &self,
+        line: impl Fn() -> Option<Line>,
+        take: impl Fn(Line) -> Option<T>,
+    ) -> T {
         let _turn = self.turn.lock().await;
         loop {
-            let mut own = pin!(self.freed.notified());
-            let mut others = pin!(self.budget.freed.notified());
+            let now = line();
+            let Some(place) = now else {
+                self.differs(&line, now).await;
+                continue;
+            };
+            // It may have to wait in another line, or not here, once what this connection holds has changed.
+            let look = || if line() == now { take(place).map(Some) } else { Some(None) };
+            tokio::select! {
+                biased;
+                taken = self.budget.lines.first(place as usize, look) => if let Some(taken) = taken {
+                    return taken;
+                },
+                () = self.differs(&line, now) => {}
+            }
+        }
+    }
+
+    /// Resolves once this connection has to wait elsewhere.
+    async fn differs(&self, line: impl Fn() -> Option<Line>, before: Option<Line>) {
+        loop {
+            let mut freed = pin!(self.freed.notified());
             // Registered before the look, or what is given back in between would be missed.
-            own.as_mut().enable();
-            others.as_mut().enable();
-            if holds(self) {
+            freed.as_mut().enable();
+            if line() != before {
                 return;
             }
-            tokio::select! {
-                () = own => {}
-                () = others => {}
-            }
+            freed.await;
         }
     }
 }
@@ -146,8 +201,7 @@ impl Share {
 impl Drop for Share {
     /// What the connection's queue still held.
     fn drop(&mut self) {
-        self.budget.used.fetch_sub(*self.held.get_mut(), Ordering::AcqRel);
-        self.budget.freed.notify_waiters();
+        self.budget.give_back(*self.held.get_mut());
     }
 }
 
@@ -160,33 +214,29 @@ impl Room {
 
     /// Takes more as soon as there is room. What it holds itself does not stand in its way. Cancel safe.
     pub(crate) async fn grow(&mut self, bytes: usize) {
-        let held = self.bytes;
-        self.grow_once(bytes, |share| {
-            if share.held() > held {
-                return share.has_room(bytes);
-            }
-            share.budget.used().saturating_add(bytes) <= share.budget.limit.saturating_mul(2)
-                || share.budget.used() <= held
-        })
-        .await;
+        let (share, held) = (&self.share, self.bytes);
+        let line = || match share.held() > held {
+            true => share.is_below_limit(bytes).then_some(Line::GrowsBeside),
+            false => Some(Line::Grows),
+        };
+        let fits = |line| {
+            share.has_room_in(line, bytes) || line == Line::Grows && share.budget.used() <= held
+        };
+        share.wait_in(line, |line| fits(line).then(|| share.take(bytes))).await;
+        self.bytes += bytes;
     }
 
     /// Takes more for an answer that is larger than what was reserved for it. The node's limit holds here even for a
     /// connection that has nothing else: what is above it is for the ordinary answers of those that take theirs. Cancel safe.
     pub(crate) async fn grow_for_answer(&mut self, bytes: usize) {
-        let held = self.bytes;
+        let (share, held) = (&self.share, self.bytes);
         let times = if Mutant::LargeAnswersTakeAll.is_active() { usize::MAX } else { 1 };
-        self.grow_once(bytes, |share| {
+        let fits = || {
             let used = share.budget.used();
             let limit = share.budget.limit.saturating_mul(times);
             used <= held || used.saturating_add(bytes) <= limit
-        })
-        .await;
-    }
-
-    async fn grow_once(&mut self, bytes: usize, fits: impl Fn(&Share) -> bool) {
-        self.share.wait_for(fits).await;
-        self.share.take(bytes);
+        };
+        share.wait_in(|| Some(Line::Grows), |_| fits().then(|| share.take(bytes))).await;
         self.bytes += bytes;
     }
 
@@ -203,6 +253,9 @@ impl Drop for Room {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll, Wake, Waker};
+
     use futures_util::FutureExt as _;
 
     use super::*;
@@ -281,6 +334,53 @@ mod tests {
         share.take(7);
         drop(share);
         assert_eq!(budget.used(), 0);
+    }
+
+    /// Counts how often it wakes a task.
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn room_goes_to_connections_in_their_order_and_wakes_few_others() {
+        const WAITING: usize = 600;
+        let budget = Budget::new(10);
+        let mut held = vec![Share::new(&budget, 20).reserve(20).now_or_never().expect("room")];
+        let shares: Vec<_> = (0..WAITING).map(|_| Share::new(&budget, 20)).collect();
+        let mut waiting: Vec<_> = shares.iter().map(|share| Box::pin(share.reserve(20))).collect();
+        let wakes: Vec<_> = (0..WAITING).map(|_| Arc::new(Wakes::default())).collect();
+        let poll = |at: usize, future: Pin<&mut _>| {
+            let waker = Waker::from(Arc::clone(&wakes[at]));
+            Future::poll(future, &mut Context::from_waker(&waker))
+        };
+        for (at, future) in waiting.iter_mut().enumerate() {
+            assert!(poll(at, future.as_mut()).is_pending());
+        }
+        let (mut looks, mut order) = (0, Vec::new());
+        while let Some(room) = held.pop() {
+            drop(room);
+            loop {
+                let woken: Vec<_> =
+                    (0..WAITING).filter(|at| wakes[*at].0.swap(0, Ordering::Relaxed) > 0).collect();
+                looks += woken.len();
+                if woken.is_empty() {
+                    break;
+                }
+                for at in woken {
+                    if let Poll::Ready(room) = poll(at, waiting[at].as_mut()) {
+                        held.push(room);
+                        order.push(at);
+                    }
+                }
+            }
+        }
+        assert_eq!(order, Vec::from_iter(0..WAITING));
+        assert!(looks <= 4 * WAITING, "{looks} looks for {WAITING} rooms");
     }
 
     #[tokio::test]

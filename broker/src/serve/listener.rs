@@ -52,6 +52,8 @@ pub(super) struct Bounds {
     pub(super) budgets: Arc<Budgets>,
     pub(super) places: Arc<Places>,
     pub(super) idle_timeout: Duration,
+    /// The number of the next connection of this node.
+    pub(super) numbers: Arc<AtomicU64>,
 }
 
 /// Serves connections until told to stop. Then they end.
@@ -61,7 +63,6 @@ pub(super) async fn listen(
     bounds: Bounds,
     mut stopping: watch::Receiver<bool>,
 ) {
-    static NUMBERS: AtomicU64 = AtomicU64::new(1);
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -80,7 +81,7 @@ pub(super) async fn listen(
         };
         // Some transports have no addresses; what was born there says so.
         let remote = remote.parse().unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
-        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        let number = bounds.numbers.fetch_add(1, Ordering::Relaxed);
         let (connection, queue) = Connection::new(number, remote, &bounds.budgets);
         let Some(place) = bounds.places.take(&connection) else {
             tracing::warn!(%remote, "too many connections, none of them idle; refusing one");

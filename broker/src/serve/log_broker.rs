@@ -1,7 +1,7 @@
 //! One log's broker on one node.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use bytes::{Bytes, BytesMut};
@@ -18,7 +18,7 @@ use super::routes::Brokers;
 use super::settings::BrokerConfig;
 use super::throughput::Throughput;
 use crate::mutant::Mutant;
-use crate::record::Message;
+use crate::record::{Message, UniqueIds};
 use crate::serve::wall_clock::WallClock;
 use crate::state::{Answer, Change, Decision, Shared, change, messages};
 use quorumlog::AppendError;
@@ -51,6 +51,14 @@ pub(super) struct Opened {
     pub(super) shared: Arc<Shared>,
 }
 
+/// What a broker has from its node's seams.
+pub(super) struct Outside {
+    pub(super) clock: WallClock,
+    pub(super) transport: Arc<dyn Transport>,
+    /// Drawn at its start.
+    pub(super) random: u128,
+}
+
 /// One log's broker on one node.
 pub(super) struct LogBroker {
     /// The log's name, and the broker's.
@@ -71,6 +79,9 @@ pub(super) struct LogBroker {
     /// True for good once the log was led where it is to be, or this node has waited long enough for that.
     pub(super) settled: watch::Sender<bool>,
     pub(super) clock: WallClock,
+    pub(super) unique_ids: UniqueIds,
+    /// Whose turn it is among the queues, for messages that leave the choice to the broker.
+    pub(super) queue_turn: AtomicU32,
     pub(super) transport: Arc<dyn Transport>,
     pub(super) leases: LeaseClock,
     pub(super) clients: Clients,
@@ -122,7 +133,7 @@ impl LogBroker {
         addr: SocketAddr,
         config: Arc<BrokerConfig>,
         brokers: &Arc<Brokers>,
-        (clock, transport): (WallClock, Arc<dyn Transport>),
+        Outside { clock, transport, random }: Outside,
     ) -> Self {
         Self {
             name,
@@ -140,6 +151,8 @@ impl LogBroker {
             throughput: Throughput::default(),
             started_ms: clock.now_ms(),
             clock,
+            unique_ids: UniqueIds::new(addr, random),
+            queue_turn: AtomicU32::new(0),
             leases: LeaseClock::default(),
             consumed: ConsumeOffsets::default(),
             decisions: Home::new(Arc::clone(&transport)),

@@ -4,13 +4,14 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::connection::Budgets;
 use super::listener::{Bounds, addr_of, listen};
-use super::log_broker::LogBroker;
+use super::log_broker::{LogBroker, Outside};
 use super::places::Places;
 use super::routes::Brokers;
 use super::settings::BrokerConfig;
@@ -76,7 +77,8 @@ impl Broker {
     /// not have yet are made as soon as it is founded.
     ///
     /// # Errors
-    /// An address cannot be listened on, or there are none, or one log's VIP channel is another log's address.
+    /// An address cannot be listened on, or there are none, or one log's VIP channel is another log's address. Or the system
+    /// has no random number.
     pub async fn open(node: Node, machines: Machines, config: BrokerConfig) -> io::Result<Self> {
         let ports = BrokerPorts::bind(&*node.transport(), config).await?;
         Self::open_on(ports, node, machines).await
@@ -85,7 +87,7 @@ impl Broker {
     /// Serves clients, as [`open`](Self::open), on addresses that are bound already.
     ///
     /// # Errors
-    /// The system does not tell a bound address.
+    /// The system does not tell a bound address, or has no random number.
     pub async fn open_on(ports: BrokerPorts, node: Node, machines: Machines) -> io::Result<Self> {
         let BrokerPorts { config, logs: listeners, name_server } = ports;
         let transport = node.transport();
@@ -95,10 +97,12 @@ impl Broker {
         let (stop, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
         let budgets = Arc::new(Budgets::new(&config));
+        let numbers = Arc::new(AtomicU64::new(1));
         let bounds = || Bounds {
             budgets: Arc::clone(&budgets),
             places: Places::new(config.connections_max),
             idle_timeout: config.idle_timeout,
+            numbers: Arc::clone(&numbers),
         };
         let mut logs = Vec::new();
         let (mut addrs, mut vip_channels) = (Vec::new(), Vec::new());
@@ -108,12 +112,13 @@ impl Broker {
             let log_name = log_name.map_err(|error| io::Error::other(error.to_string()))?;
             let bound = addr_of(&*listener)?;
             let addr = advertised(bound, config.advertise);
-            let outside = (WallClock::new(node.clock()), Arc::clone(&transport));
+            let (clock, transport) = (WallClock::new(node.clock()), Arc::clone(&transport));
+            let outside = Outside { random: clock.random()?, clock, transport };
             let config_of_log = Arc::clone(&config);
             let broker = LogBroker::new((number, name), addr, config_of_log, &brokers, outside);
             let broker = Arc::new(broker);
             keep_up(&mut tasks, &node, &machines, &broker, &log_name);
-            let (bounds, vip) = (bounds(), vip_listener(&*transport, bound, &config).await);
+            let (bounds, vip) = (bounds(), vip_listener(&*node.transport(), bound, &config).await);
             vip_channels.extend(vip.iter().filter_map(|vip| addr_of(&**vip).ok()));
             for listener in std::iter::once(listener).chain(vip) {
                 let service = Arc::clone(&broker);

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -14,7 +14,7 @@ use super::log_broker::LogBroker;
 use super::names::{AUTO_CREATE_TOPIC, check_topic, dead_topic, group_of_retry, is_reserved};
 use super::send_status::{Status, send_reply};
 use crate::mutant::Mutant;
-use crate::record::{Message, Properties, names, split_batch, unique_id};
+use crate::record::{Message, Properties, names, split_batch};
 use crate::remoting::codes::{request, response};
 use crate::remoting::{Command, Field, Reply};
 use crate::state::{Answer, DELAY_TOPIC, LEVELS, PARTS_MAX, Placed, TopicConfig};
@@ -204,7 +204,6 @@ impl LogBroker {
     }
 
     fn choose_queue(&self, topic: &str, config: TopicConfig, queue: i32) -> Result<u32, Failure> {
-        static TURN: AtomicU32 = AtomicU32::new(0);
         if config.perm & 2 == 0 {
             let remark = format!("the broker[{}] sending message is forbidden", self.name);
             return Err(Failure::refused(response::NO_PERMISSION, remark));
@@ -219,7 +218,9 @@ impl LogBroker {
                 );
                 Err(Failure::refused(response::INVALID_PARAMETER, remark))
             }
-            Err(_) => Ok(TURN.fetch_add(1, Ordering::Relaxed) % config.write_queues.max(1)),
+            Err(_) => {
+                Ok(self.queue_turn.fetch_add(1, Ordering::Relaxed) % config.write_queues.max(1))
+            }
         }
     }
 
@@ -240,7 +241,7 @@ impl LogBroker {
         }
         if Properties::find(&properties, names::UNIQUE_KEY).is_none() {
             let mut all = Properties::parse(&properties);
-            all.set(names::UNIQUE_KEY, unique_id(self.addr, self.clock.now_ms()));
+            all.set(names::UNIQUE_KEY, self.unique_ids.next(self.clock.now_ms()));
             properties = all.to_text();
         }
         Message {

@@ -1,5 +1,6 @@
 //! What the machine takes for the time of day.
 
+use std::io;
 use std::sync::Arc;
 
 use quorumlog::seam::Clock;
@@ -17,5 +18,10 @@ impl WallClock {
     /// Milliseconds since 1970.
     pub(crate) fn now_ms(&self) -> i64 {
         i64::try_from(self.0.now_ms()).unwrap_or(i64::MAX)
+    }
+
+    /// A random number that nobody else draws.
+    pub(crate) fn random(&self) -> io::Result<u128> {
+        self.0.random()
     }
 }

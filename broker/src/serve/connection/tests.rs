@@ -59,6 +59,7 @@ impl Listening {
             budgets: Arc::clone(&budgets),
             places: Places::new(connections_max),
             idle_timeout: config.idle_timeout,
+            numbers: Arc::default(),
         };
         let shared = Arc::<Fixed>::clone(&service);
         tokio::spawn(listen(listener, shared, bounds, stopping));

@@ -269,7 +269,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "AllWaitersWoken",
         breaks: "many clients of the native protocol that wait for room keep a node busy whenever some is given back, and small \
                  requests wait for seconds",
-        place: "src/wire/outbound/room.rs",
+        place: "src/lines.rs",
         rule: "9, limits",
         expected: Test(
             "lib",
@@ -320,6 +320,50 @@ pub(super) const ROWS: &[Row] = &[
         expected: Test(
             "lib",
             "raft::responder::tests::batches_that_fill_their_share_leave_room_for_small_appends",
+        ),
+    },
+    Row {
+        id: "N31",
+        name: "TurnsOfOneLength",
+        breaks: "hundreds of busy clients of the native protocol keep others, elections and heartbeats waiting for a long turn of each",
+        place: "src/wire/turns.rs",
+        rule: "9, limits",
+        expected: Test(
+            "lib",
+            "wire::turns::tests::many_busy_connections_have_short_turns_and_few_have_long_ones",
+        ),
+    },
+    Row {
+        id: "N32",
+        name: "NewcomersTakeAll",
+        breaks: "clients that take no answer and finish no frame take the room of those that did before",
+        place: "src/wire/outbound/room.rs",
+        rule: "9, limits",
+        expected: Test(
+            "lib",
+            "wire::outbound::room::tests::clients_that_never_took_an_answer_leave_room_for_those_that_did",
+        ),
+    },
+    Row {
+        id: "N33",
+        name: "HeadersTakeRoom",
+        breaks: "headers of large frames that never come take the room of others, whose large appends wait for seconds",
+        place: "src/wire/reader.rs",
+        rule: "9, limits",
+        expected: Test(
+            "lib",
+            "wire::reader::tests::headers_of_large_frames_take_little_of_the_room_and_no_time_of_other_clients",
+        ),
+    },
+    Row {
+        id: "N34",
+        name: "SmallBodiesShareChunks",
+        breaks: "a record of one byte that is kept in memory keeps 64 KiB",
+        place: "src/wire/reader.rs",
+        rule: "9, limits",
+        expected: Test(
+            "lib",
+            "wire::reader::tests::a_small_body_that_is_kept_does_not_keep_what_came_with_it",
         ),
     },
 ];
