@@ -226,18 +226,22 @@ impl Room {
         self.bytes += bytes;
     }
 
-    /// Takes more for an answer that is larger than what was reserved for it. The node's limit holds here even for a
-    /// connection that has nothing else: what is above it is for the ordinary answers of those that take theirs. Cancel safe.
-    pub(crate) async fn grow_for_answer(&mut self, bytes: usize) {
-        let (share, held) = (&self.share, self.bytes);
+    /// Has so many bytes for an answer that is larger than what was reserved for it. What is held is given back first: many
+    /// that hold some and wait for more would wait for each other. The node's limit holds here even for a connection that
+    /// has nothing else: what is above it is for the ordinary answers of those that take theirs. Cancel safe.
+    pub(crate) async fn exchange_for_answer(&mut self, bytes: usize) {
+        let share = &self.share;
+        let held = if Mutant::LargeAnswersHoldOn.is_active() { self.bytes } else { 0 };
+        share.give_back(std::mem::replace(&mut self.bytes, held) - held);
+        let more = bytes.saturating_sub(held);
         let times = if Mutant::LargeAnswersTakeAll.is_active() { usize::MAX } else { 1 };
         let fits = || {
             let used = share.budget.used();
             let limit = share.budget.limit.saturating_mul(times);
-            used <= held || used.saturating_add(bytes) <= limit
+            used <= held || used.saturating_add(more) <= limit
         };
-        share.wait_in(|| Some(Line::Grows), |_| fits().then(|| share.take(bytes))).await;
-        self.bytes += bytes;
+        share.wait_in(|| Some(Line::Grows), |_| fits().then(|| share.take(more))).await;
+        self.bytes += more;
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -311,20 +315,38 @@ mod tests {
     }
 
     #[test]
+    fn large_answers_that_wait_for_room_keep_none_that_others_need() {
+        let budget = Budget::new(100);
+        let reserved = |_| Share::new(&budget, 100).reserve(10).now_or_never().expect("its first");
+        let rooms: Vec<_> = (0..10).map(reserved).collect();
+        let answering = rooms
+            .into_iter()
+            .map(|mut room| Box::pin(async move { room.exchange_for_answer(60).await }));
+        let mut answering: Vec<_> = answering.collect();
+        for _ in 0..10 {
+            answering.retain_mut(|answer| answer.now_or_never().is_none());
+        }
+        assert_eq!((answering.len(), budget.used()), (0, 0), "they wait for each other");
+    }
+
+    #[test]
     fn large_answers_leave_room_for_the_ordinary_ones_of_others() {
         let budget = Budget::new(100);
         let mut rooms = Vec::new();
         for _ in 0..10 {
             let mut room =
                 Share::new(&budget, 50).reserve(2).now_or_never().expect("it held nothing");
-            if room.grow_for_answer(38).now_or_never().is_some() {
+            if room.exchange_for_answer(40).now_or_never().is_some() {
                 rooms.push(room);
             }
         }
         assert_eq!((rooms.len(), budget.used()), (2, 80), "one more would be over the limit");
         let mut alone =
             Share::new(&Budget::new(10), 10).reserve(5).now_or_never().expect("there is room");
-        assert!(alone.grow_for_answer(1000).now_or_never().is_some(), "nobody else holds anything");
+        assert!(
+            alone.exchange_for_answer(1000).now_or_never().is_some(),
+            "nobody else holds anything"
+        );
     }
 
     #[test]

@@ -270,12 +270,14 @@ impl LogBroker {
         found: &Found,
         mut room: Room,
     ) -> Result<Reply, Failure> {
-        let (chunks, done): (Vec<Bytes>, usize) = self.chunks(&found.entries, BYTES_MAX).await?;
+        let (mut chunks, mut done) = self.chunks(&found.entries, BYTES_MAX).await?;
         let bytes: usize = chunks.iter().map(Bytes::len).sum();
         if bytes > room.bytes() {
-            // One message that is larger than all that an answer usually holds.
+            // One message that is larger than all that an answer usually holds. It is read again once there is room.
+            drop(chunks);
             request.park(connection, pull.bytes())?;
-            room.grow_for_answer(bytes - room.bytes()).await;
+            room.exchange_for_answer(bytes).await;
+            (chunks, done) = self.chunks(&found.entries, BYTES_MAX).await?;
         }
         let next = found.entries.get(done).map_or(found.next, |left| left.offset);
         if chunks.is_empty() {

@@ -366,4 +366,15 @@ pub(super) const ROWS: &[Row] = &[
             "wire::reader::tests::a_small_body_that_is_kept_does_not_keep_what_came_with_it",
         ),
     },
+    Row {
+        id: "N35",
+        name: "LargeAnswersHoldOn",
+        breaks: "pulls of large messages that wait for room wait for each other, and none is answered",
+        place: "broker/src/remoting/budget.rs",
+        rule: "17, limits",
+        expected: Test(
+            "broker-lib",
+            "remoting::budget::tests::large_answers_that_wait_for_room_keep_none_that_others_need",
+        ),
+    },
 ];
