@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, BufMut as _};
 use quorumlog::{ByteCount, Config, Flush, Node};
-use quorumlog_broker::{Broker, BrokerConfig, Machines, TopicAdmin};
+use quorumlog_broker::{Broker, BrokerConfig, TopicAdmin};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -193,15 +193,11 @@ async fn main() -> Result<()> {
     config.storage.disk_reserve = ByteCount::new(0);
     // The figures are not about the disk.
     config.storage.flush = Flush::Async;
-    let machines = Machines::default();
-    let of_log = machines.clone();
-    let builder = Node::builder(config);
-    let builder = builder.state_machines_with_files(move |log, files| of_log.machine(log, files));
-    let node = builder.open().await?;
     let mut settings = BrokerConfig::default();
     settings.name_server_listen = "127.0.0.1:0".to_owned();
     settings.listen = vec!["127.0.0.1:0".to_owned()];
-    let broker = Broker::open(node.clone(), machines, settings).await?;
+    let broker = Broker::open(settings, Node::builder(config)).await?;
+    let node = broker.node().clone();
     if is_new {
         node.bootstrap([node.member()]).await?;
         let name_server = broker.name_server().ok_or("no name server")?;

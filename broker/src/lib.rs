@@ -1,7 +1,7 @@
 //! Serve programs that were written for RocketMQ, unchanged.
 //!
 //! A node's broker speaks RocketMQ's remoting protocol: to clients it is a name server, and for each of its logs
-//! a broker of the log's name. Whatever must survive is in the log's state machine ([`Machines`]); connections,
+//! a broker of the log's name. Whatever must survive is in the log's state machine; connections,
 //! subscriptions and waiting pulls are not, and come back with the clients.
 
 mod admin;
@@ -28,8 +28,7 @@ pub use admin::{
     is_outcome_unknown,
 };
 pub use client::{BrokerClient, Pulled, Sent};
-pub use serve::{Broker, BrokerConfig, BrokerPorts};
-pub use state::Machines;
+pub use serve::{Broker, BrokerConfig, BrokerPorts, OpenBrokerError};
 
 /// How the names of a broker's logs begin; the log's name is the broker's.
 const LOG_PREFIX: &str = "broker-";

@@ -1,6 +1,6 @@
 //! A cluster of one node with a broker, for tests.
 
-use super::{Broker, BrokerConfig, Machines};
+use super::{Broker, BrokerConfig};
 use quorumlog::Node;
 use quorumlog::{ByteCount, Config};
 
@@ -22,13 +22,9 @@ impl Single {
             ..BrokerConfig::default()
         };
         change(&mut config, &mut settings);
-        let machines = Machines::default();
-        let of_log = machines.clone();
-        let builder = Node::builder(config)
-            .state_machines_with_files(move |log, files| of_log.machine(log, files));
-        let node = builder.open().await.expect("a new node opens");
+        let broker = Broker::open(settings, Node::builder(config)).await.expect("free ports");
+        let node = broker.node().clone();
         node.bootstrap([node.member()]).await.expect("a new cluster can be founded");
-        let broker = Broker::open(node.clone(), machines, settings).await.expect("free ports");
         Self { node, broker, _directory: directory }
     }
 }

@@ -8,7 +8,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use quorumlog::seam::{Acceptor, TcpTransport, Transport};
 use quorumlog::server::{self, ServerConfig};
 use quorumlog::{AdminError, Member, Node};
-use quorumlog_broker::{Broker, BrokerConfig, BrokerPorts, Machines};
+use quorumlog_broker::{Broker, BrokerConfig, BrokerPorts, OpenBrokerError};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -53,20 +53,16 @@ pub(crate) async fn open(
         Some(config) => Some(bind_broker(&*transport, config).await?),
         None => None,
     };
-    let machines = Machines::default();
-    let mut builder = Node::builder(config).transport(transport);
-    if ports.is_some() {
-        let machines = machines.clone();
-        builder = builder.state_machines_with_files(move |log, files| machines.machine(log, files));
-    }
-    let node = builder.open().await?;
-    let broker = match ports {
+    let builder = Node::builder(config).transport(transport);
+    let (node, broker) = match ports {
         Some(ports) => {
-            let opened = Broker::open_on(ports, node.clone(), machines).await;
-            let failed = |error| Failure::failed(format!("cannot serve RocketMQ clients: {error}"));
-            Some(opened.map_err(failed)?)
+            let broker = ports.open(builder).await.map_err(|error| match error {
+                OpenBrokerError::Node(error) => error.into(),
+                other => Failure::failed(chain(&other)),
+            })?;
+            (broker.node().clone(), Some(broker))
         }
-        None => None,
+        None => (builder.open().await?, None),
     };
 
     let (stop, stopped) = watch::channel(false);

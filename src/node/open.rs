@@ -67,7 +67,8 @@ impl NodeBuilder {
     }
 
     /// Gives logs their state machines: `factory` is asked for each log that is opened or created. It must
-    /// give the same answer for the same name on every node and at every start.
+    /// give the same answer for the same name on every node and at every start. If it is called more than once, the
+    /// factories are asked in that order, and a log gets the first machine that one of them has for it.
     ///
     /// It is asked again for a log that goes back because the cluster has lost records (see
     /// [`ReadError::Rewound`](crate::ReadError::Rewound)): the machine that it gave before is dropped first, and the new one
@@ -86,8 +87,18 @@ impl NodeBuilder {
         mut self,
         factory: impl Fn(&LogName, StateDir) -> Option<Box<dyn StateMachine>> + Send + Sync + 'static,
     ) -> Self {
-        self.machines = Some(Arc::new(factory));
+        self.machines = Some(match self.machines.take() {
+            None => Arc::new(factory),
+            Some(earlier) => Arc::new(move |log: &LogName, files: StateDir| {
+                earlier(log, files.clone()).or_else(|| factory(log, files))
+            }),
+        });
         self
+    }
+
+    /// What the node will listen and dial through.
+    pub fn transport_in_use(&self) -> &Arc<dyn Transport> {
+        &self.transport
     }
 
     /// Uses another transport than TCP.
@@ -272,5 +283,55 @@ fn wire_limits(config: &Config) -> WireLimits {
         incoming: None,
         connections_max: limits.connections_max as usize,
         handshake_timeout: Duration::from_secs(5),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Read, Write};
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::record::Record;
+    use crate::seam::disk::sim::SimDisk;
+    use crate::state_machine::ApplyError;
+
+    /// Has nothing but its factory's number.
+    struct Numbered(u8);
+
+    impl StateMachine for Numbered {
+        fn apply(&mut self, _record: &Record) -> Result<Bytes, ApplyError> {
+            Ok(Bytes::new())
+        }
+
+        fn checkpoint(&self, out: &mut dyn Write) -> io::Result<()> {
+            out.write_all(&[self.0])
+        }
+
+        fn restore(&mut self, _from: &mut dyn Read) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_log_gets_the_first_machine_that_a_factory_has_for_it() {
+        let of = |number, log: &LogName, logs: &[&str]| {
+            let machine = || Box::new(Numbered(number)) as Box<dyn StateMachine>;
+            logs.contains(&log.as_str()).then(machine)
+        };
+        let builder = NodeBuilder::new(Config::new(1, "/data"))
+            .state_machines(move |log| of(1, log, &["a", "b"]))
+            .state_machines_with_files(move |log, _| of(2, log, &["b", "c"]));
+        let factory = builder.machines.expect("there are two");
+        let disk = SimDisk::new();
+        let given = ["a", "b", "c", "d"].map(|log| {
+            let files = StateDir::new(disk.shared(), disk.clock(), "/data/files");
+            let machine = factory(&LogName::new(log).expect("a name"), files)?;
+            let mut number = Vec::new();
+            machine.checkpoint(&mut number).expect("a vector takes all");
+            number.first().copied()
+        });
+        assert_eq!(given, [Some(1), Some(1), Some(2), None]);
     }
 }

@@ -48,5 +48,5 @@ mod vip;
 mod wall_clock;
 mod way;
 
-pub use open::{Broker, BrokerPorts};
+pub use open::{Broker, BrokerPorts, OpenBrokerError};
 pub use settings::BrokerConfig;

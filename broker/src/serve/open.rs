@@ -16,16 +16,30 @@ use super::places::Places;
 use super::routes::Brokers;
 use super::settings::BrokerConfig;
 use super::vip;
+use quorumlog::{LogName, Node, NodeBuilder, OpenError};
+
 use crate::LOG_PREFIX;
 use crate::serve::wall_clock::WallClock;
 use crate::state::Machines;
-use quorumlog::LogName;
-use quorumlog::Node;
 use quorumlog::seam::{Acceptor, Transport};
 
-/// A node's broker. Dropping it ends its connections.
+/// Why a node with a broker could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenBrokerError {
+    /// The node could not be opened.
+    #[error(transparent)]
+    Node(#[from] OpenError),
+    /// An address cannot be listened on, or there are none, or one log's VIP channel is another log's address. Or the system
+    /// has no random number.
+    #[error("cannot serve RocketMQ clients")]
+    Serve(#[from] io::Error),
+}
+
+/// A node and its broker. Dropping it ends the broker's connections.
 #[derive(Debug)]
 pub struct Broker {
+    node: Node,
     name_server: Option<SocketAddr>,
     addrs: Vec<SocketAddr>,
     vip_channels: Vec<SocketAddr>,
@@ -49,10 +63,10 @@ impl fmt::Debug for BrokerPorts {
 }
 
 impl BrokerPorts {
-    /// Binds them. Clients that connect wait until [`Broker::open_on`].
+    /// Binds them. Clients that connect wait until [`open`](Self::open).
     ///
     /// # Errors
-    /// As [`Broker::open`].
+    /// An address cannot be listened on, or there are none, or one log's VIP channel is another log's address.
     pub async fn bind(transport: &dyn Transport, config: BrokerConfig) -> io::Result<Self> {
         if config.listen.is_empty() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "no address to listen on"));
@@ -70,25 +84,32 @@ impl BrokerPorts {
         };
         Ok(Self { config: Arc::new(config), logs, name_server })
     }
+
+    /// Opens the node and serves clients, as [`Broker::open`], on these addresses.
+    ///
+    /// # Errors
+    /// The node cannot be opened; or the system does not tell a bound address, or has no random number.
+    pub async fn open(self, node: NodeBuilder) -> Result<Broker, OpenBrokerError> {
+        let machines = Machines::default();
+        let of_logs = machines.clone();
+        let node = node.state_machines_with_files(move |log, files| of_logs.machine(log, files));
+        Ok(Broker::serve(self, node.open().await?, machines).await?)
+    }
 }
 
 impl Broker {
-    /// Serves clients. The node must have been opened with the state machines of `machines`; logs that the cluster does
-    /// not have yet are made as soon as it is founded.
+    /// Opens a node and serves clients. Its logs that are named `broker-0` and so on are the broker's, and have the broker's
+    /// state machines; `node` may have others for other logs. Logs that the cluster does not have yet are made as soon as
+    /// it is founded.
     ///
     /// # Errors
-    /// An address cannot be listened on, or there are none, or one log's VIP channel is another log's address. Or the system
-    /// has no random number.
-    pub async fn open(node: Node, machines: Machines, config: BrokerConfig) -> io::Result<Self> {
-        let ports = BrokerPorts::bind(&*node.transport(), config).await?;
-        Self::open_on(ports, node, machines).await
+    /// What a clients' address is wrong with, before anything on disk changes; the node cannot be opened.
+    pub async fn open(config: BrokerConfig, node: NodeBuilder) -> Result<Self, OpenBrokerError> {
+        let ports = BrokerPorts::bind(&**node.transport_in_use(), config).await?;
+        ports.open(node).await
     }
 
-    /// Serves clients, as [`open`](Self::open), on addresses that are bound already.
-    ///
-    /// # Errors
-    /// The system does not tell a bound address, or has no random number.
-    pub async fn open_on(ports: BrokerPorts, node: Node, machines: Machines) -> io::Result<Self> {
+    async fn serve(ports: BrokerPorts, node: Node, machines: Machines) -> io::Result<Self> {
         let BrokerPorts { config, logs: listeners, name_server } = ports;
         let transport = node.transport();
         let brokers =
@@ -139,6 +160,7 @@ impl Broker {
             tasks.spawn(node.supervise_once("name server", serving));
         }
         Ok(Self {
+            node,
             name_server: name_server_addr,
             addrs,
             vip_channels,
@@ -146,6 +168,11 @@ impl Broker {
             tasks,
             _brokers: brokers,
         })
+    }
+
+    /// The node. Handles are cheap to clone.
+    pub fn node(&self) -> &Node {
+        &self.node
     }
 
     /// Where the name server listens.

@@ -161,14 +161,13 @@ impl Shared {
     }
 }
 
-/// The states of a node's logs, by their names. Hand its [`machine`](Self::machine) to
-/// [`NodeBuilder::state_machines_with_files`](quorumlog::NodeBuilder::state_machines_with_files).
+/// The states of a node's logs, by their names.
 #[derive(Debug, Clone, Default)]
-pub struct Machines(Arc<Mutex<BTreeMap<String, Arc<Shared>>>>);
+pub(crate) struct Machines(Arc<Mutex<BTreeMap<String, Arc<Shared>>>>);
 
 impl Machines {
     /// The state machine for a log, if it is a broker's. It keeps indexes in `files`.
-    pub fn machine(&self, log: &LogName, files: StateDir) -> Option<Box<dyn StateMachine>> {
+    pub(crate) fn machine(&self, log: &LogName, files: StateDir) -> Option<Box<dyn StateMachine>> {
         if !log.as_str().starts_with(LOG_PREFIX) {
             return None;
         }

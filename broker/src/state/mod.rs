@@ -33,7 +33,7 @@ pub(super) use command::{
 pub(super) use follow::TOPICS_OF_RECORD;
 pub(super) use keys::Sought;
 pub(super) use lookup::Lost;
-pub use machine::Machines;
+pub(crate) use machine::Machines;
 pub(super) use machine::Shared;
 pub(super) use queue::{Entry, PARTS_MAX, Queue, physical};
 pub(super) use registry::{Decision, HOME_LOG, LOGS_MAX};

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use quorumlog::simulation::SimDisk;
 use quorumlog::{ByteCount, Config, Flush, Member, Node, NodeId, Role};
-use quorumlog_broker::{Broker, BrokerConfig, Machines};
+use quorumlog_broker::{Broker, BrokerConfig};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -137,21 +137,16 @@ impl Brokers {
             let transport = self.network.transport(id);
             let disk = self.setup.disks.get(&id).cloned();
             let opening = async move {
-                let machines = Machines::default();
-                let of_log = machines.clone();
                 let mut builder = Node::builder(config).transport(transport);
                 if let Some(disk) = disk {
                     builder = builder.disk(disk.shared()).clock(disk.clock());
                 }
-                let builder =
-                    builder.state_machines_with_files(move |log, files| of_log.machine(log, files));
-                let node = builder.open().await?;
-                let broker = Broker::open(node.clone(), machines, broker).await;
-                Ok::<_, quorumlog::OpenError>((node, broker.expect("free ports")))
+                Broker::open(broker, builder).await
             };
             runtime.spawn(opening).await.expect("opening does not panic").ok()
         });
-        let (node, broker) = opened.await;
+        let broker = opened.await;
+        let node = broker.node().clone();
         let name_server = broker.name_server().expect("it has a name server");
         let addrs = broker.addrs().to_vec();
         let vip_channels = broker.vip_channels().to_vec();

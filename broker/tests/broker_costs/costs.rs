@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use peak_alloc::PeakAlloc;
 use quorumlog::{ByteCount, CommitLog, Config, Node};
-use quorumlog_broker::{Broker, BrokerConfig, GroupAdmin, Machines};
+use quorumlog_broker::{Broker, BrokerConfig, GroupAdmin};
 
 use crate::client::Client;
 use crate::requests::{Fields, frame};
@@ -36,17 +36,13 @@ impl Costs {
         config.storage.disk_reserve = ByteCount::new(0);
         config.limits.record_size_max = ByteCount::mib(5);
         config.limits.tail_cache_max = ByteCount::mib(1);
-        let machines = Machines::default();
-        let of_log = machines.clone();
-        let builder = Node::builder(config)
-            .state_machines_with_files(move |log, files| of_log.machine(log, files));
-        let node = builder.open().await.expect("a new node opens");
         let mut settings = BrokerConfig::default();
         settings.name_server_listen = "127.0.0.1:0".to_owned();
         settings.listen = vec!["127.0.0.1:0".to_owned()];
         settings.suppress_duplicates = true;
+        let broker = Broker::open(settings, Node::builder(config)).await.expect("free ports");
+        let node = broker.node().clone();
         node.bootstrap([node.member()]).await.expect("a new cluster can be founded");
-        let broker = Broker::open(node.clone(), machines, settings).await.expect("free ports");
         let mut client = Client::connect(broker.addrs()[0]).await;
         let name_server = Client::connect(broker.name_server().expect("it has one")).await;
         // It is answered once this node leads.
