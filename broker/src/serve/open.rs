@@ -93,7 +93,9 @@ impl BrokerPorts {
         let machines = Machines::default();
         let of_logs = machines.clone();
         let node = node.state_machines_with_files(move |log, files| of_logs.machine(log, files));
-        Ok(Broker::serve(self, node.open().await?, machines).await?)
+        // In a box, or each future that opens a broker would have room for a whole start.
+        let node = Box::pin(node.open()).await?;
+        Ok(Broker::serve(self, node, machines).await?)
     }
 }
 

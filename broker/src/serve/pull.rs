@@ -22,7 +22,7 @@ const SUSPEND: i32 = 2;
 const SUBSCRIPTION: i32 = 4;
 
 /// Bytes of messages in one answer, as in RocketMQ; one message may be larger.
-const BYTES_MAX: usize = 256 << 10;
+pub(super) const BYTES_MAX: usize = 256 << 10;
 /// Messages in one answer.
 const MESSAGES_MAX: i32 = 1024;
 /// Entries that are looked at for one answer when few of them are wanted.

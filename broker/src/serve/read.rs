@@ -1,12 +1,15 @@
 //! Messages out of the log: the bytes as they were stored, with both offsets put in.
 
+use std::collections::VecDeque;
+
 use bytes::{BufMut as _, Bytes, BytesMut};
 
 use super::failure::Failure;
-use super::log_broker::LogBroker;
+use super::log_broker::{LogBroker, Opened};
+use super::pull::BYTES_MAX;
 use crate::record::{Message, QUEUE_OFFSET_AT, SPLICED_BYTES};
-use crate::state::{Entry, message_at};
-use quorumlog::ReadError;
+use crate::state::{Entry, messages_of};
+use quorumlog::{Index, ReadError, Record};
 
 /// A message's bytes for a client: a copy of the head with its offsets, and a handle to the rest.
 fn splice(record: &Bytes, entry: Entry) -> [Bytes; 2] {
@@ -17,30 +20,86 @@ fn splice(record: &Bytes, entry: Entry) -> [Bytes; 2] {
     [head.freeze(), record.slice(SPLICED_BYTES..)]
 }
 
+/// Reads messages in the order of a queue: records that lie side by side in the log are read at once, and a batch is walked
+/// once.
+struct Reader<'a> {
+    opened: &'a Opened,
+    /// Records that were read ahead.
+    ahead: VecDeque<Record>,
+    /// Bytes of the last record that was read.
+    size: usize,
+    walk: Option<Walk>,
+}
+
+/// A record of which some messages were taken.
+struct Walk {
+    index: Index,
+    taken: usize,
+    left: Bytes,
+}
+
+impl<'a> Reader<'a> {
+    fn new(opened: &'a Opened) -> Self {
+        Self { opened, ahead: VecDeque::new(), size: 0, walk: None }
+    }
+
+    /// The bytes of the first of `entries` as they lie in the log; none if retention has removed it. The others will be asked
+    /// for next.
+    async fn first(&mut self, entries: &[Entry]) -> Result<Option<Bytes>, Failure> {
+        let Some(entry) = entries.first() else { return Ok(None) };
+        let goes_on = |walk: &Walk| walk.index == entry.index() && walk.taken <= entry.part();
+        if !self.walk.as_ref().is_some_and(goes_on) {
+            self.walk = None;
+            let Some(record) = self.record(entries, entry.index()).await? else { return Ok(None) };
+            let left = messages_of(&record.payload)?;
+            self.walk = Some(Walk { index: record.index, taken: 0, left });
+        }
+        let Some(walk) = &mut self.walk else { return Ok(None) };
+        while walk.taken < entry.part() {
+            Message::take_bytes(&mut walk.left)?;
+            walk.taken += 1;
+        }
+        walk.taken += 1;
+        Ok(Some(Message::take_bytes(&mut walk.left)?))
+    }
+
+    async fn record(&mut self, entries: &[Entry], index: Index) -> Result<Option<Record>, Failure> {
+        while self.ahead.front().is_some_and(|record| record.index < index) {
+            self.ahead.pop_front();
+        }
+        if self.ahead.front().is_none_or(|record| record.index > index) {
+            let wanted = (side_by_side(entries) * self.size).clamp(1, BYTES_MAX);
+            self.ahead = match self.opened.log.read(index, wanted).await {
+                Err(ReadError::Trimmed { begin, .. }) => {
+                    self.opened.shared.prune_once(begin);
+                    return Ok(None);
+                }
+                // The next leader holds it whole.
+                Err(ReadError::Storage(_)) if self.opened.log.leaves() => {
+                    return Err(Failure::Moved);
+                }
+                records => records?.into(),
+            };
+        }
+        let record = self.ahead.pop_front().filter(|record| record.index == index);
+        self.size = record.as_ref().map_or(0, |record| record.payload.len());
+        Ok(record)
+    }
+}
+
+/// How many records that lie side by side in the log the first entries are of.
+fn side_by_side(entries: &[Entry]) -> usize {
+    let neighbours = entries.windows(2).map(|pair| pair[1].index().wrapping_sub(pair[0].index()));
+    1 + neighbours.take_while(|step| *step <= 1).filter(|step| *step == 1).count()
+}
+
 impl LogBroker {
     /// A message's bytes as they lie in the log; none if retention has removed it.
     ///
     /// # Errors
     /// There is no message, or reading failed.
     pub(super) async fn stored(&self, entry: Entry) -> Result<Option<Bytes>, Failure> {
-        let opened = self.opened()?;
-        let records = match opened.log.read(entry.index(), 1).await {
-            Err(ReadError::Trimmed { begin, .. }) => {
-                opened.shared.prune_once(begin);
-                return Ok(None);
-            }
-            // The next leader holds it whole.
-            Err(ReadError::Storage(_)) if opened.log.leaves() => {
-                return Err(Failure::Moved);
-            }
-            records => records?,
-        };
-        match records.first() {
-            Some(record) if record.index == entry.index() => {
-                Ok(Some(message_at(&record.payload, entry.part())?))
-            }
-            _ => Ok(None),
-        }
+        Reader::new(self.opened()?).first(&[entry]).await
     }
 
     /// A message; none if retention has removed it.
@@ -62,10 +121,11 @@ impl LogBroker {
         entries: &[Entry],
         bytes_max: usize,
     ) -> Result<(Vec<Bytes>, usize), Failure> {
+        let mut reader = Reader::new(self.opened()?);
         let mut chunks = Vec::with_capacity(entries.len() * 2);
         let mut bytes = 0;
         for (done, entry) in entries.iter().enumerate() {
-            let Some(record) = self.stored(*entry).await? else { continue };
+            let Some(record) = reader.first(&entries[done..]).await? else { continue };
             if bytes > 0 && bytes + record.len() > bytes_max {
                 return Ok((chunks, done));
             }
@@ -73,5 +133,23 @@ impl LogBroker {
             chunks.extend(splice(&record, *entry));
         }
         Ok((chunks, entries.len()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::physical;
+
+    #[test]
+    fn entries_of_one_record_and_of_its_neighbours_lie_side_by_side() {
+        let count = |places: &[(u64, usize)]| {
+            let entries: Vec<_> =
+                places.iter().map(|(index, part)| Entry::at(physical(*index, *part))).collect();
+            side_by_side(&entries)
+        };
+        assert_eq!(count(&[(7, 0)]), 1);
+        assert_eq!(count(&[(7, 0), (7, 1), (8, 0), (9, 0), (9, 3), (11, 0), (12, 0)]), 3);
+        assert_eq!(count(&[(7, 0), (3, 0)]), 1);
     }
 }

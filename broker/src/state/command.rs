@@ -297,16 +297,16 @@ fn take_records(bytes: &mut Bytes, count: usize) -> Result<Vec<Bytes>, RecordErr
     }
 }
 
-/// The bytes of one message of a record of the log.
+/// The messages of a record of the log, one behind the other.
 ///
 /// # Errors
-/// There is no such message in it.
-pub(crate) fn message_at(payload: &Bytes, part: usize) -> Result<Bytes, RecordError> {
+/// There are none in it.
+pub(crate) fn messages_of(payload: &Bytes) -> Result<Bytes, RecordError> {
     let mut bytes = payload.clone();
     let kind = bytes.try_get_u8().map_err(|_| RecordError::cut("kind"))?;
     let head = match kind {
         MESSAGES => 3,
-        DELIVERY if part == 0 => 9,
+        DELIVERY => 9,
         DELIVERIES => DELIVERIES_HEAD - 1,
         _ => return Err(RecordError("no message at this offset".to_owned())),
     };
@@ -314,6 +314,15 @@ pub(crate) fn message_at(payload: &Bytes, part: usize) -> Result<Bytes, RecordEr
         return Err(RecordError::cut("head"));
     }
     bytes.advance(head);
+    Ok(bytes)
+}
+
+/// The bytes of one message of a record of the log.
+///
+/// # Errors
+/// There is no such message in it.
+pub(crate) fn message_at(payload: &Bytes, part: usize) -> Result<Bytes, RecordError> {
+    let mut bytes = messages_of(payload)?;
     for _ in 0..part {
         Message::take_bytes(&mut bytes)?;
     }

@@ -28,7 +28,7 @@ mod voids;
 
 pub(super) use command::{
     Answer, Change, LockRequest, Placed, Refusal, ReportedOffset, change, deliveries, message_at,
-    messages,
+    messages, messages_of,
 };
 pub(super) use follow::TOPICS_OF_RECORD;
 pub(super) use keys::Sought;
