@@ -34,8 +34,13 @@ impl<const N: usize> Lines<N> {
         self.waiting.load(Ordering::Acquire) > 0
     }
 
-    /// Waits until all before it in its line have been served, and then until `look` takes something. Dropping it gives up
-    /// the place.
+    /// Waits until all before it in its line have been served, and then until `look` takes something.
+    ///
+    /// # Panics
+    /// There is no such line.
+    ///
+    /// # Cancel safety
+    /// Dropping it gives up the place.
     pub async fn first<T>(&self, line: usize, mut look: impl FnMut() -> Option<T>) -> T {
         let together = Mutant::AllWaitersWoken.is_active();
         let _turn = if together { None } else { Some(self.lines[line].lock().await) };

@@ -3,6 +3,20 @@
 //! A node's broker speaks RocketMQ's remoting protocol: to clients it is a name server, and for each of its logs
 //! a broker of the log's name. Whatever must survive is in the log's state machine; connections,
 //! subscriptions and waiting pulls are not, and come back with the clients.
+//!
+//! ```no_run
+//! use quorumlog::{Config, Node};
+//! use quorumlog_broker::{Broker, BrokerConfig};
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let config = Config::new(1, "/var/lib/orders").with_listen("127.0.0.1:7000");
+//! let broker = Broker::open(BrokerConfig::default(), Node::builder(config)).await?;
+//! // Once, and on one of the founders: here the cluster has a single node.
+//! broker.node().bootstrap([broker.node().member()]).await?;
+//! println!("clients come to {:?}", broker.name_server());
+//! # Ok(())
+//! # }
+//! ```
 
 mod admin;
 mod client;

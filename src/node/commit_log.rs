@@ -161,7 +161,7 @@ impl CommitLog {
     }
 
     /// True while this node leads though it is unfit, and hands over to a node that is not.
-    pub fn leaves(&self) -> bool {
+    pub fn hands_over(&self) -> bool {
         self.group().unfit.leaves()
     }
 

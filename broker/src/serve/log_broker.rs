@@ -200,7 +200,7 @@ impl LogBroker {
             return false;
         };
         opened.log.decline_lead(brokers.logs().iter().any(|log| log.has_stopped()));
-        opened.log.leaves()
+        opened.log.hands_over()
     }
 
     /// Appends a record and waits until it is applied here.

@@ -75,7 +75,7 @@ impl<'a> Reader<'a> {
                     return Ok(None);
                 }
                 // The next leader holds it whole.
-                Err(ReadError::Storage(_)) if self.opened.log.leaves() => {
+                Err(ReadError::Storage(_)) if self.opened.log.hands_over() => {
                     return Err(Failure::Moved);
                 }
                 records => records?.into(),
