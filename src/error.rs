@@ -424,8 +424,8 @@ impl StorageError {
     }
 }
 
-/// An error and its sources in one line.
-pub(crate) fn with_sources(error: &dyn std::error::Error) -> String {
+/// The text of an error, and behind colons that of its sources.
+pub fn with_sources(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

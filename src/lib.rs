@@ -30,7 +30,9 @@ mod wire;
 pub use config::{ByteCount, Config, Limits, RaftConfig, Retention, StorageConfig};
 pub use error::{
     AdminError, AppendError, ConfigError, NameError, OpenError, Outcome, ReadError, StorageError,
+    with_sources,
 };
+pub use format::codec;
 pub use log::offline;
 pub use member::{Member, MemberStatus, NodeId, Role, Status};
 pub use node::{

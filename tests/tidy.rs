@@ -123,7 +123,6 @@ fn openraft_bincode_and_unsafe_have_one_place_each() {
     breaks("src/raft/mod.rs", "use bincode::Options;", "bincode is named only in");
     breaks("src/format/frame.rs", "fn f() { bincode::serialize(); }", "bincode is named only in");
     keeps("src/format/codec.rs", "use bincode::Options;");
-    keeps("broker/src/codec.rs", "use bincode::Options;");
     breaks("broker/src/state.rs", "use bincode::Options;", "bincode is named only in");
     breaks("broker/src/state.rs", "use openraft::Raft;", "openraft is named only in src/raft/");
     keeps("tests/suite.rs", "use openraft::testing::Suite;");

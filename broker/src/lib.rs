@@ -20,7 +20,6 @@
 
 mod admin;
 mod client;
-mod codec;
 #[cfg(any(test, feature = "simulation"))]
 pub mod fuzz;
 #[cfg(test)]
@@ -35,7 +34,6 @@ mod serve;
 #[cfg(test)]
 mod single;
 mod state;
-mod with_sources;
 
 pub use admin::{
     GroupAdmin, GroupInfo, GroupMemberInfo, QueueLag, QueueReset, ResetTo, TopicAdmin, TopicInfo,

@@ -1,8 +1,8 @@
 //! A cluster of one node with a broker, for tests.
 
+use quorumlog::{ByteCount, Config, Node};
+
 use super::{Broker, BrokerConfig};
-use quorumlog::Node;
-use quorumlog::{ByteCount, Config};
 
 pub(super) struct Single {
     pub(super) node: Node,

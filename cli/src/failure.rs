@@ -1,11 +1,11 @@
 //! Why a command failed: one line, a hint on what to do, and the exit code.
 
-use std::error::Error;
 use std::fmt;
 use std::io;
 
 use quorumlog::{
     AdminError, AppendError, ConfigError, NameError, OpenError, Outcome, ReadError, StorageError,
+    with_sources,
 };
 use quorumlog_broker::is_outcome_unknown;
 
@@ -96,18 +96,6 @@ impl fmt::Display for Failure {
     }
 }
 
-/// An error and its sources in one line.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
-}
-
 const UNREACHABLE: &str =
     "is a node running there? name its client address with --node HOST:PORT or QUORUMLOG_NODES";
 const NO_LEADER: &str = "`quorumlog status` shows which nodes run and who leads";
@@ -117,8 +105,8 @@ const DISK: &str = "`quorumlog verify DIR` looks through a data directory of a s
 impl From<AppendError> for Failure {
     fn from(error: AppendError) -> Self {
         let failure = match error.outcome() {
-            Outcome::NotAppended => Self::failed(chain(&error)),
-            Outcome::Unknown => Self::unknown(chain(&error)),
+            Outcome::NotAppended => Self::failed(with_sources(&error)),
+            Outcome::Unknown => Self::unknown(with_sources(&error)),
         };
         failure.maybe_hint(match &error {
             AppendError::NotLeader { .. } | AppendError::NoQuorum => Some(NO_LEADER),
@@ -140,7 +128,7 @@ impl From<AppendError> for Failure {
 
 impl From<ReadError> for Failure {
     fn from(error: ReadError) -> Self {
-        Self::failed(chain(&error)).maybe_hint(match &error {
+        Self::failed(with_sources(&error)).maybe_hint(match &error {
             ReadError::Trimmed { .. } => {
                 Some("read from the begin of the log, or leave out --from")
             }
@@ -161,8 +149,8 @@ impl From<AdminError> for Failure {
         let failure = match &error {
             AdminError::Timeout { .. }
             | AdminError::Blocked { .. }
-            | AdminError::Interrupted { .. } => Self::unknown(chain(&error)),
-            _ => Self::failed(chain(&error)),
+            | AdminError::Interrupted { .. } => Self::unknown(with_sources(&error)),
+            _ => Self::failed(with_sources(&error)),
         };
         failure.maybe_hint(match &error {
             AdminError::NotLeader { .. } => Some(NO_LEADER),
@@ -185,9 +173,9 @@ impl From<OpenError> for Failure {
         match error {
             OpenError::Config(error) => error.into(),
             OpenError::Storage(error) => error.into(),
-            OpenError::Listen { .. } => Self::failed(chain(&error))
+            OpenError::Listen { .. } => Self::failed(with_sources(&error))
                 .with_hint("another process may use the port; choose one with --listen"),
-            error => Self::failed(chain(&error)),
+            error => Self::failed(with_sources(&error)),
         }
     }
 }
@@ -200,7 +188,7 @@ impl From<StorageError> for Failure {
 
 impl From<&StorageError> for Failure {
     fn from(error: &StorageError) -> Self {
-        Self::failed(chain(error)).maybe_hint(match error {
+        Self::failed(with_sources(error)).maybe_hint(match error {
             StorageError::Locked { .. } => Some("stop the process that runs on this directory"),
             StorageError::Corrupt { .. } | StorageError::Missing { .. } => Some(
                 "nothing was changed; restore the file, or remove the member, wipe the directory \

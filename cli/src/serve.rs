@@ -7,13 +7,13 @@ use futures_util::FutureExt as _;
 use metrics_exporter_prometheus::PrometheusHandle;
 use quorumlog::seam::{Acceptor, TcpTransport, Transport};
 use quorumlog::server::{self, ServerConfig};
-use quorumlog::{AdminError, Member, Node};
+use quorumlog::{AdminError, Member, Node, with_sources};
 use quorumlog_broker::{Broker, BrokerConfig, BrokerPorts, OpenBrokerError};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::failure::{Failure, Result, chain};
+use crate::failure::{Failure, Result};
 use crate::http::{self, Health};
 use crate::settings::{ServerSettings, Settings};
 
@@ -58,7 +58,7 @@ pub(crate) async fn open(
         Some(ports) => {
             let broker = ports.open(builder).await.map_err(|error| match error {
                 OpenBrokerError::Node(error) => error.into(),
-                other => Failure::failed(chain(&other)),
+                other => Failure::failed(with_sources(&other)),
             })?;
             (broker.node().clone(), Some(broker))
         }
@@ -189,7 +189,10 @@ async fn found(
     match begun {
         Some(Ok(()) | Err(AdminError::AlreadyBootstrapped)) => return Ok(()),
         Some(Err(error)) => {
-            return Err(Failure::failed(format!("cannot found the cluster: {}", chain(&error))));
+            return Err(Failure::failed(format!(
+                "cannot found the cluster: {}",
+                with_sources(&error)
+            )));
         }
         None => {}
     }
@@ -198,11 +201,11 @@ async fn found(
         let founding = async {
             let mut result = founding.await;
             while let Err(error @ AdminError::Unreachable { .. }) = result {
-                tracing::warn!(error = chain(&error), "the cluster waits for its founders");
+                tracing::warn!(error = with_sources(&error), "the cluster waits for its founders");
                 result = node.bootstrap(members.iter().cloned()).await;
             }
             if let Err(error) = result {
-                tracing::error!(error = chain(&error), "cannot found the cluster");
+                tracing::error!(error = with_sources(&error), "cannot found the cluster");
             }
         };
         tokio::select! {

@@ -9,7 +9,7 @@ use crate::error::StorageError;
 use crate::mutant::Mutant;
 
 pub(crate) mod checkpoint;
-pub(crate) mod codec;
+pub mod codec;
 pub(crate) mod committed;
 pub(crate) mod damage_note;
 pub(crate) mod entry;

@@ -21,7 +21,7 @@ pub(crate) const LAYERS: [(&str, &[&str]); 10] = [
 /// A name, and the only file or folder that may use it.
 const CONFINED: [(&str, &[&str]); 4] = [
     ("openraft", &["src/raft/"]),
-    ("bincode", &["src/format/codec.rs", "broker/src/codec.rs"]),
+    ("bincode", &["src/format/codec.rs"]),
     ("unsafe", &UNSAFE),
     ("unsafe_code", &UNSAFE),
 ];

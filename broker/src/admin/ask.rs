@@ -5,13 +5,13 @@ use std::io;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use quorumlog::seam::{TcpTransport, Transport};
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 
 use crate::client::Link;
 use crate::remoting::codes::{names, request, response};
 use crate::remoting::{Command, Fields, object_keys, read_frame};
-use quorumlog::seam::{TcpTransport, Transport};
 
 /// For connecting and for each answer.
 const TIMEOUT: Duration = Duration::from_secs(5);

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use quorumlog::seam::Transport;
 use tokio::io::AsyncRead;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::remoting::{Account, Command, Fields, Waiting, read_frame, write_queued};
-use quorumlog::seam::Transport;
 
 /// Requests that wait to be written.
 const QUEUE_MAX: usize = 1024;

@@ -10,12 +10,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
+use quorumlog::seam::{Clock, SystemClock, TcpTransport};
 
 use super::record::put_hex;
 use super::remoting::codes::{request, response};
 use super::remoting::{Command, Fields};
 pub(super) use link::Link;
-use quorumlog::seam::{Clock, SystemClock, TcpTransport};
 
 /// How long an answer may take beyond what was asked for.
 const TIMEOUT: Duration = Duration::from_secs(30);

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
+use quorumlog::ByteCount;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -20,7 +21,6 @@ use crate::record::Message;
 use crate::remoting::codes::{request, response};
 use crate::remoting::{Command, object_keys, read_frame};
 use crate::single::Single;
-use quorumlog::ByteCount;
 
 const TO_NAME_SERVER: u8 = 0;
 const TO_BROKER: u8 = 2;

@@ -7,10 +7,10 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use quorumlog::lines::Lines;
 use tokio::sync::Notify;
 
 use crate::mutant::Mutant;
-use quorumlog::lines::Lines;
 
 /// Those of a node that wait for room, by what they hold: each line has its own bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,14 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use quorumlog::{AdminError, LedElsewhere, LogId, LogName, Node, Role, Status};
+
 use super::failure::Failure;
 use super::log_broker::{LogBroker, Opened, Part};
 use crate::mutant::Mutant;
 use crate::state::{Change, Machines, Rules};
-use quorumlog::AdminError;
-use quorumlog::{LedElsewhere, Node};
-use quorumlog::{LogId, LogName};
-use quorumlog::{Role, Status};
 
 /// Pause before something is tried again that nothing tells us about.
 const PAUSE: Duration = Duration::from_millis(20);

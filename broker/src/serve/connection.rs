@@ -11,6 +11,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
+use quorumlog::seam::Duplex;
 use tokio::io::AsyncRead;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc};
@@ -28,7 +29,6 @@ use crate::remoting::{
     Account, Activity, Budget, Command, FrameError, FrameReader, Reply, Share, cost_of,
     write_queued,
 };
-use quorumlog::seam::Duplex;
 
 /// Requests of one connection that may be under way at once: as many queues can be pulled from at a time.
 const REQUESTS_MAX: usize = 4096;

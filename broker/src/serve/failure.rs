@@ -1,11 +1,11 @@
 //! Why a request was not done.
 
+use quorumlog::{AppendError, Outcome, ReadError, with_sources};
+
 use crate::record::RecordError;
 use crate::remoting::codes::{names, response};
 use crate::remoting::{FieldError, JsonError, Reply};
 use crate::state::Refusal;
-use crate::with_sources::with_sources;
-use quorumlog::{AppendError, Outcome, ReadError};
 
 /// How a full disk is told. RocketMQ's words for a send that its full disk refuses.
 const DISK_FULL: &str = "service not available now, the broker's disk is full";

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use quorumlog::codec;
+use quorumlog::seam::Transport;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -13,7 +15,6 @@ use super::log_broker::{LogBroker, Part};
 use super::names::{check_topic, is_reserved};
 use super::way::Way;
 use crate::LOG_PREFIX;
-use crate::codec;
 use crate::limits::QUEUES_MAX;
 use crate::mutant::Mutant;
 use crate::remoting::codes::{request, response};
@@ -22,7 +23,6 @@ use crate::state::{
     Answer, Change, Decision, HOME_LOG, LOGS_MAX, Shared, TOPICS_OF_RECORD, TopicConfig,
     is_registered,
 };
-use quorumlog::seam::Transport;
 
 /// How long the home log may take to decide.
 pub(super) const DECIDE_TIMEOUT: Duration = Duration::from_millis(2500);

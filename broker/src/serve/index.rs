@@ -1,11 +1,12 @@
 //! Questions to the index. What it has lost is made again from the log first, and what it has not found yet in the
 //! background.
 
+use quorumlog::ReadError;
+
 use super::failure::Failure;
 use super::log_broker::LogBroker;
 use crate::remoting::codes::response;
 use crate::state::{Lost, Shared};
-use quorumlog::ReadError;
 
 /// How often one question may meet a part of the index that is lost.
 const ATTEMPTS_MAX: usize = 4;

@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use quorumlog::panics;
+use quorumlog::seam::Acceptor;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::connection::{self, Budgets, Connection};
 use super::pending_request::PendingRequest;
 use super::places::Places;
-use quorumlog::panics;
-use quorumlog::seam::Acceptor;
 
 /// Pause after a connection could not be taken, as when there are too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

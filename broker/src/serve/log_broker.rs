@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use bytes::{Bytes, BytesMut};
+use quorumlog::seam::Transport;
+use quorumlog::{AppendError, AppendOptions, AppliedTicket, CommitLog, Priority, Progress};
 use tokio::sync::watch;
 
 use super::clients::Clients;
@@ -17,15 +19,10 @@ use super::metrics::Requests;
 use super::routes::Brokers;
 use super::settings::BrokerConfig;
 use super::throughput::Throughput;
+use super::wall_clock::WallClock;
 use crate::mutant::Mutant;
 use crate::record::{Message, UniqueIds};
-use crate::serve::wall_clock::WallClock;
 use crate::state::{Answer, Change, Decision, Shared, change, messages};
-use quorumlog::AppendError;
-use quorumlog::Progress;
-use quorumlog::seam::Transport;
-use quorumlog::{AppendOptions, Priority};
-use quorumlog::{AppliedTicket, CommitLog};
 
 /// The node's part in the log, as far as clients are concerned.
 #[derive(Debug, Clone, PartialEq, Eq)]

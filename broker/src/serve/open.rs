@@ -6,6 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use quorumlog::seam::{Acceptor, Transport};
+use quorumlog::{LogName, Node, NodeBuilder, OpenError};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -16,12 +18,9 @@ use super::places::Places;
 use super::routes::Brokers;
 use super::settings::BrokerConfig;
 use super::vip;
-use quorumlog::{LogName, Node, NodeBuilder, OpenError};
-
+use super::wall_clock::WallClock;
 use crate::LOG_PREFIX;
-use crate::serve::wall_clock::WallClock;
 use crate::state::Machines;
-use quorumlog::seam::{Acceptor, Transport};
 
 /// Why a node with a broker could not be opened.
 #[derive(Debug, thiserror::Error)]

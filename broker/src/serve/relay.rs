@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
+use quorumlog::seam::Transport;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
@@ -19,7 +20,6 @@ use super::pull::{PULL_AGAIN, bytes_to_pull_again};
 use crate::mutant::Mutant;
 use crate::remoting::codes::{request, response};
 use crate::remoting::{Account, Command, Fields, FrameReader, Queued, Waiting, write_queued};
-use quorumlog::seam::Transport;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const QUEUE_MAX: usize = 256;

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use quorumlog::seam::TcpTransport;
 use tokio::task::JoinHandle;
 
 use crate::client::{BrokerClient, Link};
 use crate::remoting::codes::{request, response};
 use crate::single::Single;
-use quorumlog::seam::TcpTransport;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const TOPIC: &str = "orders";

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use quorumlog::LedElsewhere;
+use quorumlog::seam::Transport;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -24,8 +26,6 @@ use super::way::Way;
 use crate::remoting::codes::{request, response};
 use crate::remoting::{Command, Reply};
 use crate::state::{HOME_LOG, TopicConfig, is_made_on_demand, is_registered};
-use quorumlog::LedElsewhere;
-use quorumlog::seam::Transport;
 
 /// How long a route waits for leaders. A producer asks twice for a topic that is not there, and a send has three seconds.
 const SETTLE_TIMEOUT: Duration = Duration::from_millis(1200);

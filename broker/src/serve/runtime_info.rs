@@ -1,5 +1,6 @@
 //! What RocketMQ's tools show of a broker: of the many values that they know, those that mean something here.
 
+use quorumlog::ReadError;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
@@ -10,7 +11,6 @@ use super::throughput::Rates;
 use crate::record::Message;
 use crate::remoting::Reply;
 use crate::state::{Queue, Shared, message_at, physical};
-use quorumlog::ReadError;
 
 /// Bytes of records that are looked through for the oldest message.
 const OLDEST_BYTES: usize = 256 << 10;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use quorumlog::{AppliedTicket, Progress};
 use tokio::time::Instant;
 
 use super::connection::Connection;
@@ -18,8 +19,6 @@ use crate::record::{Message, Properties, names, split_batch};
 use crate::remoting::codes::{request, response};
 use crate::remoting::{Command, Field, Reply};
 use crate::state::{Answer, DELAY_TOPIC, LEVELS, PARTS_MAX, Placed, TopicConfig};
-use quorumlog::AppliedTicket;
-use quorumlog::Progress;
 
 /// Most bytes of properties: their length is a signed 16-bit number.
 const PROPERTIES_BYTES_MAX: usize = i16::MAX as usize;

@@ -12,6 +12,7 @@
 //! committed there: the message, or another one, and then it was not stored. If that is not known in time, the connection
 //! ends instead, which tells stock clients the same as a broker that dies: nobody knows.
 
+use quorumlog::{CommitLog, Index, Progress, Role, Term};
 use tokio::time::{Instant, timeout_at};
 
 use super::failure::Failure;
@@ -21,10 +22,6 @@ use crate::record::put_offset_id;
 use crate::remoting::Reply;
 use crate::remoting::codes::response;
 use crate::state::physical;
-use quorumlog::CommitLog;
-use quorumlog::Progress;
-use quorumlog::Role;
-use quorumlog::{Index, Term};
 
 /// What an answer needs to know about messages that are on their way into the log.
 #[derive(Debug)]

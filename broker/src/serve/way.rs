@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use quorumlog::seam::Transport;
 use tokio::sync::Mutex;
 
 use crate::client::Link;
-use quorumlog::seam::Transport;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 

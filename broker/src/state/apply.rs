@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
+use quorumlog::ApplyError;
 
 use super::command::{
     Answer, Change, Deliver, DeliverAll, Payload, Placed, Refusal, ReportedOffset,
@@ -20,7 +21,6 @@ use super::topics::{DEAD_DELAYED_TOPIC, DELAY_TOPIC, LEVELS, State, TopicConfig}
 use crate::limits::{ADDR_BYTES_MAX, NODES_MAX, STORED_TOPIC_BYTES_MAX};
 use crate::mutant::Mutant;
 use crate::record::{Message, Outline, Properties, java_hash, names};
-use quorumlog::ApplyError;
 
 /// Is told the topic and the queue of each message that came, for those who wait.
 pub(super) type Arrived<'a> = dyn FnMut(&str, u32) + 'a;

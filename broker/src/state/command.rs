@@ -13,13 +13,13 @@
 //! A record is a message in RocketMQ's stored layout (`record/layout.rs`) with both offsets zero.
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use quorumlog::codec;
 use serde::{Deserialize, Serialize};
 
 use super::follow::Follow;
 use super::queue::PARTS_MAX;
 use super::registry::Decision;
 use super::topics::TopicConfig;
-use crate::codec;
 use crate::record::{Message, RecordError};
 
 const MESSAGES: u8 = 1;

@@ -21,10 +21,9 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde::{Deserialize, Serialize};
-
 use quorumlog::StateDir;
 use quorumlog::seam::{Access, DiskFile};
+use serde::{Deserialize, Serialize};
 
 /// Length at which a file is finished and the next one begun; short in tests, which are about what is between files.
 const FILE_BYTES: u64 = if cfg!(test) { 256 << 10 } else { 32 << 20 };

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use bytes::Bytes;
+use quorumlog::{ApplyError, FlushFiles, LogName, Record, StateDir, StateMachine, codec};
 use tokio::sync::watch;
 
 use super::arrivals::Arrivals;
@@ -15,11 +16,7 @@ use super::queue::physical;
 use super::topics::State;
 use super::{version2, version3};
 use crate::LOG_PREFIX;
-use crate::codec;
 use crate::mutant::Mutant;
-use quorumlog::StateDir;
-use quorumlog::{ApplyError, FlushFiles, StateMachine};
-use quorumlog::{LogName, Record};
 
 /// First bytes of a checkpoint.
 const MAGIC: [u8; 4] = *b"QLBS";

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use quorumlog::Record;
+
 use super::apply::Incoming;
 use super::command::Payload;
 use super::keys::{Key, Run};
 use super::machine::Shared;
 use super::queue::{Chunk, Sealed, index_of, physical};
 use super::voids::Voids;
-use quorumlog::Record;
 
 /// Chunks of one pass.
 const CHUNKS_MAX: usize = 64;

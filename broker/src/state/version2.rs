@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use quorumlog::codec::{self, CodecError};
 use serde::Deserialize;
 
 use super::command::Placed;
@@ -14,7 +15,6 @@ use super::queue::Queue;
 use super::recent::{Digest, Recent};
 use super::topics::{State, Topic, TopicConfig};
 use super::voids::Voids;
-use crate::codec::{self, CodecError};
 
 type QueueName<'a> = (&'a str, u32);
 

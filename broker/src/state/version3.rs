@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
+use quorumlog::codec;
 use serde::Deserialize;
 
 use super::index_files::FileName;
@@ -14,7 +15,6 @@ use super::registry::RegistryVersion3;
 use super::rules::Rules;
 use super::topics::{State, Topics};
 use super::voids::Voids;
-use crate::codec;
 
 #[derive(Deserialize)]
 struct StateVersion3 {

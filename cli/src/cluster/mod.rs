@@ -12,12 +12,12 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use quorumlog::client::{Client, ClientConfig};
-use quorumlog::{NodeId, Status};
+use quorumlog::{NodeId, Status, with_sources};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::failure::{Failure, Result, chain};
+use crate::failure::{Failure, Result};
 use crate::proc::ProcessSample;
 use crate::settings::ENV_PREFIX;
 use brokers::BrokerPorts;
@@ -218,7 +218,7 @@ impl Cluster {
             match &client {
                 None => match Client::connect(config.clone()).await {
                     Ok(connected) => client = Some(connected),
-                    Err(error) => last = chain(&error),
+                    Err(error) => last = with_sources(&error),
                 },
                 Some(connected) => match self.unready(connected).await {
                     None => return Ok(connected.clone()),
@@ -240,7 +240,9 @@ impl Cluster {
             let answer = answers.iter().find(|(member, _)| member.id == id);
             match answer {
                 None => return Some(format!("node {id} is not a member yet")),
-                Some((_, Err(error))) => return Some(format!("node {id}: {}", chain(error))),
+                Some((_, Err(error))) => {
+                    return Some(format!("node {id}: {}", with_sources(error)));
+                }
                 Some((_, Ok(logs))) if !has_leader(logs) => {
                     return Some(format!("node {id} knows no leader"));
                 }

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use quorumlog::{AdminError, Member, NodeStatus, Problem, Role, Status};
+use quorumlog::{AdminError, Member, NodeStatus, Problem, Role, Status, with_sources};
 use serde::Serialize;
 
 use crate::client::ClientArgs;
 use crate::commands::log::OutputKind;
-use crate::failure::{Failure, Result, chain};
+use crate::failure::{Failure, Result};
 use crate::output::{Output, Table, note};
 
 const AFTER_HELP: &str = "\
@@ -104,7 +104,7 @@ impl Report {
         let leaders = leaders(&answers);
         let node = |(member, answer): Answer| match answer {
             Err(error) => {
-                let error = Some(chain(&error));
+                let error = Some(with_sources(&error));
                 NodeReport { node: member, error, logs: vec![], problems: vec![] }
             }
             Ok(NodeStatus { logs, problems, .. }) => {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use quorumlog::seam::{BoxFuture, Transport};
 use quorumlog::server::{self, ServerConfig};
 use quorumlog::simulation::SimDisk;
-use quorumlog::{ByteCount, Config, Member, Node, Retention};
+use quorumlog::{ByteCount, Config, Member, Node, Retention, with_sources};
 use tokio::sync::mpsc;
 
 use super::locals;
@@ -145,16 +145,6 @@ pub(crate) async fn run(setup: NodeSetup) -> Result<(), Failure> {
         tokio::spawn(job(node.clone()));
     }
     Ok(())
-}
-
-fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 fn config(member: Member, profile: &Profile) -> Config {

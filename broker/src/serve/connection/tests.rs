@@ -2,6 +2,7 @@
 
 use std::sync::Mutex;
 
+use quorumlog::seam::{TcpTransport, Transport};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -10,7 +11,6 @@ use super::super::listener::{Bounds, addr_of, listen};
 use super::super::places::Places;
 use super::*;
 use crate::remoting::{Fields, Reply};
-use quorumlog::seam::{TcpTransport, Transport};
 
 /// Answers with so many bytes, or never.
 struct Fixed {

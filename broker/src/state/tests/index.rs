@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use quorumlog::simulation::CrashPolicy;
+
 use super::super::keys::{RUN_KEYS, Sought};
 use super::super::lookup::Lost;
 use super::super::queue::{CHUNK_ENTRIES, Entry, physical};
 use super::super::rebuild::Rebuild;
 use super::*;
-use quorumlog::simulation::CrashPolicy;
 
 const QUEUES: u64 = 3;
 

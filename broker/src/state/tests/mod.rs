@@ -13,6 +13,9 @@ mod version3;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt as _;
+use quorumlog::seam::SystemClock;
+use quorumlog::simulation::SimDisk;
+use quorumlog::{ApplyError, FlushFiles, Record, StateDir, StateMachine};
 
 use super::command::{
     self, Answer, Change, LockRequest, OffsetChange, Placed, Refusal, ReportedOffset, change,
@@ -28,11 +31,6 @@ use super::rules::Rules;
 use super::topics::{DEAD_DELAYED_TOPIC, DELAY_TOPIC, TopicConfig};
 use crate::LOG_PREFIX;
 use crate::record::Message;
-use quorumlog::Record;
-use quorumlog::StateDir;
-use quorumlog::seam::SystemClock;
-use quorumlog::simulation::SimDisk;
-use quorumlog::{ApplyError, FlushFiles, StateMachine};
 
 /// Where the state machine has its files.
 const DIR: &str = "/state";

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use proptest::prelude::*;
+use quorumlog::codec;
 use serde::Serialize;
 
 use super::super::command::Payload;
@@ -15,7 +16,6 @@ use super::super::rules::Rules;
 use super::super::topics::LEVELS;
 use super::super::voids::Voids;
 use super::*;
-use crate::codec;
 use crate::limits::{ALL_QUEUES_MAX, OFFSETS_MAX, QUEUES_MAX, TOPICS_MAX};
 use crate::record::{Outline, Properties, java_hash, names};
 

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use quorumlog::StateDir;
+use quorumlog::simulation::SimDisk;
 
 use super::super::index_files::IndexFiles;
 use super::super::queue::{CHUNK_ENTRIES, Entry, Located, Queue, physical};
 use super::DIR;
-use quorumlog::StateDir;
-use quorumlog::simulation::SimDisk;
 
 fn files() -> IndexFiles {
     let disk = SimDisk::new();
