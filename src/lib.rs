@@ -4,6 +4,7 @@
 #[cfg(feature = "client")]
 pub mod client;
 mod config;
+mod counted;
 mod error;
 mod format;
 pub mod lines;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::{Mutex, Notify};
 
+use crate::counted::Counted;
 use crate::mutant::Mutant;
 
 /// Those that wait for room, each in one of `N` lines. Only the first of each line looks whether there is some: were all
@@ -52,24 +53,8 @@ impl<const N: usize> Lines<N> {
             if let Some(taken) = look() {
                 return taken;
             }
-            waits.get_or_insert_with(|| Waits::new(&self.waiting));
+            waits.get_or_insert_with(|| Counted::new(&self.waiting));
             freed.await;
         }
-    }
-}
-
-/// One that waits, until it is dropped.
-struct Waits<'a>(&'a AtomicUsize);
-
-impl<'a> Waits<'a> {
-    fn new(waiting: &'a AtomicUsize) -> Self {
-        waiting.fetch_add(1, Ordering::AcqRel);
-        Self(waiting)
-    }
-}
-
-impl Drop for Waits<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }

@@ -19,6 +19,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use super::conflict::Conflict;
 use super::group::Group;
 use super::types::{RaftVote, Types, entry_id, stored_vote};
+use crate::counted::Counted;
 use crate::error::{ReadError, StorageError, with_sources};
 use crate::format::entry::EntryId;
 use crate::log::Log;
@@ -77,22 +78,6 @@ pub(super) enum NotTaken {
     /// The leader's history contradicts what is committed here.
     #[error("another history is committed here: {0}")]
     Conflict(Conflict),
-}
-
-/// A request that waits for its comparison.
-struct Waits<'a>(&'a AtomicUsize);
-
-impl<'a> Waits<'a> {
-    fn new(waiting: &'a AtomicUsize) -> Self {
-        waiting.fetch_add(1, Ordering::AcqRel);
-        Self(waiting)
-    }
-}
-
-impl Drop for Waits<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
 }
 
 impl Told {
@@ -160,7 +145,7 @@ impl Group {
         {
             return Ok(self.raft.append_entries(request).await?);
         }
-        let waits = Waits::new(&agreement.waiting);
+        let waits = Counted::new(&agreement.waiting);
         let begun = match self.begin_to_follow(&request.vote).await? {
             Ok(begun) => begun,
             Err(refused) => return Ok(refused),

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::counted::Counted;
 use crate::mutant::Mutant;
 
 /// So many frames are taken in a turn, and so many bytes of frames: a batch of thousands of records is one frame.
@@ -30,24 +31,8 @@ impl Turns {
 
     /// Ends a turn: the others go on first, also those that the system has something for.
     pub(super) async fn end(&self) {
-        let _busy = Busy::new(self);
+        let _busy = Counted::new(&self.busy);
         tokio::task::yield_now().await;
-    }
-}
-
-/// A connection that has more to do, until it goes on or ends.
-struct Busy<'a>(&'a Turns);
-
-impl<'a> Busy<'a> {
-    fn new(turns: &'a Turns) -> Self {
-        turns.busy.fetch_add(1, Ordering::Relaxed);
-        Self(turns)
-    }
-}
-
-impl Drop for Busy<'_> {
-    fn drop(&mut self) {
-        self.0.busy.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
