@@ -29,21 +29,14 @@ const SCAN_MS: u64 = 5_000;
 pub(crate) fn heal(cluster: &mut Cluster, nemesis: &mut Nemesis) -> u64 {
     cluster.shared.event("cluster", "all faults end".to_owned());
     nemesis.heal(cluster);
-    let mut is_changed = |cluster: &mut Cluster| {
-        nemesis.act(cluster);
-        !nemesis.changes_members()
-    };
-    let mut changed = wait(cluster, SPARED_MS, &mut is_changed);
+    let mut changed = wait_for_members(cluster, nemesis, SPARED_MS);
     if !changed {
         cluster.shared.event("cluster", "clients append less".to_owned());
         cluster.shared.spare();
-        changed = wait(cluster, MEMBERS_MS - SPARED_MS, is_changed);
+        changed = wait_for_members(cluster, nemesis, MEMBERS_MS - SPARED_MS);
     }
     if changed && cluster.shared.profile.older_copy && older_copy::put_back(cluster, nemesis) {
-        changed = wait(cluster, MEMBERS_MS, |cluster| {
-            nemesis.act(cluster);
-            !nemesis.changes_members()
-        });
+        changed = wait_for_members(cluster, nemesis, MEMBERS_MS);
     }
     if !changed {
         let detail =
@@ -86,6 +79,14 @@ pub(crate) fn heal(cluster: &mut Cluster, nemesis: &mut Nemesis) -> u64 {
     let took = cluster.shared.now_ms() - begun;
     scan(cluster, &logs);
     took
+}
+
+/// Goes on with a change of members that is under way. False if it was not done in time.
+fn wait_for_members(cluster: &mut Cluster, nemesis: &mut Nemesis, limit_ms: u64) -> bool {
+    wait(cluster, limit_ms, |cluster| {
+        nemesis.act(cluster);
+        !nemesis.changes_members()
+    })
 }
 
 /// Lets time pass until `done`; false if `limit_ms` pass first.

@@ -81,7 +81,7 @@ impl SimDisk {
     /// An empty disk whose random numbers are of this seed.
     pub fn with_seed(seed: u64) -> Self {
         let disk = Self::default();
-        disk.machine().random = Random(seed);
+        disk.set_seed(seed);
         disk
     }
 
