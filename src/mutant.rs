@@ -269,6 +269,8 @@ mutants! {
     UnlistedStays,
     /// A dial that reached a process that counts no more makes a connection all the same.
     DialOutlivesRenewal,
+    /// News of the other end leaves a dial alone that hangs.
+    HungDialKept,
     /// Why a member is not reached is told of any place where it ever was.
     AnyPlaceNamed,
     /// A member counts though its data is older than what others have heard of.

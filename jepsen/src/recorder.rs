@@ -154,10 +154,9 @@ impl Recorder {
     }
 
     /// So many voters have lost pages that what no majority had flushed, from an index on, may be gone. What was
-    /// acknowledged `unflushed_ns` ago and before had to be flushed.
-    pub fn loss(&self, from: u64, unflushed_ns: u64) {
+    /// acknowledged before `since`, in nanoseconds of the clock, had to be flushed.
+    pub fn loss(&self, from: u64, since: u64) {
         let (mut state, time) = self.stamp();
-        let since = time.saturating_sub(unflushed_ns);
         state.history.losses.push(Loss { time, until: None, from, since });
     }
 

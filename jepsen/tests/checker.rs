@@ -78,8 +78,13 @@ fn only_what_was_not_flushed_and_acknowledged_shortly_before_may_be_lost() {
     let below = [append(6, 7, 10, 1), later.clone(), last(0, 3, &[(2, 30)])];
     assert_eq!(lossy(&[], &below), BTreeSet::from([Anomaly::LostWrite]), "a majority had it");
     // A batch whose end is lost is gone as a whole.
-    let batch = [batch(6, 7, &[10, 11], 1), later, last(0, 3, &[(2, 30)])];
+    let batch_of = |call, ret| batch(call, ret, &[10, 11], 1);
+    let batch = [batch_of(6, 7), later.clone(), last(0, 3, &[(2, 30)])];
     assert_eq!(lossy(&[], &batch), none);
+    // So it is if its begin is trimmed later, and only readers and producers know of it.
+    let trimmed =
+        [batch_of(6, 7), read(22, 23, 3, None, &[(2, 30)]), later, last(2, 3, &[(2, 30)])];
+    assert_eq!(lossy(&[], &trimmed), none);
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! The dialing end: one connection to one address, made when needed and made again when it breaks.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, watch};
-use tokio::time::{Instant, timeout};
+use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::backoff;
 use super::calls::{Calls, Pending, StreamReceiver};
@@ -14,7 +15,7 @@ use super::hello::{self, HandshakeError};
 use super::{Frame, Hello, OutFrame, WireLimits};
 use crate::mutant::Mutant;
 use crate::panics;
-use crate::seam::Transport;
+use crate::seam::{Duplex, Transport};
 
 /// Why a request got no response.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -48,6 +49,9 @@ pub(crate) type HelloCheck = Arc<dyn Fn(&Hello, &str) -> Result<(), String> + Se
 
 /// Pause before a node of another version is dialed again. Once it has been upgraded it dials by itself.
 const OTHER_VERSION_PAUSE: Duration = Duration::from_secs(30);
+/// How long a dial may take before news of the other end has it begun again. What it sent may have been lost, and then
+/// TCP waits for a second before it sends that again, then for two, and so on (RFC 6298).
+const DIAL_PATIENCE: Duration = Duration::from_millis(100);
 
 /// Where the other end of a link is. Asked at each dial, since it may move.
 pub(crate) trait Place: Send + Sync + 'static {
@@ -77,6 +81,8 @@ struct Shared {
     dialer: Dialer,
     phase: watch::Sender<Phase>,
     failures: AtomicU32,
+    /// Told when there is news of the other end.
+    news: Notify,
 }
 
 struct Dialer {
@@ -113,7 +119,8 @@ impl Link {
     ) -> Self {
         let dialer = Dialer { transport, place, hello, check, limits };
         let phase = watch::Sender::new(Phase::Idle);
-        Self { shared: Arc::new(Shared { dialer, phase, failures: AtomicU32::new(0) }) }
+        let (failures, news) = (AtomicU32::new(0), Notify::new());
+        Self { shared: Arc::new(Shared { dialer, phase, failures, news }) }
     }
 
     /// Connects if need be, and fails fast while backing off. Dropping the future does not stop the
@@ -187,8 +194,11 @@ impl Link {
         }
     }
 
-    /// Begins to connect now, even if it backs off: there is news of the other end.
+    /// Begins to connect now, even if it backs off or a dial hangs: there is news of the other end.
     pub(crate) fn retry_now(&self) {
+        if !Mutant::HungDialKept.is_active() {
+            self.shared.news.notify_waiters();
+        }
         self.shared.phase.send_if_modified(|phase| {
             let waits = matches!(phase, Phase::Waiting { .. });
             if waits {
@@ -270,11 +280,16 @@ impl Shared {
     }
 
     async fn dial(self: Arc<Self>) {
+        let mut patience = DIAL_PATIENCE;
         let (addr, dialed) = loop {
             let addr = self.dialer.place.addr();
-            let dialed = self.dialer.dial(&addr).await;
-            if !self.takes_up_again() {
-                break (addr, dialed);
+            let dialed = self.dialer.dial(&addr, self.has_news_after(patience)).await;
+            // However slow the network is, a dial is let through in the end.
+            patience *= 2;
+            match dialed {
+                Dialed::Hung => {}
+                Dialed::Ended(dialed) if !self.takes_up_again() => break (addr, dialed),
+                Dialed::Ended(_) => {}
             }
         };
         self.dialer.place.dialed(&addr, dialed.as_ref().map(drop));
@@ -290,6 +305,15 @@ impl Shared {
         let calls = Arc::new(Calls::new(addr, opened.out.clone()));
         if self.end_dialing(Phase::Open(Arc::clone(&calls))) {
             tokio::spawn(run(Arc::downgrade(&self), opened, calls));
+        }
+    }
+
+    /// Resolves once there has been news of the other end since the call, at the earliest after `patience`.
+    fn has_news_after(&self, patience: Duration) -> impl Future<Output = ()> {
+        let (news, due) = (self.news.notified(), Instant::now() + patience);
+        async move {
+            news.await;
+            sleep_until(due).await;
         }
     }
 
@@ -370,29 +394,51 @@ impl Drop for FailOnDrop {
     }
 }
 
+/// How a dial ended.
+enum Dialed {
+    /// Nothing had come back when there was news that something would by now.
+    Hung,
+    Ended(Result<Connection, LinkError>),
+}
+
 impl Dialer {
-    async fn dial(&self, addr: &str) -> Result<Connection, LinkError> {
-        let unreachable = |detail: String| LinkError::Unreachable { addr: addr.to_owned(), detail };
+    /// Dials until `has_news` resolves. A handshake that has begun goes on to its end.
+    async fn dial(&self, addr: &str, has_news: impl Future<Output = ()>) -> Dialed {
+        let dialed = async {
+            tokio::select! {
+                biased;
+                io = self.transport.dial(addr) => Some(io),
+                () = has_news => None,
+            }
+        };
         let handshake = async {
-            let io = self.transport.dial(addr).await;
-            let io = io.map_err(|error| unreachable(error.to_string()))?;
-            let hello = (self.hello)();
-            let check = |hello: &Hello| (self.check)(hello, addr);
-            let dialed = hello::dial(io, &hello, check, &self.limits).await;
-            dialed.map_err(|error| match error {
-                HandshakeError::Refused(reason) => {
-                    LinkError::Refused { addr: addr.to_owned(), reason }
-                }
-                HandshakeError::OtherVersion { theirs, ours } => {
-                    LinkError::OtherVersion { addr: addr.to_owned(), theirs, ours }
-                }
-                HandshakeError::Broken(detail) => unreachable(detail),
-            })
+            let Some(io) = dialed.await else { return Dialed::Hung };
+            Dialed::Ended(self.shake_hands(addr, io).await)
         };
         let limit = self.limits.handshake_timeout;
-        timeout(limit, handshake)
-            .await
-            .unwrap_or_else(|_| Err(unreachable(format!("no hello came back within {limit:?}"))))
+        timeout(limit, handshake).await.unwrap_or_else(|_| {
+            let detail = format!("no hello came back within {limit:?}");
+            Dialed::Ended(Err(LinkError::Unreachable { addr: addr.to_owned(), detail }))
+        })
+    }
+
+    async fn shake_hands(
+        &self,
+        addr: &str,
+        io: io::Result<Box<dyn Duplex>>,
+    ) -> Result<Connection, LinkError> {
+        let unreachable = |detail: String| LinkError::Unreachable { addr: addr.to_owned(), detail };
+        let io = io.map_err(|error| unreachable(error.to_string()))?;
+        let hello = (self.hello)();
+        let check = |hello: &Hello| (self.check)(hello, addr);
+        let dialed = hello::dial(io, &hello, check, &self.limits).await;
+        dialed.map_err(|error| match error {
+            HandshakeError::Refused(reason) => LinkError::Refused { addr: addr.to_owned(), reason },
+            HandshakeError::OtherVersion { theirs, ours } => {
+                LinkError::OtherVersion { addr: addr.to_owned(), theirs, ours }
+            }
+            HandshakeError::Broken(detail) => unreachable(detail),
+        })
     }
 }
 

@@ -8,8 +8,8 @@
 use std::collections::BTreeSet;
 
 use super::attempts::Attempts;
-use crate::cluster::{Entry, Loss};
-use crate::history::{Action, History, Operation};
+use crate::cluster::Loss;
+use crate::history::{Action, History, Operation, Outcome};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -25,17 +25,25 @@ impl Losses {
         Self { losses: history.losses.clone(), flushed }
     }
 
-    /// A batch that lost its end is gone as a whole, for those who read.
+    /// A batch that lost its end is gone as a whole, for those who read. Its begin may be trimmed since, and only readers
+    /// have seen it.
     pub(super) fn with_whole_batches(mut self, history: &History, attempts: &Attempts<'_>) -> Self {
-        for loss in &mut self.losses {
-            let behind = |entry: &&Entry| entry.index + 1 == loss.from;
-            let entries = history.replicas.iter().flat_map(|replica| &replica.entries);
-            let part = entries.filter(behind).find_map(|entry| attempts.of(entry.value));
-            let Some(part) = part else { continue };
+        let held = history.replicas.iter().flat_map(|replica| &replica.entries);
+        let held = held.map(|entry| (entry.index, entry.value));
+        let seen = history.operations.iter().filter(|op| op.outcome == Outcome::Ok).flat_map(given);
+        let mut begins = vec![u64::MAX; self.losses.len()];
+        for (index, value) in held.chain(seen) {
+            let Some(part) = attempts.of(value) else { continue };
             let count = attempts.operation(part).action.values().len() as u64;
-            if part.position + 1 < count {
-                loss.from = loss.from.saturating_sub(part.position + 1);
+            let Some(begin) = index.checked_sub(part.position) else { continue };
+            for (loss, lowest) in self.losses.iter().zip(&mut begins) {
+                if (begin + 1..begin + count).contains(&loss.from) && index < loss.from {
+                    *lowest = begin.min(*lowest);
+                }
             }
+        }
+        for (loss, begin) in self.losses.iter_mut().zip(begins) {
+            loss.from = loss.from.min(begin);
         }
         self
     }
@@ -83,4 +91,18 @@ impl Losses {
 
 fn before_end(op: &Operation, loss: &Loss) -> bool {
     loss.until.is_none_or(|until| op.call < until)
+}
+
+/// The records that an operation gave or was told the place of, by index.
+fn given(op: &Operation) -> Vec<(u64, u64)> {
+    match &op.action {
+        Action::Read { records, .. } | Action::Deliver { records, .. } => records.clone(),
+        action => {
+            let first = action.acknowledged().map(|(index, _)| index);
+            first
+                .into_iter()
+                .flat_map(|index| (index..).zip(action.values().iter().copied()))
+                .collect()
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use quorumlog::simulation::may_lack_records;
 use quorumlog::{Flush, LogId};
@@ -12,15 +13,14 @@ use super::node::{FLUSH_INTERVAL_MS, data_dir, host_of};
 use super::schedule::CHECKPOINT_CUT_MS;
 use super::shared::LogState;
 
-const NANOS: u64 = 1_000_000;
 /// From a write to the start of its flush the writer may be at work on what came before.
 const FLUSH_SLACK_MS: u64 = 20;
 
 /// What is known of lost pages.
 #[derive(Debug, Default)]
 pub(super) struct LostPages {
-    /// Nodes that may lack what they had acknowledged, as was seen last.
-    lacking: BTreeSet<u64>,
+    /// Nodes that may lack what they had acknowledged, as was seen last, and since when each has.
+    lacking: BTreeMap<u64, Duration>,
     /// Logs with too many of them.
     too_many: BTreeSet<LogId>,
     /// There were too many of them once, in some log.
@@ -35,8 +35,8 @@ impl Cluster {
     /// A node has lost pages: if it is one too many, what no majority has flushed may be gone.
     pub(super) fn note_lost_pages(&mut self, node: u64) {
         self.shared.auditor().note_voters(&self.shared.nodes());
-        self.lost_pages.lacking = self.lacking();
-        self.lost_pages.lacking.insert(node);
+        self.look_who_lacks();
+        self.lost_pages.lacking.entry(node).or_insert_with(|| self.world.now());
         self.lost_pages.lost_any = true;
         for log in self.shared.logs() {
             if !self.too_many(log.id) {
@@ -45,7 +45,10 @@ impl Cluster {
             self.lost_pages.too_many.insert(log.id);
             self.lost_pages.were_too_many = true;
             let from = self.shared.auditor().flushed_by_majority(log.id);
-            log.recorder.loss(from, self.unflushed_ms().saturating_mul(NANOS));
+            // Whoever lacked something already may hold none of what was acknowledged before it lost its pages.
+            let first = self.lost_pages.lacking.values().min().copied().unwrap_or_default();
+            let unflushed = Duration::from_millis(self.unflushed_ms());
+            log.recorder.loss(from, first.saturating_sub(unflushed).as_nanos() as u64);
             self.bit("too-many-lost-pages", 1);
             let what =
                 format!("too many lost pages: {} is sure to hold what is below {from}", log.name);
@@ -58,10 +61,7 @@ impl Cluster {
         if self.shared.profile.flush != Flush::Async {
             return;
         }
-        let lacking = self.lacking();
-        let lost: Vec<u64> = lacking.difference(&self.lost_pages.lacking).copied().collect();
-        self.lost_pages.lacking = lacking;
-        for node in lost {
+        for node in self.look_who_lacks() {
             self.note_lost_pages(node);
         }
         let over = |log: &Arc<LogState>| {
@@ -106,16 +106,24 @@ impl Cluster {
         }
     }
 
-    fn lacking(&self) -> BTreeSet<u64> {
+    /// Looks at the disks. Those that have come to lack something since the last look.
+    fn look_who_lacks(&mut self) -> Vec<u64> {
+        let now = self.world.now();
         let lacks = |id: &u64| may_lack_records(&self.machines[id].disk, data_dir());
-        self.machines.keys().copied().filter(lacks).collect()
+        let lacking: BTreeSet<u64> = self.machines.keys().copied().filter(lacks).collect();
+        let known = &mut self.lost_pages.lacking;
+        known.retain(|id, _| lacking.contains(id));
+        let more: Vec<u64> = lacking.into_iter().filter(|id| !known.contains_key(id)).collect();
+        known.extend(more.iter().map(|id| (*id, now)));
+        more
     }
 
     /// True if the voters that have everything are no majority.
     fn too_many(&self, log: LogId) -> bool {
         let auditor = self.shared.auditor();
         let whole = |voters: &BTreeSet<u64>| {
-            let lacking = voters.intersection(&self.lost_pages.lacking).count();
+            let lacking =
+                voters.iter().filter(|id| self.lost_pages.lacking.contains_key(id)).count();
             (voters.len() - lacking) * 2 > voters.len()
         };
         !auditor.configs(log).iter().all(whole)

@@ -1,11 +1,13 @@
 //! Requests, responses, and the connection below them.
 
+use std::io;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::time::Instant;
 
 use super::*;
+use crate::seam::{Acceptor, BoxFuture, Duplex};
 
 #[tokio::test]
 async fn a_request_comes_back_with_its_body_in_memory_and_over_tcp() {
@@ -232,4 +234,52 @@ async fn a_link_that_is_renewed_while_it_dials_dials_again() {
     itself.get_or_init(|| link.clone());
     echo(&link, "who is there").await.expect("the next process");
     assert_eq!(dials.load(Ordering::Relaxed), 2);
+}
+
+/// Its first dials hang, as if what they send is lost.
+#[derive(Debug)]
+struct Lossy {
+    inner: MemoryTransport,
+    lost: AtomicUsize,
+}
+
+impl Transport for Lossy {
+    fn dial(&self, addr: &str) -> BoxFuture<io::Result<Box<dyn Duplex>>> {
+        let less = |lost: usize| lost.checked_sub(1);
+        if self.lost.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok() {
+            return Box::pin(std::future::pending());
+        }
+        self.inner.dial(addr)
+    }
+
+    fn bind(&self, addr: &str) -> BoxFuture<io::Result<Box<dyn Acceptor>>> {
+        self.inner.bind(addr)
+    }
+}
+
+/// A partition had just ended: the follower had connected to the leader, whose own dial waited for TCP to send its packet
+/// again.
+#[tokio::test(start_paused = true)]
+async fn news_of_the_other_end_begins_a_hung_dial_again() {
+    let transport = MemoryTransport::default();
+    let _server = Server::start(&transport, "node:1", LIMITS).await;
+    let lossy = Lossy { inner: transport, lost: AtomicUsize::new(2) };
+    let (ours, place) = (hello(Protocol::Peer, 7), Arc::new("node:1".to_owned()));
+    let check: HelloCheck = Arc::new(|_, _| Ok(()));
+    let link = Link::new(Arc::new(lossy), place, Arc::new(move || ours.clone()), check, LIMITS);
+    let began = Instant::now();
+    let answered = echo(&link, "who is there");
+    let news = async {
+        // One piece of news each time, and the dial must be let through in spite of many.
+        loop {
+            tokio::time::advance(Duration::from_millis(10)).await;
+            link.retry_now();
+        }
+    };
+    let answered = tokio::select! {
+        answered = answered => answered,
+        () = news => unreachable!("it does not end"),
+    };
+    answered.expect("its dials are not lost any more");
+    assert!(began.elapsed() < Duration::from_millis(400), "{:?}", began.elapsed());
 }

@@ -317,4 +317,12 @@ pub(super) const ROWS: &[Row] = &[
             "format::frame::tests::a_flipped_bit_in_what_a_node_says_in_a_small_body_is_found",
         ),
     },
+    Row {
+        id: "O30",
+        name: "HungDialKept",
+        breaks: "a dial whose packets were lost holds up a connection to a member that has just been heard of",
+        place: "src/wire/link.rs",
+        rule: "9, members that come back",
+        expected: Test("lib", "wire::tests::links::news_of_the_other_end_begins_a_hung_dial_again"),
+    },
 ];
