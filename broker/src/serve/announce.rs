@@ -18,7 +18,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 impl LogBroker {
     /// Waits for the log, makes it if nobody has, and follows its leaders; as other nodes name them where this node has no
     /// copy that runs.
-    pub(super) async fn follow(self: Arc<Self>, node: Node, machines: Machines, name: LogName) {
+    pub(crate) async fn follow(self: Arc<Self>, node: Node, machines: Machines, name: LogName) {
         let opened = loop {
             let log = node.log(name.as_str());
             if let Some((log, shared)) = log.zip(machines.shared(name.as_str())) {

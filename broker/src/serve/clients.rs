@@ -19,11 +19,11 @@ use crate::remoting::codes::{request, response};
 use crate::remoting::{Command, Fields, Reply, Speaker};
 
 /// A client that was silent for so long is gone.
-pub(super) const SILENCE_MAX: Duration = Duration::from_secs(120);
+pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(120);
 
 /// The clients of one broker. Not in the log: they say again what they are every 30 s, and to a new leader.
 #[derive(Default)]
-pub(super) struct Clients {
+pub(crate) struct Clients {
     known: Mutex<Known>,
 }
 
@@ -33,18 +33,18 @@ impl Clients {
     }
 
     /// Forgets everyone: another node leads.
-    pub(super) fn forget_all(&self) {
+    pub(crate) fn forget_all(&self) {
         *self.known() = Known::default();
     }
 
     /// A connection has ended.
-    pub(super) fn disconnected(&self, connection: u64) {
+    pub(crate) fn disconnected(&self, connection: u64) {
         let told = self.known().forget_connection(connection);
         told.iter().for_each(|group| self.notify_group(group));
     }
 
     /// Forgets those that have been silent for too long.
-    pub(super) fn forget_silent(&self) {
+    pub(crate) fn forget_silent(&self) {
         // The clock has not run for so long if there is no such time.
         let Some(since) = Instant::now().checked_sub(SILENCE_MAX) else { return };
         let told = self.known().forget_unheard(since);
@@ -52,17 +52,17 @@ impl Clients {
     }
 
     /// What a group has said that it wants of a topic.
-    pub(super) fn subscription(&self, group: &str, topic: &str) -> Option<Subscription> {
+    pub(crate) fn subscription(&self, group: &str, topic: &str) -> Option<Subscription> {
         self.known().groups.get(group)?.subscriptions.get(topic).cloned()
     }
 
     /// The topics that a group with members wants.
-    pub(super) fn subscribed(&self, group: &str) -> Option<BTreeSet<String>> {
+    pub(crate) fn subscribed(&self, group: &str) -> Option<BTreeSet<String>> {
         self.known().groups.get(group).map(|group| group.subscriptions.keys().cloned().collect())
     }
 
     /// Some of what a group with members wants: of the first topics behind `after`.
-    pub(super) fn subscriptions(
+    pub(crate) fn subscriptions(
         &self,
         group: &str,
         after: Option<&str>,
@@ -75,7 +75,7 @@ impl Clients {
     }
 
     /// A group's members with their connections.
-    pub(super) fn connections<'a>(&'a self, group: &'a str) -> MemberConnections<'a> {
+    pub(crate) fn connections<'a>(&'a self, group: &'a str) -> MemberConnections<'a> {
         MemberConnections { clients: self, group, after: None }
     }
 
@@ -104,23 +104,23 @@ impl Clients {
     }
 
     /// Tells a group's members to share its queues out anew.
-    pub(super) fn notify_group(&self, group: &str) {
+    pub(crate) fn notify_group(&self, group: &str) {
         let members = self.known().groups.get(group).map(Group::connections);
         notify(group, &members.unwrap_or_default());
     }
 
     /// How a group that has members consumes.
-    pub(super) fn kind(&self, group: &str) -> Option<Kind> {
+    pub(crate) fn kind(&self, group: &str) -> Option<Kind> {
         self.known().groups.get(group).map(|group| group.kind)
     }
 
     /// True for a group that has members.
-    pub(super) fn has_group(&self, name: &str) -> bool {
+    pub(crate) fn has_group(&self, name: &str) -> bool {
         self.known().groups.contains_key(name)
     }
 
     /// Looks at groups that have members. Those are wanted that have subscribed to a topic, if one is given.
-    pub(super) fn look_at_groups(&self, topic: Option<&str>, after: Option<&str>, look: &mut Look) {
+    pub(crate) fn look_at_groups(&self, topic: Option<&str>, after: Option<&str>, look: &mut Look) {
         let known = self.known();
         let wanted = |group: &Group| topic.is_none_or(|it| group.subscriptions.contains_key(it));
         let groups = known.groups.range::<str, _>(behind(after));
@@ -136,7 +136,7 @@ impl Clients {
 }
 
 /// Connections of a group's members, some in each turn. One that comes or goes meanwhile may be among them or not.
-pub(super) struct MemberConnections<'a> {
+pub(crate) struct MemberConnections<'a> {
     clients: &'a Clients,
     group: &'a str,
     after: Option<(String, u64)>,
@@ -144,7 +144,7 @@ pub(super) struct MemberConnections<'a> {
 
 impl MemberConnections<'_> {
     /// More of them; none at the end. Others have their turn in between.
-    pub(super) async fn more(&mut self) -> Option<Vec<MemberConnection>> {
+    pub(crate) async fn more(&mut self) -> Option<Vec<MemberConnection>> {
         if self.after.is_some() {
             tokio::task::yield_now().await;
         }
@@ -156,11 +156,11 @@ impl MemberConnections<'_> {
 }
 
 /// A connection of a group's member.
-pub(super) struct MemberConnection {
+pub(crate) struct MemberConnection {
     /// The member's id, and the connection's number.
-    pub(super) at: (String, u64),
-    pub(super) connection: Arc<Connection>,
-    pub(super) speaker: Speaker,
+    pub(crate) at: (String, u64),
+    pub(crate) connection: Arc<Connection>,
+    pub(crate) speaker: Speaker,
 }
 
 fn notify(group: &str, members: &[Arc<Connection>]) {
@@ -171,7 +171,7 @@ fn notify(group: &str, members: &[Arc<Connection>]) {
 }
 
 impl LogBroker {
-    pub(super) async fn heartbeat(
+    pub(crate) async fn heartbeat(
         &self,
         connection: &Arc<Connection>,
         command: &Command,
@@ -186,7 +186,7 @@ impl LogBroker {
     }
 
     /// A client's connection leaves a group, as RocketMQ's `unregisterChannel` has it.
-    pub(super) fn unregister(
+    pub(crate) fn unregister(
         &self,
         connection: &Connection,
         command: &Command,
@@ -202,7 +202,7 @@ impl LogBroker {
         Ok(Reply::done())
     }
 
-    pub(super) async fn consumer_list(&self, command: &Command) -> Result<Reply, Failure> {
+    pub(crate) async fn consumer_list(&self, command: &Command) -> Result<Reply, Failure> {
         let group = command.head.fields.text("consumerGroup")?;
         if !self.clients.has_group(group) {
             let remark = format!("no consumer for this group, {group}");
@@ -215,7 +215,7 @@ impl LogBroker {
     }
 
     /// TAG is served; SQL is not, and the client is told before it subscribes.
-    pub(super) fn check_client_config(command: &Command) -> Result<Reply, Failure> {
+    pub(crate) fn check_client_config(command: &Command) -> Result<Reply, Failure> {
         let body: Value = command.json_body()?;
         let kind = body.pointer("/subscriptionData/expressionType").and_then(Value::as_str);
         match kind {
@@ -229,7 +229,7 @@ impl LogBroker {
     }
 
     /// A group's retry topic has appeared: its members are told, or they would find out 20 s later.
-    pub(super) fn notify_retry(&self, topic: &str) {
+    pub(crate) fn notify_retry(&self, topic: &str) {
         if let Some(group) = group_of_retry(topic) {
             debug_assert_eq!(retry_topic(group), topic);
             self.clients.notify_group(group);

@@ -35,7 +35,7 @@ const REQUESTS_MAX: usize = 4096;
 /// Bytes of them.
 const REQUEST_BYTES_MAX: usize = 16 << 20;
 /// Bytes of answers of one connection that wait. One that is larger goes alone.
-pub(super) const ANSWER_BYTES_MAX: usize = 4 << 20;
+pub(crate) const ANSWER_BYTES_MAX: usize = 4 << 20;
 /// Bytes that requests of one connection hold while they are parked. So many that fewer are parked than may be under way:
 /// what else comes on the connection, such as its heartbeats, is always read.
 const PARKED_BYTES_MAX: usize = 7 << 20;
@@ -46,14 +46,14 @@ const TURN_REQUESTS: u32 = 32;
 const QUEUE_MAX: usize = 256;
 
 /// Bytes that all connections of a node may hold.
-pub(super) struct Budgets {
+pub(crate) struct Budgets {
     requests: Arc<Budget>,
     answers: Arc<Budget>,
     parked: Arc<Budget>,
 }
 
 impl Budgets {
-    pub(super) fn new(config: &BrokerConfig) -> Self {
+    pub(crate) fn new(config: &BrokerConfig) -> Self {
         Self {
             requests: Budget::new(config.request_bytes_max),
             answers: Budget::new(config.answer_bytes_max),
@@ -64,13 +64,13 @@ impl Budgets {
 
 /// What is on its way to a client, counted until it is written.
 #[derive(Clone)]
-pub(super) struct Out {
+pub(crate) struct Out {
     queue: mpsc::Sender<Vec<Bytes>>,
     share: Arc<Share>,
 }
 
 impl Out {
-    pub(super) fn new(queue: mpsc::Sender<Vec<Bytes>>, share: Arc<Share>) -> Self {
+    pub(crate) fn new(queue: mpsc::Sender<Vec<Bytes>>, share: Arc<Share>) -> Self {
         Self { queue, share }
     }
 
@@ -87,7 +87,7 @@ impl Out {
     }
 
     /// Sends something once there is room in the queue. False if the connection has ended.
-    pub(super) async fn send(&self, chunks: Vec<Bytes>) -> bool {
+    pub(crate) async fn send(&self, chunks: Vec<Bytes>) -> bool {
         let Ok(place) = self.queue.reserve().await else { return false };
         self.share.take(cost_of(&chunks));
         place.send(chunks);
@@ -95,14 +95,14 @@ impl Out {
     }
 
     /// What answers of this connection hold.
-    pub(super) fn share(&self) -> &Arc<Share> {
+    pub(crate) fn share(&self) -> &Arc<Share> {
         &self.share
     }
 }
 
 /// A client's connection.
-pub(super) struct Connection {
-    pub(super) number: u64,
+pub(crate) struct Connection {
+    pub(crate) number: u64,
     remote: SocketAddr,
     out: Out,
     requests: Arc<Share>,
@@ -115,13 +115,13 @@ pub(super) struct Connection {
     asked: AtomicBool,
     /// Set on a connection from another broker: the client that it speaks for.
     relayed: OnceLock<SocketAddr>,
-    pub(super) relay: Relay,
+    pub(crate) relay: Relay,
     end: Notify,
 }
 
 impl Connection {
     /// A connection, and the queue of answers to write to it.
-    pub(super) fn new(
+    pub(crate) fn new(
         number: u64,
         remote: SocketAddr,
         budgets: &Budgets,
@@ -146,64 +146,64 @@ impl Connection {
     }
 
     /// The client's address.
-    pub(super) fn client(&self) -> SocketAddr {
+    pub(crate) fn client(&self) -> SocketAddr {
         self.relayed.get().copied().unwrap_or(self.remote)
     }
 
     /// True if another broker passes a client's requests on.
-    pub(super) fn is_relayed(&self) -> bool {
+    pub(crate) fn is_relayed(&self) -> bool {
         self.relayed.get().is_some()
     }
 
     /// Notes that what follows comes from `client`.
-    pub(super) fn set_relayed(&self, client: SocketAddr) {
+    pub(crate) fn set_relayed(&self, client: SocketAddr) {
         // Said once; a second time changes nothing.
         let _ = self.relayed.set(client);
     }
 
     /// Sends something unasked for. If the queue is full the client does not hear of it, and finds out by itself.
-    pub(super) fn tell(&self, chunks: Vec<Bytes>) {
+    pub(crate) fn tell(&self, chunks: Vec<Bytes>) {
         self.out.try_send(chunks);
     }
 
     /// Ends the connection. For what it waits for this says that nobody knows.
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         self.end.notify_one();
     }
 
     /// A way to send to the client.
-    pub(super) fn out(&self) -> &Out {
+    pub(crate) fn out(&self) -> &Out {
         &self.out
     }
 
     /// What parked requests of this connection hold.
-    pub(super) fn parked(&self) -> &Arc<Share> {
+    pub(crate) fn parked(&self) -> &Arc<Share> {
         &self.parked
     }
 
-    pub(super) fn long_questions(&self) -> &LongQuestions {
+    pub(crate) fn long_questions(&self) -> &LongQuestions {
         &self.long_questions
     }
 
     /// True once it brought a request.
-    pub(super) fn has_asked(&self) -> bool {
+    pub(crate) fn has_asked(&self) -> bool {
         self.asked.load(Ordering::Relaxed)
     }
 
     /// True while a request of it is not answered.
-    pub(super) fn waits(&self) -> bool {
+    pub(crate) fn waits(&self) -> bool {
         self.under_way.load(Ordering::Relaxed) > 0
     }
 
     /// As if requests had come, and so many were not answered.
     #[cfg(test)]
-    pub(super) fn set_state(&self, asked: bool, under_way: usize) {
+    pub(crate) fn set_state(&self, asked: bool, under_way: usize) {
         self.asked.store(asked, Ordering::Relaxed);
         self.under_way.store(under_way, Ordering::Relaxed);
     }
 
     /// When either end last sent a byte.
-    pub(super) fn last_active(&self) -> Instant {
+    pub(crate) fn last_active(&self) -> Instant {
         self.activity.last()
     }
 }
@@ -221,7 +221,7 @@ impl Drop for Served {
 }
 
 /// Serves a connection to its end, which comes too if neither end sends anything for `idle_timeout`.
-pub(super) async fn serve(
+pub(crate) async fn serve(
     stream: Box<dyn Duplex>,
     (connection, queue): (Arc<Connection>, mpsc::Receiver<Vec<Bytes>>),
     service: Arc<dyn Service>,

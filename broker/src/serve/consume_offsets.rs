@@ -43,7 +43,7 @@ struct Reset {
 
 /// Offsets on their way into the log.
 #[derive(Debug, Default)]
-pub(super) struct ConsumeOffsets {
+pub(crate) struct ConsumeOffsets {
     pending: Mutex<PendingOffsets>,
     /// Offsets that were reset: consumers that do not know yet still report where they were.
     resets: Mutex<BTreeMap<Key, Reset>>,
@@ -61,7 +61,7 @@ impl ConsumeOffsets {
 
     /// Forgets what is on its way of other topics than there are now; `since` says what made one. Resets of such topics mean
     /// nothing any more.
-    pub(super) fn forget_other_topics(&self, since: impl Fn(&str) -> u64) {
+    pub(crate) fn forget_other_topics(&self, since: impl Fn(&str) -> u64) {
         let topics = self.pending().topics();
         let since = topics.into_iter().map(|topic| (since(&topic), topic));
         let since = since.map(|(since, topic)| (topic, since)).collect();
@@ -81,7 +81,7 @@ impl ConsumeOffsets {
     }
 
     /// Forgets what was reported and reset: another node leads.
-    pub(super) fn forget(&self) {
+    pub(crate) fn forget(&self) {
         self.resets().clear();
         self.pending().clear();
     }
@@ -153,7 +153,7 @@ impl LogBroker {
     }
 
     /// Takes note of an offset that a pull carries. One that cannot be noted does not matter to the pull.
-    pub(super) fn note_pulled(&self, group: &str, topic: &str, queue: u32, offset: u64) {
+    pub(crate) fn note_pulled(&self, group: &str, topic: &str, queue: u32, offset: u64) {
         let key = (group.to_owned(), topic.to_owned(), queue);
         if let Err(failure) = self.report_offset(key, offset, false) {
             tracing::debug!(log = self.name, ?failure, "an offset of a pull is not noted");
@@ -166,7 +166,7 @@ impl LogBroker {
     ///
     /// # Errors
     /// They were not written, or are not known to be.
-    pub(super) async fn reset_offsets(
+    pub(crate) async fn reset_offsets(
         &self,
         group: &str,
         topic: &str,
@@ -214,7 +214,7 @@ impl LogBroker {
     }
 
     /// Writes what was noted, for as long as the broker lives.
-    pub(super) async fn write_offsets(self: Arc<Self>) {
+    pub(crate) async fn write_offsets(self: Arc<Self>) {
         let mut bytes_max = OFFSETS_RECORD_BYTES_MAX;
         loop {
             self.consumed.more.notified().await;
@@ -268,7 +268,7 @@ impl LogBroker {
 
     /// How far a group has consumed a queue. Waits for an offset that is being written, and never returns one before it is
     /// applied.
-    pub(super) async fn query_consumer_offset(&self, command: &Command) -> Result<Reply, Failure> {
+    pub(crate) async fn query_consumer_offset(&self, command: &Command) -> Result<Reply, Failure> {
         let fields = &command.head.fields;
         let (group, topic) = (fields.text("consumerGroup")?, fields.text("topic")?);
         let queue = queue(command)?;
@@ -301,7 +301,7 @@ impl LogBroker {
         if young && zero { Ok(Reply::done().with("offset", 0)) } else { not_found }
     }
 
-    pub(super) async fn update_consumer_offset(&self, command: &Command) -> Result<Reply, Failure> {
+    pub(crate) async fn update_consumer_offset(&self, command: &Command) -> Result<Reply, Failure> {
         let fields = &command.head.fields;
         let (group, topic) = (fields.text("consumerGroup")?, fields.text("topic")?);
         let (queue, offset) = (queue(command)?, fields.number("commitOffset")?);

@@ -105,7 +105,7 @@ fn fitted(mut delivery: Message, bytes_max: usize) -> Message {
 
 impl LogBroker {
     /// Delivers all levels while this node leads, for as long as the broker lives.
-    pub(super) async fn deliver_delayed(self: Arc<Self>) {
+    pub(crate) async fn deliver_delayed(self: Arc<Self>) {
         let levels = (1..=LEVELS).map(|level| self.deliver_level(level));
         futures_util::future::join_all(levels).await;
     }

@@ -75,7 +75,7 @@ fn is_plain_send(code: i32) -> bool {
 }
 
 /// True for requests that wait until there is something.
-pub(super) fn is_pull(code: i32) -> bool {
+pub(crate) fn is_pull(code: i32) -> bool {
     matches!(code, request::PULL_MESSAGE | request::LITE_PULL_MESSAGE)
 }
 

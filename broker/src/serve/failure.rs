@@ -12,7 +12,7 @@ const DISK_FULL: &str = "service not available now, the broker's disk is full";
 
 /// Why a request was not done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// Definitely not; the client is told this.
     Refused { code: i32, remark: String },
     /// Definitely not: another node leads.
@@ -24,12 +24,12 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    pub(super) fn refused(code: i32, remark: impl Into<String>) -> Self {
+    pub(crate) fn refused(code: i32, remark: impl Into<String>) -> Self {
         Self::Refused { code, remark: remark.into() }
     }
 
     /// A topic that is not there, in RocketMQ's words.
-    pub(super) fn no_topic(topic: &str) -> Self {
+    pub(crate) fn no_topic(topic: &str) -> Self {
         Self::refused(
             response::TOPIC_NOT_EXIST,
             format!("topic[{topic}] not exist, apply first please!"),
@@ -37,12 +37,12 @@ impl Failure {
     }
 
     /// True if another node's broker says so that its disk is full: to ask again soon is of no use.
-    pub(super) fn tells_full_disk(remark: &str) -> bool {
+    pub(crate) fn tells_full_disk(remark: &str) -> bool {
         remark.starts_with(DISK_FULL)
     }
 
     /// What the client is told. `Moved` is dealt with before.
-    pub(super) fn into_reply(self) -> Reply {
+    pub(crate) fn into_reply(self) -> Reply {
         match self {
             Self::Refused { code, remark } => Reply::refused(code, remark),
             Self::Moved => Reply::refused(

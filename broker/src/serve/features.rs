@@ -10,7 +10,7 @@ use crate::record::{Properties, names};
 use crate::remoting::codes::response;
 
 /// Bits of the system flag that say prepared, committed or rolled back.
-pub(super) const TRANSACTION_BITS: i32 = 0xC;
+pub(crate) const TRANSACTION_BITS: i32 = 0xC;
 /// Only prepared and rolled back hide a message.
 const COMMITTED: i32 = 0x8;
 /// The body holds messages, and the queue counts them as one: only in topics of batches.
@@ -56,7 +56,7 @@ fn asks(name: &str) -> Asks {
 }
 
 /// Properties that a delivered message does not have any more, as in RocketMQ: with a level they mean nothing.
-pub(super) const TIMER_PROPERTIES: [&str; 3] =
+pub(crate) const TIMER_PROPERTIES: [&str; 3] =
     ["TIMER_DELAY_SEC", "TIMER_DELAY_MS", "TIMER_DELIVER_MS"];
 
 /// Set by a timer that has run down: the message is due, and its other timer properties mean nothing.
@@ -80,7 +80,7 @@ fn illegal(remark: &str) -> Failure {
 ///
 /// # Errors
 /// RocketMQ's code, and what is not served.
-pub(super) fn check(properties: &str, system_flag: i32, reconsumed: i32) -> Result<(), Failure> {
+pub(crate) fn check(properties: &str, system_flag: i32, reconsumed: i32) -> Result<(), Failure> {
     let (mut level, mut timer, mut prepared) = (0, false, false);
     for (name, value) in Properties::pairs(properties) {
         match asks(name) {

@@ -37,14 +37,14 @@ impl LogBroker {
     }
 
     /// True for a group that has members, or that has consumed something.
-    pub(super) fn knows_group(&self, group: &str) -> bool {
+    pub(crate) fn knows_group(&self, group: &str) -> bool {
         let mut known = self.clients.has_group(group);
         self.in_all_logs(|state| known |= state.has_group(group));
         known
     }
 
     /// A queue of a topic, as clients name it.
-    pub(super) fn queue_name(&self, topic: &str, queue: u32) -> Value {
+    pub(crate) fn queue_name(&self, topic: &str, queue: u32) -> Value {
         json!({ "brokerName": self.name, "queueId": queue, "topic": topic })
     }
 
@@ -52,7 +52,7 @@ impl LogBroker {
     ///
     /// # Errors
     /// They are too many for one answer.
-    pub(super) async fn all_groups(&self, command: &Command) -> Result<Reply, Failure> {
+    pub(crate) async fn all_groups(&self, command: &Command) -> Result<Reply, Failure> {
         let look = |after: Option<&str>, look: &mut Look| {
             self.clients.look_at_groups(None, after, look);
             self.in_all_logs(|state| look.at(all(state.groups(behind(after)))));
@@ -75,7 +75,7 @@ impl LogBroker {
         list(command, (begin, "}}"), look, settings).await
     }
 
-    pub(super) async fn consumer_connections(&self, command: &Command) -> Result<Reply, Failure> {
+    pub(crate) async fn consumer_connections(&self, command: &Command) -> Result<Reply, Failure> {
         let group = command.head.fields.text("consumerGroup")?;
         let Some(kind) = self.clients.kind(group) else {
             let remark = format!("the consumer group[{group}] not online");
@@ -130,7 +130,7 @@ impl LogBroker {
         }
     }
 
-    pub(super) async fn groups_of_topic(&self, command: &Command) -> Result<Reply, Failure> {
+    pub(crate) async fn groups_of_topic(&self, command: &Command) -> Result<Reply, Failure> {
         let topic = command.head.fields.text("topic")?;
         let look = |after: Option<&str>, look: &mut Look| {
             self.clients.look_at_groups(Some(topic), after, look);
@@ -139,7 +139,7 @@ impl LogBroker {
         list(command, (r#"{"groupList":["#, "]}"), look, quoted).await
     }
 
-    pub(super) async fn topics_of_group(&self, command: &Command) -> Result<Reply, Failure> {
+    pub(crate) async fn topics_of_group(&self, command: &Command) -> Result<Reply, Failure> {
         let group = command.head.fields.text("group")?;
         let begin = format!(r#"{{"brokerAddr":{},"topicList":["#, quoted(&self.addr.to_string()));
         list(command, (&begin, "]}"), self.look_at_topics(group), quoted).await
@@ -154,7 +154,7 @@ impl LogBroker {
 
     /// For each queue that a group consumes: how far it is, and how far it could be. Topics that its members do not want
     /// any more are left out, unless they are asked for in a list.
-    pub(super) async fn consume_stats(&self, command: &Command) -> Result<Reply, Failure> {
+    pub(crate) async fn consume_stats(&self, command: &Command) -> Result<Reply, Failure> {
         let fields = &command.head.fields;
         let group = fields.text("consumerGroup")?;
         check_group(group)?;

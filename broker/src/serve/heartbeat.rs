@@ -17,16 +17,16 @@ use crate::remoting::codes::response;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub(super) struct Heartbeat {
+pub(crate) struct Heartbeat {
     #[serde(rename = "clientID")]
-    pub(super) client_id: String,
+    pub(crate) client_id: String,
     consumer_data_set: Option<Vec<ConsumerData>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub(super) struct ConsumerData {
-    pub(super) group_name: String,
+pub(crate) struct ConsumerData {
+    pub(crate) group_name: String,
     consume_type: Value,
     message_model: Value,
     consume_from_where: Value,
@@ -35,8 +35,8 @@ pub(super) struct ConsumerData {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub(super) struct SubscriptionData {
-    pub(super) topic: String,
+pub(crate) struct SubscriptionData {
+    pub(crate) topic: String,
     sub_string: Option<String>,
     sub_version: Value,
     code_set: Option<Vec<Value>>,
@@ -45,22 +45,22 @@ pub(super) struct SubscriptionData {
 
 /// What a group's members say of how they consume, in RocketMQ's names. The last one who says it is right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Kind {
-    pub(super) consume_type: &'static str,
-    pub(super) message_model: &'static str,
-    pub(super) from_where: &'static str,
+pub(crate) struct Kind {
+    pub(crate) consume_type: &'static str,
+    pub(crate) message_model: &'static str,
+    pub(crate) from_where: &'static str,
 }
 
 /// What a group wants of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Subscription {
-    pub(super) version: i64,
+pub(crate) struct Subscription {
+    pub(crate) version: i64,
     /// Hashes of the tags that are wanted; empty for all.
-    pub(super) tags: BTreeSet<i32>,
+    pub(crate) tags: BTreeSet<i32>,
     /// As the group said it.
-    pub(super) expression: String,
+    pub(crate) expression: String,
     /// The number of the connection that said it.
-    pub(super) brought_by: u64,
+    pub(crate) brought_by: u64,
 }
 
 fn too_much(remark: impl Into<String>) -> Failure {
@@ -79,7 +79,7 @@ impl Heartbeat {
     ///
     /// # Errors
     /// What is.
-    pub(super) fn check(&self) -> Result<(), Failure> {
+    pub(crate) fn check(&self) -> Result<(), Failure> {
         if self.client_id.is_empty() {
             return Err(Failure::refused(response::SYSTEM_ERROR, "a heartbeat without clientID"));
         }
@@ -98,7 +98,7 @@ impl Heartbeat {
     }
 
     /// The groups that it is in.
-    pub(super) fn groups(self) -> impl Iterator<Item = ConsumerData> {
+    pub(crate) fn groups(self) -> impl Iterator<Item = ConsumerData> {
         self.consumer_data_set.into_iter().flatten()
     }
 }
@@ -107,7 +107,7 @@ impl Heartbeat {
 ///
 /// # Errors
 /// It is too long.
-pub(super) fn check_client(id: &str) -> Result<(), Failure> {
+pub(crate) fn check_client(id: &str) -> Result<(), Failure> {
     if id.len() <= CLIENT_BYTES_MAX {
         return Ok(());
     }
@@ -118,7 +118,7 @@ pub(super) fn check_client(id: &str) -> Result<(), Failure> {
 }
 
 impl ConsumerData {
-    pub(super) fn kind(&self) -> Kind {
+    pub(crate) fn kind(&self) -> Kind {
         let from_where = [
             "CONSUME_FROM_LAST_OFFSET",
             "CONSUME_FROM_LAST_OFFSET_AND_FROM_MIN_WHEN_BOOT_FIRST",
@@ -140,7 +140,7 @@ impl ConsumerData {
     }
 
     /// What it subscribes to by tags. Other expressions are refused before, where clients ask (46).
-    pub(super) fn subscriptions(&self) -> impl Iterator<Item = &SubscriptionData> {
+    pub(crate) fn subscriptions(&self) -> impl Iterator<Item = &SubscriptionData> {
         let all = self.subscription_data_set.iter().flatten();
         all.filter(|data| {
             data.expression_type.as_deref().is_none_or(|kind| matches!(kind, "TAG" | ""))
@@ -165,7 +165,7 @@ impl SubscriptionData {
     }
 
     /// As a connection says it.
-    pub(super) fn read(&self, connection: u64) -> Subscription {
+    pub(crate) fn read(&self, connection: u64) -> Subscription {
         let codes = self.code_set.iter().flatten().filter_map(number);
         let mut tags: BTreeSet<i32> = codes.filter_map(|code| i32::try_from(code).ok()).collect();
         let expression = self.sub_string.clone().unwrap_or_else(|| "*".to_owned());
@@ -175,13 +175,13 @@ impl SubscriptionData {
         Subscription { version: self.version(), tags, expression, brought_by: connection }
     }
 
-    pub(super) fn version(&self) -> i64 {
+    pub(crate) fn version(&self) -> i64 {
         number(&self.sub_version).unwrap_or(0)
     }
 }
 
 /// About the memory that a subscription to a topic takes.
-pub(super) fn cost_of(topic: &str, subscription: &Subscription) -> usize {
+pub(crate) fn cost_of(topic: &str, subscription: &Subscription) -> usize {
     192 + topic.len() + subscription.expression.len() + 8 * subscription.tags.len()
 }
 
@@ -193,7 +193,7 @@ fn tags_in(expression: &str) -> impl Iterator<Item = &str> {
 ///
 /// # Errors
 /// It is too long.
-pub(super) fn check_expression(expression: &str) -> Result<(), Failure> {
+pub(crate) fn check_expression(expression: &str) -> Result<(), Failure> {
     let (bytes, tags) = (expression.len(), tags_in(expression).count());
     if bytes <= EXPRESSION_BYTES_MAX && tags <= TAGS_MAX {
         return Ok(());
@@ -204,7 +204,7 @@ pub(super) fn check_expression(expression: &str) -> Result<(), Failure> {
 }
 
 /// Hashes of the tags in `TagA || TagB`; empty for `*`.
-pub(super) fn tags_of(expression: &str) -> BTreeSet<i32> {
+pub(crate) fn tags_of(expression: &str) -> BTreeSet<i32> {
     if tags_in(expression).any(|tag| tag == "*") {
         return BTreeSet::new();
     }

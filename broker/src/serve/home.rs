@@ -25,9 +25,9 @@ use crate::state::{
 };
 
 /// How long the home log may take to decide.
-pub(super) const DECIDE_TIMEOUT: Duration = Duration::from_millis(2500);
+pub(crate) const DECIDE_TIMEOUT: Duration = Duration::from_millis(2500);
 /// How long all logs may take to follow.
-pub(super) const FOLLOW_TIMEOUT: Duration = Duration::from_millis(2000);
+pub(crate) const FOLLOW_TIMEOUT: Duration = Duration::from_millis(2000);
 /// Decisions of one node that are under way at once.
 const DECISIONS_MAX: usize = 64;
 /// Largest decision in a request.
@@ -36,7 +36,7 @@ const DECISION_BYTES_MAX: usize = 512 << 10;
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// A node's way to the leader of the home log.
-pub(super) struct Home {
+pub(crate) struct Home {
     way: Way,
     under_way: Semaphore,
 }
@@ -73,7 +73,7 @@ impl Attempt {
 }
 
 impl Home {
-    pub(super) fn new(transport: Arc<dyn Transport>) -> Self {
+    pub(crate) fn new(transport: Arc<dyn Transport>) -> Self {
         Self { way: Way::new(transport), under_way: Semaphore::new(DECISIONS_MAX) }
     }
 
@@ -132,7 +132,7 @@ fn check(decision: &Decision) -> Result<(), Failure> {
 
 impl LogBroker {
     /// This node's broker of the home log.
-    pub(super) fn home(&self) -> Result<Arc<LogBroker>, Failure> {
+    pub(crate) fn home(&self) -> Result<Arc<LogBroker>, Failure> {
         let brokers = self.brokers.upgrade().ok_or(Failure::Moved)?;
         brokers.logs().get(HOME_LOG as usize).cloned().ok_or(Failure::Moved)
     }
@@ -142,7 +142,7 @@ impl LogBroker {
     ///
     /// # Errors
     /// It was refused; or the home log did not take it in time, and may yet.
-    pub(super) async fn decide(
+    pub(crate) async fn decide(
         &self,
         decision: Decision,
         deadline: Instant,
@@ -209,14 +209,14 @@ impl LogBroker {
     }
 
     /// Forgets the offsets on their way whose topics were deleted, or made again, since they were reported.
-    pub(super) fn forget_offsets_of_other_topics(&self) -> Result<(), Failure> {
+    pub(crate) fn forget_offsets_of_other_topics(&self) -> Result<(), Failure> {
         let shared = self.shared()?;
         self.consumed.forget_other_topics(|topic| shared.state().topic_since(topic).unwrap_or(0));
         Ok(())
     }
 
     /// Takes a decision for another node, on the home log's leader.
-    pub(super) async fn decide_topic(&self, command: &Command) -> Result<Reply, Failure> {
+    pub(crate) async fn decide_topic(&self, command: &Command) -> Result<Reply, Failure> {
         if self.number != HOME_LOG || command.body.len() > DECISION_BYTES_MAX {
             let remark = "this log does not decide on topics";
             return Err(Failure::refused(response::INVALID_PARAMETER, remark));
@@ -243,7 +243,7 @@ impl LogBroker {
     ///
     /// # Errors
     /// It has not, by the deadline.
-    pub(super) async fn followed(&self, version: u64, deadline: Instant) -> Result<(), Failure> {
+    pub(crate) async fn followed(&self, version: u64, deadline: Instant) -> Result<(), Failure> {
         let following = async {
             while self.opened.get().is_none() {
                 tokio::time::sleep(PAUSE).await;
@@ -262,7 +262,7 @@ impl LogBroker {
     ///
     /// # Errors
     /// One has not, by the deadline; it will.
-    pub(super) async fn all_followed(
+    pub(crate) async fn all_followed(
         &self,
         version: u64,
         deadline: Instant,
@@ -278,7 +278,7 @@ impl LogBroker {
     ///
     /// # Errors
     /// They have not, by the deadline.
-    pub(super) async fn all_adopted(&self, deadline: Instant) -> Result<(), Failure> {
+    pub(crate) async fn all_adopted(&self, deadline: Instant) -> Result<(), Failure> {
         let home = self.home()?;
         while !home.shared().is_ok_and(|shared| shared.state().registry().has_adopted_all()) {
             if Instant::now() >= deadline {
@@ -297,7 +297,7 @@ impl LogBroker {
     }
 
     /// Has this log follow the registry while this node leads it, for as long as the broker lives.
-    pub(super) async fn follow_registry(self: Arc<Self>) {
+    pub(crate) async fn follow_registry(self: Arc<Self>) {
         let mut parts = self.part.subscribe();
         loop {
             if parts.wait_for(|part| *part == Part::Leads).await.is_err() {

@@ -23,7 +23,7 @@ const BEHIND_MAX: u64 = 1024;
 
 impl LogBroker {
     /// Keeps house for as long as the broker lives.
-    pub(super) async fn keep_house(self: Arc<Self>) {
+    pub(crate) async fn keep_house(self: Arc<Self>) {
         let number = self.number as usize;
         let started = Instant::now();
         let mut parts = self.part.subscribe();

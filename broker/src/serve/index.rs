@@ -18,7 +18,7 @@ impl LogBroker {
     ///
     /// # Errors
     /// The index was damaged and the log could not be read.
-    pub(super) async fn indexed<T>(
+    pub(crate) async fn indexed<T>(
         &self,
         ask: impl Fn(&Shared) -> Result<T, Lost>,
     ) -> Result<T, Failure> {
@@ -68,7 +68,7 @@ impl LogBroker {
     }
 
     /// Makes some of what is lost again, if there is any. False if it could not.
-    pub(super) async fn mend_index(&self) -> bool {
+    pub(crate) async fn mend_index(&self) -> bool {
         let Ok(shared) = self.shared() else { return true };
         if !shared.take_lost() {
             return true;

@@ -26,28 +26,28 @@ const SMALL: usize = 64 << 10;
 
 /// A consumer group's members and subscriptions.
 #[derive(Default)]
-pub(super) struct Group {
+pub(crate) struct Group {
     /// The connection that brought it first, by its number.
     brought_by: u64,
-    pub(super) kind: Kind,
+    pub(crate) kind: Kind,
     /// By the client's id.
-    pub(super) members: BTreeMap<String, GroupMember>,
+    pub(crate) members: BTreeMap<String, GroupMember>,
     /// By topic.
-    pub(super) subscriptions: BTreeMap<String, Subscription>,
+    pub(crate) subscriptions: BTreeMap<String, Subscription>,
     /// The connections of all members by their numbers, each with how many members it speaks for.
     connections: BTreeMap<u64, (Arc<Connection>, usize)>,
 }
 
 /// A client in a group.
-pub(super) struct GroupMember {
+pub(crate) struct GroupMember {
     /// Those that said so, by their numbers: at least one.
-    pub(super) connections: BTreeMap<u64, Arc<Connection>>,
-    pub(super) speaker: Speaker,
+    pub(crate) connections: BTreeMap<u64, Arc<Connection>>,
+    pub(crate) speaker: Speaker,
 }
 
 impl Group {
     /// The connections of all members, each once.
-    pub(super) fn connections(&self) -> Vec<Arc<Connection>> {
+    pub(crate) fn connections(&self) -> Vec<Arc<Connection>> {
         self.connections.values().map(|(connection, _)| Arc::clone(connection)).collect()
     }
 
@@ -160,8 +160,8 @@ impl Memory {
 
 /// What one connection of a client has said. A client may have several, as when it has begun another one before the end of
 /// the last is noticed, or when two have the same id.
-pub(super) struct Heard {
-    pub(super) seen: Instant,
+pub(crate) struct Heard {
+    pub(crate) seen: Instant,
     groups: BTreeSet<String>,
 }
 
@@ -170,9 +170,9 @@ type Client = BTreeMap<u64, Heard>;
 
 /// Clients and groups.
 #[derive(Default)]
-pub(super) struct Known {
+pub(crate) struct Known {
     clients: BTreeMap<String, Client>,
-    pub(super) groups: BTreeMap<String, Group>,
+    pub(crate) groups: BTreeMap<String, Group>,
     /// The ids of the clients that each connection speaks for, by its number.
     spoken_for: BTreeMap<u64, BTreeSet<String>>,
     /// Connections of clients.
@@ -189,7 +189,7 @@ impl Known {
     ///
     /// # Errors
     /// There is no room for the client, or for one of its groups. Those before it are taken over.
-    pub(super) fn hear(
+    pub(crate) fn hear(
         &mut self,
         connection: &Arc<Connection>,
         speaker: Speaker,
@@ -273,7 +273,7 @@ impl Known {
     }
 
     /// A client's connection says that it leaves a group; true if the client has left.
-    pub(super) fn unregister(&mut self, client: &str, connection: u64, group: &str) -> bool {
+    pub(crate) fn unregister(&mut self, client: &str, connection: u64, group: &str) -> bool {
         let heard = self.clients.get_mut(client).and_then(|it| it.get_mut(&connection));
         if heard.is_some_and(|heard| heard.groups.remove(group)) {
             self.memory.give_back(connection, MEMBER_COST + client.len() + group.len());
@@ -282,7 +282,7 @@ impl Known {
     }
 
     /// Forgets a connection that has ended; returns the groups to notify.
-    pub(super) fn forget_connection(&mut self, connection: u64) -> BTreeSet<String> {
+    pub(crate) fn forget_connection(&mut self, connection: u64) -> BTreeSet<String> {
         let clients = self.spoken_for.get(&connection).cloned().unwrap_or_default();
         let told = self.forget(clients.into_iter().map(|client| (client, connection)));
         self.memory.brought.remove(&connection);
@@ -290,7 +290,7 @@ impl Known {
     }
 
     /// Forgets what connections have said of clients if it was not said again since; returns the groups to notify.
-    pub(super) fn forget_unheard(&mut self, since: Instant) -> BTreeSet<String> {
+    pub(crate) fn forget_unheard(&mut self, since: Instant) -> BTreeSet<String> {
         let all = self.clients.iter().flat_map(|(id, client)| {
             let unheard = client.iter().filter(|(_, heard)| heard.seen < since);
             unheard.map(|(connection, _)| (id.clone(), *connection))

@@ -24,7 +24,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 /// Its transport gives none that RocketMQ's clients can be told.
-pub(super) fn addr_of(acceptor: &dyn Acceptor) -> io::Result<SocketAddr> {
+pub(crate) fn addr_of(acceptor: &dyn Acceptor) -> io::Result<SocketAddr> {
     let addr = acceptor.local_addr();
     addr.parse().map_err(|_| {
         let detail = format!("clients need an IP address and a port, not {addr}");
@@ -33,7 +33,7 @@ pub(super) fn addr_of(acceptor: &dyn Acceptor) -> io::Result<SocketAddr> {
 }
 
 /// What a listener serves.
-pub(super) trait Service: Send + Sync + 'static {
+pub(crate) trait Service: Send + Sync + 'static {
     /// The answer to a request, ready to be written; none if there is nothing to say. What is done before the
     /// first wait is done in the order in which requests came.
     fn answer(
@@ -48,16 +48,16 @@ pub(super) trait Service: Send + Sync + 'static {
 
 /// What the connections of a listener may use.
 #[derive(Clone)]
-pub(super) struct Bounds {
-    pub(super) budgets: Arc<Budgets>,
-    pub(super) places: Arc<Places>,
-    pub(super) idle_timeout: Duration,
+pub(crate) struct Bounds {
+    pub(crate) budgets: Arc<Budgets>,
+    pub(crate) places: Arc<Places>,
+    pub(crate) idle_timeout: Duration,
     /// The number of the next connection of this node.
-    pub(super) numbers: Arc<AtomicU64>,
+    pub(crate) numbers: Arc<AtomicU64>,
 }
 
 /// Serves connections until told to stop. Then they end.
-pub(super) async fn listen(
+pub(crate) async fn listen(
     mut acceptor: Box<dyn Acceptor>,
     service: Arc<dyn Service>,
     bounds: Bounds,

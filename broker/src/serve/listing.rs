@@ -15,7 +15,7 @@ use crate::remoting::codes::response;
 use crate::remoting::{Command, Reply, object_keys};
 
 /// Names of one source that are looked at in one turn.
-pub(super) const LOOKED_AT_MAX: usize = 256;
+pub(crate) const LOOKED_AT_MAX: usize = 256;
 /// Steps of other work in one turn, each of which may read a message.
 const STEPS_MAX: usize = 32;
 /// About the bytes of one chunk of an answer.
@@ -31,17 +31,17 @@ fn too_long(what: &str) -> Failure {
 }
 
 /// What comes behind a name; all, if there is none.
-pub(super) fn behind(after: Option<&str>) -> (Bound<&str>, Bound<&str>) {
+pub(crate) fn behind(after: Option<&str>) -> (Bound<&str>, Bound<&str>) {
     (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded)
 }
 
 /// Counts the steps of long work, and lets others have their turn after a few.
 #[derive(Debug, Default)]
-pub(super) struct Pace(usize);
+pub(crate) struct Pace(usize);
 
 impl Pace {
     /// Call this once for each step. Cancel safe.
-    pub(super) async fn step(&mut self) {
+    pub(crate) async fn step(&mut self) {
         self.0 += 1;
         if self.0.is_multiple_of(STEPS_MAX) && !Mutant::LongAnswersInOneTurn.is_active() {
             tokio::task::yield_now().await;
@@ -51,7 +51,7 @@ impl Pace {
 
 /// One turn's look at sources of names.
 #[derive(Debug, Default)]
-pub(super) struct Look {
+pub(crate) struct Look {
     names: BTreeSet<String>,
     /// Sources may have names above this one that were not looked at.
     up_to: Option<String>,
@@ -59,7 +59,7 @@ pub(super) struct Look {
 
 impl Look {
     /// Looks at a source, which gives its names in their order, each with whether it is wanted.
-    pub(super) fn at<'a>(&mut self, source: impl IntoIterator<Item = (&'a str, bool)>) {
+    pub(crate) fn at<'a>(&mut self, source: impl IntoIterator<Item = (&'a str, bool)>) {
         for (looked_at, (name, wanted)) in (1..).zip(source) {
             if self.up_to.as_deref().is_some_and(|up_to| name > up_to) {
                 return;
@@ -85,7 +85,7 @@ impl Look {
 
 /// Names out of several sources, in their order and each once, a few in each turn. One that comes or goes meanwhile may be
 /// among them or not.
-pub(super) struct Names<F> {
+pub(crate) struct Names<F> {
     look: F,
     after: Option<String>,
     begun: bool,
@@ -94,13 +94,13 @@ pub(super) struct Names<F> {
 
 impl<F: FnMut(Option<&str>, &mut Look)> Names<F> {
     /// Names behind `after`. `look` looks at each source, from behind a name on.
-    pub(super) fn behind(after: Option<&str>, look: F) -> Self {
+    pub(crate) fn behind(after: Option<&str>, look: F) -> Self {
         let after = after.filter(|after| !after.is_empty()).map(str::to_owned);
         Self { look, after, begun: false, ended: false }
     }
 
     /// More of them; none at the end.
-    pub(super) async fn more(&mut self) -> Option<BTreeSet<String>> {
+    pub(crate) async fn more(&mut self) -> Option<BTreeSet<String>> {
         if self.ended {
             return None;
         }
@@ -124,7 +124,7 @@ impl<F: FnMut(Option<&str>, &mut Look)> Names<F> {
     ///
     /// # Errors
     /// They are too many for one answer.
-    pub(super) async fn all(mut self) -> Result<BTreeSet<String>, Failure> {
+    pub(crate) async fn all(mut self) -> Result<BTreeSet<String>, Failure> {
         let (mut all, mut bytes) = (BTreeSet::new(), 0);
         while let Some(names) = self.more().await {
             bytes += names.iter().map(String::len).sum::<usize>();
@@ -139,14 +139,14 @@ impl<F: FnMut(Option<&str>, &mut Look)> Names<F> {
 
 /// The body of a long answer, in chunks.
 #[derive(Debug)]
-pub(super) struct Body {
+pub(crate) struct Body {
     chunks: Vec<Bytes>,
     last: String,
     bytes: usize,
 }
 
 impl Body {
-    pub(super) fn beginning(begin: &str) -> Self {
+    pub(crate) fn beginning(begin: &str) -> Self {
         Self { chunks: Vec::new(), last: begin.to_owned(), bytes: 0 }
     }
 
@@ -154,7 +154,7 @@ impl Body {
     ///
     /// # Errors
     /// It is too much for one answer.
-    pub(super) fn push(&mut self, write: impl FnOnce(&mut String)) -> Result<(), Failure> {
+    pub(crate) fn push(&mut self, write: impl FnOnce(&mut String)) -> Result<(), Failure> {
         write(&mut self.last);
         if self.bytes() > LIST_BYTES_MAX && !Mutant::LongListsAnswered.is_active() {
             return Err(too_long("the list"));
@@ -173,7 +173,7 @@ impl Body {
     }
 
     /// The chunks, with `end` behind them.
-    pub(super) fn ending(mut self, end: &str) -> Vec<Bytes> {
+    pub(crate) fn ending(mut self, end: &str) -> Vec<Bytes> {
         self.last.push_str(end);
         self.chunks.push(self.last.into());
         self.chunks
@@ -181,7 +181,7 @@ impl Body {
 }
 
 /// Text as JSON has it.
-pub(super) fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     serde_json::to_string(text).unwrap_or_default()
 }
 
@@ -190,7 +190,7 @@ pub(super) fn quoted(text: &str) -> String {
 ///
 /// # Errors
 /// They are too many for one answer.
-pub(super) async fn list(
+pub(crate) async fn list(
     command: &Command,
     (begin, end): (&str, &str),
     look: impl FnMut(Option<&str>, &mut Look),
@@ -223,7 +223,7 @@ pub(super) async fn list(
 
 /// What is known of queues: an object with objects for keys, the member of another.
 #[derive(Debug)]
-pub(super) struct QueueTable {
+pub(crate) struct QueueTable {
     body: Body,
     queues: usize,
     pace: Pace,
@@ -231,7 +231,7 @@ pub(super) struct QueueTable {
 
 impl QueueTable {
     /// An empty one that follows on `begin`.
-    pub(super) fn after(begin: &str) -> Self {
+    pub(crate) fn after(begin: &str) -> Self {
         let body = Body::beginning(&format!("{begin}{{"));
         Self { body, queues: 0, pace: Pace::default() }
     }
@@ -240,7 +240,7 @@ impl QueueTable {
     ///
     /// # Errors
     /// There are too many for one answer.
-    pub(super) async fn push(&mut self, queue: &Value, stats: &Value) -> Result<(), Failure> {
+    pub(crate) async fn push(&mut self, queue: &Value, stats: &Value) -> Result<(), Failure> {
         self.queues += 1;
         if self.queues > LISTED_QUEUES_MAX {
             return Err(too_long("the state of the queues"));
@@ -251,7 +251,7 @@ impl QueueTable {
     }
 
     /// The answer whose body ends with `end`.
-    pub(super) fn into_reply(self, end: &str) -> Reply {
+    pub(crate) fn into_reply(self, end: &str) -> Reply {
         let mut reply = Reply::done();
         reply.body = self.body.ending(&format!("}}{end}"));
         reply

@@ -21,20 +21,20 @@ use crate::state::{Answer, Change, LockRequest};
 /// in each request for locks, so that applying one reads no clock. It has nothing to do with wall clocks, except that
 /// in a log of an older build it begins where theirs was.
 #[derive(Debug, Default)]
-pub(super) struct LeaseClock {
+pub(crate) struct LeaseClock {
     /// What it showed when this node last became leader.
     began: Mutex<Option<(i64, Instant)>>,
 }
 
 impl LeaseClock {
     /// This node leads now, and has applied all locks: the newest was taken at `newest_ms`.
-    pub(super) fn begin(&self, newest_ms: i64) {
+    pub(crate) fn begin(&self, newest_ms: i64) {
         let mut began = self.began.lock().unwrap_or_else(PoisonError::into_inner);
         *began = Some((newest_ms, Instant::now()));
     }
 
     /// What it shows, on the leader.
-    pub(super) fn now_ms(&self) -> i64 {
+    pub(crate) fn now_ms(&self) -> i64 {
         let began = self.began.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((newest_ms, at)) = *began else { return 0 };
         newest_ms.saturating_add(i64::try_from(at.elapsed().as_millis()).unwrap_or(i64::MAX))
@@ -77,7 +77,7 @@ fn read(broker: &LogBroker, command: &Command) -> Result<LockRequest, Failure> {
 }
 
 impl LogBroker {
-    pub(super) async fn lock_queues(&self, command: &Command) -> Result<Reply, Failure> {
+    pub(crate) async fn lock_queues(&self, command: &Command) -> Result<Reply, Failure> {
         let request = read(self, command)?;
         let now_ms = match Mutant::LeasesByWallClock.is_active() {
             true => self.clock.now_ms(),
@@ -90,7 +90,7 @@ impl LogBroker {
         Ok(Reply::done().with_body(json!({ "lockOKMQSet": locked }).to_string()))
     }
 
-    pub(super) async fn unlock_queues(&self, command: &Command) -> Result<Reply, Failure> {
+    pub(crate) async fn unlock_queues(&self, command: &Command) -> Result<Reply, Failure> {
         let request = read(self, command)?;
         self.change(&Change::Unlock(request)).await?;
         Ok(Reply::done())

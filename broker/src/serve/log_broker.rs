@@ -26,7 +26,7 @@ use crate::state::{Answer, Change, Decision, Shared, change, messages};
 
 /// The node's part in the log, as far as clients are concerned.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Part {
+pub(crate) enum Part {
     /// No leader is known.
     Unknown,
     /// This node leads, and has applied everything that was committed before it did.
@@ -37,61 +37,61 @@ pub(super) enum Part {
 
 impl Part {
     /// True while the leader serves clients at `addr`.
-    pub(super) fn follows(&self, addr: &str) -> bool {
+    pub(crate) fn follows(&self, addr: &str) -> bool {
         matches!(self, Self::Follows(leader) if leader == addr)
     }
 }
 
 /// The log and its state, once the node has it.
-pub(super) struct Opened {
-    pub(super) log: CommitLog,
-    pub(super) shared: Arc<Shared>,
+pub(crate) struct Opened {
+    pub(crate) log: CommitLog,
+    pub(crate) shared: Arc<Shared>,
 }
 
 /// What a broker has from its node's seams.
-pub(super) struct Outside {
-    pub(super) clock: WallClock,
-    pub(super) transport: Arc<dyn Transport>,
+pub(crate) struct Outside {
+    pub(crate) clock: WallClock,
+    pub(crate) transport: Arc<dyn Transport>,
     /// Drawn at its start.
-    pub(super) random: u128,
+    pub(crate) random: u128,
 }
 
 /// One log's broker on one node.
-pub(super) struct LogBroker {
+pub(crate) struct LogBroker {
     /// The log's name, and the broker's.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// Its number among the logs of the cluster.
-    pub(super) number: u32,
+    pub(crate) number: u32,
     /// Where clients are told to come.
-    pub(super) addr: SocketAddr,
-    pub(super) config: Arc<BrokerConfig>,
-    pub(super) brokers: Weak<Brokers>,
-    pub(super) opened: OnceLock<Opened>,
+    pub(crate) addr: SocketAddr,
+    pub(crate) config: Arc<BrokerConfig>,
+    pub(crate) brokers: Weak<Brokers>,
+    pub(crate) opened: OnceLock<Opened>,
     /// The node cannot open the log.
-    pub(super) not_open: AtomicBool,
-    pub(super) part: watch::Sender<Part>,
+    pub(crate) not_open: AtomicBool,
+    pub(crate) part: watch::Sender<Part>,
     /// The number of the state with which this node leads, if it does. One that took its place meanwhile may not have
     /// everything yet.
-    pub(super) led: AtomicU64,
+    pub(crate) led: AtomicU64,
     /// True for good once the log was led where it is to be, or this node has waited long enough for that.
-    pub(super) settled: watch::Sender<bool>,
-    pub(super) clock: WallClock,
-    pub(super) unique_ids: UniqueIds,
+    pub(crate) settled: watch::Sender<bool>,
+    pub(crate) clock: WallClock,
+    pub(crate) unique_ids: UniqueIds,
     /// Whose turn it is among the queues, for messages that leave the choice to the broker.
-    pub(super) queue_turn: AtomicU32,
-    pub(super) transport: Arc<dyn Transport>,
-    pub(super) leases: LeaseClock,
-    pub(super) clients: Clients,
-    pub(super) requests: Requests,
-    pub(super) throughput: Throughput,
+    pub(crate) queue_turn: AtomicU32,
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) leases: LeaseClock,
+    pub(crate) clients: Clients,
+    pub(crate) requests: Requests,
+    pub(crate) throughput: Throughput,
     /// Wall clock at which this broker was started.
-    pub(super) started_ms: i64,
-    pub(super) consumed: ConsumeOffsets,
+    pub(crate) started_ms: i64,
+    pub(crate) consumed: ConsumeOffsets,
     /// The way to those who decide on topics; used of the home log's broker only.
-    pub(super) decisions: Home,
-    pub(super) long_answers: Arc<LongAnswers>,
+    pub(crate) decisions: Home,
+    pub(crate) long_answers: Arc<LongAnswers>,
     /// Held by whoever makes parts of the index again.
-    pub(super) rebuilding: tokio::sync::Mutex<()>,
+    pub(crate) rebuilding: tokio::sync::Mutex<()>,
     /// Where records are made, one behind another.
     records: Mutex<BytesMut>,
     last_stored_ms: AtomicI64,
@@ -125,7 +125,7 @@ fn options_of(change: &Change) -> AppendOptions {
 }
 
 impl LogBroker {
-    pub(super) fn new(
+    pub(crate) fn new(
         (number, name): (u32, String),
         addr: SocketAddr,
         config: Arc<BrokerConfig>,
@@ -165,7 +165,7 @@ impl LogBroker {
     ///
     /// # Errors
     /// The node does not have it yet.
-    pub(super) fn opened(&self) -> Result<&Opened, Failure> {
+    pub(crate) fn opened(&self) -> Result<&Opened, Failure> {
         self.opened.get().ok_or(Failure::Moved)
     }
 
@@ -173,12 +173,12 @@ impl LogBroker {
     ///
     /// # Errors
     /// The node does not have it yet.
-    pub(super) fn shared(&self) -> Result<&Arc<Shared>, Failure> {
+    pub(crate) fn shared(&self) -> Result<&Arc<Shared>, Failure> {
         self.opened().map(|opened| &opened.shared)
     }
 
     /// True if the state is the one with which this node began to lead.
-    pub(super) fn has_led_state(&self) -> bool {
+    pub(crate) fn has_led_state(&self) -> bool {
         self.shared().is_ok_and(|shared| shared.number() == self.led.load(Ordering::Acquire))
     }
 
@@ -192,7 +192,7 @@ impl LogBroker {
 
     /// Gives up the lead while the copy of another broker's log has stopped on this node: what clients ask of one log's
     /// leader can concern them all, and topics are decided in the home log. True while another node is about to lead.
-    pub(super) fn leaves(&self) -> bool {
+    pub(crate) fn leaves(&self) -> bool {
         let (Some(opened), Some(brokers)) = (self.opened.get(), self.brokers.upgrade()) else {
             return false;
         };
@@ -204,7 +204,7 @@ impl LogBroker {
     ///
     /// # Errors
     /// It was not appended, or it is not known whether it was, or applying it was refused.
-    pub(super) async fn propose(&self, payload: Bytes) -> Result<Answer, Failure> {
+    pub(crate) async fn propose(&self, payload: Bytes) -> Result<Answer, Failure> {
         self.propose_with(payload, AppendOptions::default()).await
     }
 
@@ -222,7 +222,7 @@ impl LogBroker {
     ///
     /// # Errors
     /// They were not appended.
-    pub(super) fn submit_messages(
+    pub(crate) fn submit_messages(
         &self,
         batch: &[Message],
         once: bool,
@@ -240,7 +240,7 @@ impl LogBroker {
     ///
     /// # Errors
     /// As `propose`.
-    pub(super) async fn applied(&self, ticket: AppliedTicket) -> Result<Answer, Failure> {
+    pub(crate) async fn applied(&self, ticket: AppliedTicket) -> Result<Answer, Failure> {
         let limit = self.config.send_timeout;
         let timed_out = |_| Err(AppendError::Timeout { after: limit });
         let applied = tokio::time::timeout(limit, ticket).await.unwrap_or_else(timed_out)?;
@@ -252,13 +252,13 @@ impl LogBroker {
     ///
     /// # Errors
     /// As `propose`.
-    pub(super) async fn change(&self, what: &Change) -> Result<Answer, Failure> {
+    pub(crate) async fn change(&self, what: &Change) -> Result<Answer, Failure> {
         self.propose_with(change(what), options_of(what)).await
     }
 
     /// A time of storing: never before one that was given earlier, by this leader or the last. So it can be ahead of the
     /// wall clock for as long as that was ahead: nothing is due by it.
-    pub(super) fn stored_ms(&self) -> i64 {
+    pub(crate) fn stored_ms(&self) -> i64 {
         let now = self.clock.now_ms();
         if Mutant::StoredTimeGoesBack.is_active() {
             return now;

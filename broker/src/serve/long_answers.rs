@@ -34,7 +34,7 @@ fn is_long_question(code: i32) -> bool {
 }
 
 /// The places of long questions that are answered at once.
-pub(super) struct LongAnswers {
+pub(crate) struct LongAnswers {
     places: Semaphore,
 }
 
@@ -45,7 +45,7 @@ impl Default for LongAnswers {
 }
 
 /// The long questions of one connection.
-pub(super) struct LongQuestions {
+pub(crate) struct LongQuestions {
     /// Held by each of them.
     all: Semaphore,
     /// Held by the one that has its turn, or is the next.
@@ -59,7 +59,7 @@ impl Default for LongQuestions {
 }
 
 /// A long question's turn, until it is dropped.
-pub(super) struct Turn<'a> {
+pub(crate) struct Turn<'a> {
     _of_connection: [SemaphorePermit<'a>; 2],
     _place: SemaphorePermit<'a>,
     /// For its answer, or the begin of it.
@@ -75,7 +75,7 @@ impl LongAnswers {
     ///
     /// # Errors
     /// It had none for as long as its client waits, or too many of the connection wait for theirs.
-    pub(super) async fn turn<'a>(
+    pub(crate) async fn turn<'a>(
         &'a self,
         connection: &'a Connection,
         code: i32,
@@ -120,7 +120,7 @@ impl LongAnswers {
 ///
 /// # Errors
 /// It has not, for as long as clients wait for an answer.
-pub(super) async fn room(connection: &Connection, bytes: usize) -> Result<Room, Failure> {
+pub(crate) async fn room(connection: &Connection, bytes: usize) -> Result<Room, Failure> {
     let reserving = connection.out().share().reserve(bytes);
     let room = tokio::time::timeout(TURN_TIMEOUT, reserving).await;
     room.map_err(|_| busy("earlier answers are not taken"))

@@ -2,7 +2,7 @@
 
 /// Requests that the leader took, by their code. Those that we do not serve share one, or a client could make any number.
 #[derive(Debug, Default)]
-pub(super) struct Requests {
+pub(crate) struct Requests {
     /// Made with the first request of a code: to look one up by its labels takes as long as to read a request.
     #[cfg(feature = "metrics")]
     counters: std::sync::Mutex<std::collections::BTreeMap<i32, metrics::Counter>>,
@@ -10,7 +10,7 @@ pub(super) struct Requests {
 
 impl Requests {
     /// Counts one.
-    pub(super) fn count(&self, log: &str, code: i32) {
+    pub(crate) fn count(&self, log: &str, code: i32) {
         #[cfg(feature = "metrics")]
         {
             let code = if (0..1000).contains(&code) { code } else { -1 };
@@ -29,7 +29,7 @@ impl Requests {
 }
 
 /// Consumed offsets that were reported and cannot be noted.
-pub(super) fn offsets_refused(log: &str, count: usize) {
+pub(crate) fn offsets_refused(log: &str, count: usize) {
     #[cfg(feature = "metrics")]
     metrics::counter!("quorumlog_broker_offsets_refused_total", "log" => log.to_owned())
         .increment(count as u64);
@@ -38,7 +38,7 @@ pub(super) fn offsets_refused(log: &str, count: usize) {
 }
 
 /// A request with a code that we do not serve.
-pub(super) fn not_served(log: &str, code: i32) {
+pub(crate) fn not_served(log: &str, code: i32) {
     tracing::info!(log, code, "a request with a code that is not served");
     #[cfg(feature = "metrics")]
     {
@@ -50,7 +50,7 @@ pub(super) fn not_served(log: &str, code: i32) {
 
 /// Why a delayed message does not come where it was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Undelivered {
+pub(crate) enum Undelivered {
     /// Its topic is gone: it is a dead letter.
     NoTopic,
     /// Its topic has fewer queues now: it is where nobody reads until the topic has as many again.
@@ -73,7 +73,7 @@ impl Undelivered {
 }
 
 /// A delayed message did not come where it was sent.
-pub(super) fn undelivered(log: &str, why: Undelivered) {
+pub(crate) fn undelivered(log: &str, why: Undelivered) {
     let reason = why.reason();
     tracing::info!(log, reason, "a delayed message does not come where it was sent");
     #[cfg(feature = "metrics")]

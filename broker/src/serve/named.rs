@@ -16,7 +16,7 @@ impl LogBroker {
     ///
     /// # Errors
     /// It is another one. Producers try the next broker then.
-    pub(super) fn check_named(&self, command: &Command) -> Result<(), Failure> {
+    pub(crate) fn check_named(&self, command: &Command) -> Result<(), Failure> {
         let short =
             matches!(command.head.code, request::SEND_MESSAGE_V2 | request::SEND_BATCH_MESSAGE);
         for (name, value) in command.head.fields.iter() {
@@ -31,7 +31,7 @@ impl LogBroker {
     ///
     /// # Errors
     /// It is another one.
-    pub(super) fn check_name(&self, name: &str) -> Result<(), Failure> {
+    pub(crate) fn check_name(&self, name: &str) -> Result<(), Failure> {
         if name.is_empty() || name == self.name || Mutant::OtherBrokersServed.is_active() {
             return Ok(());
         }

@@ -3,26 +3,26 @@
 use super::failure::Failure;
 use crate::limits::{GROUP_BYTES_MAX, TOPIC_BYTES_MAX};
 use crate::remoting::codes::response;
-pub(super) use crate::state::{AUTO_CREATE_TOPIC, is_reserved};
+pub(crate) use crate::state::{AUTO_CREATE_TOPIC, is_reserved};
 use crate::state::{DEAD_PREFIX, RETRY_PREFIX, TRACE_TOPIC, is_made_on_demand, is_plain};
 
 /// The topic that a group's failed messages go to for another attempt.
-pub(super) fn retry_topic(group: &str) -> String {
+pub(crate) fn retry_topic(group: &str) -> String {
     format!("{RETRY_PREFIX}{group}")
 }
 
 /// The topic that a group's messages end in.
-pub(super) fn dead_topic(group: &str) -> String {
+pub(crate) fn dead_topic(group: &str) -> String {
     format!("{DEAD_PREFIX}{group}")
 }
 
 /// The group whose retry topic this is.
-pub(super) fn group_of_retry(topic: &str) -> Option<&str> {
+pub(crate) fn group_of_retry(topic: &str) -> Option<&str> {
     topic.strip_prefix(RETRY_PREFIX)
 }
 
 /// True for topics that a group may consume before they are made: its own, and the one for traces.
-pub(super) fn is_there_for_group(topic: &str, group: &str) -> bool {
+pub(crate) fn is_there_for_group(topic: &str, group: &str) -> bool {
     let own = topic.strip_prefix(RETRY_PREFIX).or_else(|| topic.strip_prefix(DEAD_PREFIX));
     own == Some(group) || topic == TRACE_TOPIC
 }
@@ -31,7 +31,7 @@ pub(super) fn is_there_for_group(topic: &str, group: &str) -> bool {
 ///
 /// # Errors
 /// RocketMQ's code, and the reason.
-pub(super) fn check_topic(topic: &str) -> Result<(), Failure> {
+pub(crate) fn check_topic(topic: &str) -> Result<(), Failure> {
     let illegal = |why: &str| Failure::refused(response::INVALID_PARAMETER, why.to_owned());
     if topic.trim().is_empty() {
         return Err(illegal("The specified topic is blank."));
@@ -56,7 +56,7 @@ pub(super) fn check_topic(topic: &str) -> Result<(), Failure> {
 ///
 /// # Errors
 /// As `check_topic`.
-pub(super) fn check_group(group: &str) -> Result<(), Failure> {
+pub(crate) fn check_group(group: &str) -> Result<(), Failure> {
     let why = if group.trim().is_empty() {
         "The specified group is blank.".to_owned()
     } else if !is_plain(group) {

@@ -21,34 +21,34 @@ impl LogBroker {
         })
     }
 
-    pub(super) fn max_offset(&self, command: &Command) -> Result<Reply, Failure> {
+    pub(crate) fn max_offset(&self, command: &Command) -> Result<Reply, Failure> {
         let (topic, queue) = asked(&command.head.fields)?;
         Ok(Reply::done().with("offset", self.end_of(topic, queue)?))
     }
 
-    pub(super) fn min_offset(&self, command: &Command) -> Result<Reply, Failure> {
+    pub(crate) fn min_offset(&self, command: &Command) -> Result<Reply, Failure> {
         let (topic, queue) = asked(&command.head.fields)?;
         Ok(Reply::done().with("offset", self.begin_of(topic, queue)?))
     }
 
-    pub(super) async fn search_offset(&self, command: &Command) -> Result<Reply, Failure> {
+    pub(crate) async fn search_offset(&self, command: &Command) -> Result<Reply, Failure> {
         let wanted = command.head.fields.number("timestamp")?;
         let (topic, queue) = asked(&command.head.fields)?;
         Ok(Reply::done().with("offset", self.first_since(topic, queue, wanted).await?))
     }
 
     /// The offset of a queue's first message.
-    pub(super) fn begin_of(&self, topic: &str, queue: u32) -> Result<u64, Failure> {
+    pub(crate) fn begin_of(&self, topic: &str, queue: u32) -> Result<u64, Failure> {
         self.with_queue(topic, queue, Queue::min)
     }
 
     /// The offset that a queue's next message will have.
-    pub(super) fn end_of(&self, topic: &str, queue: u32) -> Result<u64, Failure> {
+    pub(crate) fn end_of(&self, topic: &str, queue: u32) -> Result<u64, Failure> {
         self.with_queue(topic, queue, Queue::max)
     }
 
     /// The offset of the first message that was stored at a time or later: times of storing never go back.
-    pub(super) async fn first_since(
+    pub(crate) async fn first_since(
         &self,
         topic: &str,
         queue: u32,
@@ -74,7 +74,7 @@ impl LogBroker {
     }
 
     /// When the last message before an offset was stored; 0 if it is gone, or there is none.
-    pub(super) async fn stored_before(
+    pub(crate) async fn stored_before(
         &self,
         topic: &str,
         queue: u32,

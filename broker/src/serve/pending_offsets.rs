@@ -12,10 +12,10 @@ use crate::mutant::Mutant;
 use crate::state::{Refusal, ReportedOffset};
 
 /// Group, topic and queue.
-pub(super) type Key = (String, String, u32);
+pub(crate) type Key = (String, String, u32);
 
 /// Tells when an offset, or one noted for the same queue later, is applied; or why it will not be.
-pub(super) type Written = oneshot::Receiver<Result<(), Failure>>;
+pub(crate) type Written = oneshot::Receiver<Result<(), Failure>>;
 
 /// Bytes of an offset in a record beside its names, and about its memory.
 const RECORD_COST: usize = 36;
@@ -23,7 +23,7 @@ const MEMORY_COST: usize = 192;
 
 /// There is no room for another offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Full;
+pub(crate) struct Full;
 
 /// An offset, and those who wait for it.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ impl Noted {
 
 /// Offsets on their way into the log.
 #[derive(Debug, Default)]
-pub(super) struct PendingOffsets {
+pub(crate) struct PendingOffsets {
     /// The newest of each queue that is in no record yet.
     noted: BTreeMap<Key, Noted>,
     /// Memory of those.
@@ -66,7 +66,7 @@ impl PendingOffsets {
     ///
     /// # Errors
     /// Too many wait.
-    pub(super) fn note(
+    pub(crate) fn note(
         &mut self,
         key: Key,
         (offset, since): (u64, u64),
@@ -94,14 +94,14 @@ impl PendingOffsets {
     }
 
     /// The topics of the offsets that wait for a record.
-    pub(super) fn topics(&self) -> BTreeSet<String> {
+    pub(crate) fn topics(&self) -> BTreeSet<String> {
         let topics: BTreeSet<&String> = self.noted.keys().map(|key| &key.1).collect();
         topics.into_iter().cloned().collect()
     }
 
     /// Forgets the offsets that were reported of other topics than there are now: `since` is what made those, by name. Tells
     /// those who wait for them.
-    pub(super) fn forget_other_topics(&mut self, since: &BTreeMap<String, u64>) {
+    pub(crate) fn forget_other_topics(&mut self, since: &BTreeMap<String, u64>) {
         let is_other = |(key, noted): &(&Key, &Noted)| {
             since.get(&key.1).is_some_and(|since| *since != noted.since)
         };
@@ -115,7 +115,7 @@ impl PendingOffsets {
     }
 
     /// Waits for the newest offset of a queue that is on its way; none if none is.
-    pub(super) fn wait(&mut self, key: &Key) -> Option<Written> {
+    pub(crate) fn wait(&mut self, key: &Key) -> Option<Written> {
         let newest = match self.noted.get_mut(key) {
             Some(noted) => noted,
             None => self.in_record.get_mut(key)?,
@@ -126,7 +126,7 @@ impl PendingOffsets {
     }
 
     /// Takes the offsets of the next record: at least one, if any waits, and more as they fit `bytes_max`.
-    pub(super) fn take(&mut self, bytes_max: usize) -> Vec<ReportedOffset> {
+    pub(crate) fn take(&mut self, bytes_max: usize) -> Vec<ReportedOffset> {
         let mut changes = Vec::new();
         let mut bytes = 0;
         let mut from_begin = self.after.is_none();
@@ -164,7 +164,7 @@ impl PendingOffsets {
     }
 
     /// The record is applied, save what was refused, by its place among the `changes`.
-    pub(super) fn applied(&mut self, changes: &[ReportedOffset], refused: Vec<(u32, Refusal)>) {
+    pub(crate) fn applied(&mut self, changes: &[ReportedOffset], refused: Vec<(u32, Refusal)>) {
         for (at, refusal) in refused {
             let Some(change) = changes.get(at as usize) else { continue };
             let key = (change.group.clone(), change.topic.clone(), change.queue);
@@ -177,7 +177,7 @@ impl PendingOffsets {
 
     /// The record was not written, as far as is known. Those who wait are told; with `again`, what nobody has noted a newer
     /// offset for waits for another record.
-    pub(super) fn failed(&mut self, failure: &Failure, again: bool) {
+    pub(crate) fn failed(&mut self, failure: &Failure, again: bool) {
         for (key, mut noted) in std::mem::take(&mut self.in_record) {
             let waiters = std::mem::take(&mut noted.waiters);
             for waiter in waiters {
@@ -191,14 +191,14 @@ impl PendingOffsets {
     }
 
     /// Forgets what is in no record, and tells those who wait for it.
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.bytes = 0;
         let all = std::mem::take(&mut self.noted).into_values();
         all.for_each(|noted| noted.answer(&Err(Failure::Moved)));
     }
 
     /// True if nothing waits for a record.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.noted.is_empty()
     }
 }

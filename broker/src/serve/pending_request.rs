@@ -13,22 +13,22 @@ use crate::remoting::{Command, Room};
 const PARKED_BYTES: usize = 2 << 10;
 
 /// A request that is not answered yet.
-pub(super) struct PendingRequest {
+pub(crate) struct PendingRequest {
     /// As it came, without its length word; empty once it is shed.
     frame: Bytes,
-    pub(super) command: Command,
+    pub(crate) command: Command,
     /// What it takes among the parked.
     parked: Option<Room>,
     shed: bool,
 }
 
 impl PendingRequest {
-    pub(super) fn new(frame: Bytes, command: Command) -> Self {
+    pub(crate) fn new(frame: Bytes, command: Command) -> Self {
         Self { frame, command, parked: None, shed: false }
     }
 
     /// The request as it came, to be passed on.
-    pub(super) fn frame(&self) -> &Bytes {
+    pub(crate) fn frame(&self) -> &Bytes {
         &self.frame
     }
 
@@ -36,7 +36,7 @@ impl PendingRequest {
     ///
     /// # Errors
     /// There is none. A stock consumer pauses for three seconds before it pulls again: after PULL_NOT_FOUND it would not.
-    pub(super) fn claim(&mut self, connection: &Connection, bytes: usize) -> Result<(), Failure> {
+    pub(crate) fn claim(&mut self, connection: &Connection, bytes: usize) -> Result<(), Failure> {
         if self.parked.is_none() && !Mutant::ParkedUnbounded.is_active() {
             let room = connection.parked().try_reserve(PARKED_BYTES + bytes);
             let full = || Failure::refused(response::SYSTEM_BUSY, "too many requests wait");
@@ -46,7 +46,7 @@ impl PendingRequest {
     }
 
     /// Gives back what the request holds, but for what its answer needs and these fields. It cannot be passed on any more.
-    pub(super) fn shed(&mut self, keep: &[&str]) {
+    pub(crate) fn shed(&mut self, keep: &[&str]) {
         self.shed = true;
         if !Mutant::ParkedKeepsFrame.is_active() {
             self.frame = Bytes::new();
@@ -58,7 +58,7 @@ impl PendingRequest {
     ///
     /// # Errors
     /// As `claim`; then the request holds what it did.
-    pub(super) fn park(&mut self, connection: &Connection, bytes: usize) -> Result<(), Failure> {
+    pub(crate) fn park(&mut self, connection: &Connection, bytes: usize) -> Result<(), Failure> {
         self.claim(connection, bytes)?;
         if !self.shed {
             self.shed(&[]);
@@ -67,12 +67,12 @@ impl PendingRequest {
     }
 
     /// True if it has room among the parked.
-    pub(super) fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         self.parked.is_some()
     }
 
     /// True once it cannot be passed on any more.
-    pub(super) fn is_shed(&self) -> bool {
+    pub(crate) fn is_shed(&self) -> bool {
         self.shed
     }
 }

@@ -16,13 +16,13 @@ const IDLE_MIN: Duration = Duration::from_secs(1);
 const WAITING_MIN: Duration = Duration::from_secs(30);
 
 /// The connections of a listener.
-pub(super) struct Places {
+pub(crate) struct Places {
     max: usize,
     held: Mutex<BTreeMap<u64, Arc<Connection>>>,
 }
 
 /// A connection's place, until it is dropped.
-pub(super) struct Place {
+pub(crate) struct Place {
     places: Arc<Places>,
     number: u64,
 }
@@ -55,7 +55,7 @@ fn end_idle(held: &mut BTreeMap<u64, Arc<Connection>>) -> bool {
 }
 
 impl Places {
-    pub(super) fn new(max: usize) -> Arc<Self> {
+    pub(crate) fn new(max: usize) -> Arc<Self> {
         Arc::new(Self { max, held: Mutex::default() })
     }
 
@@ -64,7 +64,7 @@ impl Places {
     }
 
     /// A place, which an idle connection may have to leave for it. None if there is no such connection.
-    pub(super) fn take(self: &Arc<Self>, newcomer: &Arc<Connection>) -> Option<Place> {
+    pub(crate) fn take(self: &Arc<Self>, newcomer: &Arc<Connection>) -> Option<Place> {
         let mut held = self.held();
         if held.len() >= self.max && !end_idle(&mut held) {
             return None;
@@ -74,7 +74,7 @@ impl Places {
     }
 
     /// Ends an idle connection, if there is one: the system has no room for another.
-    pub(super) fn make_room(&self) {
+    pub(crate) fn make_room(&self) {
         end_idle(&mut self.held());
     }
 }

@@ -22,7 +22,7 @@ const SUSPEND: i32 = 2;
 const SUBSCRIPTION: i32 = 4;
 
 /// Bytes of messages in one answer, as in RocketMQ; one message may be larger.
-pub(super) const BYTES_MAX: usize = 256 << 10;
+pub(crate) const BYTES_MAX: usize = 256 << 10;
 /// Messages in one answer.
 const MESSAGES_MAX: i32 = 1024;
 /// Entries that are looked at for one answer when few of them are wanted.
@@ -33,7 +33,7 @@ const LOOKS_MAX: u32 = 4;
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// What a pull keeps that another node serves, for `pull_again`.
-pub(super) const PULL_AGAIN: [&str; 3] = ["topic", "queueId", "queueOffset"];
+pub(crate) const PULL_AGAIN: [&str; 3] = ["topic", "queueId", "queueOffset"];
 
 /// What a client asks for.
 struct Pull {
@@ -60,13 +60,13 @@ impl Pull {
 }
 
 /// Bytes of that, whatever a client put there.
-pub(super) fn bytes_to_pull_again(command: &Command) -> usize {
+pub(crate) fn bytes_to_pull_again(command: &Command) -> usize {
     let kept = PULL_AGAIN.iter().filter_map(|name| command.head.fields.get(name));
     kept.map(str::len).sum()
 }
 
 /// How long a pull waits for messages.
-pub(super) fn wait_of(command: &Command) -> Duration {
+pub(crate) fn wait_of(command: &Command) -> Duration {
     let fields = &command.head.fields;
     if fields.int_or("sysFlag", 0).unwrap_or(0) & SUSPEND == 0 {
         return Duration::ZERO;
@@ -169,7 +169,7 @@ impl LogBroker {
         })
     }
 
-    pub(super) async fn pull(
+    pub(crate) async fn pull(
         &self,
         connection: &Connection,
         request: &mut PendingRequest,
@@ -299,7 +299,7 @@ impl LogBroker {
     }
 
     /// `retry` for a pull that another node was asked to serve; `command` has the fields `PULL_AGAIN`.
-    pub(super) fn pull_again(&self, command: &Command) -> Reply {
+    pub(crate) fn pull_again(&self, command: &Command) -> Reply {
         let fields = &command.head.fields;
         let queue = fields.int("queueId").ok().and_then(|queue| u32::try_from(queue).ok());
         let (topic, from) = (fields.text("topic"), fields.number("queueOffset"));

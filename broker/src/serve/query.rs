@@ -45,7 +45,7 @@ impl Query<'_> {
 }
 
 impl LogBroker {
-    pub(super) async fn view_by_id(
+    pub(crate) async fn view_by_id(
         &self,
         connection: &Connection,
         request: &mut PendingRequest,
@@ -78,7 +78,7 @@ impl LogBroker {
         Ok(reply)
     }
 
-    pub(super) async fn query_messages(&self, command: &Command) -> Result<Reply, Failure> {
+    pub(crate) async fn query_messages(&self, command: &Command) -> Result<Reply, Failure> {
         let fields = &command.head.fields;
         let query = Query {
             topic: fields.text("topic")?,

@@ -98,7 +98,7 @@ impl LogBroker {
     ///
     /// # Errors
     /// There is no message, or reading failed.
-    pub(super) async fn stored(&self, entry: Entry) -> Result<Option<Bytes>, Failure> {
+    pub(crate) async fn stored(&self, entry: Entry) -> Result<Option<Bytes>, Failure> {
         Reader::new(self.opened()?).first(&[entry]).await
     }
 
@@ -106,7 +106,7 @@ impl LogBroker {
     ///
     /// # Errors
     /// As `stored`.
-    pub(super) async fn message(&self, entry: Entry) -> Result<Option<Message>, Failure> {
+    pub(crate) async fn message(&self, entry: Entry) -> Result<Option<Message>, Failure> {
         let stored = self.stored(entry).await?;
         Ok(stored.map(Message::decode).transpose()?)
     }
@@ -116,7 +116,7 @@ impl LogBroker {
     ///
     /// # Errors
     /// As `stored`.
-    pub(super) async fn chunks(
+    pub(crate) async fn chunks(
         &self,
         entries: &[Entry],
         bytes_max: usize,

@@ -28,13 +28,13 @@ const PENDING_MAX: usize = 4096;
 
 /// The way to the leader, if it was needed.
 #[derive(Default)]
-pub(super) struct Relay {
+pub(crate) struct Relay {
     link: tokio::sync::Mutex<Option<Arc<Link>>>,
 }
 
 /// Why the leader did not answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum RelayError {
+pub(crate) enum RelayError {
     /// It was not reached in time, or does not lead: nothing was done.
     NotDone,
     /// The connection broke before the answer came, or it did not come in time.
@@ -43,11 +43,11 @@ pub(super) enum RelayError {
 
 /// How long a request may take that is passed on.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Deadlines {
+pub(crate) struct Deadlines {
     /// Until it is on its way to the leader. Later it is taken back.
-    pub(super) begun: Instant,
+    pub(crate) begun: Instant,
     /// Until its answer is here.
-    pub(super) answered: Instant,
+    pub(crate) answered: Instant,
 }
 
 /// What the leader answered, framed; an error if it does not lead.
@@ -104,7 +104,7 @@ impl Relay {
     ///
     /// # Errors
     /// It did not answer.
-    pub(super) async fn pass(
+    pub(crate) async fn pass(
         &self,
         client: &Connection,
         (transport, addr): (&dyn Transport, &str),
@@ -116,7 +116,7 @@ impl Relay {
     }
 
     /// Ends the connection to the leader.
-    pub(super) async fn close(&self) {
+    pub(crate) async fn close(&self) {
         self.link.lock().await.take();
     }
 

@@ -24,7 +24,7 @@ fn limits(code: i32) -> (usize, usize) {
 ///
 /// # Errors
 /// It is too large.
-pub(super) fn check_size(command: &Command) -> Result<(), Failure> {
+pub(crate) fn check_size(command: &Command) -> Result<(), Failure> {
     let (fields_max, body_max) = limits(command.head.code);
     let (fields, body) = (command.head.fields.bytes(), command.body.len());
     let too_large = |what: &str, size: usize, limit: usize| {

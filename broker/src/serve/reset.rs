@@ -43,7 +43,7 @@ impl<'a> Reset<'a> {
 }
 
 impl LogBroker {
-    pub(super) async fn reset_group(&self, command: &Command) -> Result<Reply, Failure> {
+    pub(crate) async fn reset_group(&self, command: &Command) -> Result<Reply, Failure> {
         let reset = Reset::read(&command.head.fields)?;
         check_group(reset.group)?;
         let config = self.topic_config(reset.topic).ok_or_else(|| {

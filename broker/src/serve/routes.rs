@@ -41,7 +41,7 @@ impl std::fmt::Debug for Brokers {
 }
 
 /// All logs' brokers on this node.
-pub(super) struct Brokers {
+pub(crate) struct Brokers {
     config: Arc<BrokerConfig>,
     logs: OnceLock<Vec<Arc<LogBroker>>>,
     /// What other nodes say of the logs that have stopped here.
@@ -87,7 +87,7 @@ impl Service for Brokers {
 }
 
 impl Brokers {
-    pub(super) fn new(
+    pub(crate) fn new(
         config: Arc<BrokerConfig>,
         elsewhere: watch::Receiver<LedElsewhere>,
         transport: Arc<dyn Transport>,
@@ -97,16 +97,16 @@ impl Brokers {
     }
 
     /// Says which logs there are; once.
-    pub(super) fn set_logs(&self, logs: Vec<Arc<LogBroker>>) {
+    pub(crate) fn set_logs(&self, logs: Vec<Arc<LogBroker>>) {
         // They are set where they are made, before anybody asks.
         let _ = self.logs.set(logs);
     }
 
-    pub(super) fn logs(&self) -> &[Arc<LogBroker>] {
+    pub(crate) fn logs(&self) -> &[Arc<LogBroker>] {
         self.logs.get().map_or(&[], Vec::as_slice)
     }
 
-    pub(super) fn long_answers(&self) -> &Arc<LongAnswers> {
+    pub(crate) fn long_answers(&self) -> &Arc<LongAnswers> {
         &self.long_answers
     }
 

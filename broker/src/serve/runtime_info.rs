@@ -19,7 +19,7 @@ const OLDEST_BYTES: usize = 256 << 10;
 const QUEUES_AT_ONCE: usize = 4096;
 
 /// About how many messages a log's queues have numbered, while they number more.
-pub(super) async fn messages(shared: &Shared) -> u64 {
+pub(crate) async fn messages(shared: &Shared) -> u64 {
     let (mut messages, mut after) = (0, None::<String>);
     loop {
         let mut counted = 0;
@@ -51,7 +51,7 @@ impl LogBroker {
     ///
     /// # Errors
     /// The log cannot be read.
-    pub(super) async fn runtime_info(&self) -> Result<Reply, Failure> {
+    pub(crate) async fn runtime_info(&self) -> Result<Reply, Failure> {
         let opened = self.opened()?;
         let marks = opened.log.watermarks();
         let total = messages(&opened.shared).await;

@@ -23,10 +23,10 @@ use crate::state::{Answer, DELAY_TOPIC, LEVELS, PARTS_MAX, Placed, TopicConfig};
 /// Most bytes of properties: their length is a signed 16-bit number.
 const PROPERTIES_BYTES_MAX: usize = i16::MAX as usize;
 /// Attempts that a group's consumers make with one message unless they say otherwise.
-pub(super) const RECONSUME_MAX: i32 = 16;
+pub(crate) const RECONSUME_MAX: i32 = 16;
 
 /// Messages that are on their way into the log.
-pub(super) struct Begun {
+pub(crate) struct Begun {
     ticket: AppliedTicket,
     status: Status,
 }
@@ -86,7 +86,7 @@ fn illegal(remark: impl Into<String>) -> Failure {
 }
 
 impl LogBroker {
-    pub(super) async fn send(
+    pub(crate) async fn send(
         &self,
         connection: &Connection,
         command: &Command,
@@ -103,7 +103,7 @@ impl LogBroker {
     }
 
     /// The first half of `send`, if it waits for nothing. None says nothing but that `send` has to do it.
-    pub(super) fn begin_send(&self, connection: &Connection, command: &Command) -> Option<Begun> {
+    pub(crate) fn begin_send(&self, connection: &Connection, command: &Command) -> Option<Begun> {
         let header = Header::read(command).ok()?;
         self.check(&header, &command.body).ok()?;
         let topic = self.stored_topic(&header).ok()?;
@@ -259,7 +259,7 @@ impl LogBroker {
     }
 
     /// Appends messages and says where they are. If that is not known in time, says how far they have come.
-    pub(super) async fn store(&self, batch: &[Message]) -> Result<Reply, Failure> {
+    pub(crate) async fn store(&self, batch: &[Message]) -> Result<Reply, Failure> {
         let begun = self.begin(batch, false)?;
         self.acknowledged(begun).await
     }
@@ -277,7 +277,7 @@ impl LogBroker {
 
     /// Says where messages are once they are applied; with `once`, where the one is that was stored lately. If that is
     /// not known in time, says how far they have come.
-    pub(super) async fn acknowledged(&self, begun: Begun) -> Result<Reply, Failure> {
+    pub(crate) async fn acknowledged(&self, begun: Begun) -> Result<Reply, Failure> {
         let Begun { ticket, status } = begun;
         let deadline = Instant::now() + self.config.send_timeout;
         let answer = match self.applied(ticket).await {
@@ -316,7 +316,7 @@ fn without(properties: &str, name: &str) -> String {
 }
 
 /// A message with a delay level goes to that level's queue first, and says where it is meant to go and when it came.
-pub(super) fn delay(message: &mut Message, now_ms: i64) {
+pub(crate) fn delay(message: &mut Message, now_ms: i64) {
     let Some(level) = level(&message.properties) else { return };
     let mut properties = Properties::parse(&message.properties);
     properties

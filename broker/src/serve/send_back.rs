@@ -13,7 +13,7 @@ use crate::state::{Entry, TopicConfig};
 const FIRST_LEVEL: i32 = 3;
 
 impl LogBroker {
-    pub(super) async fn send_back(&self, command: &Command) -> Result<Reply, Failure> {
+    pub(crate) async fn send_back(&self, command: &Command) -> Result<Reply, Failure> {
         let fields = &command.head.fields;
         let (group, physical) = (fields.text("group")?, fields.number("offset")?);
         check_group(group)?;

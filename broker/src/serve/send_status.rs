@@ -25,11 +25,11 @@ use crate::state::physical;
 
 /// What an answer needs to know about messages that are on their way into the log.
 #[derive(Debug)]
-pub(super) struct Status {
-    pub(super) progress: Progress,
+pub(crate) struct Status {
+    pub(crate) progress: Progress,
     /// That of the first.
-    pub(super) queue: i32,
-    pub(super) count: usize,
+    pub(crate) queue: i32,
+    pub(crate) count: usize,
 }
 
 /// Not known. Queue offsets are given when a message is applied, and clients insist on a number.
@@ -64,7 +64,7 @@ impl Known {
 }
 
 /// The fields that clients want in each answer that says that a message is stored.
-pub(super) fn send_reply(reply: Reply, ids: &str, queue: i64, offset: i64) -> Reply {
+pub(crate) fn send_reply(reply: Reply, ids: &str, queue: i64, offset: i64) -> Reply {
     reply
         .with_room(SEND_REPLY_BYTES + ids.len())
         .with("msgId", ids)
@@ -76,7 +76,7 @@ pub(super) fn send_reply(reply: Reply, ids: &str, queue: i64, offset: i64) -> Re
 
 impl LogBroker {
     /// The ids of messages at these places.
-    pub(super) fn ids(&self, physical: impl Iterator<Item = u64>) -> String {
+    pub(crate) fn ids(&self, physical: impl Iterator<Item = u64>) -> String {
         let mut ids = String::new();
         for physical in physical {
             if !ids.is_empty() {
@@ -92,7 +92,7 @@ impl LogBroker {
     ///
     /// # Errors
     /// They are not in the log, or it is not known that they are.
-    pub(super) async fn unacknowledged(
+    pub(crate) async fn unacknowledged(
         &self,
         status: &Status,
         detail: &str,

@@ -30,7 +30,7 @@ struct Sighting {
 
 /// What was seen of one queue. Empty when a node starts: what is there then may have come at any time before.
 #[derive(Debug)]
-pub(super) struct Sightings {
+pub(crate) struct Sightings {
     delay: Duration,
     seen: VecDeque<Sighting>,
     /// Nothing that is not noted was there at this time; none while this node does not lead.
@@ -41,25 +41,25 @@ pub(super) struct Sightings {
 
 impl Sightings {
     /// For a queue whose messages are due after `delay`.
-    pub(super) fn new(delay: Duration) -> Self {
+    pub(crate) fn new(delay: Duration) -> Self {
         Self { delay, seen: VecDeque::new(), looked_at: None, state: 0 }
     }
 
     /// The queue is that of the state with this number. In another one others may have the places of those that were seen.
-    pub(super) fn follow(&mut self, state: u64) {
+    pub(crate) fn follow(&mut self, state: u64) {
         if self.state != state {
             *self = Self { state, ..Self::new(self.delay) };
         }
     }
 
     /// Nothing has come since the last look. To be called when a wait for messages ends, before the next look.
-    pub(super) fn nothing_until(&mut self, now: Instant) {
+    pub(crate) fn nothing_until(&mut self, now: Instant) {
         self.looked_at = self.looked_at.map(|looked_at| looked_at.max(now));
     }
 
     /// The queue ends here now. `leads` says that this node leads, and `unchanged` that it has since the last look: then
     /// what is new came since that.
-    pub(super) fn note(&mut self, end: u64, leads: bool, unchanged: bool, now: Instant) {
+    pub(crate) fn note(&mut self, end: u64, leads: bool, unchanged: bool, now: Instant) {
         let since = self.looked_at.take().filter(|_| leads && unchanged);
         self.looked_at = leads.then_some(now);
         if self.seen.back().is_some_and(|last| last.end >= end) {
@@ -79,7 +79,7 @@ impl Sightings {
     }
 
     /// Forgets messages below `begin`.
-    pub(super) fn forget(&mut self, begin: u64) {
+    pub(crate) fn forget(&mut self, begin: u64) {
         while self.seen.front().is_some_and(|first| first.end <= begin) && self.seen.len() > 1 {
             self.seen.pop_front();
         }
@@ -87,7 +87,7 @@ impl Sightings {
 
     /// When the message at `offset` is due. `left_ms` is what the wall clock leaves of its delay, which may be less than
     /// nothing. With a right clock that is the answer; with any other it is kept to what was seen.
-    pub(super) fn due(&self, offset: u64, left_ms: i64, now: Instant) -> Instant {
+    pub(crate) fn due(&self, offset: u64, left_ms: i64, now: Instant) -> Instant {
         let left = Duration::from_millis(u64::try_from(left_ms).unwrap_or(0));
         let by_clock = now + left.min(self.delay);
         let at = self.seen.partition_point(|sighting| sighting.end <= offset);

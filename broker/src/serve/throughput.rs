@@ -24,11 +24,11 @@ struct Sample {
 }
 
 /// Messages a second over 10, 60 and 600 s, or for as long as there are counts.
-pub(super) type Rates = [f64; 3];
+pub(crate) type Rates = [f64; 3];
 
 /// What went in and out. Messages that went in are counted by the queues.
 #[derive(Debug, Default)]
-pub(super) struct Throughput {
+pub(crate) struct Throughput {
     got: AtomicU64,
     samples: Mutex<VecDeque<Sample>>,
 }
@@ -43,17 +43,17 @@ impl Throughput {
     }
 
     /// Counts messages that a client was given.
-    pub(super) fn gave(&self, messages: usize) {
+    pub(crate) fn gave(&self, messages: usize) {
         self.got.fetch_add(messages as u64, Ordering::Relaxed);
     }
 
     /// True if it is time to note the counts.
-    pub(super) fn is_due(&self, now: Instant) -> bool {
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
         is_due(&self.samples(), now)
     }
 
     /// Notes the counts if that is due; `put` are all messages so far.
-    pub(super) fn note(&self, now: Instant, put: u64) {
+    pub(crate) fn note(&self, now: Instant, put: u64) {
         let mut samples = self.samples();
         if !is_due(&samples, now) {
             return;
@@ -65,7 +65,7 @@ impl Throughput {
     }
 
     /// How many messages a second were put and got.
-    pub(super) fn rates(&self, now: Instant, put: u64) -> (Rates, Rates) {
+    pub(crate) fn rates(&self, now: Instant, put: u64) -> (Rates, Rates) {
         let got = self.got.load(Ordering::Relaxed);
         let samples = self.samples();
         let over = |window: Duration, total: u64, count: fn(&Sample) -> u64| {

@@ -53,7 +53,7 @@ impl LogBroker {
 
     /// The topic's settings in this log: as it has them, or as it would have them. A topic of all logs has those of the
     /// registry; one on which no registry decides has those that it has in another log.
-    pub(super) fn topic_config(&self, topic: &str) -> Option<TopicConfig> {
+    pub(crate) fn topic_config(&self, topic: &str) -> Option<TopicConfig> {
         let of_another = || {
             let brokers = self.brokers.upgrade()?;
             brokers.logs().iter().find_map(|broker| {
@@ -70,7 +70,7 @@ impl LogBroker {
     ///
     /// # Errors
     /// There is no such topic, or it cannot be made.
-    pub(super) async fn ensure_topic(
+    pub(crate) async fn ensure_topic(
         &self,
         topic: &str,
         make: Option<TopicConfig>,
@@ -144,7 +144,7 @@ impl LogBroker {
     ///
     /// # Errors
     /// RocketMQ's code, and the reason.
-    pub(super) fn check_readable(&self, topic: &str, queue: u32) -> Result<(), Failure> {
+    pub(crate) fn check_readable(&self, topic: &str, queue: u32) -> Result<(), Failure> {
         let config = match self.topic_config(topic) {
             Some(config) => config,
             None if is_made_on_demand(topic) => {
@@ -167,7 +167,7 @@ impl LogBroker {
         Ok(())
     }
 
-    pub(super) async fn put_topic(&self, command: &Command) -> Result<Reply, Failure> {
+    pub(crate) async fn put_topic(&self, command: &Command) -> Result<Reply, Failure> {
         let fields = &command.head.fields;
         let topic = fields.text("topic")?;
         check_topic(topic)?;
@@ -204,7 +204,7 @@ impl LogBroker {
         Ok(Reply::done())
     }
 
-    pub(super) async fn delete_topic(&self, command: &Command) -> Result<Reply, Failure> {
+    pub(crate) async fn delete_topic(&self, command: &Command) -> Result<Reply, Failure> {
         let topic = command.head.fields.text("topic")?;
         check_topic(topic)?;
         if is_reserved(topic) {
@@ -238,7 +238,7 @@ impl LogBroker {
     ///
     /// # Errors
     /// There is no such topic.
-    pub(super) fn topic_settings(&self, command: &Command) -> Result<Reply, Failure> {
+    pub(crate) fn topic_settings(&self, command: &Command) -> Result<Reply, Failure> {
         let topic = command.head.fields.text("topic")?;
         let config = self.topic_config(topic).ok_or_else(|| Failure::no_topic(topic))?;
         let body = json!({
@@ -258,7 +258,7 @@ impl LogBroker {
     ///
     /// # Errors
     /// There is no such topic.
-    pub(super) async fn topic_stats(&self, command: &Command) -> Result<Reply, Failure> {
+    pub(crate) async fn topic_stats(&self, command: &Command) -> Result<Reply, Failure> {
         let topic = command.head.fields.text("topic")?;
         let config = self.topic_config(topic).ok_or_else(|| Failure::no_topic(topic))?;
         let mut table = QueueTable::after(r#"{"offsetTable":"#);

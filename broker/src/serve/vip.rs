@@ -9,7 +9,7 @@ use super::settings::BrokerConfig;
 const BELOW: u16 = 2;
 
 /// The channel of a broker that listens on `port`.
-pub(super) fn port(port: u16) -> Option<u16> {
+pub(crate) fn port(port: u16) -> Option<u16> {
     port.checked_sub(BELOW).filter(|port| *port > 0)
 }
 
@@ -17,7 +17,7 @@ pub(super) fn port(port: u16) -> Option<u16> {
 ///
 /// # Errors
 /// It is: a message could be stored in another log than was meant.
-pub(super) fn check(config: &BrokerConfig) -> io::Result<()> {
+pub(crate) fn check(config: &BrokerConfig) -> io::Result<()> {
     let split = |addr: &str| {
         let (host, port) = addr.rsplit_once(':')?;
         Some((host.to_owned(), port.parse::<u16>().ok().filter(|port| *port > 0)?))

@@ -12,18 +12,18 @@ use crate::client::Link;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Holds the last connection.
-pub(super) struct Way {
+pub(crate) struct Way {
     transport: Arc<dyn Transport>,
     link: Mutex<Option<(SocketAddr, Arc<Link>)>>,
 }
 
 impl Way {
-    pub(super) fn new(transport: Arc<dyn Transport>) -> Self {
+    pub(crate) fn new(transport: Arc<dyn Transport>) -> Self {
         Self { transport, link: Mutex::default() }
     }
 
     /// The connection to an address. None if nobody answers there.
-    pub(super) async fn to(&self, addr: SocketAddr) -> Option<Arc<Link>> {
+    pub(crate) async fn to(&self, addr: SocketAddr) -> Option<Arc<Link>> {
         let mut held = self.link.lock().await;
         if let Some((to, link)) = held.as_ref()
             && *to == addr
