@@ -30,6 +30,7 @@ mod limits;
 pub mod mutant;
 mod record;
 mod remoting;
+mod request;
 mod serve;
 #[cfg(test)]
 mod single;

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use quorumlog::{AdminError, LedElsewhere, LogId, LogName, Node, Role, Status};
 
-use super::failure::Failure;
 use super::log_broker::{LogBroker, Opened, Part};
 use crate::mutant::Mutant;
+use crate::request::Failure;
 use crate::state::{Change, Machines, Rules};
 
 /// Pause before something is tried again that nothing tells us about.

@@ -9,14 +9,14 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::connection::Connection;
-use super::failure::Failure;
 use super::heartbeat::{Heartbeat, Kind, Subscription};
 use super::known_clients::{Group, Known};
-use super::listing::{LOOKED_AT_MAX, Look, behind, list, quoted};
 use super::log_broker::LogBroker;
-use super::names::{group_of_retry, retry_topic};
 use crate::remoting::codes::{request, response};
 use crate::remoting::{Command, Fields, Reply, Speaker};
+use crate::request::{
+    Failure, LOOKED_AT_MAX, Look, behind, group_of_retry, list, quoted, retry_topic,
+};
 
 /// A client that was silent for so long is gone.
 pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(120);

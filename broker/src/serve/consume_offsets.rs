@@ -8,15 +8,14 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::failure::Failure;
 use super::log_broker::{LogBroker, Part};
 use super::metrics;
-use super::names::{check_group, is_there_for_group};
 use super::pending_offsets::{Full, Key, PendingOffsets, Written};
 use crate::limits::{OFFSETS_RECORD_BYTES_MAX, QUEUES_MAX, RESETS_MAX};
 use crate::mutant::Mutant;
 use crate::remoting::codes::response;
 use crate::remoting::{Command, Reply};
+use crate::request::{Failure, check_group, is_there_for_group};
 use crate::state::{Answer, Change, ReportedOffset};
 
 /// A queue in which so much has come since its first message is no young one: a new group does not begin at 0.

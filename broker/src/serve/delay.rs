@@ -6,14 +6,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::failure::Failure;
 use super::log_broker::{LogBroker, Part};
 use super::metrics::{self, Undelivered};
-use super::names::{dead_topic, group_of_retry};
 use super::sightings::Sightings;
 use crate::mutant::Mutant;
 use crate::record::{Message, Properties, names, offset_id};
 use crate::remoting::codes::response;
+use crate::request::{Failure, dead_topic, group_of_retry};
 use crate::state::{
     DEAD_DELAYED_TOPIC, DELAY_TOPIC, Entry, LEVELS, TopicConfig, deliveries, is_made_on_demand,
     level_delay_ms,

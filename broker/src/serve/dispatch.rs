@@ -9,17 +9,16 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::connection::Connection;
-use super::failure::Failure;
 use super::listener::Service;
 use super::log_broker::{LogBroker, Part};
 use super::metrics;
 use super::pending_request::PendingRequest;
 use super::pull::{bytes_to_pull_again, wait_of};
 use super::relay::{Deadlines, RelayError};
-use super::request_limits::check_size;
 use super::send::Begun;
 use crate::remoting::codes::{request, response};
 use crate::remoting::{Command, Encoding, Reply};
+use crate::request::{Failure, check_named, check_size};
 
 /// How long a request waits for a leader, within the three seconds that clients give theirs.
 const LEADER_TIMEOUT: Duration = Duration::from_millis(2500);
@@ -40,7 +39,7 @@ impl Service for LogBroker {
     ) -> BoxFuture<'static, Option<Vec<Bytes>>> {
         let since = Instant::now();
         let command = &request.command;
-        if let Err(failure) = check_size(command).and_then(|()| self.check_named(command)) {
+        if let Err(failure) = check_size(command).and_then(|()| check_named(&self.name, command)) {
             let answer = (!command.is_oneway()).then(|| failure.into_reply().encode(command));
             return Box::pin(ready(answer));
         }

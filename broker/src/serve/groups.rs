@@ -6,12 +6,12 @@ use std::fmt::{Arguments, Write as _};
 use serde_json::{Value, json};
 
 use super::clients::MemberConnection;
-use super::failure::Failure;
-use super::listing::{Body, Look, Names, Pace, QueueTable, behind, list, quoted};
 use super::log_broker::LogBroker;
-use super::names::check_group;
 use crate::remoting::codes::response;
 use crate::remoting::{Command, Reply};
+use crate::request::{
+    Body, Failure, Look, Names, Pace, QueueTable, behind, check_group, list, quoted,
+};
 use crate::state::State;
 
 /// Subscriptions that are listed in one turn: their expressions may be long.

@@ -6,14 +6,13 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::failure::Failure;
-use super::names::check_group;
 use crate::limits::{
     CLIENT_BYTES_MAX, EXPRESSION_BYTES_MAX, GROUPS_OF_CLIENT_MAX, STORED_TOPIC_BYTES_MAX,
     SUBSCRIPTIONS_OF_GROUP_MAX, TAGS_MAX,
 };
 use crate::record::java_hash;
 use crate::remoting::codes::response;
+use crate::request::{Failure, check_group};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]

@@ -10,15 +10,14 @@ use quorumlog::seam::Transport;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::failure::Failure;
 use super::log_broker::{LogBroker, Part};
-use super::names::{check_topic, is_reserved};
 use super::way::Way;
 use crate::LOG_PREFIX;
 use crate::limits::QUEUES_MAX;
 use crate::mutant::Mutant;
 use crate::remoting::codes::{request, response};
 use crate::remoting::{Command, Fields, Reply};
+use crate::request::{Failure, check_topic, is_reserved};
 use crate::state::{
     Answer, Change, Decision, HOME_LOG, LOGS_MAX, Shared, TOPICS_OF_RECORD, TopicConfig,
     is_registered,

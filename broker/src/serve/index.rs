@@ -3,9 +3,9 @@
 
 use quorumlog::ReadError;
 
-use super::failure::Failure;
 use super::log_broker::LogBroker;
 use crate::remoting::codes::response;
+use crate::request::Failure;
 use crate::state::{Lost, Shared};
 
 /// How often one question may meet a part of the index that is lost.

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::connection::Connection;
-use super::failure::Failure;
 use super::heartbeat::{ConsumerData, Heartbeat, Kind, Subscription, cost_of};
 use crate::limits::{
     CLIENTS_BYTES_MAX, CLIENTS_MAX, CLIENTS_OF_CONNECTION_MAX, CONNECTION_CLIENTS_BYTES_MAX,
@@ -16,6 +15,7 @@ use crate::limits::{
 use crate::mutant::Mutant;
 use crate::remoting::Speaker;
 use crate::remoting::codes::response;
+use crate::request::Failure;
 
 /// About the memory that each of these takes, beside its names: a map has room for eleven from its first one on.
 const CLIENT_COST: usize = 1024;

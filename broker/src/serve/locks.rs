@@ -7,14 +7,13 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::failure::Failure;
 use super::heartbeat::check_client;
 use super::log_broker::LogBroker;
-use super::names::check_group;
 use crate::limits::QUEUES_MAX;
 use crate::mutant::Mutant;
 use crate::remoting::codes::response;
 use crate::remoting::{Command, Reply};
+use crate::request::{Failure, check_group, check_name};
 use crate::state::{Answer, Change, LockRequest};
 
 /// The time that leases go by: milliseconds that leaders have led since the log's first lock, one after another. It is
@@ -61,7 +60,7 @@ struct QueueName {
 fn read(broker: &LogBroker, command: &Command) -> Result<LockRequest, Failure> {
     let body: Body = command.json_body()?;
     for name in body.mq_set.iter().flatten().filter_map(|queue| queue.broker_name.as_deref()) {
-        broker.check_name(name)?;
+        check_name(&broker.name, name)?;
     }
     check_group(&body.consumer_group)?;
     check_client(&body.client_id)?;

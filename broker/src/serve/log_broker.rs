@@ -11,7 +11,6 @@ use tokio::sync::watch;
 
 use super::clients::Clients;
 use super::consume_offsets::ConsumeOffsets;
-use super::failure::Failure;
 use super::home::Home;
 use super::locks::LeaseClock;
 use super::long_answers::LongAnswers;
@@ -22,6 +21,7 @@ use super::throughput::Throughput;
 use super::wall_clock::WallClock;
 use crate::mutant::Mutant;
 use crate::record::{Message, UniqueIds};
+use crate::request::Failure;
 use crate::state::{Answer, Change, Decision, Shared, change, messages};
 
 /// The node's part in the log, as far as clients are concerned.

@@ -7,11 +7,11 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::connection::{ANSWER_BYTES_MAX, Connection};
-use super::failure::Failure;
 use crate::limits::{LONG_ANSWERS_MAX, LONG_QUESTIONS_OF_CONNECTION_MAX};
 use crate::mutant::Mutant;
 use crate::remoting::Room;
 use crate::remoting::codes::{request, response};
+use crate::request::Failure;
 
 /// How long a question waits for its turn, within the three seconds that clients give it.
 const TURN_TIMEOUT: Duration = Duration::from_millis(2500);

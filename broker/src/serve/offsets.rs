@@ -1,9 +1,9 @@
 //! Offsets of a queue: the first, the next, and that of a time.
 
-use super::failure::Failure;
 use super::log_broker::LogBroker;
 use crate::remoting::codes::response;
 use crate::remoting::{Command, Fields, Reply};
+use crate::request::Failure;
 use crate::state::Queue;
 
 impl LogBroker {

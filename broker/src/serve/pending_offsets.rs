@@ -6,9 +6,9 @@ use std::ops::Bound;
 
 use tokio::sync::oneshot;
 
-use super::failure::Failure;
 use crate::limits::{OFFSETS_OF_RECORD_MAX, PENDING_OFFSETS_BYTES_MAX, PENDING_OFFSETS_MAX};
 use crate::mutant::Mutant;
+use crate::request::Failure;
 use crate::state::{Refusal, ReportedOffset};
 
 /// Group, topic and queue.

@@ -4,10 +4,10 @@
 use bytes::Bytes;
 
 use super::connection::Connection;
-use super::failure::Failure;
 use crate::mutant::Mutant;
 use crate::remoting::codes::response;
 use crate::remoting::{Command, Room};
+use crate::request::Failure;
 
 /// About the memory that a parked request takes, beside the names that it has.
 const PARKED_BYTES: usize = 2 << 10;

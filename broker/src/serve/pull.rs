@@ -7,14 +7,13 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::connection::Connection;
-use super::failure::Failure;
 use super::heartbeat::{check_expression, tags_of};
 use super::log_broker::{LogBroker, Part};
-use super::names::check_group;
 use super::pending_request::PendingRequest;
 use crate::mutant::Mutant;
 use crate::remoting::codes::response;
 use crate::remoting::{Command, Reply, Room};
+use crate::request::{Failure, check_group};
 use crate::state::{Entry, Lost, Shared};
 
 const COMMIT_OFFSET: i32 = 1;

@@ -3,14 +3,13 @@
 use bytes::Bytes;
 
 use super::connection::{ANSWER_BYTES_MAX, Connection};
-use super::failure::Failure;
-use super::listing::Pace;
 use super::log_broker::LogBroker;
 use super::long_answers::room;
 use super::pending_request::PendingRequest;
 use crate::record::{Message, Properties, names};
 use crate::remoting::codes::response;
 use crate::remoting::{Command, Reply};
+use crate::request::{Failure, Pace};
 use crate::state::{Entry, Sought};
 
 /// Messages that one query reads: as many as it wants, those of other keys with the same hash, and those of the first and

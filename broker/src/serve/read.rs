@@ -5,10 +5,10 @@ use std::collections::VecDeque;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use quorumlog::{Index, ReadError, Record};
 
-use super::failure::Failure;
 use super::log_broker::{LogBroker, Opened};
 use super::pull::BYTES_MAX;
 use crate::record::{Message, QUEUE_OFFSET_AT, SPLICED_BYTES};
+use crate::request::Failure;
 use crate::state::{Entry, messages_of};
 
 /// A message's bytes for a client: a copy of the head with its offsets, and a handle to the rest.

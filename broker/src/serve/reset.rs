@@ -4,12 +4,10 @@
 use serde_json::{Value, json};
 
 use super::clients::MemberConnection;
-use super::failure::Failure;
-use super::listing::Pace;
 use super::log_broker::LogBroker;
-use super::names::check_group;
 use crate::remoting::codes::{request, response};
 use crate::remoting::{Command, Fields, Reply, object_keys};
+use crate::request::{Failure, Pace, check_group};
 
 /// What is asked for.
 struct Reset<'a> {

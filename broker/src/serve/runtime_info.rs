@@ -4,12 +4,11 @@ use quorumlog::ReadError;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
-use super::failure::Failure;
-use super::listing::behind;
 use super::log_broker::LogBroker;
 use super::throughput::Rates;
 use crate::record::Message;
 use crate::remoting::Reply;
+use crate::request::{Failure, behind};
 use crate::state::{Queue, Shared, message_at, physical};
 
 /// Bytes of records that are looked through for the oldest message.

@@ -9,15 +9,16 @@ use quorumlog::{AppliedTicket, Progress};
 use tokio::time::Instant;
 
 use super::connection::Connection;
-use super::failure::Failure;
-use super::features::{self, TIMER_PROPERTIES, TRANSACTION_BITS};
 use super::log_broker::LogBroker;
-use super::names::{AUTO_CREATE_TOPIC, check_topic, dead_topic, group_of_retry, is_reserved};
 use super::send_status::{Status, send_reply};
 use crate::mutant::Mutant;
 use crate::record::{Message, Properties, names, split_batch};
 use crate::remoting::codes::{request, response};
 use crate::remoting::{Command, Field, Reply};
+use crate::request::{
+    AUTO_CREATE_TOPIC, Failure, TIMER_PROPERTIES, TRANSACTION_BITS, check_topic, dead_topic,
+    features, group_of_retry, is_reserved,
+};
 use crate::state::{Answer, DELAY_TOPIC, LEVELS, PARTS_MAX, Placed, TopicConfig};
 
 /// Most bytes of properties: their length is a signed 16-bit number.

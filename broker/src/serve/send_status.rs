@@ -15,12 +15,12 @@
 use quorumlog::{CommitLog, Index, Progress, Role, Term};
 use tokio::time::{Instant, timeout_at};
 
-use super::failure::Failure;
 use super::log_broker::LogBroker;
 use crate::mutant::Mutant;
 use crate::record::put_offset_id;
 use crate::remoting::Reply;
 use crate::remoting::codes::response;
+use crate::request::Failure;
 use crate::state::physical;
 
 /// What an answer needs to know about messages that are on their way into the log.

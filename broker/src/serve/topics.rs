@@ -6,15 +6,13 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::failure::Failure;
 use super::home::{DECIDE_TIMEOUT, FOLLOW_TIMEOUT};
-use super::listing::QueueTable;
 use super::log_broker::LogBroker;
-use super::names::{check_topic, is_reserved};
 use crate::limits::QUEUES_MAX;
 use crate::mutant::Mutant;
 use crate::remoting::codes::response;
 use crate::remoting::{Command, Reply};
+use crate::request::{Failure, QueueTable, check_topic, is_reserved};
 use crate::state::{Change, Decision, TopicConfig, is_made_on_demand};
 
 /// How long a send waits for its topic.

@@ -73,7 +73,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "N7",
         name: "OtherBrokersServed",
         breaks: "a message for another log's broker is stored in this log",
-        place: "broker/src/serve/named.rs",
+        place: "broker/src/request/broker_name.rs",
         rule: "17, ports",
         expected: Test(
             "broker",
@@ -169,11 +169,11 @@ pub(super) const ROWS: &[Row] = &[
         id: "N16",
         name: "LongAnswersInOneTurn",
         breaks: "an answer that lists a lot is made in one go, and a node's other tasks wait for it",
-        place: "broker/src/serve/listing.rs",
+        place: "broker/src/request/listing.rs",
         rule: "17, limits",
         expected: Test(
             "broker-lib",
-            "serve::listing::tests::a_long_list_is_made_in_many_turns_and_holds_each_name_once",
+            "request::listing::tests::a_long_list_is_made_in_many_turns_and_holds_each_name_once",
         ),
     },
     Row {

@@ -92,7 +92,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "T8",
         name: "TimerIgnored",
         breaks: "a message with a timer is stored at once, without its timer",
-        place: "broker/src/serve/features.rs",
+        place: "broker/src/request/features.rs",
         rule: "17, features",
         expected: Test(
             "broker",
