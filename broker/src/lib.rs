@@ -28,10 +28,12 @@ mod limits;
 #[cfg_attr(not(feature = "mutants"), allow(unreachable_pub, reason = "public with the feature"))]
 #[doc(hidden)]
 pub mod mutant;
+mod net;
 mod record;
 mod remoting;
 mod request;
 mod serve;
+mod settings;
 #[cfg(test)]
 mod single;
 mod state;
@@ -41,7 +43,8 @@ pub use admin::{
     is_outcome_unknown,
 };
 pub use client::{BrokerClient, Pulled, Sent};
-pub use serve::{Broker, BrokerConfig, BrokerPorts, OpenBrokerError};
+pub use serve::{Broker, BrokerPorts, OpenBrokerError};
+pub use settings::BrokerConfig;
 
 /// How the names of a broker's logs begin; the log's name is the broker's.
 const LOG_PREFIX: &str = "broker-";

@@ -9,7 +9,7 @@ use quorumlog::seam::{TcpTransport, Transport};
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 
-use crate::client::Link;
+use crate::net::Link;
 use crate::remoting::codes::{names, request, response};
 use crate::remoting::{Command, Fields, object_keys, read_frame};
 

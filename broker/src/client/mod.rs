@@ -1,8 +1,6 @@
 //! A client that sends and pulls as stock clients do, for tools that put load on a broker: it follows no leader and
 //! tries nothing twice.
 
-mod link;
-
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,7 +13,7 @@ use quorumlog::seam::{Clock, SystemClock, TcpTransport};
 use super::record::put_hex;
 use super::remoting::codes::{request, response};
 use super::remoting::{Command, Fields};
-pub(super) use link::Link;
+use crate::net::Link;
 
 /// How long an answer may take beyond what was asked for.
 const TIMEOUT: Duration = Duration::from_secs(30);

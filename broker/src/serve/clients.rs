@@ -8,10 +8,10 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::connection::Connection;
 use super::heartbeat::{Heartbeat, Kind, Subscription};
 use super::known_clients::{Group, Known};
 use super::log_broker::LogBroker;
+use crate::net::Connection;
 use crate::remoting::codes::{request, response};
 use crate::remoting::{Command, Fields, Reply, Speaker};
 use crate::request::{

@@ -8,14 +8,13 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
-use super::connection::Connection;
-use super::listener::Service;
 use super::log_broker::{LogBroker, Part};
 use super::metrics;
-use super::pending_request::PendingRequest;
-use super::pull::{bytes_to_pull_again, wait_of};
-use super::relay::{Deadlines, RelayError};
+use super::pull::wait_of;
 use super::send::Begun;
+use crate::net::{
+    Connection, Deadlines, PendingRequest, RelayError, Service, bytes_to_pull_again, is_pull,
+};
 use crate::remoting::codes::{request, response};
 use crate::remoting::{Command, Encoding, Reply};
 use crate::request::{Failure, check_named, check_size};
@@ -71,11 +70,6 @@ impl Service for LogBroker {
 /// True for messages of producers.
 fn is_plain_send(code: i32) -> bool {
     matches!(code, request::SEND_MESSAGE | request::SEND_MESSAGE_V2 | request::SEND_BATCH_MESSAGE)
-}
-
-/// True for requests that wait until there is something.
-pub(crate) fn is_pull(code: i32) -> bool {
-    matches!(code, request::PULL_MESSAGE | request::LITE_PULL_MESSAGE)
 }
 
 /// True for requests that may store a message, so that it matters whether they were done.

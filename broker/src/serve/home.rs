@@ -11,10 +11,10 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::log_broker::{LogBroker, Part};
-use super::way::Way;
 use crate::LOG_PREFIX;
 use crate::limits::QUEUES_MAX;
 use crate::mutant::Mutant;
+use crate::net::Way;
 use crate::remoting::codes::{request, response};
 use crate::remoting::{Command, Fields, Reply};
 use crate::request::{Failure, check_topic, is_reserved};

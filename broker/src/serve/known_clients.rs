@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::connection::Connection;
 use super::heartbeat::{ConsumerData, Heartbeat, Kind, Subscription, cost_of};
 use crate::limits::{
     CLIENTS_BYTES_MAX, CLIENTS_MAX, CLIENTS_OF_CONNECTION_MAX, CONNECTION_CLIENTS_BYTES_MAX,
     GROUPS_OF_CLIENT_MAX, MEMBERS_OF_GROUP_MAX, SUBSCRIPTIONS_OF_GROUP_MAX,
 };
 use crate::mutant::Mutant;
+use crate::net::Connection;
 use crate::remoting::Speaker;
 use crate::remoting::codes::response;
 use crate::request::Failure;

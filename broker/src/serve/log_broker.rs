@@ -13,15 +13,15 @@ use super::clients::Clients;
 use super::consume_offsets::ConsumeOffsets;
 use super::home::Home;
 use super::locks::LeaseClock;
-use super::long_answers::LongAnswers;
 use super::metrics::Requests;
 use super::routes::Brokers;
-use super::settings::BrokerConfig;
 use super::throughput::Throughput;
 use super::wall_clock::WallClock;
 use crate::mutant::Mutant;
+use crate::net::LongAnswers;
 use crate::record::{Message, UniqueIds};
 use crate::request::Failure;
+use crate::settings::BrokerConfig;
 use crate::state::{Answer, Change, Decision, Shared, change, messages};
 
 /// The node's part in the log, as far as clients are concerned.

@@ -2,7 +2,6 @@
 
 pub(crate) mod announce;
 pub(crate) mod clients;
-pub(crate) mod connection;
 pub(crate) mod consume_offsets;
 pub(crate) mod delay;
 pub(crate) mod dispatch;
@@ -12,20 +11,15 @@ pub(crate) mod home;
 pub(crate) mod housekeeping;
 pub(crate) mod index;
 pub(crate) mod known_clients;
-pub(crate) mod listener;
 pub(crate) mod locks;
 pub(crate) mod log_broker;
-pub(crate) mod long_answers;
 pub(crate) mod metrics;
 pub(crate) mod offsets;
 pub(crate) mod open;
 pub(crate) mod pending_offsets;
-pub(crate) mod pending_request;
-pub(crate) mod places;
 pub(crate) mod pull;
 pub(crate) mod query;
 pub(crate) mod read;
-pub(crate) mod relay;
 pub(crate) mod reset;
 #[cfg(test)]
 pub(crate) mod rewound;
@@ -34,13 +28,9 @@ pub(crate) mod runtime_info;
 pub(crate) mod send;
 pub(crate) mod send_back;
 pub(crate) mod send_status;
-pub(crate) mod settings;
 pub(crate) mod sightings;
 pub(crate) mod throughput;
 pub(crate) mod topics;
-pub(crate) mod vip;
 pub(crate) mod wall_clock;
-pub(crate) mod way;
 
 pub use open::{Broker, BrokerPorts, OpenBrokerError};
-pub use settings::BrokerConfig;

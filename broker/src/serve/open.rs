@@ -11,15 +11,12 @@ use quorumlog::{LogName, Node, NodeBuilder, OpenError};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::connection::Budgets;
-use super::listener::{Bounds, addr_of, listen};
 use super::log_broker::{LogBroker, Outside};
-use super::places::Places;
 use super::routes::Brokers;
-use super::settings::BrokerConfig;
-use super::vip;
 use super::wall_clock::WallClock;
 use crate::LOG_PREFIX;
+use crate::net::{Bounds, Budgets, Places, addr_of, listen, vip};
+use crate::settings::BrokerConfig;
 use crate::state::Machines;
 
 /// Why a node with a broker could not be opened.

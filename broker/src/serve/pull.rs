@@ -6,11 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::connection::Connection;
 use super::heartbeat::{check_expression, tags_of};
 use super::log_broker::{LogBroker, Part};
-use super::pending_request::PendingRequest;
 use crate::mutant::Mutant;
+use crate::net::{Connection, PendingRequest};
 use crate::remoting::codes::response;
 use crate::remoting::{Command, Reply, Room};
 use crate::request::{Failure, check_group};
@@ -30,9 +29,6 @@ const LOOKED_AT_MAX: usize = 16_384;
 const LOOKS_MAX: u32 = 4;
 /// Longest wait that a client can ask for.
 const WAIT_MAX: Duration = Duration::from_secs(60);
-
-/// What a pull keeps that another node serves, for `pull_again`.
-pub(crate) const PULL_AGAIN: [&str; 3] = ["topic", "queueId", "queueOffset"];
 
 /// What a client asks for.
 struct Pull {
@@ -56,12 +52,6 @@ impl Pull {
     fn bytes(&self) -> usize {
         2 * self.topic.len() + size_of_val(&*self.tags)
     }
-}
-
-/// Bytes of that, whatever a client put there.
-pub(crate) fn bytes_to_pull_again(command: &Command) -> usize {
-    let kept = PULL_AGAIN.iter().filter_map(|name| command.head.fields.get(name));
-    kept.map(str::len).sum()
 }
 
 /// How long a pull waits for messages.

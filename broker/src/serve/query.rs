@@ -2,10 +2,8 @@
 
 use bytes::Bytes;
 
-use super::connection::{ANSWER_BYTES_MAX, Connection};
 use super::log_broker::LogBroker;
-use super::long_answers::room;
-use super::pending_request::PendingRequest;
+use crate::net::{ANSWER_BYTES_MAX, Connection, PendingRequest, room};
 use crate::record::{Message, Properties, names};
 use crate::remoting::codes::response;
 use crate::remoting::{Command, Reply};

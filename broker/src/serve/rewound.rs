@@ -7,7 +7,8 @@ use bytes::Bytes;
 use quorumlog::seam::TcpTransport;
 use tokio::task::JoinHandle;
 
-use crate::client::{BrokerClient, Link};
+use crate::client::BrokerClient;
+use crate::net::Link;
 use crate::remoting::codes::{request, response};
 use crate::single::Single;
 

@@ -12,18 +12,14 @@ use quorumlog::seam::Transport;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::connection::Connection;
-use super::listener::Service;
 use super::log_broker::{LogBroker, Part};
-use super::long_answers::LongAnswers;
-use super::pending_request::PendingRequest;
-use super::settings::BrokerConfig;
-use super::way::Way;
+use crate::net::{Connection, LongAnswers, PendingRequest, Service, Way};
 use crate::remoting::codes::{request, response};
 use crate::remoting::{Command, Reply};
 use crate::request::{
     AUTO_CREATE_TOPIC, Failure, Look, behind, check_size, check_topic, list, quoted,
 };
+use crate::settings::BrokerConfig;
 use crate::state::{HOME_LOG, TopicConfig, is_made_on_demand, is_registered};
 
 /// How long a route waits for leaders. A producer asks twice for a topic that is not there, and a send has three seconds.

@@ -8,10 +8,10 @@ use bytes::Bytes;
 use quorumlog::{AppliedTicket, Progress};
 use tokio::time::Instant;
 
-use super::connection::Connection;
 use super::log_broker::LogBroker;
 use super::send_status::{Status, send_reply};
 use crate::mutant::Mutant;
+use crate::net::Connection;
 use crate::record::{Message, Properties, names, split_batch};
 use crate::remoting::codes::{request, response};
 use crate::remoting::{Command, Field, Reply};

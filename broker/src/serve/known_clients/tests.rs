@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
-use super::super::connection::Budgets;
-use super::super::settings::BrokerConfig;
 use super::*;
+use crate::net::Budgets;
+use crate::settings::BrokerConfig;
 
 fn connection(number: u64) -> Arc<Connection> {
     let budgets = Budgets::new(&BrokerConfig::default());

@@ -44,29 +44,29 @@ pub(super) const ROWS: &[Row] = &[
         rule: "17, limits",
         expected: Test(
             "broker-lib",
-            "serve::connection::tests::clients_that_take_no_answers_are_given_few_and_others_do_not_notice",
+            "net::connection::tests::clients_that_take_no_answers_are_given_few_and_others_do_not_notice",
         ),
     },
     Row {
         id: "N5",
         name: "IdleKeepPlaces",
         breaks: "idle connections keep their places, and lock everybody else out",
-        place: "broker/src/serve/places.rs",
+        place: "broker/src/net/places.rs",
         rule: "17, limits",
         expected: Test(
             "broker-lib",
-            "serve::connection::tests::idle_connections_lock_nobody_out_and_end_in_time",
+            "net::connection::tests::idle_connections_lock_nobody_out_and_end_in_time",
         ),
     },
     Row {
         id: "N6",
         name: "RelayedWithoutLimit",
         breaks: "what waits for a leader that hangs is not taken back when its time is over",
-        place: "broker/src/serve/relay.rs",
+        place: "broker/src/net/relay.rs",
         rule: "17, who leads",
         expected: Test(
             "broker-lib",
-            "serve::relay::tests::a_leader_that_hangs_costs_a_request_no_more_than_its_time_and_what_was_not_written_is_taken_back",
+            "net::relay::tests::a_leader_that_hangs_costs_a_request_no_more_than_its_time_and_what_was_not_written_is_taken_back",
         ),
     },
     Row {
@@ -95,7 +95,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "N9",
         name: "ParkedKeepsFrame",
         breaks: "a pull that waits holds its frame, and so what others need for their requests",
-        place: "broker/src/serve/pending_request.rs",
+        place: "broker/src/net/pending_request.rs",
         rule: "17, limits",
         expected: Test("broker", "waiting::pulls_that_wait_hold_nothing_that_others_need"),
     },
@@ -103,7 +103,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "N10",
         name: "ParkedUnbounded",
         breaks: "any number of pulls may wait",
-        place: "broker/src/serve/pending_request.rs",
+        place: "broker/src/net/pending_request.rs",
         rule: "17, limits",
         expected: Test(
             "broker",
@@ -114,22 +114,22 @@ pub(super) const ROWS: &[Row] = &[
         id: "N11",
         name: "LongPlaceBeforeRoom",
         breaks: "a client that does not take its answers holds a place of the few long questions",
-        place: "broker/src/serve/long_answers.rs",
+        place: "broker/src/net/long_answers.rs",
         rule: "17, limits",
         expected: Test(
             "broker-lib",
-            "serve::long_answers::tests::who_does_not_take_its_answers_keeps_nobody_from_a_turn_and_is_refused_in_time",
+            "net::long_answers::tests::who_does_not_take_its_answers_keeps_nobody_from_a_turn_and_is_refused_in_time",
         ),
     },
     Row {
         id: "N12",
         name: "LongQuestionsOfOne",
         breaks: "one connection has all the places of long questions",
-        place: "broker/src/serve/long_answers.rs",
+        place: "broker/src/net/long_answers.rs",
         rule: "17, limits",
         expected: Test(
             "broker-lib",
-            "serve::long_answers::tests::a_connection_has_one_turn_at_a_time_however_much_it_asks",
+            "net::long_answers::tests::a_connection_has_one_turn_at_a_time_however_much_it_asks",
         ),
     },
     Row {
@@ -191,11 +191,11 @@ pub(super) const ROWS: &[Row] = &[
         id: "N18",
         name: "ShedPullForgets",
         breaks: "a pull whose leader goes away in one moment is refused, and not told to pull again",
-        place: "broker/src/serve/relay.rs",
+        place: "broker/src/net/relay.rs",
         rule: "17, limits",
         expected: Test(
             "broker-lib",
-            "serve::relay::tests::a_pull_that_is_written_in_the_moment_its_time_is_up_still_knows_where_to_pull_again",
+            "net::relay::tests::a_pull_that_is_written_in_the_moment_its_time_is_up_still_knows_where_to_pull_again",
         ),
     },
     Row {
@@ -257,11 +257,11 @@ pub(super) const ROWS: &[Row] = &[
         id: "N24",
         name: "RequestsInOneTurn",
         breaks: "thousands of pulls that come at once keep a thread of the node from all others",
-        place: "broker/src/serve/connection.rs",
+        place: "broker/src/net/connection.rs",
         rule: "17, limits",
         expected: Test(
             "broker-lib",
-            "serve::connection::tests::a_connection_with_many_requests_lets_others_have_their_turn",
+            "net::connection::tests::a_connection_with_many_requests_lets_others_have_their_turn",
         ),
     },
     Row {

@@ -71,7 +71,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "L7",
         name: "UnreadableHeaderEndsConnection",
         breaks: "a header that cannot be read ends its connection",
-        place: "broker/src/serve/connection.rs",
+        place: "broker/src/net/connection.rs",
         rule: "17, limits",
         expected: Test(
             "broker",

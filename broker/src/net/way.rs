@@ -7,7 +7,7 @@ use std::time::Duration;
 use quorumlog::seam::Transport;
 use tokio::sync::Mutex;
 
-use crate::client::Link;
+use super::link::Link;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 

@@ -22,13 +22,13 @@ use super::listener::Service;
 use super::long_answers::LongQuestions;
 use super::pending_request::PendingRequest;
 use super::relay::Relay;
-use super::settings::BrokerConfig;
 use crate::mutant::Mutant;
 use crate::remoting::codes::response;
 use crate::remoting::{
     Account, Activity, Budget, Command, FrameError, FrameReader, Reply, Share, cost_of,
     write_queued,
 };
+use crate::settings::BrokerConfig;
 
 /// Requests of one connection that may be under way at once: as many queues can be pulled from at a time.
 const REQUESTS_MAX: usize = 4096;

@@ -14,9 +14,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use super::connection::{Connection, Out};
-use super::dispatch::is_pull;
 use super::pending_request::PendingRequest;
-use super::pull::{PULL_AGAIN, bytes_to_pull_again};
+use super::pull_again::{PULL_AGAIN, bytes_to_pull_again, is_pull};
 use crate::mutant::Mutant;
 use crate::remoting::codes::{request, response};
 use crate::remoting::{Account, Command, Fields, FrameReader, Queued, Waiting, write_queued};
@@ -249,9 +248,9 @@ async fn read(from: impl AsyncRead + Unpin, waiting: &Waiting<Answer>, to_client
 #[cfg(test)]
 mod tests {
     use super::super::connection::Budgets;
-    use super::super::settings::BrokerConfig;
     use super::*;
     use crate::remoting::{Budget, Share};
+    use crate::settings::BrokerConfig;
 
     /// A link that nobody reads from at the other end, and its request budget.
     fn link(

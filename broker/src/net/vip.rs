@@ -3,7 +3,7 @@
 
 use std::io;
 
-use super::settings::BrokerConfig;
+use crate::settings::BrokerConfig;
 
 /// How far below its broker's port the channel lies.
 const BELOW: u16 = 2;

@@ -133,8 +133,8 @@ mod tests {
     use futures_util::FutureExt as _;
 
     use super::super::connection::Budgets;
-    use super::super::settings::BrokerConfig;
     use super::*;
+    use crate::settings::BrokerConfig;
 
     const CODE: i32 = request::QUERY_MESSAGE;
 

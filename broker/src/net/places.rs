@@ -88,8 +88,8 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use super::super::connection::Budgets;
-    use super::super::settings::BrokerConfig;
     use super::*;
+    use crate::settings::BrokerConfig;
 
     /// The numbers of those that have a place, after newcomers came to a listener with three.
     struct Three {
