@@ -20,6 +20,7 @@
 
 mod admin;
 mod client;
+mod clients;
 #[cfg(any(test, feature = "simulation"))]
 pub mod fuzz;
 #[cfg(test)]

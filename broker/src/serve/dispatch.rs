@@ -245,7 +245,7 @@ impl LogBroker {
     ) -> Result<Reply, Failure> {
         let _turn = self.long_answers.turn(connection, command.head.code).await?;
         match command.head.code {
-            request::HEART_BEAT => self.heartbeat(connection, command).await,
+            request::HEART_BEAT => self.heartbeat(connection, command),
             request::UNREGISTER_CLIENT => self.unregister(connection, command),
             request::GET_CONSUMER_LIST_BY_GROUP => self.consumer_list(command).await,
             request::QUERY_CONSUMER_OFFSET => self.query_consumer_offset(command).await,

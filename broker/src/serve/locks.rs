@@ -7,8 +7,8 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::heartbeat::check_client;
 use super::log_broker::LogBroker;
+use crate::clients::check_client;
 use crate::limits::QUEUES_MAX;
 use crate::mutant::Mutant;
 use crate::remoting::codes::response;

@@ -9,7 +9,6 @@ use quorumlog::seam::Transport;
 use quorumlog::{AppendError, AppendOptions, AppliedTicket, CommitLog, Priority, Progress};
 use tokio::sync::watch;
 
-use super::clients::Clients;
 use super::consume_offsets::ConsumeOffsets;
 use super::home::Home;
 use super::locks::LeaseClock;
@@ -17,6 +16,7 @@ use super::metrics::Requests;
 use super::routes::Brokers;
 use super::throughput::Throughput;
 use super::wall_clock::WallClock;
+use crate::clients::Clients;
 use crate::mutant::Mutant;
 use crate::net::LongAnswers;
 use crate::record::{Message, UniqueIds};

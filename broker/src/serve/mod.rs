@@ -1,16 +1,14 @@
 //! Connections, and what is done for them.
 
 pub(crate) mod announce;
-pub(crate) mod clients;
+pub(crate) mod client_requests;
 pub(crate) mod consume_offsets;
 pub(crate) mod delay;
 pub(crate) mod dispatch;
 pub(crate) mod groups;
-pub(crate) mod heartbeat;
 pub(crate) mod home;
 pub(crate) mod housekeeping;
 pub(crate) mod index;
-pub(crate) mod known_clients;
 pub(crate) mod locks;
 pub(crate) mod log_broker;
 pub(crate) mod metrics;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::heartbeat::{check_expression, tags_of};
 use super::log_broker::{LogBroker, Part};
+use crate::clients::{check_expression, tags_of};
 use crate::mutant::Mutant;
 use crate::net::{Connection, PendingRequest};
 use crate::remoting::codes::response;

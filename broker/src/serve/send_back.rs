@@ -34,7 +34,7 @@ impl LogBroker {
         let again = self.again(message, topic.clone(), &origin, (!dead).then_some(level));
         self.store(&[again]).await?;
         if is_new {
-            self.notify_retry(&topic);
+            self.clients.notify_retry(&topic);
         }
         Ok(Reply::done())
     }

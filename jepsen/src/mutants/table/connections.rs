@@ -29,7 +29,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "N3",
         name: "MemberLeavesWithAnyConnection",
         breaks: "a client leaves its groups with the end of any of its connections",
-        place: "broker/src/serve/known_clients.rs",
+        place: "broker/src/clients/known_clients.rs",
         rule: "17, not in the log",
         expected: Test(
             "broker",
@@ -136,11 +136,11 @@ pub(super) const ROWS: &[Row] = &[
         id: "N13",
         name: "ConnectionSpeaksForAll",
         breaks: "one connection takes all the places of clients, and the memory for them",
-        place: "broker/src/serve/known_clients.rs",
+        place: "broker/src/clients/known_clients.rs",
         rule: "17, limits",
         expected: Test(
             "broker-lib",
-            "serve::known_clients::tests::one_connection_takes_neither_the_places_nor_the_memory_of_the_others",
+            "clients::known_clients::tests::one_connection_takes_neither_the_places_nor_the_memory_of_the_others",
         ),
     },
     Row {
@@ -158,11 +158,11 @@ pub(super) const ROWS: &[Row] = &[
         id: "N15",
         name: "LargeClientsTakeAll",
         breaks: "connections that bring large heartbeats take all the memory for clients",
-        place: "broker/src/serve/known_clients.rs",
+        place: "broker/src/clients/known_clients.rs",
         rule: "17, limits",
         expected: Test(
             "broker-lib",
-            "serve::known_clients::tests::connections_that_bring_a_lot_leave_memory_for_those_that_bring_little",
+            "clients::known_clients::tests::connections_that_bring_a_lot_leave_memory_for_those_that_bring_little",
         ),
     },
     Row {

@@ -1,22 +1,23 @@
 //! Producers and consumers that are connected: what heartbeats say, and who is told of changes.
 
+mod heartbeat;
+mod known_clients;
+
 use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde_json::Value;
 use tokio::time::Instant;
 
-use super::heartbeat::{Heartbeat, Kind, Subscription};
-use super::known_clients::{Group, Known};
-use super::log_broker::LogBroker;
+pub(crate) use heartbeat::{Heartbeat, check_client, check_expression, tags_of};
+use heartbeat::{Kind, Subscription};
+use known_clients::{Group, Known};
+
 use crate::net::Connection;
-use crate::remoting::codes::{request, response};
-use crate::remoting::{Command, Fields, Reply, Speaker};
-use crate::request::{
-    Failure, LOOKED_AT_MAX, Look, behind, group_of_retry, list, quoted, retry_topic,
-};
+use crate::remoting::codes::request;
+use crate::remoting::{Command, Fields, Speaker};
+use crate::request::{Failure, LOOKED_AT_MAX, Look, behind, group_of_retry, retry_topic};
 
 /// A client that was silent for so long is gone.
 pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(120);
@@ -35,6 +36,30 @@ impl Clients {
     /// Forgets everyone: another node leads.
     pub(crate) fn forget_all(&self) {
         *self.known() = Known::default();
+    }
+
+    /// Takes in what a client says that it is, if all of it is within the limits.
+    ///
+    /// # Errors
+    /// It is over one.
+    pub(crate) fn hear(
+        &self,
+        connection: &Arc<Connection>,
+        speaker: Speaker,
+        beat: Heartbeat,
+    ) -> Result<(), Failure> {
+        let mut changed = BTreeSet::new();
+        let heard = self.known().hear(connection, speaker, beat, &mut changed);
+        changed.iter().for_each(|group| self.notify_group(group));
+        heard
+    }
+
+    /// A client's connection leaves a group.
+    pub(crate) fn leave(&self, client: &str, connection: u64, group: &str) {
+        let left = self.known().unregister(client, connection, group);
+        if left {
+            self.notify_group(group);
+        }
     }
 
     /// A connection has ended.
@@ -109,6 +134,14 @@ impl Clients {
         notify(group, &members.unwrap_or_default());
     }
 
+    /// A group's retry topic has appeared: its members are told, or they would find out 20 s later.
+    pub(crate) fn notify_retry(&self, topic: &str) {
+        if let Some(group) = group_of_retry(topic) {
+            debug_assert_eq!(retry_topic(group), topic);
+            self.notify_group(group);
+        }
+    }
+
     /// How a group that has members consumes.
     pub(crate) fn kind(&self, group: &str) -> Option<Kind> {
         self.known().groups.get(group).map(|group| group.kind)
@@ -128,7 +161,7 @@ impl Clients {
     }
 
     /// Looks at a group's members.
-    fn look_at_members(&self, group: &str, after: Option<&str>, look: &mut Look) {
+    pub(crate) fn look_at_members(&self, group: &str, after: Option<&str>, look: &mut Look) {
         let known = self.known();
         let Some(group) = known.groups.get(group) else { return };
         look.at(group.members.range::<str, _>(behind(after)).map(|(id, _)| (id.as_str(), true)));
@@ -168,71 +201,4 @@ fn notify(group: &str, members: &[Arc<Connection>]) {
     let command = Command::request(request::NOTIFY_CONSUMER_IDS_CHANGED, 0, fields).oneway();
     let chunks = command.encode();
     members.iter().for_each(|member| member.tell(chunks.clone()));
-}
-
-impl LogBroker {
-    pub(crate) async fn heartbeat(
-        &self,
-        connection: &Arc<Connection>,
-        command: &Command,
-    ) -> Result<Reply, Failure> {
-        let beat: Heartbeat = command.json_body()?;
-        beat.check()?;
-        let mut changed = BTreeSet::new();
-        let speaker = command.head.speaker;
-        let heard = self.clients.known().hear(connection, speaker, beat, &mut changed);
-        changed.iter().for_each(|group| self.clients.notify_group(group));
-        heard.map(|()| Reply::done())
-    }
-
-    /// A client's connection leaves a group, as RocketMQ's `unregisterChannel` has it.
-    pub(crate) fn unregister(
-        &self,
-        connection: &Connection,
-        command: &Command,
-    ) -> Result<Reply, Failure> {
-        let fields = &command.head.fields;
-        let client = fields.text("clientID")?;
-        if let Some(group) = fields.get("consumerGroup") {
-            let left = self.clients.known().unregister(client, connection.number, group);
-            if left {
-                self.clients.notify_group(group);
-            }
-        }
-        Ok(Reply::done())
-    }
-
-    pub(crate) async fn consumer_list(&self, command: &Command) -> Result<Reply, Failure> {
-        let group = command.head.fields.text("consumerGroup")?;
-        if !self.clients.has_group(group) {
-            let remark = format!("no consumer for this group, {group}");
-            return Err(Failure::refused(response::SYSTEM_ERROR, remark));
-        }
-        let look = |after: Option<&str>, look: &mut Look| {
-            self.clients.look_at_members(group, after, look);
-        };
-        list(command, (r#"{"consumerIdList":["#, "]}"), look, quoted).await
-    }
-
-    /// TAG is served; SQL is not, and the client is told before it subscribes.
-    pub(crate) fn check_client_config(command: &Command) -> Result<Reply, Failure> {
-        let body: Value = command.json_body()?;
-        let kind = body.pointer("/subscriptionData/expressionType").and_then(Value::as_str);
-        match kind {
-            None | Some("" | "TAG") => Ok(Reply::done()),
-            Some(kind) => {
-                let remark =
-                    format!("The broker does not support consumer to filter message by {kind}");
-                Err(Failure::refused(response::SYSTEM_ERROR, remark))
-            }
-        }
-    }
-
-    /// A group's retry topic has appeared: its members are told, or they would find out 20 s later.
-    pub(crate) fn notify_retry(&self, topic: &str) {
-        if let Some(group) = group_of_retry(topic) {
-            debug_assert_eq!(retry_topic(group), topic);
-            self.clients.notify_group(group);
-        }
-    }
 }
