@@ -26,6 +26,7 @@ pub mod fuzz;
 #[cfg(test)]
 mod golden;
 mod limits;
+mod log;
 #[cfg_attr(not(feature = "mutants"), allow(unreachable_pub, reason = "public with the feature"))]
 #[doc(hidden)]
 pub mod mutant;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use quorumlog::{AdminError, LedElsewhere, LogId, LogName, Node, Role, Status};
 
-use super::log_broker::{LogBroker, Opened, Part};
+use crate::log::{LogBroker, Opened, Part};
 use crate::mutant::Mutant;
 use crate::request::Failure;
 use crate::state::{Change, Machines, Rules};

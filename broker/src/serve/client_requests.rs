@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::log_broker::LogBroker;
 use crate::clients::Heartbeat;
+use crate::log::LogBroker;
 use crate::net::Connection;
 use crate::remoting::codes::response;
 use crate::remoting::{Command, Reply};

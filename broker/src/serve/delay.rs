@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::log_broker::{LogBroker, Part};
-use super::metrics::{self, Undelivered};
 use super::sightings::Sightings;
+use crate::log::{LogBroker, Part, Undelivered, metrics};
 use crate::mutant::Mutant;
 use crate::record::{Message, Properties, names, offset_id};
 use crate::remoting::codes::response;

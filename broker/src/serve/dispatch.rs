@@ -8,10 +8,9 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
-use super::log_broker::{LogBroker, Part};
-use super::metrics;
 use super::pull::wait_of;
 use super::send::Begun;
+use crate::log::{LogBroker, Part, metrics};
 use crate::net::{
     Connection, Deadlines, PendingRequest, RelayError, Service, bytes_to_pull_again, is_pull,
 };

@@ -5,8 +5,8 @@ use std::fmt::{Arguments, Write as _};
 
 use serde_json::{Value, json};
 
-use super::log_broker::LogBroker;
 use crate::clients::MemberConnection;
+use crate::log::LogBroker;
 use crate::remoting::codes::response;
 use crate::remoting::{Command, Reply};
 use crate::request::{

@@ -11,10 +11,9 @@ use quorumlog::{LogName, Node, NodeBuilder, OpenError};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::log_broker::{LogBroker, Outside};
 use super::routes::Brokers;
-use super::wall_clock::WallClock;
 use crate::LOG_PREFIX;
+use crate::log::{LogBroker, Outside, WallClock};
 use crate::net::{Bounds, Budgets, Places, addr_of, listen, vip};
 use crate::settings::BrokerConfig;
 use crate::state::Machines;

@@ -6,8 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::log_broker::{LogBroker, Part};
 use crate::clients::{check_expression, tags_of};
+use crate::limits::PULL_BYTES_MAX;
+use crate::log::{LogBroker, Part};
 use crate::mutant::Mutant;
 use crate::net::{Connection, PendingRequest};
 use crate::remoting::codes::response;
@@ -19,8 +20,6 @@ const COMMIT_OFFSET: i32 = 1;
 const SUSPEND: i32 = 2;
 const SUBSCRIPTION: i32 = 4;
 
-/// Bytes of messages in one answer, as in RocketMQ; one message may be larger.
-pub(crate) const BYTES_MAX: usize = 256 << 10;
 /// Messages in one answer.
 const MESSAGES_MAX: i32 = 1024;
 /// Entries that are looked at for one answer when few of them are wanted.
@@ -213,14 +212,14 @@ impl LogBroker {
                 return Ok(reply(response::PULL_OFFSET_MOVED, &found, found.max));
             }
             if !found.entries.is_empty() {
-                if let Some(room) = room.or_else(|| answers.try_reserve(BYTES_MAX)) {
+                if let Some(room) = room.or_else(|| answers.try_reserve(PULL_BYTES_MAX)) {
                     let reply = self.found(connection, request, pull, &found, room).await;
                     // The messages may be others than those that were found.
                     return if shared.number() == number { reply } else { Err(Failure::Moved) };
                 }
                 drop(found);
                 request.park(connection, pull.bytes())?;
-                room = Some(answers.reserve(BYTES_MAX).await);
+                room = Some(answers.reserve(PULL_BYTES_MAX).await);
                 continue;
             }
             room = None;
@@ -259,14 +258,14 @@ impl LogBroker {
         found: &Found,
         mut room: Room,
     ) -> Result<Reply, Failure> {
-        let (mut chunks, mut done) = self.chunks(&found.entries, BYTES_MAX).await?;
+        let (mut chunks, mut done) = self.chunks(&found.entries, PULL_BYTES_MAX).await?;
         let bytes: usize = chunks.iter().map(Bytes::len).sum();
         if bytes > room.bytes() {
             // One message that is larger than all that an answer usually holds. It is read again once there is room.
             drop(chunks);
             request.park(connection, pull.bytes())?;
             room.exchange_for_answer(bytes).await;
-            (chunks, done) = self.chunks(&found.entries, BYTES_MAX).await?;
+            (chunks, done) = self.chunks(&found.entries, PULL_BYTES_MAX).await?;
         }
         let next = found.entries.get(done).map_or(found.next, |left| left.offset);
         if chunks.is_empty() {

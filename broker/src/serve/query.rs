@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::log_broker::LogBroker;
+use crate::log::LogBroker;
 use crate::net::{ANSWER_BYTES_MAX, Connection, PendingRequest, room};
 use crate::record::{Message, Properties, names};
 use crate::remoting::codes::response;

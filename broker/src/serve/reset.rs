@@ -3,8 +3,8 @@
 
 use serde_json::{Value, json};
 
-use super::log_broker::LogBroker;
 use crate::clients::MemberConnection;
+use crate::log::LogBroker;
 use crate::remoting::codes::{request, response};
 use crate::remoting::{Command, Fields, Reply, object_keys};
 use crate::request::{Failure, Pace, check_group};

@@ -12,7 +12,7 @@ use quorumlog::seam::Transport;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::log_broker::{LogBroker, Part};
+use crate::log::{LogBroker, Part};
 use crate::net::{Connection, LongAnswers, PendingRequest, Service, Way};
 use crate::remoting::codes::{request, response};
 use crate::remoting::{Command, Reply};

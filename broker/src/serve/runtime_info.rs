@@ -4,8 +4,7 @@ use quorumlog::ReadError;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
-use super::log_broker::LogBroker;
-use super::throughput::Rates;
+use crate::log::{LogBroker, Rates};
 use crate::record::Message;
 use crate::remoting::Reply;
 use crate::request::{Failure, behind};

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use quorumlog::{AppliedTicket, Progress};
 use tokio::time::Instant;
 
-use super::log_broker::LogBroker;
 use super::send_status::{Status, send_reply};
+use crate::log::LogBroker;
 use crate::mutant::Mutant;
 use crate::net::Connection;
 use crate::record::{Message, Properties, names, split_batch};

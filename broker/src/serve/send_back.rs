@@ -1,7 +1,7 @@
 //! A consumer hands a message back: it comes again later on the group's retry topic, or ends in its dead-letter topic.
 
-use super::log_broker::LogBroker;
 use super::send::{RECONSUME_MAX, delay};
+use crate::log::LogBroker;
 use crate::record::{Message, Properties, names, offset_id};
 use crate::remoting::codes::response;
 use crate::remoting::{Command, Reply};

@@ -15,7 +15,7 @@
 use quorumlog::{CommitLog, Index, Progress, Role, Term};
 use tokio::time::{Instant, timeout_at};
 
-use super::log_broker::LogBroker;
+use crate::log::LogBroker;
 use crate::mutant::Mutant;
 use crate::record::put_offset_id;
 use crate::remoting::Reply;

@@ -8,29 +8,29 @@ pub(super) const ROWS: &[Row] = &[
         id: "L1",
         name: "SupersededOffsetUnanswered",
         breaks: "an awaited consumed offset that a newer one replaced is never answered",
-        place: "broker/src/serve/pending_offsets.rs",
+        place: "broker/src/log/pending_offsets.rs",
         rule: "17, consumed offsets",
         expected: Test(
             "broker-lib",
-            "serve::pending_offsets::tests::everybody_who_waits_is_told_the_truth",
+            "log::pending_offsets::tests::everybody_who_waits_is_told_the_truth",
         ),
     },
     Row {
         id: "L2",
         name: "OffsetRecordUnbounded",
         breaks: "a record takes all consumed offsets that wait, whatever their size",
-        place: "broker/src/serve/pending_offsets.rs",
+        place: "broker/src/log/pending_offsets.rs",
         rule: "17, limits",
         expected: Test(
             "broker-lib",
-            "serve::pending_offsets::tests::records_are_split_by_bytes_and_every_queue_has_its_turn",
+            "log::pending_offsets::tests::records_are_split_by_bytes_and_every_queue_has_its_turn",
         ),
     },
     Row {
         id: "L3",
         name: "OffsetQueryDoesNotWait",
         breaks: "who asks for a consumed offset is told of the last one, though the next is on its way",
-        place: "broker/src/serve/consume_offsets.rs",
+        place: "broker/src/log/consume_offsets.rs",
         rule: "17, consumed offsets",
         expected: Test(
             "broker",
@@ -98,7 +98,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "L10",
         name: "TopicMadeByEach",
         breaks: "each send that waits for a new topic has it decided again, and most of them come too late",
-        place: "broker/src/serve/topics.rs",
+        place: "broker/src/log/topics.rs",
         rule: "17, topics",
         expected: Test(
             "broker",

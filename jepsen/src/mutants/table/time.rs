@@ -43,7 +43,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "T3",
         name: "StoredTimeGoesBack",
         breaks: "a leader with a slower clock than the last gives earlier times of storing",
-        place: "broker/src/serve/log_broker.rs",
+        place: "broker/src/log/log_broker.rs",
         rule: "17, clocks",
         expected: Test(
             "broker",

@@ -85,7 +85,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "P8",
         name: "DeleteAnsweredEarly",
         breaks: "a deletion is answered while logs still take messages for the topic",
-        place: "broker/src/serve/topics.rs",
+        place: "broker/src/log/topics.rs",
         rule: "17, topics",
         expected: Test(
             "broker",

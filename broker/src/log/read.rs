@@ -6,7 +6,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use quorumlog::{Index, ReadError, Record};
 
 use super::log_broker::{LogBroker, Opened};
-use super::pull::BYTES_MAX;
+use crate::limits::PULL_BYTES_MAX;
 use crate::record::{Message, QUEUE_OFFSET_AT, SPLICED_BYTES};
 use crate::request::Failure;
 use crate::state::{Entry, messages_of};
@@ -68,7 +68,7 @@ impl<'a> Reader<'a> {
             self.ahead.pop_front();
         }
         if self.ahead.front().is_none_or(|record| record.index > index) {
-            let wanted = (side_by_side(entries) * self.size).clamp(1, BYTES_MAX);
+            let wanted = (side_by_side(entries) * self.size).clamp(1, PULL_BYTES_MAX);
             self.ahead = match self.opened.log.read(index, wanted).await {
                 Err(ReadError::Trimmed { begin, .. }) => {
                     self.opened.shared.prune_once(begin);

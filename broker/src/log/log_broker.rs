@@ -11,9 +11,8 @@ use tokio::sync::watch;
 
 use super::consume_offsets::ConsumeOffsets;
 use super::home::Home;
-use super::locks::LeaseClock;
+use super::lease_clock::LeaseClock;
 use super::metrics::Requests;
-use super::routes::Brokers;
 use super::throughput::Throughput;
 use super::wall_clock::WallClock;
 use crate::clients::Clients;
@@ -21,6 +20,7 @@ use crate::mutant::Mutant;
 use crate::net::LongAnswers;
 use crate::record::{Message, UniqueIds};
 use crate::request::Failure;
+use crate::serve::routes::Brokers;
 use crate::settings::BrokerConfig;
 use crate::state::{Answer, Change, Decision, Shared, change, messages};
 
