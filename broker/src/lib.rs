@@ -39,6 +39,7 @@ mod settings;
 #[cfg(test)]
 mod single;
 mod state;
+mod tasks;
 
 pub use admin::{
     GroupAdmin, GroupInfo, GroupMemberInfo, QueueLag, QueueReset, ResetTo, TopicAdmin, TopicInfo,

@@ -16,5 +16,5 @@ mod wall_clock;
 
 pub(crate) use log_broker::{LogBroker, Opened, Outside, Part};
 pub(crate) use metrics::Undelivered;
-pub(crate) use throughput::Rates;
+pub(crate) use throughput::{Rates, messages};
 pub(crate) use wall_clock::WallClock;

@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::request::behind;
+use crate::state::{Queue, Shared};
+
 /// Over how long the rates are.
 const WINDOWS: [Duration; 3] =
     [Duration::from_secs(10), Duration::from_secs(60), Duration::from_secs(600)];
@@ -14,6 +17,9 @@ const WINDOWS: [Duration; 3] =
 const INTERVAL: Duration = Duration::from_secs(10);
 /// As many as the longest time has, and one that lies behind it.
 const SAMPLES_MAX: usize = 61;
+
+/// Queues that are counted in one turn; a topic's are counted together.
+const QUEUES_AT_ONCE: usize = 4096;
 
 /// The counts at a time.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +37,30 @@ pub(crate) type Rates = [f64; 3];
 pub(crate) struct Throughput {
     got: AtomicU64,
     samples: Mutex<VecDeque<Sample>>,
+}
+
+/// About how many messages a log's queues have numbered, while they number more.
+pub(crate) async fn messages(shared: &Shared) -> u64 {
+    let (mut messages, mut after) = (0, None::<String>);
+    loop {
+        let mut counted = 0;
+        let last = {
+            let state = shared.state();
+            let mut topics = state.topics_from(behind(after.as_deref()));
+            topics
+                .find(|(_, topic)| {
+                    messages += topic.queues().iter().map(Queue::max).sum::<u64>();
+                    counted += 1 + topic.queues().len();
+                    counted >= QUEUES_AT_ONCE
+                })
+                .map(|(name, _)| name.to_owned())
+        };
+        if last.is_none() {
+            return messages;
+        }
+        after = last;
+        tokio::task::yield_now().await;
+    }
 }
 
 fn is_due(samples: &VecDeque<Sample>, now: Instant) -> bool {

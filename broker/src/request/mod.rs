@@ -1,6 +1,7 @@
 //! What holds for every request: what it may ask for, how much its answer may hold, and why one is not done.
 
 mod broker_name;
+mod delay_level;
 mod failure;
 pub(crate) mod features;
 mod listing;
@@ -8,8 +9,9 @@ mod names;
 mod size;
 
 pub(crate) use broker_name::{check_name, check_named};
+pub(crate) use delay_level::{delay, level};
 pub(crate) use failure::Failure;
-pub(crate) use features::{TIMER_PROPERTIES, TRANSACTION_BITS};
+pub(crate) use features::TRANSACTION_BITS;
 pub(crate) use listing::{
     Body, LOOKED_AT_MAX, Look, Names, Pace, QueueTable, behind, list, quoted,
 };

@@ -1,11 +1,8 @@
 //! Connections, and what is done for them.
 
-pub(crate) mod announce;
 pub(crate) mod client_requests;
-pub(crate) mod delay;
 pub(crate) mod dispatch;
 pub(crate) mod groups;
-pub(crate) mod housekeeping;
 pub(crate) mod locks;
 pub(crate) mod open;
 pub(crate) mod pull;
@@ -18,6 +15,5 @@ pub(crate) mod runtime_info;
 pub(crate) mod send;
 pub(crate) mod send_back;
 pub(crate) mod send_status;
-pub(crate) mod sightings;
 
 pub use open::{Broker, BrokerPorts, OpenBrokerError};

@@ -4,41 +4,14 @@ use quorumlog::ReadError;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
-use crate::log::{LogBroker, Rates};
+use crate::log::{LogBroker, Rates, messages};
 use crate::record::Message;
 use crate::remoting::Reply;
-use crate::request::{Failure, behind};
-use crate::state::{Queue, Shared, message_at, physical};
+use crate::request::Failure;
+use crate::state::{message_at, physical};
 
 /// Bytes of records that are looked through for the oldest message.
 const OLDEST_BYTES: usize = 256 << 10;
-
-/// Queues that are counted in one turn; a topic's are counted together.
-const QUEUES_AT_ONCE: usize = 4096;
-
-/// About how many messages a log's queues have numbered, while they number more.
-pub(crate) async fn messages(shared: &Shared) -> u64 {
-    let (mut messages, mut after) = (0, None::<String>);
-    loop {
-        let mut counted = 0;
-        let last = {
-            let state = shared.state();
-            let mut topics = state.topics_from(behind(after.as_deref()));
-            topics
-                .find(|(_, topic)| {
-                    messages += topic.queues().iter().map(Queue::max).sum::<u64>();
-                    counted += 1 + topic.queues().len();
-                    counted >= QUEUES_AT_ONCE
-                })
-                .map(|(name, _)| name.to_owned())
-        };
-        if last.is_none() {
-            return messages;
-        }
-        after = last;
-        tokio::task::yield_now().await;
-    }
-}
 
 fn spaced(rates: Rates) -> String {
     rates.map(|rate| format!("{rate:.2}")).join(" ")

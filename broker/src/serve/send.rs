@@ -16,10 +16,10 @@ use crate::record::{Message, Properties, names, split_batch};
 use crate::remoting::codes::{request, response};
 use crate::remoting::{Command, Field, Reply};
 use crate::request::{
-    AUTO_CREATE_TOPIC, Failure, TIMER_PROPERTIES, TRANSACTION_BITS, check_topic, dead_topic,
-    features, group_of_retry, is_reserved,
+    AUTO_CREATE_TOPIC, Failure, TRANSACTION_BITS, check_topic, dead_topic, delay, features,
+    group_of_retry, is_reserved, level,
 };
-use crate::state::{Answer, DELAY_TOPIC, LEVELS, PARTS_MAX, Placed, TopicConfig};
+use crate::state::{Answer, PARTS_MAX, Placed, TopicConfig};
 
 /// Most bytes of properties: their length is a signed 16-bit number.
 const PROPERTIES_BYTES_MAX: usize = i16::MAX as usize;
@@ -304,28 +304,9 @@ fn check_properties(properties: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-fn level(properties: &str) -> Option<u8> {
-    let level = Properties::find(properties, names::DELAY)?.trim().parse::<i64>().ok()?;
-    (level > 0).then_some(u8::try_from(level.min(LEVELS.into())).unwrap_or(LEVELS))
-}
-
 /// Properties without one of them.
 fn without(properties: &str, name: &str) -> String {
     let mut properties = Properties::parse(properties);
     properties.remove(name);
     properties.to_text()
-}
-
-/// A message with a delay level goes to that level's queue first, and says where it is meant to go and when it came.
-pub(crate) fn delay(message: &mut Message, now_ms: i64) {
-    let Some(level) = level(&message.properties) else { return };
-    let mut properties = Properties::parse(&message.properties);
-    properties
-        .set(names::REAL_TOPIC, std::mem::replace(&mut message.topic, DELAY_TOPIC.to_owned()));
-    properties.set(names::REAL_QUEUE, message.queue.to_string());
-    properties.set(names::DELAY, level.to_string());
-    properties.set(names::ARRIVED_MS, now_ms.to_string());
-    TIMER_PROPERTIES.into_iter().for_each(|name| properties.remove(name));
-    message.queue = i32::from(level) - 1;
-    message.properties = properties.to_text();
 }

@@ -1,11 +1,11 @@
 //! A consumer hands a message back: it comes again later on the group's retry topic, or ends in its dead-letter topic.
 
-use super::send::{RECONSUME_MAX, delay};
+use super::send::RECONSUME_MAX;
 use crate::log::LogBroker;
 use crate::record::{Message, Properties, names, offset_id};
 use crate::remoting::codes::response;
 use crate::remoting::{Command, Reply};
-use crate::request::{Failure, check_group, dead_topic, retry_topic};
+use crate::request::{Failure, check_group, dead_topic, delay, retry_topic};
 use crate::state::{Entry, TopicConfig};
 
 /// The level of the first attempt after the first.

@@ -7,7 +7,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "N1",
         name: "ClientsRemembered",
         breaks: "a node that leads again answers with the members that its groups had when it led before",
-        place: "broker/src/serve/announce.rs",
+        place: "broker/src/tasks/announce.rs",
         rule: "17, not in the log",
         expected: Test(
             "broker",
@@ -18,7 +18,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "N2",
         name: "ReportsRemembered",
         breaks: "a node that leads again passes over offsets for a reset that it remembers from before",
-        place: "broker/src/serve/announce.rs",
+        place: "broker/src/tasks/announce.rs",
         rule: "17, not in the log",
         expected: Test(
             "broker",

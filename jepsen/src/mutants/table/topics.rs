@@ -96,7 +96,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "P10",
         name: "DelayedForAnotherTopic",
         breaks: "a delayed message for a deleted topic is delivered to the next topic of that name",
-        place: "broker/src/serve/delay.rs",
+        place: "broker/src/tasks/delay.rs",
         rule: "17, topics",
         expected: Test(
             "broker",

@@ -315,8 +315,8 @@ impl LogBroker {
 mod tests {
     use bytes::Bytes;
 
-    use super::super::send::delay;
     use super::*;
+    use crate::request::delay;
 
     #[test]
     fn a_delivery_fits_wherever_its_message_did() {

@@ -6,8 +6,7 @@ use std::time::Duration;
 use quorumlog::{MemberStatus, NodeId, Role, Status};
 use tokio::time::Instant;
 
-use super::runtime_info::messages;
-use crate::log::{LogBroker, Opened, Part};
+use crate::log::{LogBroker, Opened, Part, messages};
 
 const INTERVAL: Duration = Duration::from_millis(250);
 /// A leader leads for so long before it hands over to the node that should, so that one that comes and goes does not
