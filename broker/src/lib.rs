@@ -25,6 +25,7 @@ mod clients;
 pub mod fuzz;
 #[cfg(test)]
 mod golden;
+mod handle;
 mod limits;
 mod log;
 #[cfg_attr(not(feature = "mutants"), allow(unreachable_pub, reason = "public with the feature"))]

@@ -16,11 +16,11 @@ use super::metrics::Requests;
 use super::throughput::Throughput;
 use super::wall_clock::WallClock;
 use crate::clients::Clients;
+use crate::handle::Brokers;
 use crate::mutant::Mutant;
 use crate::net::LongAnswers;
 use crate::record::{Message, UniqueIds};
 use crate::request::Failure;
-use crate::serve::routes::Brokers;
 use crate::settings::BrokerConfig;
 use crate::state::{Answer, Change, Decision, Shared, change, messages};
 

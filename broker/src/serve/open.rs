@@ -11,8 +11,8 @@ use quorumlog::{LogName, Node, NodeBuilder, OpenError};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::routes::Brokers;
 use crate::LOG_PREFIX;
+use crate::handle::Brokers;
 use crate::log::{LogBroker, Outside, WallClock};
 use crate::net::{Bounds, Budgets, Places, addr_of, listen, vip};
 use crate::settings::BrokerConfig;

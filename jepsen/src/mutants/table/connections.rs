@@ -84,7 +84,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "N8",
         name: "DiscardedCalledStored",
         breaks: "a message that the next leader overwrote is called stored",
-        place: "broker/src/serve/send_status.rs",
+        place: "broker/src/handle/send_status.rs",
         rule: "17, acknowledgements",
         expected: Test(
             "broker",
@@ -180,7 +180,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "N17",
         name: "PullLooksAtAll",
         breaks: "a pull whose filter finds nothing looks at all messages of its queue",
-        place: "broker/src/serve/pull.rs",
+        place: "broker/src/handle/pull.rs",
         rule: "17, limits",
         expected: Test(
             "broker",

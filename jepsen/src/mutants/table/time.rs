@@ -54,7 +54,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "T4",
         name: "LeasesByWallClock",
         breaks: "locks of queues are released by the wall clock",
-        place: "broker/src/serve/locks.rs",
+        place: "broker/src/handle/locks.rs",
         rule: "17, clocks",
         expected: Test("broker", "clocks::a_lock_is_neither_lost_nor_kept_by_a_jump_of_the_clock"),
     },
@@ -81,7 +81,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "T7",
         name: "OrderlyRetried",
         breaks: "what a consumer that takes messages in order gives up is retried as what any other one hands back",
-        place: "broker/src/serve/send.rs",
+        place: "broker/src/handle/send.rs",
         rule: "17, delay levels",
         expected: Test(
             "broker",
