@@ -32,10 +32,10 @@ mod log;
 #[doc(hidden)]
 pub mod mutant;
 mod net;
+mod open;
 mod record;
 mod remoting;
 mod request;
-mod serve;
 mod settings;
 #[cfg(test)]
 mod single;
@@ -47,7 +47,7 @@ pub use admin::{
     is_outcome_unknown,
 };
 pub use client::{BrokerClient, Pulled, Sent};
-pub use serve::{Broker, BrokerPorts, OpenBrokerError};
+pub use open::{Broker, BrokerPorts, OpenBrokerError};
 pub use settings::BrokerConfig;
 
 /// How the names of a broker's logs begin; the log's name is the broker's.

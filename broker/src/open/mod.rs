@@ -1,5 +1,8 @@
 //! Opening a node's broker.
 
+#[cfg(test)]
+mod rewound;
+
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
