@@ -18,8 +18,6 @@
 //! # }
 //! ```
 
-mod admin;
-mod client;
 mod clients;
 #[cfg(any(test, feature = "simulation"))]
 pub mod fuzz;
@@ -41,14 +39,14 @@ mod settings;
 mod single;
 mod state;
 mod tasks;
+mod tools;
 
-pub use admin::{
-    GroupAdmin, GroupInfo, GroupMemberInfo, QueueLag, QueueReset, ResetTo, TopicAdmin, TopicInfo,
-    is_outcome_unknown,
-};
-pub use client::{BrokerClient, Pulled, Sent};
 pub use open::{Broker, BrokerPorts, OpenBrokerError};
 pub use settings::BrokerConfig;
+pub use tools::{
+    BrokerClient, GroupAdmin, GroupInfo, GroupMemberInfo, Pulled, QueueLag, QueueReset, ResetTo,
+    Sent, TopicAdmin, TopicInfo, is_outcome_unknown,
+};
 
 /// How the names of a broker's logs begin; the log's name is the broker's.
 const LOG_PREFIX: &str = "broker-";

@@ -7,10 +7,10 @@ use bytes::Bytes;
 use quorumlog::seam::TcpTransport;
 use tokio::task::JoinHandle;
 
-use crate::client::BrokerClient;
 use crate::net::Link;
 use crate::remoting::codes::{request, response};
 use crate::single::Single;
+use crate::tools::BrokerClient;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const TOPIC: &str = "orders";

@@ -10,10 +10,10 @@ use std::time::Duration;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use quorumlog::seam::{Clock, SystemClock, TcpTransport};
 
-use super::record::put_hex;
-use super::remoting::codes::{request, response};
-use super::remoting::{Command, Fields};
 use crate::net::Link;
+use crate::record::put_hex;
+use crate::remoting::codes::{request, response};
+use crate::remoting::{Command, Fields};
 
 /// How long an answer may take beyond what was asked for.
 const TIMEOUT: Duration = Duration::from_secs(30);
