@@ -8,8 +8,11 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
-use super::pull::wait_of;
-use super::send::Begun;
+use super::pull::{Puller, wait_of};
+use super::query::view_by_id;
+use super::send::Sender;
+use super::store::Begun;
+use super::table::{Asked, Handler, handler_of};
 use crate::log::{LogBroker, Part, metrics};
 use crate::net::{
     Connection, Deadlines, PendingRequest, RelayError, Service, bytes_to_pull_again, is_pull,
@@ -37,16 +40,18 @@ impl Service for LogBroker {
     ) -> BoxFuture<'static, Option<Vec<Bytes>>> {
         let since = Instant::now();
         let command = &request.command;
-        if let Err(failure) = check_size(command).and_then(|()| check_named(&self.name, command)) {
+        if let Err(failure) =
+            check_size(command).and_then(|()| check_named(&self.replica.name, command))
+        {
             let answer = (!command.is_oneway()).then(|| failure.into_reply().encode(command));
             return Box::pin(ready(answer));
         }
         // Apart, or every send would need the memory of what may become of a request.
         if is_plain_send(command.head.code)
-            && *self.part.borrow() == Part::Leads
-            && let Some(begun) = self.begin_send(&connection, command)
+            && *self.replica.part.borrow() == Part::Leads
+            && let Some(begun) = Sender::of(&self).begin_send(&connection, command)
         {
-            self.requests.count(&self.name, command.head.code);
+            self.requests.count(&self.replica.name, command.head.code);
             return Box::pin(self.finish_send(connection, request, begun, since));
         }
         Box::pin(async move {
@@ -86,11 +91,11 @@ impl LogBroker {
         let code = request.command.head.code;
         let patience = if is_send(code) { LEADER_TIMEOUT_SEND } else { LEADER_TIMEOUT };
         let deadline = since + patience;
-        let mut parts = self.part.subscribe();
+        let mut parts = self.replica.part.subscribe();
         loop {
             let part = parts.borrow_and_update().clone();
             match part {
-                Part::Leads if self.has_led_state() => {
+                Part::Leads if self.replica.has_led_state() => {
                     let done = self.handle(connection, request).await;
                     if let Some(answer) = Self::answered(connection, &request.command, done) {
                         return answer;
@@ -136,7 +141,7 @@ impl LogBroker {
         {
             return Some(Some(full.into_reply().encode(&request.command)));
         }
-        let mut parts = self.part.subscribe();
+        let mut parts = self.replica.part.subscribe();
         let passed =
             connection.relay.pass(connection, (&*self.transport, addr), request, deadlines);
         let passed = if is_send(code) {
@@ -159,7 +164,7 @@ impl LogBroker {
                 // Its client comes again at once. It can as well wait here until there may be another leader.
                 let elsewhere = parts.wait_for(|part| !part.follows(addr));
                 let _ = tokio::time::timeout(LEADER_TIMEOUT, elsewhere).await;
-                Some(Some(self.pull_again(&request.command).encode(&request.command)))
+                Some(Some(Puller::of(self).pull_again(&request.command).encode(&request.command)))
             }
             Err(RelayError::NotDone | RelayError::Lost) => None,
         }
@@ -172,7 +177,7 @@ impl LogBroker {
         while unheard < UNHEARD_MAX {
             tokio::time::sleep(HEARD_INTERVAL).await;
             // Of a log that could not be opened here, others say who leads it, as long as they hear that one.
-            let heard = self.opened().map_or(true, |opened| opened.log.hears_leader());
+            let heard = self.replica.opened().map_or(true, |opened| opened.log.hears_leader());
             unheard = if heard { 0 } else { unheard + 1 };
         }
     }
@@ -185,7 +190,7 @@ impl LogBroker {
         begun: Begun,
         since: Instant,
     ) -> Option<Vec<Bytes>> {
-        let done = self.acknowledged(begun).await;
+        let done = begun.acknowledged(&self.replica).await;
         let answer = match Self::answered(&connection, &request.command, done) {
             Some(answer) => answer,
             None => Box::pin(self.route(&connection, &mut request, since)).await,
@@ -225,52 +230,35 @@ impl LogBroker {
         asked: &mut PendingRequest,
     ) -> Result<Reply, Failure> {
         let code = asked.command.head.code;
-        self.requests.count(&self.name, code);
+        self.requests.count(&self.replica.name, code);
         match code {
-            code if is_pull(code) => self.pull(connection, asked).await,
+            code if is_pull(code) => Puller::of(self).pull(connection, asked).await,
             // Apart, or each pull that waits would hold what the largest of these needs.
             request::SEND_MESSAGE | request::SEND_MESSAGE_V2 | request::SEND_BATCH_MESSAGE => {
-                Box::pin(self.send(connection, &asked.command)).await
+                Box::pin(Sender::of(self).send(connection, &asked.command)).await
             }
-            request::VIEW_MESSAGE_BY_ID => Box::pin(self.view_by_id(connection, asked)).await,
+            request::VIEW_MESSAGE_BY_ID => {
+                let bytes_max = self.config.message_bytes_max;
+                Box::pin(view_by_id(&self.replica, bytes_max, connection, asked)).await
+            }
             _ => Box::pin(self.handle_other(connection, &asked.command)).await,
         }
     }
 
+    /// Does what the table has for the request.
     async fn handle_other(
-        self: &Arc<Self>,
+        &self,
         connection: &Arc<Connection>,
         command: &Command,
     ) -> Result<Reply, Failure> {
-        let _turn = self.long_answers.turn(connection, command.head.code).await?;
-        match command.head.code {
-            request::HEART_BEAT => self.heartbeat(connection, command),
-            request::UNREGISTER_CLIENT => self.unregister(connection, command),
-            request::GET_CONSUMER_LIST_BY_GROUP => self.consumer_list(command).await,
-            request::QUERY_CONSUMER_OFFSET => self.query_consumer_offset(command).await,
-            request::UPDATE_CONSUMER_OFFSET => self.update_consumer_offset(command).await,
-            request::GET_MAX_OFFSET => self.max_offset(command),
-            request::GET_MIN_OFFSET => self.min_offset(command),
-            request::SEARCH_OFFSET_BY_TIMESTAMP => self.search_offset(command).await,
-            request::LOCK_BATCH_MQ => self.lock_queues(command).await,
-            request::UNLOCK_BATCH_MQ => self.unlock_queues(command).await,
-            request::CHECK_CLIENT_CONFIG => Self::check_client_config(command),
-            request::CONSUMER_SEND_MSG_BACK => self.send_back(command).await,
-            request::QUERY_MESSAGE => self.query_messages(command).await,
-            request::GET_BROKER_RUNTIME_INFO => self.runtime_info().await,
-            request::UPDATE_AND_CREATE_TOPIC => self.put_topic(command).await,
-            request::GET_TOPIC_STATS_INFO => self.topic_stats(command).await,
-            request::GET_TOPIC_CONFIG => self.topic_settings(command),
-            request::DECIDE_TOPIC => self.decide_topic(command).await,
-            request::DELETE_TOPIC_IN_BROKER => self.delete_topic(command).await,
-            request::GET_ALL_SUBSCRIPTIONGROUP_CONFIG => self.all_groups(command).await,
-            request::GET_CONSUMER_CONNECTION_LIST => self.consumer_connections(command).await,
-            request::GET_CONSUME_STATS => self.consume_stats(command).await,
-            request::INVOKE_BROKER_TO_RESET_OFFSET => self.reset_group(command).await,
-            request::QUERY_TOPIC_CONSUME_BY_WHO => self.groups_of_topic(command).await,
-            request::QUERY_TOPICS_BY_CONSUMER => self.topics_of_group(command).await,
-            code => {
-                metrics::not_served(&self.name, code);
+        let code = command.head.code;
+        let _turn = self.long_answers.turn(connection, code).await?;
+        let asked = Asked { broker: self, connection, command };
+        match handler_of(code) {
+            Some(Handler::Now(answer)) => answer(asked),
+            Some(Handler::Later(answer)) => answer(asked).await,
+            None => {
+                metrics::not_served(&self.replica.name, code);
                 let remark = format!(" request type {code} not supported");
                 Err(Failure::refused(response::REQUEST_CODE_NOT_SUPPORTED, remark))
             }

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::clients::check_client;
 use crate::limits::QUEUES_MAX;
-use crate::log::LogBroker;
+use crate::log::{LeaseClock, Replica};
 use crate::mutant::Mutant;
 use crate::remoting::codes::response;
 use crate::remoting::{Command, Reply};
@@ -30,10 +30,10 @@ struct QueueName {
     queue_id: u32,
 }
 
-fn read(broker: &LogBroker, command: &Command) -> Result<LockRequest, Failure> {
+fn read(command: &Command, own: &str) -> Result<LockRequest, Failure> {
     let body: Body = command.json_body()?;
     for name in body.mq_set.iter().flatten().filter_map(|queue| queue.broker_name.as_deref()) {
-        check_name(&broker.name, name)?;
+        check_name(own, name)?;
     }
     check_group(&body.consumer_group)?;
     check_client(&body.client_id)?;
@@ -48,23 +48,43 @@ fn read(broker: &LogBroker, command: &Command) -> Result<LockRequest, Failure> {
     Ok(request)
 }
 
-impl LogBroker {
-    pub(crate) async fn lock_queues(&self, command: &Command) -> Result<Reply, Failure> {
-        let request = read(self, command)?;
-        let now_ms = match Mutant::LeasesByWallClock.is_active() {
-            true => self.clock.now_ms(),
-            false => self.leases.now_ms(),
-        };
-        let answer = self.change(&Change::Lock { request, now_ms }).await?;
-        let Answer::Locked(locked) = answer else { return Err(Failure::Moved) };
-        let queue = |(topic, queue): &(String, u32)| json!({ "brokerName": self.name, "queueId": queue, "topic": topic });
-        let locked: Vec<_> = locked.iter().map(queue).collect();
-        Ok(Reply::done().with_body(json!({ "lockOKMQSet": locked }).to_string()))
+/// A consumer locks queues, or renews its locks.
+pub(super) struct LockQueues(LockRequest);
+
+impl LockQueues {
+    /// `own` is the name of the broker that the request reached.
+    pub(super) fn read(command: &Command, own: &str) -> Result<Self, Failure> {
+        read(command, own).map(Self)
     }
 
-    pub(crate) async fn unlock_queues(&self, command: &Command) -> Result<Reply, Failure> {
-        let request = read(self, command)?;
-        self.change(&Change::Unlock(request)).await?;
+    pub(super) async fn run(
+        self,
+        replica: &Replica,
+        leases: &LeaseClock,
+    ) -> Result<Reply, Failure> {
+        let now_ms = match Mutant::LeasesByWallClock.is_active() {
+            true => replica.clock.now_ms(),
+            false => leases.now_ms(),
+        };
+        let answer = replica.change(&Change::Lock { request: self.0, now_ms }).await?;
+        let Answer::Locked(locked) = answer else { return Err(Failure::Moved) };
+        let locked = locked.iter().map(|(topic, queue)| replica.queue_name(topic, *queue));
+        let locked: Vec<_> = locked.collect();
+        Ok(Reply::done().with_body(json!({ "lockOKMQSet": locked }).to_string()))
+    }
+}
+
+/// A consumer gives locks back.
+pub(super) struct UnlockQueues(LockRequest);
+
+impl UnlockQueues {
+    /// `own` is the name of the broker that the request reached.
+    pub(super) fn read(command: &Command, own: &str) -> Result<Self, Failure> {
+        read(command, own).map(Self)
+    }
+
+    pub(super) async fn run(self, replica: &Replica) -> Result<Reply, Failure> {
+        replica.change(&Change::Unlock(self.0)).await?;
         Ok(Reply::done())
     }
 }

@@ -1,9 +1,11 @@
 //! Requests: who does what is asked, and one file for each kind of request.
 
 mod clients;
+mod consumed;
 mod dispatch;
 mod groups;
 mod locks;
+mod offsets;
 mod pull;
 mod query;
 mod reset;
@@ -12,5 +14,8 @@ mod runtime_info;
 mod send;
 mod send_back;
 mod send_status;
+mod store;
+mod table;
+mod topics;
 
-pub(crate) use routes::Brokers;
+pub(crate) use routes::NameServer;

@@ -6,9 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::clients::{check_expression, tags_of};
+use crate::clients::{Clients, check_expression, tags_of};
 use crate::limits::PULL_BYTES_MAX;
-use crate::log::{LogBroker, Part};
+use crate::log::{ConsumeOffsets, LogBroker, Part, Replica, Throughput, Topics};
 use crate::mutant::Mutant;
 use crate::net::{Connection, PendingRequest};
 use crate::remoting::codes::response;
@@ -107,7 +107,26 @@ fn reply(code: i32, found: &Found, next: impl Display) -> Reply {
         .with("maxOffset", found.max)
 }
 
-impl LogBroker {
+/// What a pull may touch.
+pub(super) struct Puller<'a> {
+    replica: &'a Replica,
+    topics: &'a Topics,
+    clients: &'a Clients,
+    consumed: &'a ConsumeOffsets,
+    throughput: &'a Throughput,
+}
+
+impl<'a> Puller<'a> {
+    pub(super) fn of(broker: &'a LogBroker) -> Self {
+        Self {
+            replica: &broker.replica,
+            topics: &broker.topics,
+            clients: &broker.clients,
+            consumed: &broker.consumed,
+            throughput: &broker.throughput,
+        }
+    }
+
     fn read_pull(&self, command: &Command) -> Result<Pull, Failure> {
         let fields = &command.head.fields;
         let (group, topic) = (fields.text("consumerGroup")?, fields.text("topic")?);
@@ -117,7 +136,7 @@ impl LogBroker {
             Failure::refused(response::INVALID_PARAMETER, format!("{what}[{value}] is illegal"))
         };
         let queue = u32::try_from(queue).map_err(|_| illegal("queueId", queue.into()))?;
-        self.check_readable(topic, queue)?;
+        self.topics.check_readable(topic, queue)?;
         let from = fields.number("queueOffset")?;
         let version = fields.number_or("subVersion", 0)?;
         // A pull is served with the subscription that it carries; else with the one that its client's heartbeat
@@ -144,7 +163,8 @@ impl LogBroker {
         if flags & COMMIT_OFFSET != 0
             && let Ok(offset) = u64::try_from(fields.number_or("commitOffset", -1)?)
         {
-            self.note_pulled(group, topic, queue, offset);
+            let key = (group.to_owned(), topic.to_owned(), queue);
+            self.consumed.note_pulled(self.topics, key, offset);
         }
         fields.number_or("suspendTimeoutMillis", 0)?;
         Ok(Pull {
@@ -157,7 +177,7 @@ impl LogBroker {
         })
     }
 
-    pub(crate) async fn pull(
+    pub(super) async fn pull(
         &self,
         connection: &Connection,
         request: &mut PendingRequest,
@@ -178,10 +198,10 @@ impl LogBroker {
         request: &mut PendingRequest,
         pull: &Pull,
     ) -> Result<Reply, Failure> {
-        let shared = self.shared()?;
+        let shared = self.replica.shared()?;
         let deadline = Instant::now() + pull.wait;
         let arrivals = shared.arrivals.wait_for(&pull.topic, pull.queue);
-        let mut parts = self.part.subscribe();
+        let mut parts = self.replica.part.subscribe();
         let (number, since) = {
             let state = shared.state();
             (shared.number(), state.topic_since(&pull.topic))
@@ -195,7 +215,7 @@ impl LogBroker {
             let mut arrival = std::pin::pin!(arrivals.notified());
             // Registered before the look, or what comes in between would be missed.
             arrival.as_mut().enable();
-            let looked = self.indexed(|shared| look(shared, pull, from)).await;
+            let looked = self.replica.indexed(|shared| look(shared, pull, from)).await;
             if shared.number() != number {
                 // The log went back: what is there now is not all, and nothing that it was asked for.
                 return Err(Failure::Moved);
@@ -258,14 +278,14 @@ impl LogBroker {
         found: &Found,
         mut room: Room,
     ) -> Result<Reply, Failure> {
-        let (mut chunks, mut done) = self.chunks(&found.entries, PULL_BYTES_MAX).await?;
+        let (mut chunks, mut done) = self.replica.chunks(&found.entries, PULL_BYTES_MAX).await?;
         let bytes: usize = chunks.iter().map(Bytes::len).sum();
         if bytes > room.bytes() {
             // One message that is larger than all that an answer usually holds. It is read again once there is room.
             drop(chunks);
             request.park(connection, pull.bytes())?;
             room.exchange_for_answer(bytes).await;
-            (chunks, done) = self.chunks(&found.entries, PULL_BYTES_MAX).await?;
+            (chunks, done) = self.replica.chunks(&found.entries, PULL_BYTES_MAX).await?;
         }
         let next = found.entries.get(done).map_or(found.next, |left| left.offset);
         if chunks.is_empty() {
@@ -280,14 +300,14 @@ impl LogBroker {
     /// Has a client pull again at once that waits for messages, since another node may lead by now. What it asked for is
     /// not there any more, so nobody can be asked in its name.
     fn retry(&self, topic: &str, queue: u32, from: i64) -> Reply {
-        let min = self.begin_of(topic, queue).unwrap_or(0);
-        let max = self.end_of(topic, queue).unwrap_or(0);
+        let min = self.replica.begin_of(topic, queue).unwrap_or(0);
+        let max = self.replica.end_of(topic, queue).unwrap_or(0);
         let found = Found { min, max, next: 0, entries: Vec::new() };
         reply(response::PULL_RETRY_IMMEDIATELY, &found, from)
     }
 
     /// `retry` for a pull that another node was asked to serve; `command` has the fields `PULL_AGAIN`.
-    pub(crate) fn pull_again(&self, command: &Command) -> Reply {
+    pub(super) fn pull_again(&self, command: &Command) -> Reply {
         let fields = &command.head.fields;
         let queue = fields.int("queueId").ok().and_then(|queue| u32::try_from(queue).ok());
         let (topic, from) = (fields.text("topic"), fields.number("queueOffset"));

@@ -3,14 +3,15 @@
 
 use serde_json::{Value, json};
 
-use crate::clients::MemberConnection;
-use crate::log::LogBroker;
+use super::groups::knows_group;
+use crate::clients::{Clients, MemberConnection};
+use crate::log::{ConsumeOffsets, Replica, Topics};
 use crate::remoting::codes::{request, response};
 use crate::remoting::{Command, Fields, Reply, object_keys};
 use crate::request::{Failure, Pace, check_group};
 
-/// What is asked for.
-struct Reset<'a> {
+/// Sets a group's offsets of a topic.
+pub(super) struct ResetGroup<'a> {
     group: &'a str,
     topic: &'a str,
     /// One queue; all if it is negative.
@@ -23,39 +24,44 @@ struct Reset<'a> {
     force: bool,
 }
 
-impl<'a> Reset<'a> {
-    fn read(fields: &'a Fields) -> Result<Self, Failure> {
+impl<'a> ResetGroup<'a> {
+    pub(super) fn read(command: &'a Command) -> Result<Self, Failure> {
+        let fields = &command.head.fields;
         let offset = match fields.get("offset") {
             None | Some("" | "-1") => None,
             Some(_) => Some(fields.number("offset")?),
         };
-        Ok(Self {
+        let reset = Self {
             group: fields.text("group")?,
             topic: fields.text("topic")?,
             queue: fields.int_or("queueId", -1)?,
             time_ms: fields.number("timestamp")?,
             offset,
             force: fields.get("isForce").is_none() || fields.flag("isForce"),
-        })
-    }
-}
-
-impl LogBroker {
-    pub(crate) async fn reset_group(&self, command: &Command) -> Result<Reply, Failure> {
-        let reset = Reset::read(&command.head.fields)?;
+        };
         check_group(reset.group)?;
-        let config = self.topic_config(reset.topic).ok_or_else(|| {
-            let remark = format!("Topic {} does not exist", reset.topic);
+        Ok(reset)
+    }
+
+    pub(super) async fn run(
+        self,
+        replica: &Replica,
+        topics: &Topics,
+        clients: &Clients,
+        consumed: &ConsumeOffsets,
+    ) -> Result<Reply, Failure> {
+        let config = topics.topic_config(self.topic).ok_or_else(|| {
+            let remark = format!("Topic {} does not exist", self.topic);
             Failure::refused(response::TOPIC_NOT_EXIST, remark)
         })?;
-        if !self.knows_group(reset.group) {
-            let remark = format!("Group {} does not exist", reset.group);
+        if !knows_group(clients, topics, self.group) {
+            let remark = format!("Group {} does not exist", self.group);
             return Err(Failure::refused(response::SUBSCRIPTION_GROUP_NOT_EXIST, remark));
         }
-        let queues = match u32::try_from(reset.queue) {
+        let queues = match u32::try_from(self.queue) {
             Ok(queue) if queue < config.read_queues => queue..queue + 1,
             Ok(queue) => {
-                let remark = format!("queueId[{queue}] of topic[{}] is illegal", reset.topic);
+                let remark = format!("queueId[{queue}] of topic[{}] is illegal", self.topic);
                 return Err(Failure::refused(response::INVALID_PARAMETER, remark));
             }
             Err(_) => 0..config.read_queues,
@@ -64,17 +70,18 @@ impl LogBroker {
         let (mut offsets, mut pace) = (Vec::new(), Pace::default());
         for queue in queues {
             pace.step().await;
-            offsets.push((queue, self.target(&reset, queue).await?));
+            offsets.push((queue, self.target(replica, queue).await?));
         }
-        self.reset_offsets(reset.group, reset.topic, &offsets).await?;
-        self.tell_reset(&reset, &offsets).await;
-        let body = format!(r#"{{"offsetTable":{}}}"#, self.offset_table(reset.topic, &offsets));
+        consumed.reset(self.group, self.topic, &offsets).await?;
+        self.tell(replica, clients, &offsets).await;
+        let body = format!(r#"{{"offsetTable":{}}}"#, self.offset_table(replica, &offsets));
         Ok(Reply::done().with_body(body))
     }
 
-    async fn target(&self, reset: &Reset<'_>, queue: u32) -> Result<u64, Failure> {
-        if let Some(wanted) = reset.offset {
-            let (min, max) = (self.begin_of(reset.topic, queue)?, self.end_of(reset.topic, queue)?);
+    async fn target(&self, replica: &Replica, queue: u32) -> Result<u64, Failure> {
+        if let Some(wanted) = self.offset {
+            let (min, max) =
+                (replica.begin_of(self.topic, queue)?, replica.end_of(self.topic, queue)?);
             let inside = u64::try_from(wanted).ok().filter(|wanted| (min..=max).contains(wanted));
             return inside.ok_or_else(|| {
                 let remark =
@@ -82,37 +89,38 @@ impl LogBroker {
                 Failure::refused(response::SYSTEM_ERROR, remark)
             });
         }
-        let target = if reset.time_ms < 0 {
-            self.end_of(reset.topic, queue)?
+        let target = if self.time_ms < 0 {
+            replica.end_of(self.topic, queue)?
         } else {
-            self.first_since(reset.topic, queue, reset.time_ms).await?
+            replica.first_since(self.topic, queue, self.time_ms).await?
         };
-        let held = self.shared()?.state().offset(reset.group, reset.topic, queue);
-        Ok(held.filter(|held| !reset.force && *held < target).unwrap_or(target))
+        let held = replica.shared()?.state().offset(self.group, self.topic, queue);
+        Ok(held.filter(|held| !self.force && *held < target).unwrap_or(target))
     }
 
-    fn offset_table(&self, topic: &str, offsets: &[(u32, u64)]) -> String {
-        let entry =
-            |(queue, offset): &(u32, u64)| (self.queue_name(topic, *queue), Value::from(*offset));
+    fn offset_table(&self, replica: &Replica, offsets: &[(u32, u64)]) -> String {
+        let entry = |(queue, offset): &(u32, u64)| {
+            (replica.queue_name(self.topic, *queue), Value::from(*offset))
+        };
         object_keys::write(offsets.iter().map(entry))
     }
 
     /// Java's clients read a map whose keys are objects, the C++ client a list.
-    async fn tell_reset(&self, reset: &Reset<'_>, offsets: &[(u32, u64)]) {
-        if !self.clients.has_group(reset.group) {
+    async fn tell(&self, replica: &Replica, clients: &Clients, offsets: &[(u32, u64)]) {
+        if !clients.has_group(self.group) {
             return;
         }
-        let table = self.offset_table(reset.topic, offsets);
+        let table = self.offset_table(replica, offsets);
         let list = offsets.iter().map(|(queue, offset)| {
             json!({
-                "brokerName": self.name, "offset": offset, "queueId": queue, "topic": reset.topic,
+                "brokerName": replica.name, "offset": offset, "queueId": queue, "topic": self.topic,
             })
         });
         let list = Value::from_iter(list);
-        let time = reset.time_ms.to_string();
+        let time = self.time_ms.to_string();
         let fields = [
-            ("topic", reset.topic),
-            ("group", reset.group),
+            ("topic", self.topic),
+            ("group", self.group),
             ("timestamp", time.as_str()),
             ("isForce", "true"),
             ("queueId", "-1"),
@@ -126,7 +134,7 @@ impl LogBroker {
             command.encode()
         };
         let (of_cpp, of_others) = (chunks(list.to_string()), chunks(table));
-        let mut connections = self.clients.connections(reset.group);
+        let mut connections = clients.connections(self.group);
         while let Some(some) = connections.more().await {
             for MemberConnection { connection, speaker, .. } in some {
                 let chunks = if speaker.is_cpp() { &of_cpp } else { &of_others };

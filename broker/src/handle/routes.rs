@@ -2,7 +2,7 @@
 //! topics and queues of before, so it has another node's name server answer.
 
 use std::future::ready;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,12 +12,12 @@ use quorumlog::seam::Transport;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::log::{LogBroker, Part};
-use crate::net::{Connection, LongAnswers, PendingRequest, Service, Way};
+use crate::log::{Brokers, LogBroker, Part};
+use crate::net::{Connection, PendingRequest, Service, Way};
 use crate::remoting::codes::{request, response};
 use crate::remoting::{Command, Reply};
 use crate::request::{
-    AUTO_CREATE_TOPIC, Failure, Look, behind, check_size, check_topic, list, quoted,
+    AUTO_CREATE_TOPIC, Failure, Look, after, behind, check_size, check_topic, list, quoted,
 };
 use crate::settings::BrokerConfig;
 use crate::state::{HOME_LOG, TopicConfig, is_made_on_demand, is_registered};
@@ -29,25 +29,17 @@ const PASS_ON_TIMEOUT: Duration = Duration::from_millis(1500);
 /// Field of a request that another node passed on: it is answered here.
 const PASSED_ON: &str = "passedOn";
 
-impl std::fmt::Debug for Brokers {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Brokers").finish_non_exhaustive()
-    }
-}
-
-/// All logs' brokers on this node.
-pub(crate) struct Brokers {
+/// A node's name server.
+pub(crate) struct NameServer {
     config: Arc<BrokerConfig>,
-    logs: OnceLock<Vec<Arc<LogBroker>>>,
+    brokers: Arc<Brokers>,
     /// What other nodes say of the logs that have stopped here.
     elsewhere: watch::Receiver<LedElsewhere>,
     /// The way to another node's name server.
     other: Way,
-    /// Of the name server and all logs: they share the node's memory and its processors.
-    long_answers: Arc<LongAnswers>,
 }
 
-impl Service for Brokers {
+impl Service for NameServer {
     fn answer(
         self: Arc<Self>,
         connection: Arc<Connection>,
@@ -81,28 +73,18 @@ impl Service for Brokers {
     fn closed(&self, _connection: &Connection) {}
 }
 
-impl Brokers {
+impl NameServer {
     pub(crate) fn new(
         config: Arc<BrokerConfig>,
+        brokers: Arc<Brokers>,
         elsewhere: watch::Receiver<LedElsewhere>,
         transport: Arc<dyn Transport>,
     ) -> Self {
-        let (other, long_answers) = (Way::new(transport), Arc::default());
-        Self { config, logs: OnceLock::new(), elsewhere, other, long_answers }
+        Self { config, brokers, elsewhere, other: Way::new(transport) }
     }
 
-    /// Says which logs there are; once.
-    pub(crate) fn set_logs(&self, logs: Vec<Arc<LogBroker>>) {
-        // They are set where they are made, before anybody asks.
-        let _ = self.logs.set(logs);
-    }
-
-    pub(crate) fn logs(&self) -> &[Arc<LogBroker>] {
-        self.logs.get().map_or(&[], Vec::as_slice)
-    }
-
-    pub(crate) fn long_answers(&self) -> &Arc<LongAnswers> {
-        &self.long_answers
+    fn logs(&self) -> &[Arc<LogBroker>] {
+        self.brokers.logs()
     }
 
     /// Waits until the logs' leaders are where they are to be, when this node has only just started. A client keeps to
@@ -111,7 +93,7 @@ impl Brokers {
         let all = async {
             for broker in self.logs() {
                 // It goes only with this.
-                let _ = broker.settled.subscribe().wait_for(|settled| *settled).await;
+                let _ = broker.replica.settled.subscribe().wait_for(|settled| *settled).await;
             }
         };
         let _ = tokio::time::timeout(SETTLE_TIMEOUT, all).await;
@@ -155,7 +137,7 @@ impl Brokers {
     }
 
     async fn reply(&self, connection: &Connection, command: &Command) -> Result<Reply, Failure> {
-        let _turn = self.long_answers.turn(connection, command.head.code).await?;
+        let _turn = self.brokers.long_answers().turn(connection, command.head.code).await?;
         match command.head.code {
             request::GET_ROUTEINFO_BY_TOPIC => Ok(self.route(command.head.fields.text("topic")?)),
             request::GET_BROKER_CLUSTER_INFO => Ok(self.cluster_info()),
@@ -170,11 +152,11 @@ impl Brokers {
     }
 
     fn route(&self, topic: &str) -> Reply {
-        let home = self.logs().first().filter(|home| home.opened().is_ok());
+        let home = self.logs().first().filter(|home| home.replica.opened().is_ok());
         let known = match home {
-            Some(home) => home.topic_config(topic),
+            Some(home) => home.topics.topic_config(topic),
             // What other logs have followed is the best that is known.
-            None => self.logs().iter().find_map(|broker| broker.topic_config(topic)),
+            None => self.logs().iter().find_map(|broker| broker.topics.topic_config(topic)),
         };
         let config = match known {
             Some(config) => Some(config),
@@ -192,9 +174,9 @@ impl Brokers {
             return Reply::refused(response::TOPIC_NOT_EXIST, remark);
         };
         let queues = self.logs().iter().map(|broker| {
-            let config = broker.topic_config(topic).unwrap_or(config);
+            let config = broker.topics.topic_config(topic).unwrap_or(config);
             json!({
-                "brokerName": broker.name,
+                "brokerName": broker.replica.name,
                 "perm": config.perm,
                 "readQueueNums": config.read_queues,
                 "topicSysFlag": 0,
@@ -214,14 +196,14 @@ impl Brokers {
     fn broker_data(&self, broker: &LogBroker) -> Value {
         json!({
             "brokerAddrs": { "0": broker.leader_addr() },
-            "brokerName": broker.name,
+            "brokerName": broker.replica.name,
             "cluster": self.config.cluster,
         })
     }
 
     fn cluster_info(&self) -> Reply {
-        let table = self.logs().iter().map(|b| (b.name.clone(), self.broker_data(b)));
-        let names: Vec<_> = self.logs().iter().map(|broker| broker.name.as_str()).collect();
+        let table = self.logs().iter().map(|b| (b.replica.name.clone(), self.broker_data(b)));
+        let names: Vec<_> = self.logs().iter().map(|broker| broker.replica.name.as_str()).collect();
         let body = json!({
             "brokerAddrTable": table.collect::<serde_json::Map<_, _>>(),
             "clusterAddrTable": { self.config.cluster.as_str(): names },
@@ -232,7 +214,7 @@ impl Brokers {
     async fn topic_list(&self, command: &Command) -> Result<Reply, Failure> {
         let look = |after: Option<&str>, look: &mut Look| {
             for (number, broker) in (0_u32..).zip(self.logs()) {
-                let Ok(shared) = broker.shared() else { continue };
+                let Ok(shared) = broker.replica.shared() else { continue };
                 let state = shared.state();
                 let topics = state.topics_from(behind(after));
                 look.at(topics.map(|(name, _)| (name, !is_registered(name))));
@@ -242,16 +224,16 @@ impl Brokers {
                 }
             }
         };
-        list(command, (r#"{"topicList":["#, "]}"), look, quoted).await
+        list(after(command), (r#"{"topicList":["#, "]}"), look, quoted).await
     }
 }
 
 impl LogBroker {
     /// Where clients do best to go: to the leader; to this node, which passes requests on, while none is known.
     fn leader_addr(&self) -> String {
-        match &*self.part.borrow() {
+        match &*self.replica.part.borrow() {
             Part::Follows(addr) => addr.clone(),
-            Part::Leads | Part::Unknown => self.addr.to_string(),
+            Part::Leads | Part::Unknown => self.replica.addr.to_string(),
         }
     }
 }

@@ -2,35 +2,26 @@
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
-use quorumlog::{AppliedTicket, Progress};
-use tokio::time::Instant;
 
-use super::send_status::{Status, send_reply};
-use crate::log::LogBroker;
+use super::store::{Begun, check_properties, illegal};
+use crate::log::{LeaseClock, LogBroker, Replica, Topics};
 use crate::mutant::Mutant;
 use crate::net::Connection;
-use crate::record::{Message, Properties, names, split_batch};
+use crate::record::{Message, Properties, UniqueIds, names, split_batch};
 use crate::remoting::codes::{request, response};
 use crate::remoting::{Command, Field, Reply};
 use crate::request::{
     AUTO_CREATE_TOPIC, Failure, TRANSACTION_BITS, check_topic, dead_topic, delay, features,
     group_of_retry, is_reserved, level,
 };
-use crate::state::{Answer, PARTS_MAX, Placed, TopicConfig};
+use crate::settings::BrokerConfig;
+use crate::state::{PARTS_MAX, TopicConfig};
 
-/// Most bytes of properties: their length is a signed 16-bit number.
-const PROPERTIES_BYTES_MAX: usize = i16::MAX as usize;
 /// Attempts that a group's consumers make with one message unless they say otherwise.
 pub(crate) const RECONSUME_MAX: i32 = 16;
-
-/// Messages that are on their way into the log.
-pub(crate) struct Begun {
-    ticket: AppliedTicket,
-    status: Status,
-}
 
 /// The fields of a send, by their long names and by the short ones of the second version.
 #[derive(Debug)]
@@ -82,12 +73,30 @@ impl<'a> Header<'a> {
     }
 }
 
-fn illegal(remark: impl Into<String>) -> Failure {
-    Failure::refused(response::MESSAGE_ILLEGAL, remark)
+/// What a send may touch.
+pub(super) struct Sender<'a> {
+    pub(super) config: &'a BrokerConfig,
+    pub(super) replica: &'a Replica,
+    pub(super) topics: &'a Topics,
+    pub(super) leases: &'a LeaseClock,
+    pub(super) unique_ids: &'a UniqueIds,
+    /// Whose turn it is among the queues, for messages that leave the choice to the broker.
+    pub(super) queue_turn: &'a AtomicU32,
 }
 
-impl LogBroker {
-    pub(crate) async fn send(
+impl<'a> Sender<'a> {
+    pub(super) fn of(broker: &'a LogBroker) -> Self {
+        Self {
+            config: &broker.config,
+            replica: &broker.replica,
+            topics: &broker.topics,
+            leases: &broker.leases,
+            unique_ids: &broker.unique_ids,
+            queue_turn: &broker.queue_turn,
+        }
+    }
+
+    pub(super) async fn send(
         &self,
         connection: &Connection,
         command: &Command,
@@ -100,11 +109,11 @@ impl LogBroker {
             None => self.make_topic(&topic, &header).await?,
         };
         let begun = self.put(connection, command, &header, &topic, config)?;
-        self.acknowledged(begun).await
+        begun.acknowledged(self.replica).await
     }
 
     /// The first half of `send`, if it waits for nothing. None says nothing but that `send` has to do it.
-    pub(crate) fn begin_send(&self, connection: &Connection, command: &Command) -> Option<Begun> {
+    pub(super) fn begin_send(&self, connection: &Connection, command: &Command) -> Option<Begun> {
         let header = Header::read(command).ok()?;
         self.check(&header, &command.body).ok()?;
         let topic = self.stored_topic(&header).ok()?;
@@ -132,12 +141,12 @@ impl LogBroker {
             let mut message =
                 self.fill(header, topic, queue, header.flag, body, properties, client);
             if topic == header.topic {
-                delay(&mut message, self.clock.now_ms());
+                delay(&mut message, self.replica.clock.now_ms());
             } else {
                 // A dead letter is there at once.
                 message.properties = without(&message.properties, names::DELAY);
             }
-            return self.begin(&[message], once);
+            return Begun::begin(self.replica, &[message], once);
         }
         let mut batch = Vec::new();
         for part in split_batch(command.body.clone(), PARTS_MAX)? {
@@ -152,7 +161,7 @@ impl LogBroker {
         if batch.is_empty() {
             return Err(illegal("the batch is empty"));
         }
-        self.begin(&batch, once)
+        Begun::begin(self.replica, &batch, once)
     }
 
     fn check(&self, header: &Header<'_>, body: &Bytes) -> Result<(), Failure> {
@@ -177,10 +186,10 @@ impl LogBroker {
     /// Where the message goes. A consumer sends one to its retry topic itself if it could not hand it back, or takes
     /// messages in order and has tried this one as often as it wants to: such a group holds locks, and gets a dead letter
     /// at once, as one that was tried too often (RocketMQ: `SendMessageProcessor.handleRetryAndDLQ`).
-    fn stored_topic<'a>(&self, header: &Header<'a>) -> Result<Cow<'a, str>, Failure> {
+    fn stored_topic<'h>(&self, header: &Header<'h>) -> Result<Cow<'h, str>, Failure> {
         let Some(group) = group_of_retry(header.topic) else { return Ok(header.topic.into()) };
         let in_order = !Mutant::OrderlyRetried.is_active()
-            && self.shared()?.state().holds_locks(group, self.leases.now_ms());
+            && self.replica.shared()?.state().holds_locks(group, self.leases.now_ms());
         Ok(match in_order || header.reconsumed > header.reconsume_max {
             true => dead_topic(group).into(),
             false => header.topic.into(),
@@ -189,7 +198,7 @@ impl LogBroker {
 
     /// The topic's settings, if this log has it.
     fn known_topic(&self, topic: &str) -> Result<Option<TopicConfig>, Failure> {
-        Ok(self.shared()?.state().topic(topic).map(|topic| topic.config))
+        Ok(self.replica.shared()?.state().topic(topic).map(|topic| topic.config))
     }
 
     /// The topic's settings; it is made if it may be.
@@ -200,12 +209,12 @@ impl LogBroker {
         };
         let wanted = u32::try_from(header.default_queues).unwrap_or(1).max(1);
         let made = template.map(|queues| TopicConfig::with_queues(wanted.min(queues)));
-        self.ensure_topic(topic, made).await
+        self.topics.ensure_topic(topic, made).await
     }
 
     fn choose_queue(&self, topic: &str, config: TopicConfig, queue: i32) -> Result<u32, Failure> {
         if config.perm & 2 == 0 {
-            let remark = format!("the broker[{}] sending message is forbidden", self.name);
+            let remark = format!("the broker[{}] sending message is forbidden", self.replica.name);
             return Err(Failure::refused(response::NO_PERMISSION, remark));
         }
         match u32::try_from(queue) {
@@ -241,7 +250,7 @@ impl LogBroker {
         }
         if Properties::find(&properties, names::UNIQUE_KEY).is_none() {
             let mut all = Properties::parse(&properties);
-            all.set(names::UNIQUE_KEY, self.unique_ids.next(self.clock.now_ms()));
+            all.set(names::UNIQUE_KEY, self.unique_ids.next(self.replica.clock.now_ms()));
             properties = all.to_text();
         }
         Message {
@@ -251,57 +260,13 @@ impl LogBroker {
             system_flag: header.system_flag & !TRANSACTION_BITS,
             born_ms: header.born_ms,
             born_host: client,
-            stored_ms: self.stored_ms(),
-            store_host: self.addr,
+            stored_ms: self.replica.stored_ms(),
+            store_host: self.replica.addr,
             reconsumed: header.reconsumed,
             body,
             properties,
         }
     }
-
-    /// Appends messages and says where they are. If that is not known in time, says how far they have come.
-    pub(crate) async fn store(&self, batch: &[Message]) -> Result<Reply, Failure> {
-        let begun = self.begin(batch, false)?;
-        self.acknowledged(begun).await
-    }
-
-    /// Puts messages on their way; with `once`, not if the first one's key was stored lately.
-    fn begin(&self, batch: &[Message], once: bool) -> Result<Begun, Failure> {
-        for message in batch {
-            check_properties(&message.properties)?;
-        }
-        let progress = Progress::new();
-        let ticket = self.submit_messages(batch, once, &progress)?;
-        let queue = batch.first().map_or(0, |message| message.queue);
-        Ok(Begun { ticket, status: Status { progress, queue, count: batch.len() } })
-    }
-
-    /// Says where messages are once they are applied; with `once`, where the one is that was stored lately. If that is
-    /// not known in time, says how far they have come.
-    pub(crate) async fn acknowledged(&self, begun: Begun) -> Result<Reply, Failure> {
-        let Begun { ticket, status } = begun;
-        let deadline = Instant::now() + self.config.send_timeout;
-        let answer = match self.applied(ticket).await {
-            Err(Failure::Unknown(detail)) => {
-                return self.unacknowledged(&status, &detail, deadline).await;
-            }
-            answer => answer?,
-        };
-        let Answer::Stored(placed) = answer else { return Err(Failure::Moved) };
-        let first = placed.first().copied().unwrap_or(Placed { queue: 0, offset: 0, physical: 0 });
-        let ids = self.ids(placed.iter().map(|placed| placed.physical));
-        Ok(send_reply(Reply::done(), &ids, i64::from(first.queue), first.offset as i64))
-    }
-}
-
-fn check_properties(properties: &str) -> Result<(), Failure> {
-    if properties.len() > PROPERTIES_BYTES_MAX {
-        let size = properties.len();
-        return Err(illegal(format!(
-            "message properties length {size} is too long, the limit is {PROPERTIES_BYTES_MAX}"
-        )));
-    }
-    Ok(())
 }
 
 /// Properties without one of them.

@@ -15,9 +15,8 @@
 use quorumlog::{CommitLog, Index, Progress, Role, Term};
 use tokio::time::{Instant, timeout_at};
 
-use crate::log::LogBroker;
+use crate::log::Replica;
 use crate::mutant::Mutant;
-use crate::record::put_offset_id;
 use crate::remoting::Reply;
 use crate::remoting::codes::response;
 use crate::request::Failure;
@@ -74,50 +73,36 @@ pub(crate) fn send_reply(reply: Reply, ids: &str, queue: i64, offset: i64) -> Re
         .with("TRACE_ON", "true")
 }
 
-impl LogBroker {
-    /// The ids of messages at these places.
-    pub(crate) fn ids(&self, physical: impl Iterator<Item = u64>) -> String {
-        let mut ids = String::new();
-        for physical in physical {
-            if !ids.is_empty() {
-                ids.push(',');
-            }
-            put_offset_id(&mut ids, self.addr, physical);
+/// What is known of messages that were not acknowledged; what is not known of those of an earlier term is asked for
+/// until `deadline`. They have an id, which holds if they are ever committed, and no queue offset.
+///
+/// # Errors
+/// They are not in the log, or it is not known that they are.
+pub(super) async fn unacknowledged(
+    replica: &Replica,
+    status: &Status,
+    detail: &str,
+    deadline: Instant,
+) -> Result<Reply, Failure> {
+    let Status { progress, queue, count } = status;
+    let Some((index, term)) = progress.appended() else {
+        return Err(Failure::Unknown(detail.to_owned()));
+    };
+    let log = &replica.opened()?.log;
+    let known = if leads_in(&log.status(), term) || Mutant::DiscardedCalledStored.is_active() {
+        Known { flushed: progress.is_flushed(), majority: log.hears_majority() }
+    } else {
+        let unknown = |_| Failure::Unknown(detail.to_owned());
+        let fate = timeout_at(deadline, fate(log, index, term)).await.map_err(unknown)?;
+        match fate {
+            Some(true) => Known { flushed: true, majority: true },
+            Some(false) => return Err(Failure::Discarded),
+            None => return Err(Failure::Unknown(detail.to_owned())),
         }
-        ids
-    }
-
-    /// What is known of messages that were not acknowledged; what is not known of those of an earlier term is asked for
-    /// until `deadline`. They have an id, which holds if they are ever committed, and no queue offset.
-    ///
-    /// # Errors
-    /// They are not in the log, or it is not known that they are.
-    pub(crate) async fn unacknowledged(
-        &self,
-        status: &Status,
-        detail: &str,
-        deadline: Instant,
-    ) -> Result<Reply, Failure> {
-        let Status { progress, queue, count } = status;
-        let Some((index, term)) = progress.appended() else {
-            return Err(Failure::Unknown(detail.to_owned()));
-        };
-        let log = &self.opened()?.log;
-        let known = if leads_in(&log.status(), term) || Mutant::DiscardedCalledStored.is_active() {
-            Known { flushed: progress.is_flushed(), majority: log.hears_majority() }
-        } else {
-            let unknown = |_| Failure::Unknown(detail.to_owned());
-            let fate = timeout_at(deadline, fate(log, index, term)).await.map_err(unknown)?;
-            match fate {
-                Some(true) => Known { flushed: true, majority: true },
-                Some(false) => return Err(Failure::Discarded),
-                None => return Err(Failure::Unknown(detail.to_owned())),
-            }
-        };
-        let reply = Reply::refused(known.code(), format!("{}: {detail}", known.remark()));
-        let ids = self.ids((0..*count).map(|part| physical(index, part)));
-        Ok(send_reply(reply, &ids, (*queue).into(), NO_QUEUE_OFFSET))
-    }
+    };
+    let reply = Reply::refused(known.code(), format!("{}: {detail}", known.remark()));
+    let ids = replica.ids((0..*count).map(|part| physical(index, part)));
+    Ok(send_reply(reply, &ids, (*queue).into(), NO_QUEUE_OFFSET))
 }
 
 /// True for a leader of this term: its log still has what it put there.

@@ -8,18 +8,15 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::log_broker::{LogBroker, Part};
 use super::metrics;
 use super::pending_offsets::{Full, Key, PendingOffsets, Written};
+use super::replica::{Part, Replica};
+use super::topics::Topics;
 use crate::limits::{OFFSETS_RECORD_BYTES_MAX, QUEUES_MAX, RESETS_MAX};
 use crate::mutant::Mutant;
 use crate::remoting::codes::response;
-use crate::remoting::{Command, Reply};
 use crate::request::{Failure, check_group, is_there_for_group};
-use crate::state::{Answer, Change, ReportedOffset};
-
-/// A queue in which so much has come since its first message is no young one: a new group does not begin at 0.
-const YOUNG_MAX: u64 = 1_000_000;
+use crate::state::{Answer, Change, ReportedOffset, State};
 
 /// Pause before a record that failed is tried again.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -41,8 +38,8 @@ struct Reset {
 }
 
 /// Offsets on their way into the log.
-#[derive(Debug, Default)]
 pub(crate) struct ConsumeOffsets {
+    replica: Arc<Replica>,
     pending: Mutex<PendingOffsets>,
     /// Offsets that were reset: consumers that do not know yet still report where they were.
     resets: Mutex<BTreeMap<Key, Reset>>,
@@ -50,6 +47,15 @@ pub(crate) struct ConsumeOffsets {
 }
 
 impl ConsumeOffsets {
+    pub(super) fn new(replica: &Arc<Replica>) -> Self {
+        Self {
+            replica: Arc::clone(replica),
+            pending: Mutex::default(),
+            resets: Mutex::default(),
+            more: Notify::new(),
+        }
+    }
+
     fn pending(&self) -> MutexGuard<'_, PendingOffsets> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -100,63 +106,46 @@ impl ConsumeOffsets {
         resets.extend(offsets.map(|(key, offset)| (key, Reset { offset, since, at })));
         Ok(())
     }
-}
 
-impl From<Full> for Failure {
-    fn from(_: Full) -> Self {
-        Self::refused(response::SERVICE_NOT_AVAILABLE, "too many offsets wait to be written")
-    }
-}
-
-/// What became of an offset that was reported.
-enum Reported {
-    /// It is on its way, or was there already.
-    Noted(Option<Written>),
-    /// It was reset since.
-    Outdated,
-}
-
-fn queue(command: &Command) -> Result<u32, Failure> {
-    let queue = command.head.fields.int("queueId")?;
-    let illegal = || format!("queueId[{queue}] is illegal");
-    u32::try_from(queue).map_err(|_| Failure::refused(response::INVALID_PARAMETER, illegal()))
-}
-
-impl LogBroker {
     /// Takes note of an offset, to be written soon. With `waits`, says when it is.
     ///
     /// # Errors
     /// The group or the queue cannot be noted, or too many offsets wait.
-    fn report_offset(&self, key: Key, offset: u64, waits: bool) -> Result<Reported, Failure> {
+    pub(crate) fn report(
+        &self,
+        topics: &Topics,
+        key: Key,
+        offset: u64,
+        waits: bool,
+    ) -> Result<Reported, Failure> {
         let (group, topic, queue) = (key.0.as_str(), key.1.as_str(), key.2);
         check_group(group)?;
         if queue >= QUEUES_MAX {
             let remark = format!("queueId[{queue}] is illegal");
             return Err(Failure::refused(response::INVALID_PARAMETER, remark));
         }
-        if self.topic_config(topic).is_none() && !is_there_for_group(topic, group) {
+        if topics.topic_config(topic).is_none() && !is_there_for_group(topic, group) {
             let remark = format!("Topic {topic} not exist!");
             return Err(Failure::refused(response::TOPIC_NOT_EXIST, remark));
         }
         let (held, since) = {
-            let state = self.shared()?.state();
+            let state = self.replica.shared()?.state();
             (state.offset(group, topic, queue), state.topic_since(topic).unwrap_or(0))
         };
-        if self.consumed.is_outdated(&key, (offset, since)) {
+        if self.is_outdated(&key, (offset, since)) {
             return Ok(Reported::Outdated);
         }
-        let mut pending = self.consumed.pending();
+        let mut pending = self.pending();
         pending.note(key.clone(), (offset, since), held)?;
-        self.consumed.more.notify_one();
+        self.more.notify_one();
         Ok(Reported::Noted(if waits { pending.wait(&key) } else { None }))
     }
 
     /// Takes note of an offset that a pull carries. One that cannot be noted does not matter to the pull.
-    pub(crate) fn note_pulled(&self, group: &str, topic: &str, queue: u32, offset: u64) {
-        let key = (group.to_owned(), topic.to_owned(), queue);
-        if let Err(failure) = self.report_offset(key, offset, false) {
-            tracing::debug!(log = self.name, ?failure, "an offset of a pull is not noted");
-            metrics::offsets_refused(&self.name, 1);
+    pub(crate) fn note_pulled(&self, topics: &Topics, key: Key, offset: u64) {
+        if let Err(failure) = self.report(topics, key, offset, false) {
+            tracing::debug!(log = self.replica.name, ?failure, "an offset of a pull is not noted");
+            metrics::offsets_refused(&self.replica.name, 1);
         }
     }
 
@@ -165,20 +154,20 @@ impl LogBroker {
     ///
     /// # Errors
     /// They were not written, or are not known to be.
-    pub(crate) async fn reset_offsets(
+    pub(crate) async fn reset(
         &self,
         group: &str,
         topic: &str,
         offsets: &[(u32, u64)],
     ) -> Result<(), Failure> {
         let key = |queue: u32| (group.to_owned(), topic.to_owned(), queue);
-        let since = self.shared()?.state().topic_since(topic).unwrap_or(0);
+        let since = self.replica.shared()?.state().topic_since(topic).unwrap_or(0);
         let resets = offsets.iter().map(|(queue, offset)| (key(*queue), *offset));
-        self.consumed.note_resets(since, resets)?;
+        self.note_resets(since, resets)?;
         let done = self.write_resets(group, (topic, since), offsets).await;
         if done.is_err() {
             // What was not reset must not keep what consumers report from being noted.
-            let mut resets = self.consumed.resets();
+            let mut resets = self.resets();
             for (queue, _) in offsets {
                 resets.remove(&key(*queue));
             }
@@ -196,8 +185,8 @@ impl LogBroker {
         let key = |queue: u32| (group.to_owned(), topic.to_owned(), queue);
         let mut all = Vec::new();
         {
-            let shared = self.shared()?;
-            let mut pending = self.consumed.pending();
+            let shared = self.replica.shared()?;
+            let mut pending = self.pending();
             for (queue, offset) in offsets {
                 let held = shared.state().offset(group, topic, *queue);
                 // It replaces what waits, so that no older one is written behind it.
@@ -205,7 +194,7 @@ impl LogBroker {
                 all.extend(pending.wait(&key(*queue)));
             }
         }
-        self.consumed.more.notify_one();
+        self.more.notify_one();
         for written in all {
             wait_for(Some(written)).await?;
         }
@@ -213,12 +202,12 @@ impl LogBroker {
     }
 
     /// Writes what was noted, for as long as the broker lives.
-    pub(crate) async fn write_offsets(self: Arc<Self>) {
+    pub(crate) async fn write(&self) {
         let mut bytes_max = OFFSETS_RECORD_BYTES_MAX;
         loop {
-            self.consumed.more.notified().await;
+            self.more.notified().await;
             loop {
-                let changes = self.consumed.pending().take(bytes_max);
+                let changes = self.pending().take(bytes_max);
                 if changes.is_empty() {
                     break;
                 }
@@ -228,8 +217,8 @@ impl LogBroker {
                     bytes_max = (bytes_max / 2).max(1);
                 }
                 // While the disk is short of space, fewer and larger records.
-                let short = self.opened().is_ok_and(|opened| opened.log.uses_reserve());
-                if (short || written.is_err()) && !self.consumed.pending().is_empty() {
+                let short = self.replica.opened().is_ok_and(|opened| opened.log.uses_reserve());
+                if (short || written.is_err()) && !self.pending().is_empty() {
                     tokio::time::sleep(PAUSE).await;
                 }
             }
@@ -238,8 +227,8 @@ impl LogBroker {
 
     /// Writes a record of offsets, and tells those who wait for one of them.
     async fn write_record(&self, changes: &[ReportedOffset]) -> Result<(), Failure> {
-        let written = self.change(&Change::ReportedOffsets(changes.to_vec())).await;
-        let mut pending = self.consumed.pending();
+        let written = self.replica.change(&Change::ReportedOffsets(changes.to_vec())).await;
+        let mut pending = self.pending();
         match written {
             Ok(answer) => {
                 let Answer::OffsetsRefused(refused) = answer else {
@@ -247,78 +236,76 @@ impl LogBroker {
                     return Ok(());
                 };
                 let (count, first) = (refused.len(), refused.first());
-                tracing::warn!(log = self.name, count, ?first, "offsets were refused");
-                metrics::offsets_refused(&self.name, count);
+                tracing::warn!(log = self.replica.name, count, ?first, "offsets were refused");
+                metrics::offsets_refused(&self.replica.name, count);
                 pending.applied(changes, refused);
                 Ok(())
             }
             Err(failure) => {
                 let hopeless = is_too_large(&failure) && changes.len() == 1;
                 if hopeless {
-                    tracing::warn!(log = self.name, ?failure, "an offset cannot be written");
-                    metrics::offsets_refused(&self.name, 1);
+                    tracing::warn!(
+                        log = self.replica.name,
+                        ?failure,
+                        "an offset cannot be written"
+                    );
+                    metrics::offsets_refused(&self.replica.name, 1);
                 }
-                let leads = *self.part.borrow() == Part::Leads;
+                let leads = *self.replica.part.borrow() == Part::Leads;
                 pending.failed(&failure, leads && !hopeless);
                 Err(failure)
             }
         }
     }
 
-    /// How far a group has consumed a queue. Waits for an offset that is being written, and never returns one before it is
-    /// applied.
-    pub(crate) async fn query_consumer_offset(&self, command: &Command) -> Result<Reply, Failure> {
-        let fields = &command.head.fields;
-        let (group, topic) = (fields.text("consumerGroup")?, fields.text("topic")?);
-        let queue = queue(command)?;
-        let key = (group.to_owned(), topic.to_owned(), queue);
+    /// How far a group has consumed a queue, and what `otherwise` makes of the state if that is not known. Waits for an
+    /// offset that is being written, and never returns one before it is applied.
+    ///
+    /// # Errors
+    /// Another node leads; or those of `otherwise`.
+    pub(crate) async fn of(
+        &self,
+        key: &Key,
+        otherwise: impl FnOnce(&State) -> Result<u64, Failure>,
+    ) -> Result<u64, Failure> {
         // Who asks goes on from what it is told.
-        self.consumed.resets().remove(&key);
-        let on_its_way = self.consumed.pending().wait(&key);
+        self.resets().remove(key);
+        let on_its_way = self.pending().wait(key);
         if let Some(written) = on_its_way.filter(|_| !Mutant::OffsetQueryDoesNotWait.is_active()) {
             // If it is not written, what was there before is the answer.
             let _ = tokio::time::timeout(QUERY_WAIT, written).await;
-            if *self.part.borrow() != Part::Leads {
+            if *self.replica.part.borrow() != Part::Leads {
                 return Err(Failure::Moved);
             }
         }
-        let state = self.shared()?.state();
-        if !self.has_led_state() {
+        let state = self.replica.shared()?.state();
+        if !self.replica.has_led_state() {
             // One that is not whole: a group that it does not know would begin at the first message, or the last.
             return Err(Failure::Moved);
         }
-        if let Some(offset) = state.offset(group, topic, queue) {
-            return Ok(Reply::done().with("offset", offset));
-        }
-        let not_found = "Not found, V3_0_6_SNAPSHOT maybe this group consumer boot first";
-        let not_found = Err(Failure::refused(response::QUERY_NOT_FOUND, not_found));
-        let zero = fields.get("setZeroIfNotFound").is_none_or(|zero| zero != "false");
-        // As RocketMQ does it: on a young queue a new group begins at its first message.
-        let young = state
-            .queue(topic, queue)
-            .is_none_or(|queue| queue.min() == 0 && queue.max() <= YOUNG_MAX);
-        if young && zero { Ok(Reply::done().with("offset", 0)) } else { not_found }
-    }
-
-    pub(crate) async fn update_consumer_offset(&self, command: &Command) -> Result<Reply, Failure> {
-        let fields = &command.head.fields;
-        let (group, topic) = (fields.text("consumerGroup")?, fields.text("topic")?);
-        let (queue, offset) = (queue(command)?, fields.number("commitOffset")?);
-        let Ok(offset) = u64::try_from(offset) else {
-            check_group(group)?;
-            let remark = format!("commitOffset[{offset}] is illegal");
-            return Err(Failure::refused(response::INVALID_PARAMETER, remark));
-        };
-        let key = (group.to_owned(), topic.to_owned(), queue);
-        match self.report_offset(key, offset, !command.is_oneway())? {
-            Reported::Outdated => Ok(Reply::done().with_remark("Offset has been previously reset")),
-            Reported::Noted(written) => wait_for(written).await.map(|()| Reply::done()),
+        match state.offset(&key.0, &key.1, key.2) {
+            Some(offset) => Ok(offset),
+            None => otherwise(&state),
         }
     }
 }
 
+impl From<Full> for Failure {
+    fn from(_: Full) -> Self {
+        Self::refused(response::SERVICE_NOT_AVAILABLE, "too many offsets wait to be written")
+    }
+}
+
+/// What became of an offset that was reported.
+pub(crate) enum Reported {
+    /// It is on its way, or was there already.
+    Noted(Option<Written>),
+    /// It was reset since.
+    Outdated,
+}
+
 /// Waits until an offset is applied, if it is on its way.
-async fn wait_for(written: Option<Written>) -> Result<(), Failure> {
+pub(crate) async fn wait_for(written: Option<Written>) -> Result<(), Failure> {
     match written {
         Some(written) => written.await.unwrap_or(Err(Failure::Moved)),
         None => Ok(()),

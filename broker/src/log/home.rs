@@ -10,13 +10,15 @@ use quorumlog::seam::Transport;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::log_broker::{LogBroker, Part};
+use super::log_broker::LogBroker;
+use super::replica::{Part, Replica};
+use super::topics::Topics;
 use crate::LOG_PREFIX;
 use crate::limits::QUEUES_MAX;
 use crate::mutant::Mutant;
 use crate::net::Way;
+use crate::remoting::Fields;
 use crate::remoting::codes::{request, response};
-use crate::remoting::{Command, Fields, Reply};
 use crate::request::{Failure, check_topic, is_reserved};
 use crate::state::{
     Answer, Change, Decision, HOME_LOG, LOGS_MAX, Shared, TOPICS_OF_RECORD, TopicConfig,
@@ -29,8 +31,6 @@ pub(crate) const DECIDE_TIMEOUT: Duration = Duration::from_millis(2500);
 pub(crate) const FOLLOW_TIMEOUT: Duration = Duration::from_millis(2000);
 /// Decisions of one node that are under way at once.
 const DECISIONS_MAX: usize = 64;
-/// Largest decision in a request.
-const DECISION_BYTES_MAX: usize = 512 << 10;
 /// Pause before something is tried again.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -129,7 +129,7 @@ fn check(decision: &Decision) -> Result<(), Failure> {
     }
 }
 
-impl LogBroker {
+impl Topics {
     /// This node's broker of the home log.
     pub(crate) fn home(&self) -> Result<Arc<LogBroker>, Failure> {
         let brokers = self.brokers.upgrade().ok_or(Failure::Moved)?;
@@ -149,11 +149,11 @@ impl LogBroker {
         let home = self.home()?;
         let (mut why, mut unknown) = ("it has no leader".to_owned(), false);
         let deciding = async {
-            let place = home.decisions.under_way.acquire().await;
+            let place = home.topics.decisions.under_way.acquire().await;
             let _place = place.map_err(|_| Failure::Moved)?;
             loop {
                 let before = std::mem::replace(&mut unknown, true);
-                match home.attempt(&decision, deadline).await {
+                match home.topics.attempt(&decision, deadline).await {
                     Ok(version) => return Ok(version),
                     Err(Attempt::Failed(failure)) => return Err(failure),
                     Err(Attempt::NotDone(reason)) => (why, unknown) = (reason, before),
@@ -165,19 +165,20 @@ impl LogBroker {
         match tokio::time::timeout_at(deadline, deciding).await {
             Ok(done) => done,
             Err(_) if unknown => {
-                let detail = format!("{} has not answered in time, and may yet do it", home.name);
+                let detail =
+                    format!("{} has not answered in time, and may yet do it", home.replica.name);
                 Err(Failure::Unknown(detail))
             }
             Err(_) => {
                 let detail =
-                    format!("nothing was done: {} decides on topics, and {why}", home.name);
+                    format!("nothing was done: {} decides on topics, and {why}", home.replica.name);
                 Err(Failure::refused(response::SERVICE_NOT_AVAILABLE, detail))
             }
         }
     }
 
     async fn attempt(&self, decision: &Decision, deadline: Instant) -> Result<u64, Attempt> {
-        let part = self.part.borrow().clone();
+        let part = self.replica.part.borrow().clone();
         match part {
             Part::Leads => Ok(self.decide_here(decision.clone()).await?),
             Part::Follows(addr) => {
@@ -191,7 +192,7 @@ impl LogBroker {
     /// Takes a decision, on the home log's leader.
     async fn decide_here(&self, decision: Decision) -> Result<u64, Failure> {
         let ends_topics = matches!(decision, Decision::Delete { .. } | Decision::Adopt { .. });
-        let answer = self.change(&Change::Decide(decision)).await?;
+        let answer = self.replica.change(&Change::Decide(decision)).await?;
         if ends_topics {
             self.forget_offsets_of_other_topics()?;
         }
@@ -209,19 +210,16 @@ impl LogBroker {
 
     /// Forgets the offsets on their way whose topics were deleted, or made again, since they were reported.
     pub(crate) fn forget_offsets_of_other_topics(&self) -> Result<(), Failure> {
-        let shared = self.shared()?;
+        let shared = self.replica.shared()?;
         self.consumed.forget_other_topics(|topic| shared.state().topic_since(topic).unwrap_or(0));
         Ok(())
     }
 
     /// Takes a decision for another node, on the home log's leader.
-    pub(crate) async fn decide_topic(&self, command: &Command) -> Result<Reply, Failure> {
-        if self.number != HOME_LOG || command.body.len() > DECISION_BYTES_MAX {
-            let remark = "this log does not decide on topics";
-            return Err(Failure::refused(response::INVALID_PARAMETER, remark));
-        }
-        let decision: Decision = codec::decode(&command.body)
-            .map_err(|error| Failure::refused(response::INVALID_PARAMETER, error.to_string()))?;
+    ///
+    /// # Errors
+    /// It makes no sense, or was refused.
+    pub(crate) async fn decide_for_another(&self, decision: Decision) -> Result<u64, Failure> {
         check(&decision)?;
         if let Decision::Put { log, .. } | Decision::Adopt { log, .. } = &decision
             && *log >= self.logs()
@@ -235,9 +233,163 @@ impl LogBroker {
             let remark = format!("there are {} logs, and not {logs}", self.logs());
             return Err(Failure::refused(response::INVALID_PARAMETER, remark));
         }
-        Ok(Reply::done().with("version", self.decide_here(decision).await?))
+        self.decide_here(decision).await
     }
 
+    /// Waits until all logs have followed a version.
+    ///
+    /// # Errors
+    /// One has not, by the deadline; it will.
+    pub(crate) async fn all_followed(
+        &self,
+        version: u64,
+        deadline: Instant,
+    ) -> Result<(), Failure> {
+        let brokers = self.brokers.upgrade().ok_or(Failure::Moved)?;
+        for broker in brokers.logs() {
+            broker.replica.followed(version, deadline).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until all logs have reported their topics to the registry: one that it does not know could come back.
+    ///
+    /// # Errors
+    /// They have not, by the deadline.
+    pub(crate) async fn all_adopted(&self, deadline: Instant) -> Result<(), Failure> {
+        let home = self.home()?;
+        while !home.replica.shared().is_ok_and(|shared| shared.state().registry().has_adopted_all())
+        {
+            if Instant::now() >= deadline {
+                let missing = (0..self.logs()).find(|log| {
+                    let shared = home.replica.shared();
+                    !shared.is_ok_and(|shared| shared.state().registry().has_adopted(*log))
+                });
+                let missing =
+                    missing.map_or("all logs".to_owned(), |log| format!("{LOG_PREFIX}{log}"));
+                let remark = format!("the topics of {missing} are not all taken over yet");
+                return Err(Failure::refused(response::SERVICE_NOT_AVAILABLE, remark));
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(())
+    }
+
+    /// Has this log follow the registry while this node leads it, for as long as the broker lives.
+    pub(crate) async fn follow_registry(&self) {
+        let mut parts = self.replica.part.subscribe();
+        loop {
+            if parts.wait_for(|part| *part == Part::Leads).await.is_err() {
+                return;
+            }
+            let following = async {
+                self.have_topics_adopted().await?;
+                // The home log may have no leader: all else goes on.
+                tokio::select! {
+                    done = self.follow_while_leading() => done,
+                    failure = self.report_adopted() => Err(failure),
+                }
+            };
+            if let Err(failure) = following.await {
+                tracing::debug!(log = self.replica.name, ?failure, "topics are followed again");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+
+    /// Tells the home log that it knows all topics that this log has from before there was a registry. Does not end
+    /// but with a failure.
+    async fn report_adopted(&self) -> Failure {
+        loop {
+            let home = match self.home() {
+                Ok(home) => home,
+                Err(failure) => return failure,
+            };
+            let is_known =
+                |shared: &Arc<Shared>| shared.state().registry().has_adopted(self.replica.number);
+            if home.replica.shared().is_ok_and(is_known) {
+                return std::future::pending().await;
+            }
+            let adopted = Decision::Adopted { log: self.replica.number, logs: self.logs() };
+            if let Err(failure) = self.decide(adopted, Instant::now() + DECIDE_TIMEOUT).await {
+                tracing::debug!(
+                    log = self.replica.name,
+                    ?failure,
+                    "what was taken over is reported again"
+                );
+            } else {
+                return std::future::pending().await;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn follow_while_leading(&self) -> Result<(), Failure> {
+        if self.replica.number == HOME_LOG {
+            // It follows as it decides.
+            let mut parts = self.replica.part.subscribe();
+            let _ = parts.wait_for(|part| *part != Part::Leads).await;
+            return Ok(());
+        }
+        let mut parts = self.replica.part.subscribe();
+        let shared = self.replica.shared()?;
+        let home = self.home()?;
+        let home: &Shared = loop {
+            if let Ok(home) = home.replica.shared() {
+                break home;
+            }
+            tokio::time::sleep(PAUSE).await;
+        };
+        let mut decided = home.followed.subscribe();
+        while *parts.borrow_and_update() == Part::Leads {
+            decided.mark_unchanged();
+            if let Some(follow) = shared.next_follow(home, self.replica.number) {
+                self.replica.change(&Change::Follow(follow)).await?;
+                self.forget_offsets_of_other_topics()?;
+                continue;
+            }
+            tokio::select! {
+                _ = decided.changed() => {}
+                _ = parts.changed() => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the registry take over the topics that this log has from before there was one.
+    async fn have_topics_adopted(&self) -> Result<(), Failure> {
+        loop {
+            let topics = self.replica.shared()?.state().unadopted();
+            if topics.is_empty() {
+                return Ok(());
+            }
+            tracing::info!(log = self.replica.name, topics = topics.len(), "registering topics");
+            let deadline = Instant::now() + DECIDE_TIMEOUT;
+            let adopt = Decision::Adopt { log: self.replica.number, topics: topics.clone() };
+            let version = self.decide(adopt, deadline).await?;
+            if self.replica.number != HOME_LOG {
+                self.follow_up_to(version).await?;
+            }
+            if self.replica.shared()?.state().unadopted() == topics {
+                tracing::error!(log = self.replica.name, "there are too many topics to take over");
+                return Ok(());
+            }
+        }
+    }
+
+    /// Proposes what this log has to follow up to a version, which this node may not have seen yet.
+    async fn follow_up_to(&self, version: u64) -> Result<(), Failure> {
+        let home = self.home()?;
+        home.replica.followed(version, Instant::now() + FOLLOW_TIMEOUT).await?;
+        let shared = self.replica.shared()?;
+        while let Some(follow) = shared.next_follow(home.replica.shared()?, self.replica.number) {
+            self.replica.change(&Change::Follow(follow)).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Replica {
     /// Waits until this log has followed a version, as this node sees it.
     ///
     /// # Errors
@@ -255,153 +407,6 @@ impl LogBroker {
             let remark = format!("{} has not followed yet", self.name);
             Err(Failure::refused(response::SERVICE_NOT_AVAILABLE, remark))
         })
-    }
-
-    /// Waits until all logs have followed a version.
-    ///
-    /// # Errors
-    /// One has not, by the deadline; it will.
-    pub(crate) async fn all_followed(
-        &self,
-        version: u64,
-        deadline: Instant,
-    ) -> Result<(), Failure> {
-        let brokers = self.brokers.upgrade().ok_or(Failure::Moved)?;
-        for broker in brokers.logs() {
-            broker.followed(version, deadline).await?;
-        }
-        Ok(())
-    }
-
-    /// Waits until all logs have reported their topics to the registry: one that it does not know could come back.
-    ///
-    /// # Errors
-    /// They have not, by the deadline.
-    pub(crate) async fn all_adopted(&self, deadline: Instant) -> Result<(), Failure> {
-        let home = self.home()?;
-        while !home.shared().is_ok_and(|shared| shared.state().registry().has_adopted_all()) {
-            if Instant::now() >= deadline {
-                let missing = (0..self.logs()).find(|log| {
-                    let shared = home.shared();
-                    !shared.is_ok_and(|shared| shared.state().registry().has_adopted(*log))
-                });
-                let missing =
-                    missing.map_or("all logs".to_owned(), |log| format!("{LOG_PREFIX}{log}"));
-                let remark = format!("the topics of {missing} are not all taken over yet");
-                return Err(Failure::refused(response::SERVICE_NOT_AVAILABLE, remark));
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
-        Ok(())
-    }
-
-    /// Has this log follow the registry while this node leads it, for as long as the broker lives.
-    pub(crate) async fn follow_registry(self: Arc<Self>) {
-        let mut parts = self.part.subscribe();
-        loop {
-            if parts.wait_for(|part| *part == Part::Leads).await.is_err() {
-                return;
-            }
-            let following = async {
-                self.have_topics_adopted().await?;
-                // The home log may have no leader: all else goes on.
-                tokio::select! {
-                    done = self.follow_while_leading() => done,
-                    failure = self.report_adopted() => Err(failure),
-                }
-            };
-            if let Err(failure) = following.await {
-                tracing::debug!(log = self.name, ?failure, "topics are followed again");
-                tokio::time::sleep(PAUSE).await;
-            }
-        }
-    }
-
-    /// Tells the home log that it knows all topics that this log has from before there was a registry. Does not end
-    /// but with a failure.
-    async fn report_adopted(&self) -> Failure {
-        loop {
-            let home = match self.home() {
-                Ok(home) => home,
-                Err(failure) => return failure,
-            };
-            let is_known =
-                |shared: &Arc<Shared>| shared.state().registry().has_adopted(self.number);
-            if home.shared().is_ok_and(is_known) {
-                return std::future::pending().await;
-            }
-            let adopted = Decision::Adopted { log: self.number, logs: self.logs() };
-            if let Err(failure) = self.decide(adopted, Instant::now() + DECIDE_TIMEOUT).await {
-                tracing::debug!(log = self.name, ?failure, "what was taken over is reported again");
-            } else {
-                return std::future::pending().await;
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
-    }
-
-    async fn follow_while_leading(&self) -> Result<(), Failure> {
-        if self.number == HOME_LOG {
-            // It follows as it decides.
-            let mut parts = self.part.subscribe();
-            let _ = parts.wait_for(|part| *part != Part::Leads).await;
-            return Ok(());
-        }
-        let mut parts = self.part.subscribe();
-        let shared = self.shared()?;
-        let home = self.home()?;
-        let home: &Shared = loop {
-            if let Ok(home) = home.shared() {
-                break home;
-            }
-            tokio::time::sleep(PAUSE).await;
-        };
-        let mut decided = home.followed.subscribe();
-        while *parts.borrow_and_update() == Part::Leads {
-            decided.mark_unchanged();
-            if let Some(follow) = shared.next_follow(home, self.number) {
-                self.change(&Change::Follow(follow)).await?;
-                self.forget_offsets_of_other_topics()?;
-                continue;
-            }
-            tokio::select! {
-                _ = decided.changed() => {}
-                _ = parts.changed() => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// Has the registry take over the topics that this log has from before there was one.
-    async fn have_topics_adopted(&self) -> Result<(), Failure> {
-        loop {
-            let topics = self.shared()?.state().unadopted();
-            if topics.is_empty() {
-                return Ok(());
-            }
-            tracing::info!(log = self.name, topics = topics.len(), "registering topics");
-            let deadline = Instant::now() + DECIDE_TIMEOUT;
-            let adopt = Decision::Adopt { log: self.number, topics: topics.clone() };
-            let version = self.decide(adopt, deadline).await?;
-            if self.number != HOME_LOG {
-                self.follow_up_to(version).await?;
-            }
-            if self.shared()?.state().unadopted() == topics {
-                tracing::error!(log = self.name, "there are too many topics to take over");
-                return Ok(());
-            }
-        }
-    }
-
-    /// Proposes what this log has to follow up to a version, which this node may not have seen yet.
-    async fn follow_up_to(&self, version: u64) -> Result<(), Failure> {
-        let home = self.home()?;
-        home.followed(version, Instant::now() + FOLLOW_TIMEOUT).await?;
-        let shared = self.shared()?;
-        while let Some(follow) = shared.next_follow(home.shared()?, self.number) {
-            self.change(&Change::Follow(follow)).await?;
-        }
-        Ok(())
     }
 }
 

@@ -3,7 +3,7 @@
 
 use quorumlog::ReadError;
 
-use super::log_broker::LogBroker;
+use super::replica::Replica;
 use crate::remoting::codes::response;
 use crate::request::Failure;
 use crate::state::{Lost, Shared};
@@ -13,7 +13,7 @@ const ATTEMPTS_MAX: usize = 4;
 /// Bytes of records that are read at once.
 const READ_BYTES: usize = 1 << 20;
 
-impl LogBroker {
+impl Replica {
     /// What `ask` says of the state.
     ///
     /// # Errors

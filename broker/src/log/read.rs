@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use quorumlog::{Index, ReadError, Record};
 
-use super::log_broker::{LogBroker, Opened};
+use super::replica::{Opened, Replica};
 use crate::limits::PULL_BYTES_MAX;
-use crate::record::{Message, QUEUE_OFFSET_AT, SPLICED_BYTES};
+use crate::record::{Message, QUEUE_OFFSET_AT, SPLICED_BYTES, put_offset_id};
 use crate::request::Failure;
 use crate::state::{Entry, messages_of};
 
@@ -93,7 +93,19 @@ fn side_by_side(entries: &[Entry]) -> usize {
     1 + neighbours.take_while(|step| *step <= 1).filter(|step| *step == 1).count()
 }
 
-impl LogBroker {
+impl Replica {
+    /// The ids of messages at these places.
+    pub(crate) fn ids(&self, physical: impl Iterator<Item = u64>) -> String {
+        let mut ids = String::new();
+        for physical in physical {
+            if !ids.is_empty() {
+                ids.push(',');
+            }
+            put_offset_id(&mut ids, self.addr, physical);
+        }
+        ids
+    }
+
     /// A message's bytes as they lie in the log; none if retention has removed it.
     ///
     /// # Errors

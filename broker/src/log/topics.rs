@@ -1,19 +1,20 @@
 //! Topics. The home log decides which there are, for all logs (`home`). A log makes by itself only those that are made
 //! on demand.
 
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use serde_json::json;
+use quorumlog::seam::Transport;
 use tokio::time::Instant;
 
-use super::home::{DECIDE_TIMEOUT, FOLLOW_TIMEOUT};
-use super::log_broker::LogBroker;
-use crate::limits::QUEUES_MAX;
+use super::brokers::Brokers;
+use super::consume_offsets::ConsumeOffsets;
+use super::home::Home;
+use super::replica::Replica;
 use crate::mutant::Mutant;
 use crate::remoting::codes::response;
-use crate::remoting::{Command, Reply};
-use crate::request::{Failure, QueueTable, check_topic, is_reserved};
-use crate::state::{Change, Decision, TopicConfig, is_made_on_demand};
+use crate::request::{Failure, check_topic};
+use crate::state::{Change, Decision, State, TopicConfig, is_made_on_demand};
 
 /// How long a send waits for its topic.
 const SEND_TIMEOUT: Duration = Duration::from_millis(1000);
@@ -32,21 +33,64 @@ fn not_made(topic: &str, failure: Failure) -> Failure {
     }
 }
 
-impl LogBroker {
+/// The topics of a log: those that it has, and those that the home log decides on for all logs.
+pub(crate) struct Topics {
+    pub(super) replica: Arc<Replica>,
+    pub(super) brokers: Weak<Brokers>,
+    /// What is on its way of topics that are deleted is forgotten.
+    pub(super) consumed: Arc<ConsumeOffsets>,
+    /// The way to those who decide on topics; used of the home log's broker only.
+    pub(super) decisions: Home,
+}
+
+impl Topics {
+    pub(super) fn new(
+        replica: &Arc<Replica>,
+        brokers: &Arc<Brokers>,
+        consumed: &Arc<ConsumeOffsets>,
+        transport: &Arc<dyn Transport>,
+    ) -> Self {
+        Self {
+            replica: Arc::clone(replica),
+            brokers: Arc::downgrade(brokers),
+            consumed: Arc::clone(consumed),
+            decisions: Home::new(Arc::clone(transport)),
+        }
+    }
+
+    /// Gives up the lead while the copy of another broker's log has stopped on this node: what clients ask of one log's
+    /// leader can concern them all, and topics are decided in the home log. True while another node is about to lead.
+    pub(crate) fn leaves(&self) -> bool {
+        let (Some(opened), Some(brokers)) = (self.replica.opened.get(), self.brokers.upgrade())
+        else {
+            return false;
+        };
+        opened.log.decline_lead(brokers.logs().iter().any(|log| log.replica.has_stopped()));
+        opened.log.hands_over()
+    }
+
+    /// Has `read` look at the state of each log that this node has: a group of one log is one of all.
+    pub(crate) fn in_all_logs(&self, mut read: impl FnMut(&State)) {
+        let Some(brokers) = self.brokers.upgrade() else { return };
+        for shared in brokers.logs().iter().filter_map(|broker| broker.replica.shared().ok()) {
+            read(&shared.state());
+        }
+    }
+
     /// The settings that a topic has in this log by the registry as this node knows it, and the registry's version; none
     /// if this log has followed decisions that this node has not heard of.
     fn registered(&self, topic: &str) -> Option<(TopicConfig, u64)> {
         let home = self.home().ok()?;
-        let followed = self.shared().map_or(0, |shared| shared.state().followed());
-        let state = home.shared().ok()?.state();
+        let followed = self.replica.shared().map_or(0, |shared| shared.state().followed());
+        let state = home.replica.shared().ok()?.state();
         let registry = state.registry();
         let topic = registry.get(topic).filter(|_| registry.version() >= followed)?;
-        Some((topic.config(self.number), registry.version()))
+        Some((topic.config(self.replica.number), registry.version()))
     }
 
     /// The settings of a topic in this log alone.
     fn own_topic(&self, topic: &str) -> Option<TopicConfig> {
-        self.shared().ok()?.state().topic(topic).map(|topic| topic.config)
+        self.replica.shared().ok()?.state().topic(topic).map(|topic| topic.config)
     }
 
     /// The topic's settings in this log: as it has them, or as it would have them. A topic of all logs has those of the
@@ -55,7 +99,7 @@ impl LogBroker {
         let of_another = || {
             let brokers = self.brokers.upgrade()?;
             brokers.logs().iter().find_map(|broker| {
-                let state = broker.shared().ok()?.state();
+                let state = broker.replica.shared().ok()?.state();
                 state.topic(topic).filter(|topic| topic.is_local()).map(|topic| topic.config)
             })
         };
@@ -73,19 +117,20 @@ impl LogBroker {
         topic: &str,
         make: Option<TopicConfig>,
     ) -> Result<TopicConfig, Failure> {
-        if let Some(config) = self.shared()?.state().topic(topic).map(|topic| topic.config) {
+        if let Some(config) = self.replica.shared()?.state().topic(topic).map(|topic| topic.config)
+        {
             return Ok(config);
         }
         if is_made_on_demand(topic) {
             let config = self.topic_config(topic).or(make);
             let config = config.unwrap_or_else(|| TopicConfig::with_queues(1));
             let ensure = Change::EnsureTopic { name: topic.to_owned(), config };
-            self.change(&ensure).await.map_err(|failure| not_made(topic, failure))?;
+            self.replica.change(&ensure).await.map_err(|failure| not_made(topic, failure))?;
         } else {
             self.stays()?;
             self.follow_topic(topic, make).await?;
         }
-        let made = self.shared()?.state().topic(topic).map(|topic| topic.config);
+        let made = self.replica.shared()?.state().topic(topic).map(|topic| topic.config);
         made.ok_or_else(|| Failure::no_topic(topic))
     }
 
@@ -93,15 +138,15 @@ impl LogBroker {
     ///
     /// # Errors
     /// Another node is about to lead.
-    fn stays(&self) -> Result<(), Failure> {
+    pub(crate) fn stays(&self) -> Result<(), Failure> {
         if self.leaves() { Err(Failure::Moved) } else { Ok(()) }
     }
 
     /// Waits until this log has a topic of all logs, which is made if there is none.
     async fn follow_topic(&self, topic: &str, make: Option<TopicConfig>) -> Result<(), Failure> {
         // What this log has followed counts: this node's own copy of the registry may lie behind.
-        let known = self.home()?.shared()?.state().registry().version();
-        let seen = known.max(self.shared()?.state().followed());
+        let known = self.home()?.replica.shared()?.state().registry().version();
+        let seen = known.max(self.replica.shared()?.state().followed());
         let deadline = Instant::now() + SEND_TIMEOUT;
         let following = async {
             let version = match (self.registered(topic), self.topic_config(topic).or(make)) {
@@ -113,7 +158,7 @@ impl LogBroker {
                 }
                 (None, None) => return Err(Failure::no_topic(topic)),
             };
-            self.followed(version, deadline).await
+            self.replica.followed(version, deadline).await
         };
         // Many may wait for a new topic. One decision is enough for all of them.
         tokio::select! {
@@ -125,7 +170,7 @@ impl LogBroker {
 
     /// Waits until this log has a topic, whoever asked for it. Cancel safe.
     async fn appeared(&self, topic: &str) {
-        if let Ok(shared) = self.shared()
+        if let Ok(shared) = self.replica.shared()
             && !Mutant::TopicMadeByEach.is_active()
         {
             let mut followed = shared.followed.subscribe();
@@ -163,110 +208,5 @@ impl LogBroker {
             return Err(illegal(remark));
         }
         Ok(())
-    }
-
-    pub(crate) async fn put_topic(&self, command: &Command) -> Result<Reply, Failure> {
-        let fields = &command.head.fields;
-        let topic = fields.text("topic")?;
-        check_topic(topic)?;
-        if is_reserved(topic) {
-            return Err(illegal(format!("The topic[{topic}] is conflict with system topic.")));
-        }
-        let queues = |name: &str| -> Result<u32, Failure> {
-            let number = fields.int_or(name, 8)?;
-            let queues = u32::try_from(number).ok().filter(|n| (1..=QUEUES_MAX).contains(n));
-            queues.ok_or_else(|| illegal(format!("{name}[{number}] is not in 1 to {QUEUES_MAX}")))
-        };
-        let perm = fields.int_or("perm", 6)?;
-        let config = TopicConfig {
-            read_queues: queues("readQueueNums")?,
-            write_queues: queues("writeQueueNums")?,
-            perm: u32::try_from(perm)
-                .ok()
-                .filter(|perm| *perm < 8)
-                .ok_or_else(|| illegal(format!("perm[{perm}] is illegal")))?,
-            ordered: fields.flag("order"),
-        };
-        let name = topic.to_owned();
-        if is_made_on_demand(topic) {
-            self.change(&Change::PutTopic { name, config }).await?;
-            return Ok(Reply::done());
-        }
-        self.stays()?;
-        let deadline = Instant::now() + DECIDE_TIMEOUT;
-        self.all_adopted(deadline).await?;
-        let put = Decision::Put { name, log: self.number, config };
-        let version = self.decide(put, deadline).await?;
-        // It is decided. A log that takes longer follows before it stores the topic's first message.
-        let _ = self.all_followed(version, deadline + FOLLOW_TIMEOUT).await;
-        Ok(Reply::done())
-    }
-
-    pub(crate) async fn delete_topic(&self, command: &Command) -> Result<Reply, Failure> {
-        let topic = command.head.fields.text("topic")?;
-        check_topic(topic)?;
-        if is_reserved(topic) {
-            return Err(illegal(format!("The topic[{topic}] is conflict with system topic.")));
-        }
-        let name = topic.to_owned();
-        if is_made_on_demand(topic) {
-            self.change(&Change::DeleteTopic { name }).await?;
-            self.forget_offsets_of_other_topics()?;
-            return Ok(Reply::done());
-        }
-        self.stays()?;
-        let deadline = Instant::now() + DECIDE_TIMEOUT;
-        self.all_adopted(deadline).await?;
-        let version = self.decide(Decision::Delete { name }, deadline).await?;
-        if Mutant::DeleteAnsweredEarly.is_active() {
-            return Ok(Reply::done());
-        }
-        let followed = self.all_followed(version, deadline + FOLLOW_TIMEOUT).await;
-        followed.map(|()| Reply::done()).map_err(|failure| {
-            let why = match failure {
-                Failure::Refused { remark, .. } => remark,
-                _ => "this node is stopping".to_owned(),
-            };
-            let remark = format!("topic[{topic}] is deleted, but {why}; it will");
-            Failure::refused(response::SYSTEM_ERROR, remark)
-        })
-    }
-
-    /// A topic's settings, as tools of RocketMQ 5 ask for them.
-    ///
-    /// # Errors
-    /// There is no such topic.
-    pub(crate) fn topic_settings(&self, command: &Command) -> Result<Reply, Failure> {
-        let topic = command.head.fields.text("topic")?;
-        let config = self.topic_config(topic).ok_or_else(|| Failure::no_topic(topic))?;
-        let body = json!({
-            "attributes": {},
-            "order": false,
-            "perm": config.perm,
-            "readQueueNums": config.read_queues,
-            "topicFilterType": "SINGLE_TAG",
-            "topicName": topic,
-            "topicSysFlag": 0,
-            "writeQueueNums": config.write_queues,
-        });
-        Ok(Reply::done().with_body(body.to_string()))
-    }
-
-    /// For each queue of a topic: where it begins and ends, and when its last message was stored.
-    ///
-    /// # Errors
-    /// There is no such topic.
-    pub(crate) async fn topic_stats(&self, command: &Command) -> Result<Reply, Failure> {
-        let topic = command.head.fields.text("topic")?;
-        let config = self.topic_config(topic).ok_or_else(|| Failure::no_topic(topic))?;
-        let mut table = QueueTable::after(r#"{"offsetTable":"#);
-        for queue in 0..config.queues() {
-            let (min, max) = (self.begin_of(topic, queue)?, self.end_of(topic, queue)?);
-            let stored_ms = self.stored_before(topic, queue, max).await?;
-            let stats =
-                json!({ "lastUpdateTimestamp": stored_ms, "maxOffset": max, "minOffset": min });
-            table.push(&self.queue_name(topic, queue), &stats).await?;
-        }
-        Ok(table.into_reply(r#","topicPutTps":0.0}"#))
     }
 }

@@ -15,8 +15,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::LOG_PREFIX;
-use crate::handle::Brokers;
-use crate::log::{LogBroker, Outside, WallClock};
+use crate::handle::NameServer;
+use crate::log::{Brokers, LogBroker, Outside, WallClock};
 use crate::net::{Bounds, Budgets, Places, addr_of, listen, vip};
 use crate::settings::BrokerConfig;
 use crate::state::Machines;
@@ -112,9 +112,7 @@ impl Broker {
     async fn serve(ports: BrokerPorts, node: Node, machines: Machines) -> io::Result<Self> {
         let BrokerPorts { config, logs: listeners, name_server } = ports;
         let transport = node.transport();
-        let brokers =
-            Brokers::new(Arc::clone(&config), node.watch_elsewhere(), Arc::clone(&transport));
-        let brokers = Arc::new(brokers);
+        let brokers = Arc::new(Brokers::default());
         let (stop, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
         let budgets = Arc::new(Budgets::new(&config));
@@ -155,8 +153,10 @@ impl Broker {
             let addr = addr_of(&*listener)?;
             node.note_name_server(advertised(addr, config.advertise));
             name_server_addr = Some(addr);
-            let service = Arc::clone(&brokers);
-            let serving = listen(listener, service, bounds(), stopping);
+            let elsewhere = node.watch_elsewhere();
+            let service =
+                NameServer::new(Arc::clone(&config), Arc::clone(&brokers), elsewhere, transport);
+            let serving = listen(listener, Arc::new(service), bounds(), stopping);
             tasks.spawn(node.supervise_once("name server", serving));
         }
         Ok(Self {
@@ -230,9 +230,15 @@ fn keep_up(
     let log = broker.clone();
     tasks.spawn(node.supervise("broker housekeeping", move || log.clone().keep_house()));
     let log = broker.clone();
-    tasks.spawn(node.supervise("broker offsets", move || log.clone().write_offsets()));
+    tasks.spawn(node.supervise("broker offsets", move || {
+        let consumed = log.consumed.clone();
+        async move { consumed.write().await }
+    }));
     let log = broker.clone();
-    tasks.spawn(node.supervise("broker registry", move || log.clone().follow_registry()));
+    tasks.spawn(node.supervise("broker registry", move || {
+        let log = log.clone();
+        async move { log.topics.follow_registry().await }
+    }));
     let log = broker.clone();
     tasks.spawn(node.supervise("delayed delivery", move || log.clone().deliver_delayed()));
 }

@@ -185,18 +185,22 @@ pub(crate) fn quoted(text: &str) -> String {
     serde_json::to_string(text).unwrap_or_default()
 }
 
+/// The name behind which a page begins, if pages are asked for.
+pub(crate) fn after(command: &Command) -> Option<&str> {
+    command.head.fields.get(AFTER)
+}
+
 /// An answer that lists names: `begin`, what `entry` makes of each, with commas between, and `end`. Whoever asks for pages
-/// gets one, and the name to go on behind.
+/// gets one that begins behind the name `after`, and the name to go on behind.
 ///
 /// # Errors
 /// They are too many for one answer.
 pub(crate) async fn list(
-    command: &Command,
+    after: Option<&str>,
     (begin, end): (&str, &str),
     look: impl FnMut(Option<&str>, &mut Look),
     entry: impl Fn(&str) -> String,
 ) -> Result<Reply, Failure> {
-    let after = command.head.fields.get(AFTER);
     let mut names = Names::behind(after, look);
     let mut body = Body::beginning(begin);
     let (mut comma, mut next) = ("", None);
@@ -296,7 +300,7 @@ mod tests {
                 }));
             }
         };
-        let mut answer = Box::pin(list(command, ("[", "]"), look, quoted));
+        let mut answer = Box::pin(list(after(command), ("[", "]"), look, quoted));
         let mut turns = Vec::new();
         loop {
             let answered = (&mut answer).now_or_never();
@@ -350,7 +354,7 @@ mod tests {
         };
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let command = asked(None);
-        let listed = runtime.block_on(list(&command, ("[", "]"), look, quoted));
+        let listed = runtime.block_on(list(after(&command), ("[", "]"), look, quoted));
         assert!(matches!(listed, Err(Failure::Refused { .. })));
     }
 

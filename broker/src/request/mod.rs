@@ -13,7 +13,7 @@ pub(crate) use delay_level::{delay, level};
 pub(crate) use failure::Failure;
 pub(crate) use features::TRANSACTION_BITS;
 pub(crate) use listing::{
-    Body, LOOKED_AT_MAX, Look, Names, Pace, QueueTable, behind, list, quoted,
+    Body, LOOKED_AT_MAX, Look, Names, Pace, QueueTable, after, behind, list, quoted,
 };
 pub(crate) use names::{
     AUTO_CREATE_TOPIC, check_group, check_topic, dead_topic, group_of_retry, is_reserved,

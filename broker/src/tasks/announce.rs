@@ -25,14 +25,14 @@ impl LogBroker {
                 break Opened { log, shared };
             }
             if let Some(info) = node.logs().into_iter().find(|info| info.name == name) {
-                self.not_open.store(node.is_not_open(info.id), Ordering::Release);
+                self.replica.not_open.store(node.is_not_open(info.id), Ordering::Release);
                 self.set_part_elsewhere(&node.watch_elsewhere().borrow(), info.id);
             }
             self.make_log(&node, &name).await;
         };
         let mut statuses = opened.log.watch_status();
         let mut changed = opened.shared.changed.subscribe();
-        let opened = self.opened.get_or_init(|| opened);
+        let opened = self.replica.opened.get_or_init(|| opened);
         let mut announced = None;
         loop {
             changed.mark_unchanged();
@@ -44,7 +44,7 @@ impl LogBroker {
                 self.tell_part(&node, &status, Part::Unknown);
                 if self.announce(&node).await {
                     announced = Some((status.term, number));
-                    self.led.store(number, Ordering::Release);
+                    self.replica.led.store(number, Ordering::Release);
                     continue;
                 }
             } else {
@@ -71,7 +71,7 @@ impl LogBroker {
         let led = found.service(log).map(|addr| Part::Follows(addr.to_string()));
         if led.is_some() {
             // It is led, and not by this node.
-            self.settled.send_if_modified(|held| !std::mem::replace(held, true));
+            self.replica.settled.send_if_modified(|held| !std::mem::replace(held, true));
         }
         self.set_part(led.unwrap_or(Part::Unknown));
     }
@@ -79,7 +79,7 @@ impl LogBroker {
     /// Sets the part, and has the node tell others where the leader's broker is.
     fn tell_part(&self, node: &Node, status: &Status, part: Part) {
         let addr = match &part {
-            Part::Leads => Some(self.addr),
+            Part::Leads => Some(self.replica.addr),
             Part::Follows(addr) => addr.parse().ok(),
             Part::Unknown => None,
         };
@@ -99,19 +99,20 @@ impl LogBroker {
     }
 
     async fn announce(&self, node: &Node) -> bool {
-        let lead = Change::Lead { node: node.member().id, addr: self.addr.to_string() };
+        let lead = Change::Lead { node: node.member().id, addr: self.replica.addr.to_string() };
         let announced = async {
             self.raise_rules().await?;
-            self.change(&lead).await
+            self.replica.change(&lead).await
         };
         match announced.await {
             Ok(_) => {
-                let newest_ms = self.shared().map_or(0, |shared| shared.state().newest_lock_ms());
+                let newest_ms =
+                    self.replica.shared().map_or(0, |shared| shared.state().newest_lock_ms());
                 self.leases.begin(newest_ms);
                 true
             }
             Err(failure) => {
-                tracing::debug!(log = self.name, ?failure, "cannot lead yet");
+                tracing::debug!(log = self.replica.name, ?failure, "cannot lead yet");
                 false
             }
         }
@@ -120,19 +121,19 @@ impl LogBroker {
     /// Says in the log that records mean from here on what they mean to this build.
     async fn raise_rules(&self) -> Result<(), Failure> {
         let newest = Rules::NEWEST;
-        if self.shared()?.state().rules() < newest {
-            self.change(&Change::Rules { version: newest.version() }).await?;
+        if self.replica.shared()?.state().rules() < newest {
+            self.replica.change(&Change::Rules { version: newest.version() }).await?;
         }
         Ok(())
     }
 
     fn set_part(&self, part: Part) {
-        let changed = self.part.send_if_modified(|held| {
+        let changed = self.replica.part.send_if_modified(|held| {
             let differs = *held != part;
             *held = part;
             differs
         });
-        if changed && *self.part.borrow() != Part::Leads {
+        if changed && *self.replica.part.borrow() != Part::Leads {
             self.forget_clients();
         }
     }

@@ -113,13 +113,13 @@ impl LogBroker {
     async fn deliver_level(&self, level: u8) {
         let queue = u32::from(level) - 1;
         let delay = Duration::from_millis(level_delay_ms(level).unsigned_abs());
-        let mut parts = self.part.subscribe();
+        let mut parts = self.replica.part.subscribe();
         // Apart, to see a lead that was lost and won again while something else was waited for.
-        let mut leads_since = self.part.subscribe();
+        let mut leads_since = self.replica.part.subscribe();
         let mut seen = Sightings::new(delay);
         let mut most = BATCH_MESSAGES;
         loop {
-            let Ok(shared) = self.shared() else {
+            let Ok(shared) = self.replica.shared() else {
                 if parts.changed().await.is_err() {
                     return;
                 }
@@ -149,7 +149,7 @@ impl LogBroker {
                     }
                     Err(failure) => {
                         tracing::debug!(
-                            log = self.name,
+                            log = self.replica.name,
                             level,
                             ?failure,
                             "deliveries are tried again"
@@ -178,7 +178,7 @@ impl LogBroker {
     /// Delivers what is due of a level: at most `most` messages.
     async fn deliver_due(&self, level: u8, seen: &Sightings, most: usize) -> Result<Look, Failure> {
         let queue = u32::from(level) - 1;
-        let shared = self.shared()?;
+        let shared = self.replica.shared()?;
         let (number, head) = {
             let state = shared.state();
             // What retention has removed is passed over.
@@ -186,13 +186,15 @@ impl LogBroker {
             (shared.number(), head.map(|of| state.delivered(level).max(of.min())))
         };
         let Some(head) = head else { return Ok(Look::Empty) };
-        let slice = self.indexed(|shared| shared.slice(DELAY_TOPIC, queue, head, most)).await?;
+        let slice =
+            self.replica.indexed(|shared| shared.slice(DELAY_TOPIC, queue, head, most)).await?;
         let Some(first) = slice.entries.first() else { return Ok(Look::Empty) };
         let mut batch = Batch { first: first.offset, ..Batch::default() };
         for entry in &slice.entries {
-            let Some(message) = self.message(*entry).await? else { break };
+            let Some(message) = self.replica.message(*entry).await? else { break };
             let now = Instant::now();
-            let due = seen.due(entry.offset, left_ms(&message, level, self.clock.now_ms()), now);
+            let due =
+                seen.due(entry.offset, left_ms(&message, level, self.replica.clock.now_ms()), now);
             if due > now && batch.messages.is_empty() {
                 return Ok(Look::Due(due));
             }
@@ -219,8 +221,8 @@ impl LogBroker {
         message: Message,
         entry: Entry,
     ) -> Result<(), Failure> {
-        let stored_ms = self.stored_ms();
-        let bytes_max = self.opened()?.log.record_bytes_max().saturating_sub(HEAD_BYTES);
+        let stored_ms = self.replica.stored_ms();
+        let bytes_max = self.replica.opened()?.log.record_bytes_max().saturating_sub(HEAD_BYTES);
         let Some(due) = restored(&message) else {
             batch.astray.push(Undelivered::Unreadable);
             let dead = dead_letter(message, DEAD_DELAYED_TOPIC.to_owned(), entry);
@@ -229,7 +231,7 @@ impl LogBroker {
         };
         let queue = due.queue as u32;
         let due = match (self.topic_of(&due.topic, entry).await?, group_of_retry(&due.topic)) {
-            (Some(config), _) if self.shared()?.state().can_hold(&due.topic, queue) => {
+            (Some(config), _) if self.replica.shared()?.state().can_hold(&due.topic, queue) => {
                 if queue >= config.queues() {
                     batch.astray.push(Undelivered::NoQueue);
                 }
@@ -262,7 +264,7 @@ impl LogBroker {
     /// demand and was deleted, or if it is another one of that name, made after the message came.
     async fn topic_of(&self, topic: &str, entry: Entry) -> Result<Option<TopicConfig>, Failure> {
         let (own, since) = {
-            let state = self.shared()?.state();
+            let state = self.replica.shared()?.state();
             (state.topic(topic).map(|topic| topic.config), state.topic_since(topic))
         };
         let is_another = since.is_some_and(|since| since > entry.index());
@@ -273,7 +275,7 @@ impl LogBroker {
             return Ok(own);
         }
         // It was deleted. If it was made again since, it is another one, which this log has not followed yet.
-        match self.ensure_topic(topic, None).await {
+        match self.topics.ensure_topic(topic, None).await {
             Ok(_) => Ok(None),
             Err(Failure::Refused { code: response::TOPIC_NOT_EXIST, .. }) => Ok(None),
             Err(failure) => Err(failure),
@@ -282,11 +284,16 @@ impl LogBroker {
 
     /// Makes a topic for dead letters if it is missing. If it cannot be made, the one for all of them does.
     async fn dead_topic_for(&self, topic: String) -> Result<String, Failure> {
-        match self.ensure_topic(&topic, Some(TopicConfig::with_queues(1))).await {
+        match self.topics.ensure_topic(&topic, Some(TopicConfig::with_queues(1))).await {
             Ok(_) => Ok(topic),
             Err(Failure::Moved) => Err(Failure::Moved),
             Err(failure) => {
-                tracing::warn!(log = self.name, topic, ?failure, "no topic for dead letters");
+                tracing::warn!(
+                    log = self.replica.name,
+                    topic,
+                    ?failure,
+                    "no topic for dead letters"
+                );
                 Ok(DEAD_DELAYED_TOPIC.to_owned())
             }
         }
@@ -294,9 +301,9 @@ impl LogBroker {
 
     async fn deliver(&self, level: u8, batch: Batch) -> Result<(), Failure> {
         let end = batch.first + batch.messages.len() as u64;
-        match self.propose(deliveries(level, batch.first, &batch.messages)).await {
+        match self.replica.propose(deliveries(level, batch.first, &batch.messages)).await {
             Ok(_) => {
-                batch.astray.iter().for_each(|why| metrics::undelivered(&self.name, *why));
+                batch.astray.iter().for_each(|why| metrics::undelivered(&self.replica.name, *why));
                 Ok(())
             }
             // By a record whose outcome was not known: the level goes on.
@@ -307,7 +314,7 @@ impl LogBroker {
 
     /// True if the messages below `end` were delivered.
     fn is_delivered(&self, level: u8, end: u64) -> bool {
-        self.shared().is_ok_and(|shared| shared.state().delivered(level) >= end)
+        self.replica.shared().is_ok_and(|shared| shared.state().delivered(level) >= end)
     }
 }
 

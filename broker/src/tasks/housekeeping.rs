@@ -23,9 +23,9 @@ const BEHIND_MAX: u64 = 1024;
 impl LogBroker {
     /// Keeps house for as long as the broker lives.
     pub(crate) async fn keep_house(self: Arc<Self>) {
-        let number = self.number as usize;
+        let number = self.replica.number as usize;
         let started = Instant::now();
-        let mut parts = self.part.subscribe();
+        let mut parts = self.replica.part.subscribe();
         let mut leads_since = None;
         let mut begin = 0;
         let mut mend_at = Instant::now();
@@ -34,8 +34,8 @@ impl LogBroker {
             let _ = tokio::time::timeout(INTERVAL, parts.changed()).await;
             let starting = started.elapsed() < STARTING;
             self.note_settled(number, starting);
-            let Some(opened) = self.opened.get() else { continue };
-            self.leaves();
+            let Some(opened) = self.replica.opened.get() else { continue };
+            self.topics.leaves();
             self.clients.forget_silent();
             if self.throughput.is_due(Instant::now()) {
                 let put = messages(&opened.shared).await;
@@ -46,10 +46,10 @@ impl LogBroker {
                 begin = held_from;
                 opened.shared.prune_once(begin);
             }
-            if Instant::now() >= mend_at && !self.mend_index().await {
+            if Instant::now() >= mend_at && !self.replica.mend_index().await {
                 mend_at = Instant::now() + MEND_PAUSE;
             }
-            if *self.part.borrow() != Part::Leads {
+            if *self.replica.part.borrow() != Part::Leads {
                 leads_since = None;
                 continue;
             }
@@ -61,16 +61,16 @@ impl LogBroker {
     /// Notes once the log is led by the node that it is to be led by, or this one has waited for that long enough.
     fn note_settled(&self, number: usize, starting: bool) {
         let led_as_wanted = || {
-            let log = &self.opened.get()?.log;
+            let log = &self.replica.opened.get()?.log;
             let status = log.status();
             let leader = status.leader.as_ref()?;
             // A node that was just started names the last leader that it knew.
             let is_there = status.role == Role::Leader || log.hears_leader();
             (is_there && leader.id == wanted(&status, number)?.member.id).then_some(())
         };
-        let settled = *self.part.borrow() != Part::Unknown && led_as_wanted().is_some();
+        let settled = *self.replica.part.borrow() != Part::Unknown && led_as_wanted().is_some();
         if settled || !starting {
-            self.settled.send_if_modified(|held| !std::mem::replace(held, true));
+            self.replica.settled.send_if_modified(|held| !std::mem::replace(held, true));
         }
     }
 
@@ -90,7 +90,7 @@ impl LogBroker {
             return;
         }
         if let Err(error) = opened.log.admin().transfer_leadership(wanted.member.id).await {
-            tracing::debug!(log = self.name, %error, "the lead was not handed over");
+            tracing::debug!(log = self.replica.name, %error, "the lead was not handed over");
         }
     }
 }

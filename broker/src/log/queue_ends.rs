@@ -1,12 +1,17 @@
 //! Offsets of a queue: the first, the next, and that of a time.
 
-use super::log_broker::LogBroker;
-use crate::remoting::codes::response;
-use crate::remoting::{Command, Fields, Reply};
+use serde_json::{Value, json};
+
+use super::replica::Replica;
 use crate::request::Failure;
 use crate::state::Queue;
 
-impl LogBroker {
+impl Replica {
+    /// A queue of a topic, as clients name it.
+    pub(crate) fn queue_name(&self, topic: &str, queue: u32) -> Value {
+        json!({ "brokerName": self.name, "queueId": queue, "topic": topic })
+    }
+
     /// What `read` makes of a queue; one without messages is an empty one.
     fn with_queue<T>(
         &self,
@@ -19,22 +24,6 @@ impl LogBroker {
             Some(queue) => read(queue),
             None => read(&Queue::default()),
         })
-    }
-
-    pub(crate) fn max_offset(&self, command: &Command) -> Result<Reply, Failure> {
-        let (topic, queue) = asked(&command.head.fields)?;
-        Ok(Reply::done().with("offset", self.end_of(topic, queue)?))
-    }
-
-    pub(crate) fn min_offset(&self, command: &Command) -> Result<Reply, Failure> {
-        let (topic, queue) = asked(&command.head.fields)?;
-        Ok(Reply::done().with("offset", self.begin_of(topic, queue)?))
-    }
-
-    pub(crate) async fn search_offset(&self, command: &Command) -> Result<Reply, Failure> {
-        let wanted = command.head.fields.number("timestamp")?;
-        let (topic, queue) = asked(&command.head.fields)?;
-        Ok(Reply::done().with("offset", self.first_since(topic, queue, wanted).await?))
     }
 
     /// The offset of a queue's first message.
@@ -85,14 +74,4 @@ impl LogBroker {
         let Some(entry) = entry else { return Ok(0) };
         Ok(self.message(entry).await?.map_or(0, |message| message.stored_ms))
     }
-}
-
-/// The queue that is asked for.
-fn asked(fields: &Fields) -> Result<(&str, u32), Failure> {
-    let (topic, queue) = (fields.text("topic")?, fields.int("queueId")?);
-    let illegal = |_| {
-        let remark = format!("queueId[{queue}] of topic[{topic}] is illegal");
-        Failure::refused(response::INVALID_PARAMETER, remark)
-    };
-    Ok((topic, u32::try_from(queue).map_err(illegal)?))
 }
