@@ -35,8 +35,6 @@ mod record;
 mod remoting;
 mod request;
 mod settings;
-#[cfg(test)]
-mod single;
 mod state;
 mod tasks;
 mod tools;

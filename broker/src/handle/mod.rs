@@ -12,9 +12,6 @@ mod reset;
 mod routes;
 mod runtime_info;
 mod send;
-mod send_back;
-mod send_status;
-mod store;
 mod table;
 mod topics;
 

@@ -13,7 +13,7 @@ use super::offsets::{MaxOffset, MinOffset, SearchOffset};
 use super::query::Query;
 use super::reset::ResetGroup;
 use super::runtime_info::runtime_info;
-use super::send_back::SendBack;
+use super::send::SendBack;
 use super::topics::{DecideTopic, DeleteTopic, PutTopic, TopicSettings, TopicStats};
 use crate::log::LogBroker;
 use crate::net::Connection;

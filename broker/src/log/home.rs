@@ -1,5 +1,5 @@
 //! Decisions on topics. The home log's leader takes them, whichever node was asked; then each log's leader has its log
-//! follow (`state/follow.rs`).
+//! follow (`state/topics/follow.rs`).
 
 use std::sync::Arc;
 use std::time::Duration;

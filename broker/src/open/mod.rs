@@ -2,6 +2,8 @@
 
 #[cfg(test)]
 mod rewound;
+#[cfg(test)]
+pub(crate) mod single;
 
 use std::fmt;
 use std::io;

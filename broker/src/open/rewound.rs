@@ -8,8 +8,8 @@ use quorumlog::seam::TcpTransport;
 use tokio::task::JoinHandle;
 
 use crate::net::Link;
+use crate::open::single::Single;
 use crate::remoting::codes::{request, response};
-use crate::single::Single;
 use crate::tools::BrokerClient;
 
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -84,7 +84,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "N8",
         name: "DiscardedCalledStored",
         breaks: "a message that the next leader overwrote is called stored",
-        place: "broker/src/handle/send_status.rs",
+        place: "broker/src/handle/send/status.rs",
         rule: "17, acknowledgements",
         expected: Test(
             "broker",

@@ -43,7 +43,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "T3",
         name: "StoredTimeGoesBack",
         breaks: "a leader with a slower clock than the last gives earlier times of storing",
-        place: "broker/src/log/log_broker.rs",
+        place: "broker/src/log/replica.rs",
         rule: "17, clocks",
         expected: Test(
             "broker",
@@ -81,7 +81,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "T7",
         name: "OrderlyRetried",
         breaks: "what a consumer that takes messages in order gives up is retried as what any other one hands back",
-        place: "broker/src/handle/send.rs",
+        place: "broker/src/handle/send/mod.rs",
         rule: "17, delay levels",
         expected: Test(
             "broker",

@@ -6,17 +6,18 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::apply::Arrived;
-use super::machine::Shared;
-use super::offsets::check_name;
+use super::super::State;
+use super::super::apply::Arrived;
+use super::super::machine::Shared;
+use super::super::offsets::check_name;
+use super::super::rules::Rules;
 use super::registry::{Registered, Registry};
-use super::rules::Rules;
-use super::topics::{State, Topic, TopicConfig};
+use super::{Topic, TopicConfig};
 use crate::limits::{FOLLOWED_TOPICS_MAX, STORED_TOPIC_BYTES_MAX};
 use crate::mutant::Mutant;
 
 /// Most topics of one record. With names of 127 bytes they take less than 200 KiB.
-pub(super) const RECORD_TOPICS_MAX: usize = 1024;
+pub(in crate::state) const RECORD_TOPICS_MAX: usize = 1024;
 /// Topics that are put into one record; few in tests, which are about what goes into the next.
 pub(crate) const TOPICS_OF_RECORD: usize = if cfg!(test) { 20 } else { RECORD_TOPICS_MAX };
 
@@ -45,15 +46,15 @@ impl Wanted {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Follow {
     /// The version that the log has followed.
-    pub(super) from: u64,
+    pub(in crate::state) from: u64,
     /// The version that it has followed then. The same as `from` if more is to come.
-    pub(super) to: u64,
-    pub(super) topics: Vec<(String, Option<Wanted>)>,
+    pub(in crate::state) to: u64,
+    pub(in crate::state) topics: Vec<(String, Option<Wanted>)>,
 }
 
 impl Registered {
     /// What it is in a log.
-    pub(super) fn wanted(&self, log: u32) -> Wanted {
+    pub(in crate::state) fn wanted(&self, log: u32) -> Wanted {
         let Self { incarnation, adopted, .. } = *self;
         Wanted { incarnation, adopted, config: self.config(log) }
     }
@@ -107,7 +108,12 @@ impl State {
     }
 
     /// Follows the registry.
-    pub(super) fn follow(&mut self, index: u64, follow: Follow, arrived: &mut Arrived<'_>) {
+    pub(in crate::state) fn follow(
+        &mut self,
+        index: u64,
+        follow: Follow,
+        arrived: &mut Arrived<'_>,
+    ) {
         let made_for_this = follow.from == self.followed || Mutant::StaleFollowApplied.is_active();
         let too_large = follow.topics.len() > RECORD_TOPICS_MAX && self.rules >= Rules::Version4;
         if !made_for_this || follow.to < follow.from || too_large {
@@ -118,7 +124,7 @@ impl State {
     }
 
     /// Gives topics their decided states; one of an earlier incarnation ends first, with everything that it had.
-    pub(super) fn settle(
+    pub(in crate::state) fn settle(
         &mut self,
         index: u64,
         topics: Vec<(String, Option<Wanted>)>,

@@ -1,6 +1,6 @@
 //! Names of topics, and what they say of a topic.
 
-use super::topics::DELAY_TOPIC;
+use super::DELAY_TOPIC;
 use crate::limits::TOPIC_BYTES_MAX;
 
 pub(crate) const RETRY_PREFIX: &str = "%RETRY%";

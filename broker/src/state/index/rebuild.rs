@@ -5,11 +5,11 @@ use std::ops::Range;
 
 use quorumlog::Record;
 
-use super::apply::Incoming;
-use super::command::Payload;
+use super::super::apply::Incoming;
+use super::super::command::Payload;
+use super::super::machine::Shared;
+use super::super::queue::{Chunk, Sealed, index_of, physical};
 use super::keys::{Key, Run};
-use super::machine::Shared;
-use super::queue::{Chunk, Sealed, index_of, physical};
 use super::voids::Voids;
 
 /// Chunks of one pass.

@@ -1,6 +1,6 @@
 //! A consumer hands a message back: it comes again later on the group's retry topic, or ends in its dead-letter topic.
 
-use super::send::RECONSUME_MAX;
+use super::RECONSUME_MAX;
 use super::store::store;
 use crate::clients::Clients;
 use crate::log::{Replica, Topics};
@@ -14,7 +14,7 @@ use crate::state::{Entry, TopicConfig};
 const FIRST_LEVEL: i32 = 3;
 
 /// A message that a consumer hands back.
-pub(super) struct SendBack<'a> {
+pub(in crate::handle) struct SendBack<'a> {
     group: &'a str,
     physical: i64,
     /// Below 0: it is to be a dead letter. 0: the next one.
@@ -26,7 +26,7 @@ pub(super) struct SendBack<'a> {
 }
 
 impl<'a> SendBack<'a> {
-    pub(super) fn read(command: &'a Command) -> Result<Self, Failure> {
+    pub(in crate::handle) fn read(command: &'a Command) -> Result<Self, Failure> {
         let fields = &command.head.fields;
         let (group, physical) = (fields.text("group")?, fields.number("offset")?);
         check_group(group)?;
@@ -39,7 +39,7 @@ impl<'a> SendBack<'a> {
         })
     }
 
-    pub(super) async fn run(
+    pub(in crate::handle) async fn run(
         self,
         replica: &Replica,
         topics: &Topics,

@@ -38,34 +38,34 @@ const SUFFIX: &str = ".idx";
 
 /// What a block holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(in crate::state) enum Kind {
     Places = 1,
     Keys = 2,
 }
 
 /// Where a block lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Place {
+pub(in crate::state) struct Place {
     file: u32,
     at: u32,
 }
 
 impl Place {
     /// The block was not written, or has been found damaged.
-    pub(super) const NOWHERE: Self = Self { file: 0, at: 0 };
+    pub(in crate::state) const NOWHERE: Self = Self { file: 0, at: 0 };
 }
 
 /// A block: what it holds, and the physical offset of its first message.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Block {
-    pub(super) kind: Kind,
-    pub(super) first: u64,
-    pub(super) place: Place,
+pub(in crate::state) struct Block {
+    pub(in crate::state) kind: Kind,
+    pub(in crate::state) first: u64,
+    pub(in crate::state) place: Place,
 }
 
 /// A file, as a checkpoint names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct FileName {
+pub(in crate::state) struct FileName {
     number: u32,
     salt: u64,
     /// The newest message that one of its blocks is about.
@@ -109,7 +109,7 @@ impl Files {
 
 /// The index files of one log.
 #[derive(Debug)]
-pub(super) struct IndexFiles {
+pub(in crate::state) struct IndexFiles {
     dir: StateDir,
     files: Mutex<Files>,
     /// Some block may be missing: somebody should look.
@@ -158,12 +158,12 @@ fn number_of(name: &str) -> Option<u32> {
 }
 
 impl IndexFiles {
-    pub(super) fn new(dir: StateDir) -> Self {
+    pub(in crate::state) fn new(dir: StateDir) -> Self {
         Self { dir, files: Mutex::default(), lost: AtomicBool::new(false) }
     }
 
     /// True if these are the files that lie there.
-    pub(super) fn is_in(&self, dir: &StateDir) -> bool {
+    pub(in crate::state) fn is_in(&self, dir: &StateDir) -> bool {
         self.dir.is(dir)
     }
 
@@ -176,7 +176,7 @@ impl IndexFiles {
     }
 
     /// Writes a block; `last` is its last message. Never waits for the disk to have it.
-    pub(super) fn append(
+    pub(in crate::state) fn append(
         &self,
         kind: Kind,
         (first, last): (u64, u64),
@@ -272,7 +272,7 @@ impl IndexFiles {
     }
 
     /// Takes up the files that a checkpoint names, as far as they are here, and removes the others.
-    pub(super) fn adopt(&self, named: &[FileName]) {
+    pub(in crate::state) fn adopt(&self, named: &[FileName]) {
         let mut files = self.files();
         files.held.clear();
         files.unwritten.clear();
@@ -310,7 +310,7 @@ impl IndexFiles {
     }
 
     /// The files that there are, for a checkpoint.
-    pub(super) fn names(&self) -> Vec<FileName> {
+    pub(in crate::state) fn names(&self) -> Vec<FileName> {
         self.files().held.values().map(|held| held.name).collect()
     }
 
@@ -319,7 +319,7 @@ impl IndexFiles {
     ///
     /// # Errors
     /// What the disk says: a checkpoint must not name these files.
-    pub(super) fn flush(&self) -> io::Result<()> {
+    pub(in crate::state) fn flush(&self) -> io::Result<()> {
         let (dirty, names_dirty) = {
             let mut files = self.files();
             let dirty = files.held.values().filter(|held| held.flushed < held.end);
@@ -355,7 +355,7 @@ impl IndexFiles {
     }
 
     /// The body of a block, of which the length is known; none if it is not there or damaged.
-    pub(super) fn read(&self, block: Block, body: usize) -> Option<Vec<u8>> {
+    pub(in crate::state) fn read(&self, block: Block, body: usize) -> Option<Vec<u8>> {
         if let Some(mut kept) = self.kept(block) {
             kept.truncate(body);
             return Some(kept);
@@ -378,7 +378,7 @@ impl IndexFiles {
     }
 
     /// Bytes of a block's tail, unchecked.
-    pub(super) fn read_tail(
+    pub(in crate::state) fn read_tail(
         &self,
         block: Block,
         body: usize,
@@ -408,12 +408,12 @@ impl IndexFiles {
     }
 
     /// True if the file of a block is here.
-    pub(super) fn holds(&self, place: Place) -> bool {
+    pub(in crate::state) fn holds(&self, place: Place) -> bool {
         self.files().held.contains_key(&place.file)
     }
 
     /// Removes files that are all about messages before `physical`.
-    pub(super) fn retain(&self, physical: u64) {
+    pub(in crate::state) fn retain(&self, physical: u64) {
         let mut files = self.files();
         files.unwritten.retain(|(_, first), _| *first >= physical);
         let gone: Vec<u32> = files
@@ -432,18 +432,18 @@ impl IndexFiles {
     }
 
     /// Notes that blocks are missing.
-    pub(super) fn note_lost(&self) {
+    pub(in crate::state) fn note_lost(&self) {
         self.lost.store(true, Ordering::Release);
     }
 
     /// True once after blocks were noted as missing.
-    pub(super) fn take_lost(&self) -> bool {
+    pub(in crate::state) fn take_lost(&self) -> bool {
         self.lost.swap(false, Ordering::AcqRel)
     }
 
     /// Files, and their bytes.
     #[cfg(test)]
-    pub(super) fn size(&self) -> (usize, u64) {
+    pub(in crate::state) fn size(&self) -> (usize, u64) {
         let files = self.files();
         (files.held.len(), files.held.values().map(|held| held.end).sum())
     }

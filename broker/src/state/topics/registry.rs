@@ -7,12 +7,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use super::apply::Arrived;
-use super::command::{Answer, Refusal};
-use super::offsets::{NameBounds, check_name};
-use super::rules::Rules;
+use super::super::State;
+use super::super::apply::Arrived;
+use super::super::command::{Answer, Refusal};
+use super::super::offsets::{NameBounds, check_name};
+use super::super::rules::Rules;
+use super::TopicConfig;
 use super::topic_names::is_registered;
-use super::topics::{State, TopicConfig};
 use crate::limits::{
     ADOPTED_QUEUES_MAX, ADOPTED_TOPICS_MAX, ALL_QUEUES_MAX, DELETED_NAMES_MAX,
     SETTINGS_OF_LOGS_MAX, STORED_TOPIC_BYTES_MAX, TOPICS_MAX,
@@ -24,7 +25,7 @@ pub(crate) const HOME_LOG: u32 = 0;
 /// Most logs whose settings may differ from those of a topic.
 pub(crate) const LOGS_MAX: u32 = 1024;
 /// Decisions that are remembered. A log that has missed more compares all its topics with the registry.
-pub(super) const DECISIONS_MAX: usize = if cfg!(test) { 16 } else { 1024 };
+pub(in crate::state) const DECISIONS_MAX: usize = if cfg!(test) { 16 } else { 1024 };
 
 /// What the home log is asked to decide.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,9 +47,9 @@ pub(crate) enum Decision {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Registered {
     /// The version that made it. A topic of the same name that was made again has a higher one.
-    pub(super) incarnation: u64,
+    pub(in crate::state) incarnation: u64,
     /// It was taken over with the messages that logs had of it.
-    pub(super) adopted: bool,
+    pub(in crate::state) adopted: bool,
     config: TopicConfig,
     /// Settings of logs where they differ.
     of_log: BTreeMap<u32, TopicConfig>,
@@ -164,7 +165,7 @@ pub(crate) struct Registry {
 
 /// The registry in a checkpoint of version 3.
 #[derive(Deserialize)]
-pub(super) struct RegistryVersion3 {
+pub(in crate::state) struct RegistryVersion3 {
     topics: BTreeMap<String, Registered>,
     queues: usize,
     taken: VecDeque<Taken>,
@@ -182,7 +183,7 @@ impl From<RegistryVersion3> for Registry {
 
 impl Registry {
     /// Under the rules 3, the decisions that are remembered said what was deleted.
-    pub(super) fn end_version_3(&mut self) {
+    pub(in crate::state) fn end_version_3(&mut self) {
         let deleted = self.taken.iter().filter(|taken| taken.deleted);
         self.adoption.deleted = deleted.map(|taken| taken.name.clone()).collect();
     }
@@ -193,7 +194,7 @@ impl Registry {
     }
 
     /// True for a topic that was deleted, as far as logs may still have to report it.
-    pub(super) fn has_deleted_unreported(&self, name: &str) -> bool {
+    pub(in crate::state) fn has_deleted_unreported(&self, name: &str) -> bool {
         self.adoption.deleted.contains(name)
     }
 
@@ -223,7 +224,7 @@ impl Registry {
     }
 
     /// The topics that were decided on after a version, each once; none if that is not remembered.
-    pub(super) fn changed_since(&self, version: u64) -> Option<Vec<&str>> {
+    pub(in crate::state) fn changed_since(&self, version: u64) -> Option<Vec<&str>> {
         if version < self.forgotten {
             return None;
         }
@@ -406,7 +407,7 @@ impl State {
     }
 
     /// Takes a decision, and follows it in the home log itself.
-    pub(super) fn decide(
+    pub(in crate::state) fn decide(
         &mut self,
         index: u64,
         decision: Decision,

@@ -6,15 +6,16 @@ use std::io::{self, Read};
 use quorumlog::codec;
 use serde::Deserialize;
 
-use super::index_files::FileName;
-use super::keys::Keys;
-use super::locks::Locks;
-use super::offsets::Offsets;
-use super::recent::Recent;
-use super::registry::RegistryVersion3;
-use super::rules::Rules;
-use super::topics::{State, Topics};
-use super::voids::Voids;
+use super::super::State;
+use super::super::index::index_files::FileName;
+use super::super::index::keys::Keys;
+use super::super::index::voids::Voids;
+use super::super::locks::Locks;
+use super::super::offsets::Offsets;
+use super::super::recent::Recent;
+use super::super::rules::Rules;
+use super::super::topics::Topics;
+use super::super::topics::registry::RegistryVersion3;
 
 #[derive(Deserialize)]
 struct StateVersion3 {
@@ -36,7 +37,7 @@ struct StateVersion3 {
 ///
 /// # Errors
 /// It is no state of that version.
-pub(super) fn decode(from: &mut dyn Read) -> io::Result<(State, Vec<FileName>)> {
+pub(in crate::state) fn decode(from: &mut dyn Read) -> io::Result<(State, Vec<FileName>)> {
     let (old, files): (StateVersion3, _) = codec::decode_from(from)?;
     let state = State {
         topics: old.topics,

@@ -1,8 +1,8 @@
 //! Questions to the state that may need the index files. Files are read without the state's lock.
 
+use super::super::machine::Shared;
+use super::super::queue::{Chunk, Entry, Located, Sealed};
 use super::keys::Sought;
-use super::machine::Shared;
-use super::queue::{Chunk, Entry, Located, Sealed};
 
 /// A block of the index that is missing or damaged; it begins with the message at this physical offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,11 +5,11 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
+use super::super::queue::index_of;
 use super::index_files::{Block, IndexFiles, Kind, Place};
-use super::queue::index_of;
 
 /// Keys of one run; few in tests, which are about what is between runs.
-pub(super) const RUN_KEYS: usize = if cfg!(test) { 2_048 } else { 65_536 };
+pub(in crate::state) const RUN_KEYS: usize = if cfg!(test) { 2_048 } else { 65_536 };
 /// Parts of a run, by the first byte of a hash.
 const BUCKETS: usize = 256;
 /// Of each bucket: where it ends, counted in keys, and the CRC of its keys.
@@ -21,10 +21,10 @@ const KEY_BYTES: usize = 16;
 
 /// A message's key: its hash, the second in which the message was stored, and where it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Key {
-    pub(super) hash: u32,
+pub(in crate::state) struct Key {
+    pub(in crate::state) hash: u32,
     second: u32,
-    pub(super) physical: u64,
+    pub(in crate::state) physical: u64,
 }
 
 /// A time in seconds, as it is stored with a key.
@@ -33,7 +33,7 @@ fn second(ms: i64) -> u32 {
 }
 
 /// Hash of a topic's key.
-pub(super) fn hash_of(topic: &str, key: &str) -> u32 {
+pub(in crate::state) fn hash_of(topic: &str, key: &str) -> u32 {
     let mut crc = crc32fast::Hasher::new();
     crc.update(topic.as_bytes());
     // No name of a topic has it.
@@ -43,7 +43,7 @@ pub(super) fn hash_of(topic: &str, key: &str) -> u32 {
 }
 
 impl Key {
-    pub(super) fn new(hash: u32, stored_ms: i64, physical: u64) -> Self {
+    pub(in crate::state) fn new(hash: u32, stored_ms: i64, physical: u64) -> Self {
         Self { hash, second: second(stored_ms), physical }
     }
 
@@ -86,9 +86,9 @@ impl Sought {
 
 /// Keys in the index files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Run {
-    pub(super) first: u64,
-    pub(super) last: u64,
+pub(in crate::state) struct Run {
+    pub(in crate::state) first: u64,
+    pub(in crate::state) last: u64,
     from: u32,
     to: u32,
     place: Place,
@@ -96,7 +96,7 @@ pub(super) struct Run {
 
 impl Run {
     /// Writes keys in the order of their messages, of which the first one is `first` or was.
-    pub(super) fn write(first: u64, keys: &[Key], index: &IndexFiles) -> Self {
+    pub(in crate::state) fn write(first: u64, keys: &[Key], index: &IndexFiles) -> Self {
         let mut buckets: Vec<Vec<u8>> = vec![Vec::new(); BUCKETS];
         keys.iter().for_each(|key| buckets[key.bucket()].extend(key.bytes()));
         let mut table = Vec::with_capacity(TABLE_BYTES);
@@ -118,12 +118,12 @@ impl Run {
     }
 
     /// The same, found missing or damaged.
-    pub(super) fn nowhere(self) -> Self {
+    pub(in crate::state) fn nowhere(self) -> Self {
         Self { place: Place::NOWHERE, ..self }
     }
 
     /// True if its file is here.
-    pub(super) fn is_held(&self, index: &IndexFiles) -> bool {
+    pub(in crate::state) fn is_held(&self, index: &IndexFiles) -> bool {
         index.holds(self.place)
     }
 
@@ -132,7 +132,7 @@ impl Run {
     }
 
     /// The messages that may be meant, newest first; none if the run is not there or damaged.
-    pub(super) fn find(&self, sought: &Sought, index: &IndexFiles) -> Option<Vec<u64>> {
+    pub(in crate::state) fn find(&self, sought: &Sought, index: &IndexFiles) -> Option<Vec<u64>> {
         let block = Block { kind: Kind::Keys, first: self.first, place: self.place };
         let table = index.read(block, TABLE_BYTES)?;
         let bucket = (sought.hash >> 24) as usize;
@@ -152,7 +152,7 @@ impl Run {
 
 /// The keys of the messages that the log still holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Keys {
+pub(in crate::state) struct Keys {
     runs: VecDeque<Run>,
     /// The newest.
     open: Vec<Key>,
@@ -160,7 +160,7 @@ pub(super) struct Keys {
 
 impl Keys {
     /// Takes a key of a message, which is none before one that was taken.
-    pub(super) fn push(&mut self, key: Key, index: &IndexFiles) {
+    pub(in crate::state) fn push(&mut self, key: Key, index: &IndexFiles) {
         self.open.push(key);
         if self.open.len() >= RUN_KEYS {
             let first = self.open[0].physical;
@@ -170,23 +170,23 @@ impl Keys {
     }
 
     /// The messages in memory that may be meant, newest first.
-    pub(super) fn find(&self, sought: &Sought) -> Vec<u64> {
+    pub(in crate::state) fn find(&self, sought: &Sought) -> Vec<u64> {
         let newest_first = self.open.iter().rev();
         newest_first.filter(|key| sought.is(key)).map(|key| key.physical).collect()
     }
 
     /// First messages of the runs that may know more, newest first.
-    pub(super) fn runs_for(&self, sought: &Sought) -> Vec<u64> {
+    pub(in crate::state) fn runs_for(&self, sought: &Sought) -> Vec<u64> {
         self.runs.iter().rev().filter(|run| run.may_hold(sought)).map(|run| run.first).collect()
     }
 
     /// The run that begins with a message.
-    pub(super) fn run(&self, first: u64) -> Option<Run> {
+    pub(in crate::state) fn run(&self, first: u64) -> Option<Run> {
         self.runs.binary_search_by_key(&first, |run| run.first).ok().map(|at| self.runs[at])
     }
 
     /// Forgets runs that are all about messages whose record lies below `begin`.
-    pub(super) fn prune(&mut self, begin: u64) {
+    pub(in crate::state) fn prune(&mut self, begin: u64) {
         let below = self.runs.partition_point(|run| index_of(run.last) < begin);
         self.runs.drain(..below);
         let below = self.open.partition_point(|key| index_of(key.physical) < begin);
@@ -194,12 +194,12 @@ impl Keys {
     }
 
     /// The runs.
-    pub(super) fn runs(&self) -> impl Iterator<Item = &Run> {
+    pub(in crate::state) fn runs(&self) -> impl Iterator<Item = &Run> {
         self.runs.iter()
     }
 
     /// Puts a run that was made again in the place of the old one, and with none removes it.
-    pub(super) fn replace(&mut self, old: &Run, with: Option<Run>) {
+    pub(in crate::state) fn replace(&mut self, old: &Run, with: Option<Run>) {
         let Some(at) = self.runs.iter().position(|run| run == old) else { return };
         match with {
             Some(run) => self.runs[at] = run,

@@ -2,17 +2,17 @@
 
 use quorumlog::{ByteCount, Config, Node};
 
-use super::{Broker, BrokerConfig};
+use crate::{Broker, BrokerConfig};
 
-pub(super) struct Single {
-    pub(super) node: Node,
-    pub(super) broker: Broker,
+pub(crate) struct Single {
+    pub(crate) node: Node,
+    pub(crate) broker: Broker,
     _directory: tempfile::TempDir,
 }
 
 impl Single {
     /// One log and a name server, on ports of loopback that the system chooses, unless `change` says otherwise.
-    pub(super) async fn start(change: impl FnOnce(&mut Config, &mut BrokerConfig)) -> Self {
+    pub(crate) async fn start(change: impl FnOnce(&mut Config, &mut BrokerConfig)) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
         let mut config = Config::new(1, directory.path()).with_listen("127.0.0.1:0");
         config.storage.disk_reserve = ByteCount::new(0);

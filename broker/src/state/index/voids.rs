@@ -10,23 +10,23 @@ const RECORDS_MAX: usize = 65_536;
 
 /// Indexes of the records that stored none of their messages.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Voids(VecDeque<u64>);
+pub(in crate::state) struct Voids(VecDeque<u64>);
 
 impl Voids {
     /// Notes the newest record.
-    pub(super) fn push(&mut self, index: u64) {
+    pub(in crate::state) fn push(&mut self, index: u64) {
         if self.0.len() >= RECORDS_MAX {
             self.0.pop_front();
         }
         self.0.push_back(index);
     }
 
-    pub(super) fn contains(&self, index: u64) -> bool {
+    pub(in crate::state) fn contains(&self, index: u64) -> bool {
         self.0.binary_search(&index).is_ok()
     }
 
     /// Forgets records that the log does not hold any more.
-    pub(super) fn prune(&mut self, begin: u64) {
+    pub(in crate::state) fn prune(&mut self, begin: u64) {
         let below = self.0.partition_point(|index| *index < begin);
         self.0.drain(..below);
     }

@@ -1,21 +1,18 @@
-//! The state: topics, offsets of consumer groups, locks, and how far each delay level was delivered.
+//! Topics: their settings and queues, and which of them all logs have.
+
+pub(super) mod follow;
+pub(super) mod registry;
+pub(super) mod topic_names;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::command::Refusal;
-use super::keys::Keys;
-use super::locks::Locks;
-use super::offsets::{NameBounds, Offsets, check_name};
-use super::old_locks::OldLocks;
+use super::offsets::{NameBounds, check_name};
 use super::queue::Queue;
-use super::recent::Recent;
-use super::registry::Registry;
-use super::rules::Rules;
-use super::topic_names::is_adoptable;
-use super::voids::Voids;
 use crate::limits::{ALL_QUEUES_MAX, QUEUES_MAX, STORED_TOPIC_BYTES_MAX, TOPICS_MAX};
+use topic_names::is_adoptable;
 
 /// Where messages wait that are to be delivered later, a queue for each level.
 pub(crate) const DELAY_TOPIC: &str = "SCHEDULE_TOPIC_XXXX";
@@ -129,7 +126,7 @@ impl Topics {
         self.by_name.iter().map(|(name, topic)| (name.as_str(), topic))
     }
 
-    fn from(&self, from: NameBounds<'_>) -> impl Iterator<Item = (&str, &Topic)> {
+    pub(super) fn from(&self, from: NameBounds<'_>) -> impl Iterator<Item = (&str, &Topic)> {
         self.by_name.range::<str, _>(from).map(|(name, topic)| (name.as_str(), topic))
     }
 
@@ -213,7 +210,7 @@ impl Topics {
     }
 
     /// True if a queue of a topic can have messages, one that the topic has no more included.
-    fn can_hold(&self, topic: &str, queue: u32) -> bool {
+    pub(super) fn can_hold(&self, topic: &str, queue: u32) -> bool {
         let Some(topic) = self.by_name.get(topic) else { return false };
         let more = (queue as usize + 1).saturating_sub(topic.room());
         queue < QUEUES_MAX && (more == 0 || self.queues + more <= ALL_QUEUES_MAX)
@@ -254,111 +251,11 @@ impl Topics {
         topic.queues.get_mut(at)
     }
 
-    fn queues_mut(&mut self) -> impl Iterator<Item = &mut Queue> {
+    pub(super) fn queues_mut(&mut self) -> impl Iterator<Item = &mut Queue> {
         self.by_name.values_mut().flat_map(|topic| &mut topic.queues)
     }
 
-    fn queue_mut(&mut self, topic: &str, queue: u32) -> Option<&mut Queue> {
-        self.by_name.get_mut(topic)?.queues.get_mut(queue as usize)
-    }
-}
-
-/// Everything that a log's records made.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct State {
-    pub(super) topics: Topics,
-    pub(super) offsets: Offsets,
-    pub(super) locks: Locks,
-    /// Nodes that have led, the newest of them, and where they serve clients.
-    pub(super) nodes: BTreeMap<u64, String>,
-    /// The last node that said that it leads.
-    pub(super) leader: u64,
-    /// For each delay level, how many messages of its queue were delivered.
-    pub(super) delivered: BTreeMap<u8, u64>,
-    /// The newest time of storing.
-    pub(super) stored_ms: i64,
-    /// Keys of messages that are not to be stored twice.
-    pub(super) recent: Recent,
-    /// Keys of all messages, to find them by.
-    pub(super) keys: Keys,
-    /// Records that stored nothing.
-    pub(super) voids: Voids,
-    /// Which topics all logs have. Empty but in the home log.
-    pub(super) registry: Registry,
-    /// The version of the registry that this log has followed.
-    pub(super) followed: u64,
-    /// What the next record means.
-    pub(super) rules: Rules,
-    /// Locks by the rules 2; none under newer ones.
-    pub(super) old_locks: OldLocks,
-}
-
-impl State {
-    /// A topic.
-    pub(crate) fn topic(&self, name: &str) -> Option<&Topic> {
-        self.topics.get(name)
-    }
-
-    /// All topics, by name.
-    pub(crate) fn topics(&self) -> impl Iterator<Item = (&str, &Topic)> {
-        self.topics.iter()
-    }
-
-    /// Topics from a name on.
-    pub(crate) fn topics_from(&self, from: NameBounds<'_>) -> impl Iterator<Item = (&str, &Topic)> {
-        self.topics.from(from)
-    }
-
-    /// True if a queue of a topic can have messages, one that the topic has no more included.
-    pub(crate) fn can_hold(&self, topic: &str, queue: u32) -> bool {
-        self.topics.can_hold(topic, queue)
-    }
-
-    /// A queue that has had messages.
-    pub(crate) fn queue(&self, topic: &str, queue: u32) -> Option<&Queue> {
-        self.topics.get(topic)?.queue(queue)
-    }
-
-    /// Where a node serves clients, if it has ever led.
-    pub(crate) fn address(&self, node: u64) -> Option<&str> {
-        self.nodes.get(&node).map(String::as_str)
-    }
-
-    /// The last node that said that it leads; 0 before the first.
-    pub(crate) fn leader(&self) -> u64 {
-        self.leader
-    }
-
-    /// When the newest lock was taken or renewed, by the leaders' lease clock; 0 if nothing is locked.
-    pub(crate) fn newest_lock_ms(&self) -> i64 {
-        self.locks.newest_ms()
-    }
-
-    /// True if a consumer of the group holds a queue that was locked or renewed within the lease.
-    pub(crate) fn holds_locks(&self, group: &str, now_ms: i64) -> bool {
-        self.locks.are_held(group, now_ms)
-    }
-
-    /// How many messages of a level's queue were delivered.
-    pub(crate) fn delivered(&self, level: u8) -> u64 {
-        self.delivered.get(&level).copied().unwrap_or(0)
-    }
-
-    /// The newest time of storing.
-    pub(crate) fn stored_ms(&self) -> i64 {
-        self.stored_ms
-    }
-
-    /// Forgets messages whose records the log does not hold any more. What is left is what readers see, so this
-    /// need not happen at the same time everywhere.
-    /// `gone` is as in [`Queue::prune`].
-    pub(super) fn prune(&mut self, begin: u64, gone: &BTreeMap<u64, u64>) {
-        self.topics.queues_mut().for_each(|queue| queue.prune(begin, gone));
-        self.keys.prune(begin);
-        self.voids.prune(begin);
-    }
-
     pub(super) fn queue_mut(&mut self, topic: &str, queue: u32) -> Option<&mut Queue> {
-        self.topics.queue_mut(topic, queue)
+        self.by_name.get_mut(topic)?.queues.get_mut(queue as usize)
     }
 }

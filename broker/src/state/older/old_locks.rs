@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::command::LockRequest;
-use super::locks::{LOCK_LEASE_MS, Locks};
-use super::name::{Name, bounded, is_stand_in};
+use super::super::command::LockRequest;
+use super::super::locks::{LOCK_LEASE_MS, Locks};
+use super::super::name::{Name, bounded, is_stand_in};
 use crate::limits::{LOCK_QUEUES_MAX, LOCKING_GROUPS_MAX, LOCKS_OF_GROUP_MAX, OLD_LOCKS_MAX};
 use crate::mutant::Mutant;
 
@@ -29,7 +29,7 @@ type OfGroup = BTreeMap<(Name, u32), OldHolder>;
 
 /// The locks of all groups.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct OldLocks {
+pub(in crate::state) struct OldLocks {
     groups: BTreeMap<Name, OfGroup>,
     /// How many there are.
     count: usize,
@@ -37,7 +37,7 @@ pub(super) struct OldLocks {
 
 impl OldLocks {
     /// A lock of a checkpoint of version 2, unless there are too many.
-    pub(super) fn put(
+    pub(in crate::state) fn put(
         &mut self,
         group: &str,
         topic: &str,
@@ -58,12 +58,16 @@ impl OldLocks {
     }
 
     /// A group of a checkpoint of version 2, which may hold nothing.
-    pub(super) fn put_group(&mut self, group: &str) {
+    pub(in crate::state) fn put_group(&mut self, group: &str) {
         self.groups.entry(Name::from(&*bounded(group))).or_default();
     }
 
     /// Gives the client what nobody else holds; returns what it holds of what it asked for.
-    pub(super) fn lock(&mut self, request: LockRequest, now_ms: i64) -> Vec<(String, u32)> {
+    pub(in crate::state) fn lock(
+        &mut self,
+        request: LockRequest,
+        now_ms: i64,
+    ) -> Vec<(String, u32)> {
         let group = bounded(&request.group);
         if self.groups.len() >= LOCKING_GROUPS_MAX && !self.groups.contains_key(&*group) {
             return Vec::new();
@@ -94,7 +98,7 @@ impl OldLocks {
     }
 
     /// Gives queues back.
-    pub(super) fn unlock(&mut self, request: &LockRequest) {
+    pub(in crate::state) fn unlock(&mut self, request: &LockRequest) {
         let group = bounded(&request.group);
         let Some(held) = self.groups.get_mut(&*group) else { return };
         let client = bounded(&request.client);
@@ -111,7 +115,7 @@ impl OldLocks {
     }
 
     /// The same locks under today's rules, each as of when it was renewed, and without those over a limit.
-    pub(super) fn into_locks(self) -> Locks {
+    pub(in crate::state) fn into_locks(self) -> Locks {
         let (mut locks, mut left_out) = (Locks::default(), 0);
         for (group, held) in self.groups {
             let mut requests: BTreeMap<(i64, Name), Vec<(String, u32)>> = BTreeMap::new();

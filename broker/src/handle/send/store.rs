@@ -3,7 +3,7 @@
 use quorumlog::{AppliedTicket, Progress};
 use tokio::time::Instant;
 
-use super::send_status::{Status, send_reply, unacknowledged};
+use super::status::{Status, send_reply, unacknowledged};
 use crate::log::Replica;
 use crate::record::Message;
 use crate::remoting::Reply;
@@ -13,8 +13,9 @@ use crate::state::{Answer, Placed};
 
 /// Most bytes of properties: their length is a signed 16-bit number.
 const PROPERTIES_BYTES_MAX: usize = i16::MAX as usize;
+
 /// Messages that are on their way into the log.
-pub(super) struct Begun {
+pub(in crate::handle) struct Begun {
     ticket: AppliedTicket,
     status: Status,
 }
@@ -53,7 +54,7 @@ impl Begun {
 
     /// Says where messages are once they are applied; with `once`, where the one is that was stored lately. If that is
     /// not known in time, says how far they have come.
-    pub(super) async fn acknowledged(self, replica: &Replica) -> Result<Reply, Failure> {
+    pub(in crate::handle) async fn acknowledged(self, replica: &Replica) -> Result<Reply, Failure> {
         let Self { ticket, status } = self;
         let deadline = Instant::now() + replica.send_timeout();
         let answer = match replica.applied(ticket).await {

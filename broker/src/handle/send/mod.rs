@@ -1,12 +1,19 @@
 //! Sends: single messages and batches. The answer comes when the message is committed and has its place.
 
+mod back;
+mod status;
+mod store;
+
 use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 
-use super::store::{Begun, check_properties, illegal};
+pub(super) use back::SendBack;
+pub(super) use store::Begun;
+use store::{check_properties, illegal};
+
 use crate::log::{LeaseClock, LogBroker, Replica, Topics};
 use crate::mutant::Mutant;
 use crate::net::Connection;

@@ -6,15 +6,16 @@ use std::collections::{BTreeMap, VecDeque};
 use quorumlog::codec::{self, CodecError};
 use serde::Deserialize;
 
-use super::command::Placed;
-use super::index_files::FileName;
-use super::keys::Keys;
-use super::name::bounded;
+use super::super::State;
+use super::super::command::Placed;
+use super::super::index::index_files::FileName;
+use super::super::index::keys::Keys;
+use super::super::index::voids::Voids;
+use super::super::name::bounded;
+use super::super::queue::Queue;
+use super::super::recent::{Digest, Recent};
+use super::super::topics::{Topic, TopicConfig};
 use super::old_locks::OldLocks;
-use super::queue::Queue;
-use super::recent::{Digest, Recent};
-use super::topics::{State, Topic, TopicConfig};
-use super::voids::Voids;
 
 type QueueName<'a> = (&'a str, u32);
 
@@ -64,7 +65,7 @@ struct OldState<'a> {
 ///
 /// # Errors
 /// It is no state of that version.
-pub(super) fn decode(body: &[u8]) -> Result<(State, Vec<FileName>), CodecError> {
+pub(in crate::state) fn decode(body: &[u8]) -> Result<(State, Vec<FileName>), CodecError> {
     let (old, files): (OldState<'_>, _) = codec::decode_large(body)?;
     let mut state = State {
         leader: old.leader,
