@@ -20,7 +20,7 @@ pub(crate) const LAYERS: [(&str, &[&str]); 10] = [
     ("simulation", &["seam", "format", "segment", "log"]),
 ];
 
-/// DESIGN.md section 3: each room of `broker/src`, and the rooms that it may name besides itself and the vocabulary in
+/// The table of docs/broker.md: each room of `broker/src`, and the rooms that it may name besides itself and the vocabulary in
 /// `broker/src/*.rs`. What is for tests only may name any.
 pub(crate) const ROOMS: [(&str, &[&str]); 11] = [
     ("remoting", &[]),
@@ -46,15 +46,28 @@ const SIBLINGS_MAX: usize = 16;
 struct Layered {
     src: &'static str,
     layers: &'static [(&'static str, &'static [&'static str])],
-    /// What one folder is called.
+    /// What one folder is called, and where they are listed.
     called: &'static str,
+    page: &'static str,
     /// Whether what is for tests only keeps to the layers, too.
     tests: bool,
 }
 
 const CRATES: [Layered; 2] = [
-    Layered { src: "src/", layers: &LAYERS, called: "layer", tests: true },
-    Layered { src: "broker/src/", layers: &ROOMS, called: "room", tests: false },
+    Layered {
+        src: "src/",
+        layers: &LAYERS,
+        called: "layer",
+        page: "DESIGN.md section 3",
+        tests: true,
+    },
+    Layered {
+        src: "broker/src/",
+        layers: &ROOMS,
+        called: "room",
+        page: "docs/broker.md",
+        tests: false,
+    },
 ];
 
 /// A name, and the only file or folder that may use it.
@@ -85,9 +98,8 @@ impl Layered {
             Some((_, allowed)) => *allowed,
             None if folder.is_empty() => &[],
             None => {
-                let (src, called) = (self.src, self.called);
-                let rule =
-                    format!("{src}{folder} is no {called} of DESIGN.md section 3 and of this test");
+                let Self { src, called, page, .. } = self;
+                let rule = format!("{src}{folder} is no {called} of {page} and of this test");
                 findings.push(Finding::new(&source.path, 0, rule));
                 return;
             }
@@ -172,7 +184,9 @@ pub(crate) fn siblings(tree: &Tree, findings: &mut Vec<Finding>) {
         for (slash, _) in path.match_indices('/').skip(1) {
             let inside = &path[slash + 1..];
             let name = inside.split('/').next().unwrap_or(inside).trim_end_matches(".rs");
-            folders.entry(&path[..slash]).or_default().insert(name);
+            if !matches!(name, "mod" | "lib") {
+                folders.entry(&path[..slash]).or_default().insert(name);
+            }
         }
     }
     for (folder, names) in folders.iter().filter(|(_, names)| names.len() > SIBLINGS_MAX) {
