@@ -2,23 +2,19 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use quorumlog::panics;
-use quorumlog::seam::Acceptor;
+use quorumlog::seam::{Acceptor, Listener};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 use super::connection::{self, Budgets, Connection};
 use super::pending_request::PendingRequest;
 use super::places::Places;
-
-/// Pause after a connection could not be taken, as when there are too many open files.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The address that a listener has, with the port that the system chose.
 ///
@@ -58,29 +54,20 @@ pub(crate) struct Bounds {
 
 /// Serves connections until told to stop. Then they end.
 pub(crate) async fn listen(
-    mut acceptor: Box<dyn Acceptor>,
+    acceptor: Box<dyn Acceptor>,
     service: Arc<dyn Service>,
     bounds: Bounds,
     mut stopping: watch::Receiver<bool>,
 ) {
-    let mut connections = JoinSet::new();
-    loop {
-        let accepted = tokio::select! {
-            accepted = acceptor.accept() => accepted,
-            _ = stopping.wait_for(|stopping| *stopping) => return,
-        };
-        while connections.try_join_next().is_some() {}
-        let (stream, remote) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "cannot take a connection");
-                bounds.places.make_room();
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
+    let mut stop = pin!(async {
+        // An error means that the broker is gone, which is the same.
+        let _ = stopping.wait_for(|stopping| *stopping).await;
+    });
+    let mut listener = Listener::new(acceptor);
+    let make_room = || bounds.places.make_room();
+    while let Some((stream, told)) = listener.accept(stop.as_mut(), make_room).await {
         // Some transports have no addresses; what was born there says so.
-        let remote = remote.parse().unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
+        let remote = told.parse().unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
         let number = bounds.numbers.fetch_add(1, Ordering::Relaxed);
         let (connection, queue) = Connection::new(number, remote, &bounds.budgets);
         let Some(place) = bounds.places.take(&connection) else {
@@ -88,11 +75,8 @@ pub(crate) async fn listen(
             continue;
         };
         let (service, idle_timeout) = (Arc::clone(&service), bounds.idle_timeout);
-        connections.spawn(async move {
-            let serving = connection::serve(stream, (connection, queue), service, idle_timeout);
-            if let Err(panic) = panics::catching(serving).await {
-                tracing::error!(%remote, panic, "a connection's task panicked; it ends");
-            }
+        listener.serve(told, async move {
+            connection::serve(stream, (connection, queue), service, idle_timeout).await;
             drop(place);
         });
     }
