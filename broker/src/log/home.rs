@@ -21,8 +21,7 @@ use crate::remoting::Fields;
 use crate::remoting::codes::{request, response};
 use crate::request::{Failure, check_topic, is_reserved};
 use crate::state::{
-    Answer, Change, Decision, HOME_LOG, LOGS_MAX, Shared, TOPICS_OF_RECORD, TopicConfig,
-    is_registered,
+    Answer, Change, Decision, HOME_LOG, LOGS_MAX, TOPICS_OF_RECORD, TopicConfig, is_registered,
 };
 
 /// How long the home log may take to decide.
@@ -203,7 +202,7 @@ impl Topics {
     }
 
     /// How many logs there are.
-    fn logs(&self) -> u32 {
+    pub(crate) fn logs(&self) -> u32 {
         let logs = self.brokers.upgrade().map_or(0, |brokers| brokers.logs().len());
         u32::try_from(logs).unwrap_or(u32::MAX)
     }
@@ -271,119 +270,6 @@ impl Topics {
                 return Err(Failure::refused(response::SERVICE_NOT_AVAILABLE, remark));
             }
             tokio::time::sleep(PAUSE).await;
-        }
-        Ok(())
-    }
-
-    /// Has this log follow the registry while this node leads it, for as long as the broker lives.
-    pub(crate) async fn follow_registry(&self) {
-        let mut parts = self.replica.part.subscribe();
-        loop {
-            if parts.wait_for(|part| *part == Part::Leads).await.is_err() {
-                return;
-            }
-            let following = async {
-                self.have_topics_adopted().await?;
-                // The home log may have no leader: all else goes on.
-                tokio::select! {
-                    done = self.follow_while_leading() => done,
-                    failure = self.report_adopted() => Err(failure),
-                }
-            };
-            if let Err(failure) = following.await {
-                tracing::debug!(log = self.replica.name, ?failure, "topics are followed again");
-                tokio::time::sleep(PAUSE).await;
-            }
-        }
-    }
-
-    /// Tells the home log that it knows all topics that this log has from before there was a registry. Does not end
-    /// but with a failure.
-    async fn report_adopted(&self) -> Failure {
-        loop {
-            let home = match self.home() {
-                Ok(home) => home,
-                Err(failure) => return failure,
-            };
-            let is_known =
-                |shared: &Arc<Shared>| shared.state().registry().has_adopted(self.replica.number);
-            if home.replica.shared().is_ok_and(is_known) {
-                return std::future::pending().await;
-            }
-            let adopted = Decision::Adopted { log: self.replica.number, logs: self.logs() };
-            if let Err(failure) = self.decide(adopted, Instant::now() + DECIDE_TIMEOUT).await {
-                tracing::debug!(
-                    log = self.replica.name,
-                    ?failure,
-                    "what was taken over is reported again"
-                );
-            } else {
-                return std::future::pending().await;
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
-    }
-
-    async fn follow_while_leading(&self) -> Result<(), Failure> {
-        if self.replica.number == HOME_LOG {
-            // It follows as it decides.
-            let mut parts = self.replica.part.subscribe();
-            let _ = parts.wait_for(|part| *part != Part::Leads).await;
-            return Ok(());
-        }
-        let mut parts = self.replica.part.subscribe();
-        let shared = self.replica.shared()?;
-        let home = self.home()?;
-        let home: &Shared = loop {
-            if let Ok(home) = home.replica.shared() {
-                break home;
-            }
-            tokio::time::sleep(PAUSE).await;
-        };
-        let mut decided = home.followed.subscribe();
-        while *parts.borrow_and_update() == Part::Leads {
-            decided.mark_unchanged();
-            if let Some(follow) = shared.next_follow(home, self.replica.number) {
-                self.replica.change(&Change::Follow(follow)).await?;
-                self.forget_offsets_of_other_topics()?;
-                continue;
-            }
-            tokio::select! {
-                _ = decided.changed() => {}
-                _ = parts.changed() => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// Has the registry take over the topics that this log has from before there was one.
-    async fn have_topics_adopted(&self) -> Result<(), Failure> {
-        loop {
-            let topics = self.replica.shared()?.state().unadopted();
-            if topics.is_empty() {
-                return Ok(());
-            }
-            tracing::info!(log = self.replica.name, topics = topics.len(), "registering topics");
-            let deadline = Instant::now() + DECIDE_TIMEOUT;
-            let adopt = Decision::Adopt { log: self.replica.number, topics: topics.clone() };
-            let version = self.decide(adopt, deadline).await?;
-            if self.replica.number != HOME_LOG {
-                self.follow_up_to(version).await?;
-            }
-            if self.replica.shared()?.state().unadopted() == topics {
-                tracing::error!(log = self.replica.name, "there are too many topics to take over");
-                return Ok(());
-            }
-        }
-    }
-
-    /// Proposes what this log has to follow up to a version, which this node may not have seen yet.
-    async fn follow_up_to(&self, version: u64) -> Result<(), Failure> {
-        let home = self.home()?;
-        home.replica.followed(version, Instant::now() + FOLLOW_TIMEOUT).await?;
-        let shared = self.replica.shared()?;
-        while let Some(follow) = shared.next_follow(home.replica.shared()?, self.replica.number) {
-            self.replica.change(&Change::Follow(follow)).await?;
         }
         Ok(())
     }

@@ -22,6 +22,7 @@ use crate::log::{Brokers, LogBroker, Outside, WallClock};
 use crate::net::{Bounds, Budgets, Places, addr_of, listen, vip};
 use crate::settings::BrokerConfig;
 use crate::state::Machines;
+use crate::tasks::{deliver_delayed, follow_registry};
 
 /// Why a node with a broker could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -239,10 +240,13 @@ fn keep_up(
     let log = broker.clone();
     tasks.spawn(node.supervise("broker registry", move || {
         let log = log.clone();
-        async move { log.topics.follow_registry().await }
+        async move { follow_registry(&log.replica, &log.topics).await }
     }));
     let log = broker.clone();
-    tasks.spawn(node.supervise("delayed delivery", move || log.clone().deliver_delayed()));
+    tasks.spawn(node.supervise("delayed delivery", move || {
+        let log = log.clone();
+        async move { deliver_delayed(&log.replica, &log.topics).await }
+    }));
 }
 
 /// What clients are told. A listener on all addresses is told as loopback unless the configuration says otherwise.

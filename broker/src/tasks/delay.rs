@@ -1,13 +1,12 @@
 //! Delivers delayed messages when they are due. A delivery is a record of the log that says which messages of a level's
 //! queue it delivers, so that a new leader goes on where the last one was.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::sightings::Sightings;
-use crate::log::{LogBroker, Part, Undelivered, metrics};
+use crate::log::{Part, Replica, Topics, Undelivered, metrics};
 use crate::mutant::Mutant;
 use crate::record::{Message, Properties, names, offset_id};
 use crate::remoting::codes::response;
@@ -101,13 +100,20 @@ fn fitted(mut delivery: Message, bytes_max: usize) -> Message {
     delivery
 }
 
-impl LogBroker {
-    /// Delivers all levels while this node leads, for as long as the broker lives.
-    pub(crate) async fn deliver_delayed(self: Arc<Self>) {
-        let levels = (1..=LEVELS).map(|level| self.deliver_level(level));
-        futures_util::future::join_all(levels).await;
-    }
+/// Delivers all levels while this node leads, for as long as the broker lives.
+pub(crate) async fn deliver_delayed(replica: &Replica, topics: &Topics) {
+    let courier = Courier { replica, topics };
+    let levels = (1..=LEVELS).map(|level| courier.deliver_level(level));
+    futures_util::future::join_all(levels).await;
+}
 
+/// What a delivery may touch.
+struct Courier<'a> {
+    replica: &'a Replica,
+    topics: &'a Topics,
+}
+
+impl Courier<'_> {
     /// Watches a level's queue, also while another node leads: a message that it saw arrive is due after its delay,
     /// whatever the clocks of the leaders say.
     async fn deliver_level(&self, level: u8) {
