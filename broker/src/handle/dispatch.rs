@@ -11,7 +11,6 @@ use tokio::time::Instant;
 use super::pull::{Puller, wait_of};
 use super::query::view_by_id;
 use super::send::{Begun, Sender};
-
 use super::table::{Asked, Handler, handler_of};
 use crate::log::{LogBroker, Part, metrics};
 use crate::net::{

@@ -40,12 +40,12 @@ pub(super) enum Handler {
     Later(for<'a> fn(Asked<'a>) -> BoxFuture<'a, Answer>),
 }
 
+use Handler::{Later, Now};
+
 /// What answers requests of a code; none if they are not served.
 pub(super) fn handler_of(code: i32) -> Option<Handler> {
     TABLE.iter().find(|(served, _)| *served == code).map(|(_, handler)| *handler)
 }
-
-use Handler::{Later, Now};
 
 /// Each row reads the request, and gives it what it may touch.
 const TABLE: &[(i32, Handler)] = &[
@@ -208,3 +208,18 @@ const TABLE: &[(i32, Handler)] = &[
         }),
     ),
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn each_code_has_one_row() {
+        let codes: BTreeSet<_> = TABLE.iter().map(|(code, _)| code).collect();
+        assert_eq!(codes.len(), TABLE.len());
+        assert!(handler_of(request::HEART_BEAT).is_some());
+        assert!(handler_of(request::SEND_MESSAGE).is_none(), "told apart before");
+    }
+}

@@ -17,7 +17,7 @@ const FIRST_LEVEL: i32 = 3;
 pub(in crate::handle) struct SendBack<'a> {
     group: &'a str,
     physical: i64,
-    /// Below 0: it is to be a dead letter. 0: the next one.
+    /// Below 0: it becomes a dead letter. 0: the next one.
     level: i32,
     /// Attempts that the group makes with one message.
     attempts_max: i32,
