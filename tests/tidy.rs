@@ -4,7 +4,7 @@ mod house;
 
 use std::path::Path;
 
-use house::{Tree, check, outgrown};
+use house::{ROOMS, Tree, check, outgrown};
 
 #[test]
 fn the_repository_keeps_the_house_rules() {
@@ -114,6 +114,42 @@ fn a_layer_is_found_behind_super_and_behind_a_re_export() {
     breaks("src/config.rs", "mod tests { use super::super::wire::Link; }", "may not name wire");
     breaks("src/format/entry.rs", "use crate::Other;", "may not name node (through Other)");
     keeps("src/format/entry.rs", "use super::segment;\nmod tests { use super::super::log; }");
+}
+
+#[test]
+fn a_room_of_the_broker_names_only_those_above_it_in_the_table() {
+    for (at, (room, allowed)) in ROOMS.iter().enumerate() {
+        let above: Vec<_> = ROOMS[..at].iter().map(|(room, _)| *room).collect();
+        assert!(allowed.iter().all(|named| above.contains(named)), "{room} names {allowed:?}");
+    }
+    let log = "broker/src/log/topics.rs";
+    breaks(log, "use crate::handle::NameServer;", "log may not name handle");
+    breaks(log, "use super::super::tasks::delay;", "log may not name tasks");
+    breaks("broker/src/net/relay.rs", "use crate::{log::Replica, mutant::Mutant};", "not name log");
+    breaks("broker/src/limits.rs", "use crate::state::State;", "(broker/src/*.rs) may not name");
+    keeps(log, "use crate::net::Way;\nuse crate::limits::QUEUES_MAX;\nuse super::home::Home;");
+    keeps(log, "#[cfg(test)]\nmod tests { use crate::tools::BrokerClient; }");
+    let findings = planted("broker/src/serve/x.rs", "//! X.\n");
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    assert!(findings[0].contains("broker/src/serve is no room of docs/broker.md"), "{findings:?}");
+}
+
+#[test]
+fn a_folder_of_the_broker_can_be_read_at_a_glance() {
+    let mut tree = clean();
+    for number in 0..16 {
+        tree.files.insert(format!("broker/src/log/f{number}.rs"), "//! F.\n".to_owned());
+    }
+    tree.files.insert("broker/src/log/mod.rs".to_owned(), "//! Log.\n".to_owned());
+    assert_eq!(check(&tree), []);
+    tree.files.insert("broker/src/log/more/mod.rs".to_owned(), "//! More.\n".to_owned());
+    let findings: Vec<_> = check(&tree).iter().map(ToString::to_string).collect();
+    assert_eq!(
+        findings,
+        [
+            "broker/src/log:0: 17 files and folders in broker/src/log, and at most 16 are allowed: make a room"
+        ]
+    );
 }
 
 #[test]

@@ -18,29 +18,33 @@
 //! # }
 //! ```
 
-mod admin;
-mod client;
+mod clients;
 #[cfg(any(test, feature = "simulation"))]
 pub mod fuzz;
 #[cfg(test)]
 mod golden;
+mod handle;
 mod limits;
+mod log;
 #[cfg_attr(not(feature = "mutants"), allow(unreachable_pub, reason = "public with the feature"))]
 #[doc(hidden)]
 pub mod mutant;
+mod net;
+mod open;
 mod record;
 mod remoting;
-mod serve;
-#[cfg(test)]
-mod single;
+mod request;
+mod settings;
 mod state;
+mod tasks;
+mod tools;
 
-pub use admin::{
-    GroupAdmin, GroupInfo, GroupMemberInfo, QueueLag, QueueReset, ResetTo, TopicAdmin, TopicInfo,
-    is_outcome_unknown,
+pub use open::{Broker, BrokerPorts, OpenBrokerError};
+pub use settings::BrokerConfig;
+pub use tools::{
+    BrokerClient, GroupAdmin, GroupInfo, GroupMemberInfo, Pulled, QueueLag, QueueReset, ResetTo,
+    Sent, TopicAdmin, TopicInfo, is_outcome_unknown,
 };
-pub use client::{BrokerClient, Pulled, Sent};
-pub use serve::{Broker, BrokerConfig, BrokerPorts, OpenBrokerError};
 
 /// How the names of a broker's logs begin; the log's name is the broker's.
 const LOG_PREFIX: &str = "broker-";

@@ -67,8 +67,12 @@ pub(super) const RESETS_MAX: usize = 65_536;
 pub(super) const FIELDS_BYTES_MAX: usize = 64 << 10;
 /// Most bytes of the body of a heartbeat, or of a request for locks.
 pub(super) const LARGE_BODY_BYTES_MAX: usize = 1 << 20;
+/// Largest decision on topics in a request.
+pub(super) const DECISION_BYTES_MAX: usize = 512 << 10;
 /// Most bytes of the body of any other request that is no message.
 pub(super) const BODY_BYTES_MAX: usize = 64 << 10;
+/// Bytes of messages in the answer to a pull, as in RocketMQ; one message may be larger.
+pub(super) const PULL_BYTES_MAX: usize = 256 << 10;
 /// Most bytes of the body of an answer that lists something: stock clients take no frame above 16 MiB.
 pub(super) const LIST_BYTES_MAX: usize = 15 << 20;
 /// Most queues that one answer describes.

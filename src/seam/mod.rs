@@ -9,4 +9,4 @@ pub(crate) mod net;
 
 pub use clock::{Clock, SystemClock};
 pub use disk::{Access, DirEntry, Disk, DiskFile, DiskLock, LockMode};
-pub use net::{Acceptor, BoxFuture, Duplex, TcpTransport, Transport};
+pub use net::{Acceptor, BoxFuture, Duplex, Listener, TcpTransport, Transport};

@@ -1,27 +1,21 @@
 //! The accepting end: a listener, and a service for what comes in.
 
 use std::future::Future;
-use std::io::ErrorKind;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::connection::{End, Side};
 use super::hello::{self, HandshakeError, other_version};
 use super::refusals::Refusals;
 use super::turns::Turns;
 use super::{Frame, Hello, Outbound, WireLimits};
-use crate::panics;
-use crate::seam::{Acceptor, Duplex};
+use crate::seam::{Acceptor, Duplex, Listener};
 
 /// Connections over the limit that are being told so; any more are closed without a word.
 const REFUSALS_MAX: usize = 64;
-/// Pause after a failure to accept, such as too many open files.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What a listener does with connections and frames.
 pub(crate) trait Service: Send + Sync + 'static {
@@ -46,7 +40,7 @@ pub(crate) trait Service: Send + Sync + 'static {
 /// Accepts and serves connections until `shutdown` resolves, then closes them: what is queued to
 /// them is written first, for at most a second.
 pub(crate) async fn serve<S: Service>(
-    mut acceptor: Box<dyn Acceptor>,
+    acceptor: Box<dyn Acceptor>,
     service: Arc<S>,
     limits: WireLimits,
     shutdown: impl Future<Output = ()> + Send,
@@ -55,26 +49,9 @@ pub(crate) async fn serve<S: Service>(
     let places = Arc::new(Semaphore::new(limits.connections_max.min(Semaphore::MAX_PERMITS)));
     let refusals = Arc::new(Refusals::default());
     let turns = Arc::new(Turns::default());
-    let mut tasks = JoinSet::new();
+    let mut listener = Listener::new(acceptor);
     let mut shutdown = pin!(shutdown);
-    loop {
-        let accepted = tokio::select! {
-            () = &mut shutdown => break,
-            Some(_) = tasks.join_next() => continue,
-            accepted = acceptor.accept() => accepted,
-        };
-        let (io, remote) = match accepted {
-            Ok(accepted) => accepted,
-            // The other end has gone again.
-            Err(error) if error.kind() == ErrorKind::ConnectionAborted => continue,
-            Err(error) => {
-                tracing::warn!(%error, listener = acceptor.local_addr(), "cannot accept");
-                tokio::select! {
-                    () = &mut shutdown => break,
-                    () = sleep(ACCEPT_PAUSE) => continue,
-                }
-            }
-        };
+    while let Some((io, remote)) = listener.accept(shutdown.as_mut(), || {}).await {
         if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
             let told = remote.clone();
             let refused = Arc::clone(&refusals);
@@ -85,26 +62,22 @@ pub(crate) async fn serve<S: Service>(
                 (refused, Arc::clone(&turns)),
                 stopped.clone(),
             );
-            tasks.spawn(async move {
-                // A panic ends this connection and no other: what it held is dropped.
-                panics::or_else(connection, |panic| {
-                    tracing::error!(remote = told, panic, "a connection's task panicked; it ends");
-                })
-                .await;
+            listener.serve(told, async move {
+                connection.await;
                 drop(place);
             });
         } else {
             tracing::warn!(remote, limit = limits.connections_max, "connection refused: too many");
-            if tasks.len() < limits.connections_max.saturating_add(REFUSALS_MAX) {
+            if listener.served() < limits.connections_max.saturating_add(REFUSALS_MAX) {
                 let reason = format!("{} connections are open already", limits.connections_max);
-                tasks.spawn(async move { hello::turn_away(io, &reason).await });
+                listener.serve(remote, async move { hello::turn_away(io, &reason).await });
             }
         }
     }
-    drop(acceptor);
+    let mut connections = listener.close();
     // Fails only if no connection is left to be told.
     let _ = stop.send(true);
-    while tasks.join_next().await.is_some() {}
+    while connections.join_next().await.is_some() {}
 }
 
 async fn connection<S: Service>(

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::layers::LAYERS;
+use super::layers::{LAYERS, ROOMS};
 use super::source::Source;
 use super::{Finding, Tree};
 
@@ -31,6 +31,7 @@ pub(crate) fn all(tree: &Tree, sources: &[Source], findings: &mut Vec<Finding>) 
     invariants(tree, sources, findings);
     metrics(tree, sources, findings);
     layer_table(tree, findings);
+    room_table(tree, findings);
     for (page, text) in pages(tree) {
         paths(tree, page, text, findings);
         links(tree, page, text, findings);
@@ -157,6 +158,26 @@ fn layer_table(tree: &Tree, findings: &mut Vec<Finding>) {
         let rule =
             format!("the layers {listed:?} of section 3 are not those of the test: {known:?}");
         findings.push(Finding::new("DESIGN.md", 0, rule));
+    }
+}
+
+/// The folders of `broker/src` are those of the table of rooms, in its order.
+fn room_table(tree: &Tree, findings: &mut Vec<Finding>) {
+    let page = "docs/broker.md";
+    let lines = tree.text(page).lines().skip_while(|line| *line != "## Rooms");
+    let rows = lines.skip(1).take_while(|line| !line.starts_with("## "));
+    let listed: Vec<_> = rows
+        .filter_map(|row| row.strip_prefix("| `")?.split_once('`'))
+        .map(|(folder, _)| folder)
+        .collect();
+    let known = ROOMS.map(|(room, _)| room);
+    if tree.has("broker/src/lib.rs") && listed != known {
+        let rule = format!("the rooms {listed:?} are not those of the test: {known:?}");
+        findings.push(Finding::new(page, 0, rule));
+    }
+    for room in listed.iter().filter(|room| !tree.has(&format!("broker/src/{room}/mod.rs"))) {
+        let rule = format!("the room `{room}` has no broker/src/{room}/mod.rs");
+        findings.push(Finding::new(page, 0, rule));
     }
 }
 

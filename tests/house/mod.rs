@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
+pub(crate) use layers::ROOMS;
 use source::Source;
 
 /// The text files of the repository, by their path from its root, with `/` between names.
@@ -117,6 +118,7 @@ pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
         outside::seams(source, &mut findings);
         text::all(source, &mut findings);
     }
+    layers::siblings(tree, &mut findings);
     text::machine_paths(tree, &mut findings);
     documents::all(tree, &sources, &mut findings);
     words::all(tree, &sources, &mut findings);

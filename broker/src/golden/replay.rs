@@ -17,10 +17,10 @@ use tokio::net::TcpStream;
 
 use super::{frames, recordings};
 use crate::Broker;
+use crate::open::single::Single;
 use crate::record::Message;
 use crate::remoting::codes::{request, response};
 use crate::remoting::{Command, object_keys, read_frame};
-use crate::single::Single;
 
 const TO_NAME_SERVER: u8 = 0;
 const TO_BROKER: u8 = 2;

@@ -6,18 +6,19 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use quorumlog::ApplyError;
 
+use super::State;
 use super::command::{
     Answer, Change, Deliver, DeliverAll, Payload, Placed, Refusal, ReportedOffset,
 };
-use super::index_files::IndexFiles;
-use super::keys::{Key, hash_of};
+use super::index::index_files::IndexFiles;
+use super::index::keys::{Key, hash_of};
 use super::name::bounded;
 use super::offsets::check_name;
 use super::queue::{index_of, physical};
 use super::recent::Digest;
 use super::rules::Rules;
-use super::topic_names::is_made_on_demand;
-use super::topics::{DEAD_DELAYED_TOPIC, DELAY_TOPIC, LEVELS, State, TopicConfig};
+use super::topics::topic_names::is_made_on_demand;
+use super::topics::{DEAD_DELAYED_TOPIC, DELAY_TOPIC, LEVELS, TopicConfig};
 use crate::limits::{ADDR_BYTES_MAX, NODES_MAX, STORED_TOPIC_BYTES_MAX};
 use crate::mutant::Mutant;
 use crate::record::{Message, Outline, Properties, java_hash, names};

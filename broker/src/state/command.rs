@@ -16,10 +16,10 @@ use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use quorumlog::codec;
 use serde::{Deserialize, Serialize};
 
-use super::follow::Follow;
 use super::queue::PARTS_MAX;
-use super::registry::Decision;
 use super::topics::TopicConfig;
+use super::topics::follow::Follow;
+use super::topics::registry::Decision;
 use crate::record::{Message, RecordError};
 
 const MESSAGES: u8 = 1;

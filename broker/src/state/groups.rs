@@ -1,7 +1,7 @@
 //! Consumer groups, as far as the log knows them: by what they have consumed.
 
+use super::State;
 use super::offsets::NameBounds;
-use super::topics::State;
 
 impl State {
     /// How far a group has consumed a queue.

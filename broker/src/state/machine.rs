@@ -9,12 +9,12 @@ use bytes::Bytes;
 use quorumlog::{ApplyError, FlushFiles, LogName, Record, StateDir, StateMachine, codec};
 use tokio::sync::watch;
 
+use super::State;
 use super::arrivals::Arrivals;
 use super::command::{Answer, is_change};
-use super::index_files::{FileName, IndexFiles};
+use super::index::index_files::{FileName, IndexFiles};
+use super::older::{version2, version3};
 use super::queue::physical;
-use super::topics::State;
-use super::{version2, version3};
 use crate::LOG_PREFIX;
 use crate::mutant::Mutant;
 

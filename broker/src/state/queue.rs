@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use super::index_files::{Block, IndexFiles, Kind, Place};
+use super::index::index_files::{Block, IndexFiles, Kind, Place};
 
 /// Messages of one chunk.
 pub(super) const CHUNK_ENTRIES: usize = 512;

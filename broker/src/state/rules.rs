@@ -12,10 +12,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::State;
 use super::command::{Answer, Change, OffsetChange, Payload, Refusal};
 use super::name::{bounded, is_stand_in};
-use super::topic_names::is_made_on_demand;
-use super::topics::{State, TopicConfig};
+use super::topics::TopicConfig;
+use super::topics::topic_names::is_made_on_demand;
 use crate::limits::{ADDR_BYTES_MAX, NODES_MAX, TOPICS_MAX};
 
 /// The rules of one log.

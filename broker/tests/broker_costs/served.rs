@@ -17,7 +17,10 @@ pub(crate) fn served() -> BTreeMap<i32, String> {
             None => value.parse().expect(name),
         }
     };
-    let sources = read("serve/dispatch.rs") + &read("serve/routes.rs");
+    let sources =
+        ["handle/dispatch.rs", "handle/table.rs", "handle/routes.rs", "net/pull_again.rs"]
+            .map(read)
+            .concat();
     let names = sources.split("request::").skip(1).map(|rest| {
         rest.split(|it: char| !it.is_ascii_uppercase() && !it.is_ascii_digit() && it != '_')
             .next()

@@ -7,10 +7,12 @@ use std::pin::Pin;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+mod listener;
 #[cfg(test)]
 pub(crate) mod memory;
 mod tcp;
 
+pub use listener::Listener;
 pub use tcp::TcpTransport;
 
 /// A byte stream in both directions.

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use super::super::follow::{Follow, TOPICS_OF_RECORD};
+use super::super::topics::follow::{Follow, TOPICS_OF_RECORD};
 use super::*;
 use crate::limits::{LOCKING_GROUPS_MAX, TOPICS_OF_GROUP_MAX};
 

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use quorumlog::simulation::CrashPolicy;
 
-use super::super::keys::{RUN_KEYS, Sought};
-use super::super::lookup::Lost;
+use super::super::index::keys::{RUN_KEYS, Sought};
+use super::super::index::lookup::Lost;
+use super::super::index::rebuild::Rebuild;
 use super::super::queue::{CHUNK_ENTRIES, Entry, physical};
-use super::super::rebuild::Rebuild;
 use super::*;
 
 const QUEUES: u64 = 3;

@@ -8,13 +8,13 @@ use quorumlog::codec;
 use serde::Serialize;
 
 use super::super::command::Payload;
-use super::super::index_files::{FileName, IndexFiles};
-use super::super::keys::{Key, Keys, hash_of};
+use super::super::index::index_files::{FileName, IndexFiles};
+use super::super::index::keys::{Key, Keys, hash_of};
+use super::super::index::voids::Voids;
 use super::super::queue::Queue;
-use super::super::registry::{Decision, HOME_LOG};
 use super::super::rules::Rules;
 use super::super::topics::LEVELS;
-use super::super::voids::Voids;
+use super::super::topics::registry::{Decision, HOME_LOG};
 use super::*;
 use crate::limits::{ALL_QUEUES_MAX, OFFSETS_MAX, QUEUES_MAX, TOPICS_MAX};
 use crate::record::{Outline, Properties, java_hash, names};

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use quorumlog::StateDir;
 use quorumlog::simulation::SimDisk;
 
-use super::super::index_files::IndexFiles;
+use super::super::index::index_files::IndexFiles;
 use super::super::queue::{CHUNK_ENTRIES, Entry, Located, Queue, physical};
 use super::DIR;
 

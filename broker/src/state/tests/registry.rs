@@ -1,7 +1,7 @@
 //! The registry of topics, and logs that follow it.
 
-use super::super::follow::{Follow, TOPICS_OF_RECORD};
-use super::super::registry::{DECISIONS_MAX, Decision, HOME_LOG};
+use super::super::topics::follow::{Follow, TOPICS_OF_RECORD};
+use super::super::topics::registry::{DECISIONS_MAX, Decision, HOME_LOG};
 use super::*;
 use crate::limits::DELETED_NAMES_MAX;
 

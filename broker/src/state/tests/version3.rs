@@ -1,6 +1,6 @@
 //! A checkpoint that a build with version 3 wrote.
 
-use super::super::registry::Decision;
+use super::super::topics::registry::Decision;
 use super::*;
 
 /// What that build made of: topics `T`, `U` and `old`, one that was deleted; 600 messages with keys, one of them delayed;

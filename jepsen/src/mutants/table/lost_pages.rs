@@ -311,11 +311,11 @@ pub(super) const ROWS: &[Row] = &[
         id: "W38",
         name: "DecisionUnflushed",
         breaks: "logs keep topics that the home log has lost",
-        place: "broker/src/serve/log_broker.rs",
+        place: "broker/src/log/replica.rs",
         rule: "7, lost pages",
         expected: Test(
             "broker-lib",
-            "serve::log_broker::tests::what_other_logs_follow_is_flushed_before_they_can",
+            "log::replica::tests::what_other_logs_follow_is_flushed_before_they_can",
         ),
     },
     Row {

@@ -306,11 +306,11 @@ pub(super) const ROWS: &[Row] = &[
         id: "D17",
         name: "FullDiskAskedAgain",
         breaks: "a topic that a full disk refuses is asked for until time runs out, and its outcome called unknown",
-        place: "broker/src/serve/home.rs",
+        place: "broker/src/log/home.rs",
         rule: "17, full disks",
         expected: Test(
             "broker-lib",
-            "serve::home::tests::a_full_disk_of_the_home_log_is_told_at_once_and_a_leader_that_is_to_come_waited_for",
+            "log::home::tests::a_full_disk_of_the_home_log_is_told_at_once_and_a_leader_that_is_to_come_waited_for",
         ),
     },
     Row {

@@ -52,7 +52,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "P5",
         name: "RecreatedTopicKeepsMessages",
         breaks: "a topic that was deleted and made again has its old messages in a log that missed the deletion",
-        place: "broker/src/state/follow.rs",
+        place: "broker/src/state/topics/follow.rs",
         rule: "17, topics",
         expected: Test(
             "broker-lib",
@@ -63,7 +63,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "P6",
         name: "StaleFollowApplied",
         breaks: "a late record of an earlier leader brings a deleted topic back",
-        place: "broker/src/state/follow.rs",
+        place: "broker/src/state/topics/follow.rs",
         rule: "17, topics",
         expected: Test(
             "broker-lib",
@@ -74,7 +74,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "P7",
         name: "StaleSendRevivesTopic",
         breaks: "a send that was made before a topic was deleted makes it again",
-        place: "broker/src/state/registry.rs",
+        place: "broker/src/state/topics/registry.rs",
         rule: "17, topics",
         expected: Test(
             "broker-lib",
@@ -85,7 +85,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "P8",
         name: "DeleteAnsweredEarly",
         breaks: "a deletion is answered while logs still take messages for the topic",
-        place: "broker/src/serve/topics.rs",
+        place: "broker/src/handle/topics.rs",
         rule: "17, topics",
         expected: Test(
             "broker",
@@ -96,7 +96,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "P10",
         name: "DelayedForAnotherTopic",
         breaks: "a delayed message for a deleted topic is delivered to the next topic of that name",
-        place: "broker/src/serve/delay.rs",
+        place: "broker/src/tasks/delay.rs",
         rule: "17, topics",
         expected: Test(
             "broker",
@@ -118,7 +118,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "P12",
         name: "UnknownDeletionNotNoted",
         breaks: "a topic that was deleted before any log reported it comes back with the log that does",
-        place: "broker/src/state/registry.rs",
+        place: "broker/src/state/topics/registry.rs",
         rule: "17, topics",
         expected: Test(
             "broker-lib",
@@ -129,7 +129,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "P13",
         name: "DeletedNamesForgotten",
         breaks: "once many topics were deleted, the first of them come back",
-        place: "broker/src/state/registry.rs",
+        place: "broker/src/state/topics/registry.rs",
         rule: "17, topics",
         expected: Test(
             "broker-lib",
@@ -195,11 +195,11 @@ pub(super) const ROWS: &[Row] = &[
         id: "P19",
         name: "OldLocksUnbounded",
         breaks: "a checkpoint of version 2 brings any number of locks",
-        place: "broker/src/state/old_locks.rs",
+        place: "broker/src/state/older/old_locks.rs",
         rule: "17, locks",
         expected: Test(
             "broker-lib",
-            "state::old_locks::tests::a_checkpoint_of_version_2_brings_no_more_locks_than_there_may_be",
+            "state::older::old_locks::tests::a_checkpoint_of_version_2_brings_no_more_locks_than_there_may_be",
         ),
     },
 ];
