@@ -91,6 +91,8 @@ quorumlog::mutants! {
     IdleKeepPlaces,
     /// A request that waits for a leader that hangs is not taken back in time.
     RelayedWithoutLimit,
+    /// A follower passes requests to whatever listens where the leader was.
+    RelayedToAnybody,
     /// A broker does what is asked of another one.
     OtherBrokersServed,
     /// A message is called stored though the next leader may have put another one in its place.

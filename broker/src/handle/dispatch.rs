@@ -14,7 +14,8 @@ use super::send::{Begun, Sender};
 use super::table::{Asked, Handler, handler_of};
 use crate::log::{LogBroker, Part, metrics};
 use crate::net::{
-    Connection, Deadlines, PendingRequest, RelayError, Service, bytes_to_pull_again, is_pull,
+    Connection, Deadlines, Leader, PendingRequest, RelayError, Service, bytes_to_pull_again,
+    is_pull,
 };
 use crate::remoting::codes::{request, response};
 use crate::remoting::{Command, Encoding, Reply};
@@ -141,8 +142,8 @@ impl LogBroker {
             return Some(Some(full.into_reply().encode(&request.command)));
         }
         let mut parts = self.replica.part.subscribe();
-        let passed =
-            connection.relay.pass(connection, (&*self.transport, addr), request, deadlines);
+        let leader = Leader { transport: &*self.transport, addr, broker: &self.replica.name };
+        let passed = connection.relay.pass(connection, leader, request, deadlines);
         let passed = if is_send(code) {
             passed.await
         } else {

@@ -19,5 +19,5 @@ pub(crate) use long_answers::{LongAnswers, room};
 pub(crate) use pending_request::PendingRequest;
 pub(crate) use places::Places;
 pub(crate) use pull_again::{bytes_to_pull_again, is_pull};
-pub(crate) use relay::{Deadlines, RelayError};
+pub(crate) use relay::{Deadlines, Leader, RelayError};
 pub(crate) use way::Way;

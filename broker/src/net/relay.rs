@@ -18,7 +18,7 @@ use super::pending_request::PendingRequest;
 use super::pull_again::{PULL_AGAIN, bytes_to_pull_again, is_pull};
 use crate::mutant::Mutant;
 use crate::remoting::codes::{request, response};
-use crate::remoting::{Account, Command, Fields, FrameReader, Queued, Waiting, write_queued};
+use crate::remoting::{Account, Command, FrameReader, Queued, Waiting, write_queued};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const QUEUE_MAX: usize = 256;
@@ -29,6 +29,15 @@ const PENDING_MAX: usize = 4096;
 #[derive(Default)]
 pub(crate) struct Relay {
     link: tokio::sync::Mutex<Option<Arc<Link>>>,
+}
+
+/// The leader, as this node knows it.
+#[derive(Clone, Copy)]
+pub(crate) struct Leader<'a> {
+    pub(crate) transport: &'a dyn Transport,
+    pub(crate) addr: &'a str,
+    /// The name of the broker that it leads.
+    pub(crate) broker: &'a str,
 }
 
 /// Why the leader did not answer.
@@ -99,18 +108,18 @@ fn framed(frame: Bytes) -> Vec<Bytes> {
 }
 
 impl Relay {
-    /// Has a request answered by the node at `addr`. None for one that needs no answer.
+    /// Has a request answered by the leader. None for one that needs no answer.
     ///
     /// # Errors
     /// It did not answer.
     pub(crate) async fn pass(
         &self,
         client: &Connection,
-        (transport, addr): (&dyn Transport, &str),
+        leader: Leader<'_>,
         request: &mut PendingRequest,
         deadlines: Deadlines,
     ) -> Result<Option<Vec<Bytes>>, RelayError> {
-        let link = timeout_at(deadlines.begun, self.link(client, transport, addr)).await;
+        let link = timeout_at(deadlines.begun, self.link(client, leader)).await;
         link.map_err(|_| RelayError::NotDone)??.pass(client, request, deadlines).await
     }
 
@@ -119,36 +128,43 @@ impl Relay {
         self.link.lock().await.take();
     }
 
-    async fn link(
-        &self,
-        client: &Connection,
-        transport: &dyn Transport,
-        addr: &str,
-    ) -> Result<Arc<Link>, RelayError> {
+    async fn link(&self, client: &Connection, leader: Leader<'_>) -> Result<Arc<Link>, RelayError> {
         let mut held = self.link.lock().await;
-        if let Some(link) = held.as_ref().filter(|link| link.addr == addr && !link.out.is_closed())
-        {
+        let is_open = |link: &&Arc<Link>| link.addr == leader.addr && !link.out.is_closed();
+        if let Some(link) = held.as_ref().filter(is_open) {
             return Ok(Arc::clone(link));
         }
-        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, transport.dial(addr));
-        let stream = match connecting.await {
-            Ok(Ok(stream)) => stream,
-            _ => return Err(RelayError::NotDone),
+        let connecting = async {
+            let stream = leader.transport.dial(leader.addr).await.ok()?;
+            let ends = tokio::io::split(stream);
+            let link = Link::start(ends, leader.addr, client.out().clone());
+            link.is_let_in(client.client(), leader.broker).await.then_some(link)
         };
-        let link = Arc::new(Link::start(tokio::io::split(stream), addr, client.out().clone()));
-        let hello = Passed { chunks: hello(client.client()), turn: Arc::default() };
-        link.out.send(hello).await.map_err(|_| RelayError::NotDone)?;
+        let link = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await.ok().flatten();
+        let link = Arc::new(link.ok_or(RelayError::NotDone)?);
         *held = Some(Arc::clone(&link));
         Ok(link)
     }
 }
 
-fn hello(client: SocketAddr) -> Vec<Bytes> {
-    let fields: Fields = [("client", client.to_string())].into_iter().collect();
-    Command::request(request::RELAY, 0, fields).oneway().encode()
-}
-
 impl Link {
+    /// Says whom it speaks for, and to which broker. False if another one answers, or none: an address may be out of date,
+    /// and a request without a broker's name must not be taken by the broker of another log.
+    async fn is_let_in(&self, client: SocketAddr, broker: &str) -> bool {
+        let fields = [("client", client.to_string()), ("bname", broker.to_owned())];
+        let hello = Command::request(request::RELAY, 0, fields.into_iter().collect());
+        // Nothing else was asked as yet, so this number is free.
+        let Some(mut waiter) = self.waiting.begin(hello.head.opaque) else { return false };
+        let passed = Passed { chunks: hello.encode(), turn: Arc::default() };
+        if self.out.send(passed).await.is_err() {
+            return false;
+        }
+        let Some(Ok(answer)) = waiter.answer().await else { return false };
+        let answer = answer.last().cloned().and_then(|frame| Command::decode(frame).ok());
+        let is_right = answer.is_some_and(|answer| answer.head.code == response::SUCCESS);
+        is_right || Mutant::RelayedToAnybody.is_active()
+    }
+
     /// As `Relay::pass`. A request with room among the parked is shed once it is written; each other one, if there is
     /// room, once it is too late to ask anybody else.
     async fn pass(
@@ -251,6 +267,7 @@ mod tests {
     use super::*;
     use crate::remoting::{Budget, Share};
     use crate::settings::BrokerConfig;
+    use crate::single::Single;
 
     /// A link that nobody reads from at the other end, and its request budget.
     fn link(
@@ -380,6 +397,30 @@ mod tests {
             assert!(request.is_shed());
             let left = request.command.head.fields.get("queueOffset");
             assert_eq!(left, waits.then_some("7"), "{code}: what it is told to pull from again");
+        }
+    }
+
+    /// A follower may know an address that a log's broker had before its node started again.
+    #[tokio::test]
+    async fn a_request_is_not_passed_to_whatever_else_listens_where_the_leader_was() {
+        let single = Single::start(|_, settings| {
+            settings.listen.push("127.0.0.1:0".to_owned());
+        })
+        .await;
+        let transport = single.node.transport();
+        let [own, others] = *single.broker.addrs() else { panic!("two logs") };
+        let name_server = single.broker.name_server().expect("it has one");
+        let ask = async |addr: SocketAddr| {
+            let (addr, relay) = (addr.to_string(), Relay::default());
+            let leader = Leader { transport: &*transport, addr: &addr, broker: "broker-0" };
+            let (client, mut request) = (client(), request(request::CHECK_CLIENT_CONFIG));
+            relay.pass(&client, leader, &mut request, within(20, 20)).await
+        };
+        while ask(own).await.is_err() {
+            // It does not lead yet.
+        }
+        for addr in [others, name_server] {
+            assert_eq!(ask(addr).await, Err(RelayError::NotDone));
         }
     }
 }

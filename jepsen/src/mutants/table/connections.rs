@@ -377,4 +377,15 @@ pub(super) const ROWS: &[Row] = &[
             "remoting::budget::tests::large_answers_that_wait_for_room_keep_none_that_others_need",
         ),
     },
+    Row {
+        id: "N36",
+        name: "RelayedToAnybody",
+        breaks: "a follower passes requests to whatever listens where the leader was",
+        place: "broker/src/net/relay.rs",
+        rule: "17, who leads",
+        expected: Test(
+            "broker-lib",
+            "net::relay::tests::a_request_is_not_passed_to_whatever_else_listens_where_the_leader_was",
+        ),
+    },
 ];
