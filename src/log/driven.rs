@@ -10,7 +10,7 @@ use crate::error::StorageError;
 use crate::format::entry::Entry;
 use crate::seam::Disk;
 
-use super::pool::WriterQueue;
+use super::drive::queue::WriterQueue;
 use super::{Log, LogOptions};
 
 /// The result of a call that waits for the writer.

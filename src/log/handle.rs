@@ -13,15 +13,17 @@ use crate::seam::Disk;
 use crate::state_machine::FlushFiles;
 use crate::watermarks::Watermarks;
 
-use super::checkpoint_file::{CheckpointFile, Draft};
-use super::core::{Core, Waiter};
-use super::counters::LogCounts;
-use super::damage::DamageFound;
-use super::job::{Completion, Control};
-use super::memberships::StoredMembership;
-use super::pool::{WriterPool, WriterQueue};
-use super::stable_commits::Commits;
-use super::{LogOptions, SegmentInfo, checkpoints, damage, open};
+use super::drive::WriterPool;
+use super::drive::core::{Core, Waiter};
+use super::drive::queue::WriterQueue;
+use super::files::checkpoint_file::{CheckpointFile, Draft};
+use super::files::damage::DamageFound;
+use super::files::{checkpoints, damage};
+use super::memory::counters::LogCounts;
+use super::memory::job::{Completion, Control};
+use super::memory::memberships::StoredMembership;
+use super::memory::stable_commits::Commits;
+use super::{LogOptions, SegmentInfo, open};
 
 /// A state of up to this many bytes stays in memory until it is saved: taking it does not wait for the disk.
 const TAKEN_BUFFER_MAX: usize = 8 << 20;

@@ -4,85 +4,44 @@
 //! which makes it durable in the order of submission. Writers of all logs share the threads of a
 //! [`WriterPool`]. Any failed write or flush poisons its log: nothing is written or acknowledged
 //! after it.
+//!
+//! Each room uses those above it in this list only:
+//!
+//! - `options`: how a log behaves;
+//! - `files`: the files of a data directory and of a log, but for segments;
+//! - `memory`: what a log holds in memory, which is what readers see;
+//! - `writer`: makes it durable;
+//! - `drive`: the queue between the two, and the threads that empty it;
+//! - `open`, `handle`, `saver`, `driven`: a log as others use it;
+//! - `offline`: looks at a data directory without a node.
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use crate::format::entry::EntryId;
-use crate::record::{Flush, LogId};
-use crate::seam::Clock;
-
-mod checkpoint_file;
-mod checkpoints;
-mod core;
-mod counters;
-mod damage;
-mod data_dir;
+mod drive;
 #[cfg(any(test, feature = "simulation"))]
 mod driven;
+mod files;
 mod handle;
-mod job;
-mod memberships;
+mod memory;
 pub mod offline;
 mod open;
-mod pool;
-mod read;
+mod options;
 mod saver;
-mod shared;
-mod stable_commits;
-mod state;
-mod submit;
-mod tail;
-mod vote_file;
 mod writer;
-#[cfg(feature = "simulation")]
-mod writer_task;
 
 #[cfg(test)]
 mod tests;
 
 pub(crate) use crate::format::vote::Vote;
-pub(crate) use checkpoint_file::{CheckpointFile, Draft};
-pub(crate) use counters::WriterObserver;
-pub(crate) use damage::DamageFound;
-pub(crate) use data_dir::DataDir;
+#[cfg(feature = "simulation")]
+pub(crate) use drive::Pace;
+pub(crate) use drive::WriterPool;
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) use driven::{Done, DrivenLog};
+pub(crate) use files::checkpoint_file::{CheckpointFile, Draft};
+pub(crate) use files::damage::DamageFound;
+pub(crate) use files::data_dir::DataDir;
 pub(crate) use handle::Log;
-pub(crate) use memberships::StoredMembership;
-pub(crate) use pool::WriterPool;
+pub(crate) use memory::memberships::StoredMembership;
+pub(crate) use memory::stable_commits::Commits;
+pub(crate) use memory::state::SegmentInfo;
+pub(crate) use options::{LogOptions, WriterObserver};
 pub(crate) use saver::{Saver, Saving, Turn};
-pub(crate) use stable_commits::Commits;
-#[cfg(feature = "simulation")]
-pub(crate) use writer_task::Pace;
-
-/// How one log behaves.
-#[derive(Debug, Clone)]
-pub(crate) struct LogOptions {
-    pub(crate) log_id: LogId,
-    pub(crate) flush: Flush,
-    pub(crate) flush_interval: Duration,
-    pub(crate) segment_size: u64,
-    pub(crate) tail_cache_max: u64,
-    /// It may have lost what it had acknowledged, or contradicts a leader's history: of what is written about it, only
-    /// what it holds itself is believed.
-    pub(crate) at_stable: bool,
-    /// With less free space than this, logs allocate in small steps, since they share the rest. 0: do not look.
-    pub(crate) disk_reserve: u64,
-    /// Stamps segments, and gives them numbers by which stale bytes are told apart.
-    pub(crate) clock: Arc<dyn Clock>,
-    /// Told about flushes.
-    pub(crate) observer: Option<Arc<dyn WriterObserver>>,
-}
-
-/// One segment, as retention and status see it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct SegmentInfo {
-    pub(crate) base_index: u64,
-    /// Last entry; none in an empty active segment.
-    pub(crate) last: Option<EntryId>,
-    pub(crate) bytes: u64,
-    pub(crate) sealed: bool,
-    /// Wall clock of the newest entry's write, milliseconds since 1970; for retention by age only.
-    pub(crate) newest_ms: u64,
-}

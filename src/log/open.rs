@@ -10,7 +10,6 @@ use std::sync::Arc;
 use crate::error::StorageError;
 use crate::format::committed::Committed;
 use crate::format::entry::EntryId;
-use crate::format::envelope::ENVELOPE;
 use crate::format::manifest::{Manifest, SealedMeta, SegmentMeta};
 use crate::mutant::Mutant;
 use crate::seam::disk::{atomic_file, remove_all};
@@ -18,23 +17,20 @@ use crate::seam::{Access, Disk, DiskFile};
 use crate::segment::active::{SegmentWriter, allocation_step};
 use crate::segment::recovery::{self, Scan};
 use crate::segment::sealed::SealedSegment;
-use crate::segment::{segment_id, segment_path};
+use crate::segment::segment_id;
 
-use super::LogOptions;
-use super::checkpoints::Checkpoints;
-use super::core::Core;
-use super::damage;
-use super::data_dir::{NEW_SUFFIX, make_dirs};
-use super::memberships::{Memberships, StoredMembership};
-use super::pool::WriterQueue;
-use super::shared::Shared;
-use super::state::{Recovered, SegmentSet, State};
-use super::vote_file::VoteFile;
+use super::drive::core::Core;
+use super::drive::queue::WriterQueue;
+use super::files::checkpoints::Checkpoints;
+use super::files::damage;
+use super::files::data_dir::{NEW_SUFFIX, make_dirs};
+use super::files::manifest::{MANIFEST_NAME, check_sealed, open_segment, read_manifest};
+use super::files::vote_file::VoteFile;
+use super::memory::memberships::{Memberships, StoredMembership};
+use super::memory::shared::Shared;
+use super::memory::state::{Recovered, SegmentSet, State};
+use super::options::LogOptions;
 use super::writer::{Fault, LogWriter, Parts};
-
-/// Name of the manifest in a log's directory.
-pub(super) const MANIFEST_NAME: &str = "MANIFEST";
-const MANIFEST_LEN_MAX: u64 = (16 << 20) + ENVELOPE as u64;
 
 /// Opens or makes a log.
 pub(super) fn open(
@@ -90,59 +86,6 @@ fn create(disk: &dyn Disk, dir: &Path, options: &LogOptions) -> Result<(), Stora
     atomic_file::replace(disk, &path, &[&bytes])?;
     disk.rename(&new, dir).map_err(|error| StorageError::io("make", dir, error))?;
     atomic_file::sync_parent(disk, dir)
-}
-
-/// Reads a log's manifest.
-pub(super) fn read_manifest(
-    disk: &dyn Disk,
-    dir: &Path,
-    log_id: u64,
-) -> Result<Manifest, StorageError> {
-    let path = dir.join(MANIFEST_NAME);
-    let Some(bytes) = atomic_file::read(disk, &path, MANIFEST_LEN_MAX)? else {
-        let detail = "it lists what the log consists of".to_owned();
-        return Err(StorageError::Missing { path, detail });
-    };
-    let manifest = Manifest::decode(&bytes).map_err(|error| error.at(&path, 0))?;
-    if manifest.log_id != log_id {
-        let detail = format!("it belongs to log {}", manifest.log_id);
-        return Err(StorageError::corrupt(path, 0, detail));
-    }
-    Ok(manifest)
-}
-
-/// Checks that a sealed segment is there and as long as the manifest says.
-pub(super) fn check_sealed(
-    disk: &dyn Disk,
-    dir: &Path,
-    log_id: u64,
-    meta: &SealedMeta,
-) -> Result<(), StorageError> {
-    let (file, path) = open_segment(disk, dir, &meta.segment, Access::Read)?;
-    recovery::check_header(&*file, &path, log_id, &meta.segment)?;
-    let size = file.size().map_err(|error| StorageError::io("read", &path, error))?;
-    if size < meta.end {
-        let detail = format!("the file ends here, and its entries at byte {}", meta.end);
-        return Err(StorageError::corrupt(path, size, detail));
-    }
-    Ok(())
-}
-
-/// Opens the file of a segment that the manifest lists.
-pub(super) fn open_segment(
-    disk: &dyn Disk,
-    dir: &Path,
-    meta: &SegmentMeta,
-    access: Access,
-) -> Result<(Arc<dyn DiskFile>, PathBuf), StorageError> {
-    let path = segment_path(dir, meta.id);
-    match disk.open(&path, access) {
-        Ok(file) => Ok((file, path)),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            Err(StorageError::Missing { path, detail: "the manifest lists it".to_owned() })
-        }
-        Err(error) => Err(StorageError::io("open", path, error)),
-    }
 }
 
 /// A log as it lies on disk; nothing was changed yet.

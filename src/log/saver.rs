@@ -1,34 +1,20 @@
-//! Saves the checkpoints of logs beside whoever takes them: three flushes, for which nothing else of a node is to wait.
-//!
-//! All logs of a node share one thread, and writers have others, so that appends do not wait for it either. In a
-//! simulation it is a task.
+//! Saves the checkpoints of logs beside whoever takes them: three flushes, for which nothing else of a node waits.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread;
 
-use tokio::sync::{Mutex, OwnedMutexGuard, mpsc, oneshot, watch};
+use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
 
 use crate::error::{StorageError, with_sources};
 use crate::format::entry::EntryId;
 use crate::panics;
 use crate::state_machine::FlushFiles;
 
-use super::pool::WriterPool;
-#[cfg(feature = "simulation")]
-use super::writer_task::Pace;
+use super::drive::{SavingQueue, WriterPool};
 use super::{Draft, Log};
 
-/// What waits for the thread. Each log has one at most to save ([`Turn`]), one to read, and one for each connection from a
-/// leader, which bounds the queue.
-enum Job {
-    Save(Save),
-    /// Something else about a log's checkpoints.
-    Run(Log, Box<dyn FnOnce(&Log) + Send>),
-    Stop,
-}
-
+/// A checkpoint that waits to be saved.
 struct Save {
     log: Log,
     draft: Draft,
@@ -56,66 +42,6 @@ impl Save {
     }
 }
 
-/// The way to the thread that saves.
-#[derive(Clone)]
-pub(super) struct SaverQueue(mpsc::UnboundedSender<Job>);
-
-impl SaverQueue {
-    /// Starts the thread; `live` counts it.
-    pub(super) fn start(live: &Arc<watch::Sender<usize>>) -> io::Result<Self> {
-        let (sender, mut jobs) = mpsc::unbounded_channel();
-        let live = Arc::clone(live);
-        live.send_modify(|count| *count += 1);
-        let drain = move || {
-            while let Some(job) = jobs.blocking_recv() {
-                match job {
-                    Job::Save(save) => save.run(),
-                    // If it panics, the caller that waits for it learns that it was not done.
-                    Job::Run(log, work) => drop(panics::catch(|| work(&log))),
-                    // What was queued before is done, and nothing is taken any more.
-                    Job::Stop => break,
-                }
-            }
-            drop(jobs);
-            live.send_modify(|count| *count -= 1);
-        };
-        thread::Builder::new().name("quorumlog-checkpoints".to_owned()).spawn(drain)?;
-        Ok(Self(sender))
-    }
-
-    /// Starts a task in place of the thread. It waits for `pace` before each checkpoint.
-    #[cfg(feature = "simulation")]
-    pub(super) fn start_task(live: &Arc<watch::Sender<usize>>, pace: &Pace) -> Self {
-        let (sender, mut jobs) = mpsc::unbounded_channel();
-        let (live, pace) = (Arc::clone(live), Arc::clone(pace));
-        live.send_modify(|count| *count += 1);
-        tokio::spawn(async move {
-            while let Some(job) = jobs.recv().await {
-                match job {
-                    Job::Save(save) => {
-                        pace(save.log.dir()).await;
-                        save.run();
-                    }
-                    Job::Run(log, work) => {
-                        pace(log.dir()).await;
-                        work(&log);
-                    }
-                    Job::Stop => break,
-                }
-            }
-            drop(jobs);
-            live.send_modify(|count| *count -= 1);
-        });
-        Self(sender)
-    }
-
-    /// Lets the thread end once it has done what is queued.
-    pub(super) fn stop(&self) {
-        // An error means that it has ended.
-        let _ = self.0.send(Job::Stop);
-    }
-}
-
 /// The right to save a log's next checkpoint: one is saved at a time.
 pub(crate) struct Turn(#[expect(dead_code, reason = "held, and let go of")] OwnedMutexGuard<()>);
 
@@ -123,7 +49,7 @@ pub(crate) struct Turn(#[expect(dead_code, reason = "held, and let go of")] Owne
 #[derive(Clone)]
 pub(crate) struct Saver {
     log: Log,
-    queue: SaverQueue,
+    queue: SavingQueue,
     alone: Arc<Mutex<()>>,
 }
 
@@ -161,7 +87,7 @@ impl Saver {
         let save = Save { log, draft, files, turn, done };
         let flushed = move |flushed: Result<(), Arc<StorageError>>| match flushed {
             // If the thread has ended, `done` is dropped, which says so.
-            Ok(()) => drop(queue.0.send(Job::Save(save))),
+            Ok(()) => queue.push(save.log.dir().to_owned(), move || save.run()),
             Err(error) => drop(save.done.send(Err(error.poisoned_by()))),
         };
         self.log.flush_below(id.index + 1, Box::new(flushed));
@@ -176,9 +102,10 @@ impl Saver {
     ) -> Option<T> {
         let (done, result) = oneshot::channel();
         // An error means that nobody waits any more.
-        let work = move |log: &Log| drop(done.send(work(log)));
+        let log = self.log.clone();
+        let work = move || drop(done.send(work(&log)));
         // If the thread has ended, `done` is dropped, which says so.
-        let _ = self.queue.0.send(Job::Run(self.log.clone(), Box::new(work)));
+        self.queue.push(self.log.dir().to_owned(), work);
         result.await.ok()
     }
 }

@@ -12,11 +12,11 @@ use crate::seam::disk::RealDisk;
 use crate::seam::{Access, Disk};
 use crate::segment::{recovery, segment_path};
 
-use super::super::checkpoints;
-use super::super::data_dir::{SUPERBLOCK_NAME, log_dir, read_superblock};
-use super::super::open::{check_sealed, open_segment, read_manifest};
-use super::super::vote_file::VoteFile;
 use super::{list_logs, look_at_lock};
+use crate::log::files::checkpoints;
+use crate::log::files::data_dir::{SUPERBLOCK_NAME, log_dir, read_superblock};
+use crate::log::files::manifest::{check_sealed, open_segment, read_manifest};
+use crate::log::files::vote_file::VoteFile;
 
 /// What a data directory holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -6,16 +6,17 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::error::StorageError;
-use crate::member::NodeId;
 use crate::record::LogId;
 use crate::seam::disk::RealDisk;
 use crate::seam::{Disk, DiskLock, LockMode, SystemClock};
 
-use super::data_dir::{self, LOCK_NAME, LOGS_NAME, log_of};
+use crate::log::files::data_dir::{LOCK_NAME, LOGS_NAME, log_of};
 
+pub(in crate::log) mod accept_loss;
 mod inspect;
 mod verify;
 
+pub use accept_loss::AcceptedLoss;
 pub use inspect::{
     CheckpointSummary, Inspection, LogSummary, NodeSummary, Position, SegmentSummary, VoteSummary,
     inspect,
@@ -25,17 +26,6 @@ pub use verify::{Finding, LogVerification, Severity, Verification, verify};
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) use {inspect::inspect_on, verify::verify_on};
 
-/// What [`accept_loss`] has accepted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AcceptedLoss {
-    /// The node whose data it is.
-    pub node: NodeId,
-    /// Logs that may have lost something in a power cut, and are trusted now.
-    pub logs: Vec<LogId>,
-    /// The other members had refused this data, since newer data of the node has taken part.
-    pub outdated: bool,
-}
-
 /// Has a node take its logs for whole though they may have lost what it had acknowledged, in a power cut with
 /// [`Flush::Async`](crate::Flush::Async). For nodes that wait for others which never come back: what only those
 /// had is lost then. The data counts as the newest of its node from then on, even if it is an older copy that was put back, and
@@ -44,7 +34,7 @@ pub struct AcceptedLoss {
 /// # Errors
 /// A process uses the directory, it is no node's, or what the disk says.
 pub fn accept_loss(data_dir: impl AsRef<Path>) -> Result<AcceptedLoss, StorageError> {
-    data_dir::accept_loss(&RealDisk, &SystemClock, data_dir.as_ref())
+    accept_loss::accept_loss(&RealDisk, &SystemClock, data_dir.as_ref())
 }
 
 /// Whether a process uses the directory. Keeps one from starting while what is returned is held.

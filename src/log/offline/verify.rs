@@ -16,12 +16,12 @@ use crate::seam::{Access, Disk};
 use crate::segment::cursor::{Cursor, Source};
 use crate::segment::{recovery, segment_id};
 
-use super::super::checkpoints;
-use super::super::damage::{self, DAMAGE_NAME};
-use super::super::data_dir::{SUPERBLOCK_NAME, log_dir, read_superblock};
-use super::super::open::{check_sealed, open_segment, read_manifest};
-use super::super::vote_file::VoteFile;
 use super::{list_logs, look_at_lock};
+use crate::log::files::checkpoints;
+use crate::log::files::damage::{self, DAMAGE_NAME};
+use crate::log::files::data_dir::{SUPERBLOCK_NAME, log_dir, read_superblock};
+use crate::log::files::manifest::{check_sealed, open_segment, read_manifest};
+use crate::log::files::vote_file::VoteFile;
 
 /// Bytes read at once.
 const WINDOW: u64 = 1 << 20;

@@ -3,7 +3,7 @@
 
 use super::driven::{DIR, Driven};
 use super::*;
-use crate::log::data_dir::DataDir;
+use crate::log::files::data_dir::DataDir;
 use crate::seam::disk::sim::{CrashPolicy, Fault, SimDisk, TornRest};
 
 /// One step of the script.

@@ -4,7 +4,7 @@
 use super::driven::{DIR, Driven};
 use super::*;
 use crate::format::segment_header::HEADER_BLOCK;
-use crate::log::data_dir::DataDir;
+use crate::log::files::data_dir::DataDir;
 use crate::seam::SystemClock;
 use crate::seam::disk::sim::{Contents, CrashPolicy, Damage, SimDisk};
 

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::super::vote_file::VoteFile;
 use super::*;
 use crate::format::committed::Committed;
 use crate::log::DataDir;
+use crate::log::files::vote_file::VoteFile;
+use crate::log::offline::accept_loss;
 use crate::seam::Access;
 use crate::seam::disk::sim::{CrashPolicy, Fault, SimDisk};
 
@@ -115,7 +116,7 @@ fn what_a_run_left_in_the_page_cache_is_in_doubt_until_its_log_was_opened() {
 
 #[test]
 fn an_operator_may_accept_the_loss_before_or_after_the_next_start() {
-    let accept = |disk: &SimDisk| data_dir::accept_loss(disk, disk, Path::new(DATA));
+    let accept = |disk: &SimDisk| accept_loss::accept_loss(disk, disk, Path::new(DATA));
     for started in [false, true] {
         let disk = SimDisk::new();
         drop(directory(&disk, Flush::Async));
@@ -363,7 +364,8 @@ fn whoever_accepts_the_loss_of_older_data_has_it_count_as_the_newest() {
     older.step_clock(1_000_000);
     let copy = older.after_crash(&CrashPolicy::KeepAll);
     let accept = |disk: &SimDisk| {
-        let accepted = data_dir::accept_loss(disk, disk, Path::new(DATA)).expect("a healthy disk");
+        let accepted =
+            accept_loss::accept_loss(disk, disk, Path::new(DATA)).expect("a healthy disk");
         assert!(accepted.outdated, "it says why it was refused");
         directory(disk, Flush::Sync)
     };

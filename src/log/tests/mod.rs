@@ -23,6 +23,7 @@ use super::*;
 use crate::error::StorageError;
 use crate::format::entry::{Batch, Entry, EntryId, EntryKind};
 use crate::member::ReplicaId;
+use crate::record::{Flush, LogId};
 use crate::seam::disk::RealDisk;
 use crate::seam::{Disk, SystemClock};
 

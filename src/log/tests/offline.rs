@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::driven::{DIR, Driven};
 use super::*;
-use crate::log::data_dir::DataDir;
+use crate::log::files::data_dir::DataDir;
 use crate::log::offline::{
     Finding, Severity, Verification, inspect, inspect_on, verify, verify_on,
 };

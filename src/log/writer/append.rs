@@ -7,9 +7,9 @@ use crate::format::group::{GROUP_BYTES_MAX, GROUP_ENTRIES_MAX, GROUP_HEADER};
 use crate::mutant::Mutant;
 use crate::record::Flush;
 
-use super::super::job::Job;
-use super::super::shared::Shared;
 use super::{Fault, IDLE, LogWriter, end_of};
+use crate::log::memory::job::Job;
+use crate::log::memory::shared::Shared;
 
 /// After so many bytes that nobody waits to have flushed, the disk is to begin with them: appends wait while the
 /// background flush writes what is left.

@@ -6,11 +6,11 @@ use crate::format::vote::Vote;
 use crate::mutant::Mutant;
 use crate::record::Flush;
 
-use super::super::data_dir;
-use super::super::job::{Control, Job};
-use super::super::memberships::{Memberships, StoredMembership};
-use super::super::shared::Shared;
 use super::{Fault, LogWriter, end_of};
+use crate::log::files::data_dir;
+use crate::log::memory::job::{Control, Job};
+use crate::log::memory::memberships::{Memberships, StoredMembership};
+use crate::log::memory::shared::Shared;
 
 impl Job {
     /// True if the log is closed by it.

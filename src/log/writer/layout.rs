@@ -13,11 +13,11 @@ use crate::segment::offset_index::SparseIndex;
 use crate::segment::sealed::SealedSegment;
 use crate::segment::segment_path;
 
-use super::super::memberships::StoredMembership;
-use super::super::open::MANIFEST_NAME;
-use super::super::shared::Shared;
-use super::super::state::SegmentSet;
 use super::{Fault, LogWriter, end_of};
+use crate::log::files::manifest::MANIFEST_NAME;
+use crate::log::memory::memberships::StoredMembership;
+use crate::log::memory::shared::Shared;
+use crate::log::memory::state::SegmentSet;
 
 impl LogWriter {
     /// Seals the active segment and begins the next one.

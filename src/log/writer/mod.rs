@@ -24,10 +24,10 @@ use crate::seam::disk::atomic_file::ReplaceError;
 use crate::segment::active::{GroupBuffer, SegmentWriter};
 use crate::segment::sealed::SealedSegment;
 
-use super::job::{Completion, Control, Job};
-use super::memberships::Memberships;
-use super::shared::Shared;
-use super::vote_file::VoteFile;
+use crate::log::files::vote_file::VoteFile;
+use crate::log::memory::job::{Completion, Control, Job};
+use crate::log::memory::memberships::Memberships;
+use crate::log::memory::shared::Shared;
 
 /// A log that wrote nothing for so long gets a marker.
 const IDLE: Duration = Duration::from_millis(20);

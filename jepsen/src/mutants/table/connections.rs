@@ -288,11 +288,11 @@ pub(super) const ROWS: &[Row] = &[
         id: "N27",
         name: "TailCountsPayloads",
         breaks: "the entries that a node keeps in memory take much more of it than their limit says",
-        place: "src/log/tail.rs",
+        place: "src/log/memory/tail.rs",
         rule: "10.2",
         expected: Test(
             "lib",
-            "log::tail::tests::eviction_takes_the_oldest_and_stops_at_what_is_not_stored",
+            "log::memory::tail::tests::eviction_takes_the_oldest_and_stops_at_what_is_not_stored",
         ),
     },
     Row {

@@ -8,7 +8,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "W1",
         name: "LostPagesUnnoticed",
         breaks: "a node that lost its page cache votes as if it had everything",
-        place: "src/log/data_dir.rs",
+        place: "src/log/files/data_dir.rs",
         rule: "7, lost pages",
         expected: Test(
             "lib",
@@ -19,7 +19,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "W2",
         name: "TrustNotStored",
         breaks: "a log that is whole again is suspect after the next start",
-        place: "src/log/data_dir.rs",
+        place: "src/log/files/data_dir.rs",
         rule: "7, lost pages",
         expected: Test(
             "lib",
@@ -131,7 +131,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "W13",
         name: "WrittenTakenForFlushed",
         breaks: "what was only written on a majority counts as safe from power cuts",
-        place: "src/log/state.rs",
+        place: "src/log/memory/state.rs",
         rule: "7, lost pages",
         expected: Async,
     },
@@ -147,7 +147,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "W15",
         name: "StableOfOlderTerms",
         breaks: "an entry that a later leader can overrule counts as safe",
-        place: "src/log/state.rs",
+        place: "src/log/memory/state.rs",
         rule: "7, lost pages",
         expected: Test(
             "lib",
@@ -177,7 +177,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "W18",
         name: "CheckpointAheadOfLog",
         breaks: "a power cut leaves a checkpoint of entries that the log has lost",
-        place: "src/log/submit.rs",
+        place: "src/log/drive/submit.rs",
         rule: "7, lost pages",
         expected: Async,
     },
@@ -289,7 +289,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "W36",
         name: "StableAgainAfterDoubt",
         breaks: "what a majority has only written counts as safe from power cuts, once a request was overtaken",
-        place: "src/log/stable_commits.rs",
+        place: "src/log/memory/stable_commits.rs",
         rule: "7, lost pages",
         expected: Test(
             "lib",
@@ -333,7 +333,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "W40",
         name: "LostPagesTakenForDamage",
         breaks: "a node whose flush failed does not come back, since it takes what it has not flushed for damaged",
-        place: "src/log/read.rs",
+        place: "src/log/memory/read.rs",
         rule: "4.7",
         expected: Test(
             "lib",

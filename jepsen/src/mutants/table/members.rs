@@ -244,7 +244,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "O23",
         name: "GenerationNotRaised",
         breaks: "a node's generation stays as it was, whatever the node does",
-        place: "src/log/data_dir.rs",
+        place: "src/log/files/data_dir.rs",
         rule: "9, older copies of a member's data",
         expected: Test(
             "lib",
@@ -255,7 +255,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "O24",
         name: "OutdatedForgotten",
         breaks: "an older copy of a member's data that was refused takes part where nobody knows better",
-        place: "src/log/data_dir.rs",
+        place: "src/log/files/data_dir.rs",
         rule: "9, older copies of a member's data",
         expected: Test(
             "lib",
@@ -266,7 +266,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "O25",
         name: "NewestForgotten",
         breaks: "after their restart the members take an older copy of another one's data",
-        place: "src/log/data_dir.rs",
+        place: "src/log/files/data_dir.rs",
         rule: "9, older copies of a member's data",
         expected: Test(
             "lib",
@@ -277,7 +277,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "O26",
         name: "EveryStartRaises",
         breaks: "enough starts that fail, or that meet nobody, make an older copy of a member's data the newest",
-        place: "src/log/data_dir.rs",
+        place: "src/log/files/data_dir.rs",
         rule: "9, older copies of a member's data",
         expected: Test(
             "lib",
@@ -299,7 +299,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "O28",
         name: "AcceptedOnce",
         breaks: "a copy that is put back and accepted twice is refused the second time",
-        place: "src/log/data_dir.rs",
+        place: "src/log/offline/accept_loss.rs",
         rule: "9, older copies of a member's data",
         expected: Test(
             "lib",

@@ -16,7 +16,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "R2",
         name: "VoteOvertakesAppends",
         breaks: "a vote is saved ahead of appends, which then count as flushed",
-        place: "src/log/core.rs",
+        place: "src/log/drive/core.rs",
         rule: "7, save_vote; 4.6 rule 6",
         expected: Storage,
     },
@@ -221,7 +221,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "D8",
         name: "UnreadableIgnored",
         breaks: "a leader leads on with a segment that its disk cannot read",
-        place: "src/log/damage.rs",
+        place: "src/log/files/damage.rs",
         rule: "4.7",
         expected: Test(
             "lib",
@@ -262,7 +262,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "D12",
         name: "NewerSuspicionForgotten",
         breaks: "a log counts as whole though it lost something after that was found out",
-        place: "src/log/data_dir.rs",
+        place: "src/log/files/data_dir.rs",
         rule: "7, lost pages",
         expected: Test(
             "lib",
@@ -369,7 +369,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "C1",
         name: "CheckpointTakesReserve",
         breaks: "checkpoints use up the reserve of a disk",
-        place: "src/log/checkpoint_file.rs",
+        place: "src/log/files/checkpoint_file.rs",
         rule: "storage.disk_reserve, 10",
         expected: Test(
             "lib",
@@ -402,7 +402,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "C4",
         name: "LostDraftKept",
         breaks: "a checkpoint of which a flush failed is flushed again, and believed",
-        place: "src/log/checkpoint_file.rs",
+        place: "src/log/files/checkpoint_file.rs",
         rule: "4.1, 7 snapshot",
         expected: Test(
             "lib",

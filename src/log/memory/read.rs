@@ -16,8 +16,8 @@ use super::state::SegmentSet;
 const RETRIES_MAX: u32 = 8;
 
 impl Shared {
-    /// See [`Log::read`](super::Log::read).
-    pub(super) fn read(
+    /// See [`Log::read`](crate::log::Log::read).
+    pub(in crate::log) fn read(
         &self,
         from: u64,
         to: u64,
@@ -103,8 +103,8 @@ impl Shared {
         }
     }
 
-    /// See [`Log::id_at`](super::Log::id_at).
-    pub(super) fn id_at(&self, index: u64) -> Result<Option<EntryId>, StorageError> {
+    /// See [`Log::id_at`](crate::log::Log::id_at).
+    pub(in crate::log) fn id_at(&self, index: u64) -> Result<Option<EntryId>, StorageError> {
         {
             let state = self.state();
             if let Some(boundary) = state.boundary.filter(|boundary| boundary.index == index) {
@@ -118,8 +118,8 @@ impl Shared {
         Ok(entries.first().map(|entry| entry.id).filter(|id| id.index == index))
     }
 
-    /// See [`Log::visible`](super::Log::visible).
-    pub(super) fn visible(&self, entries: Vec<Entry>) -> Result<Vec<Entry>, StorageError> {
+    /// See [`Log::visible`](crate::log::Log::visible).
+    pub(in crate::log) fn visible(&self, entries: Vec<Entry>) -> Result<Vec<Entry>, StorageError> {
         let plain = |entry: &Entry| entry.kind == EntryKind::Record && entry.batch.count == 1;
         if entries.iter().all(plain) {
             return Ok(entries);

@@ -15,15 +15,15 @@ use crate::seam::Disk;
 use crate::seam::disk::atomic_file::TMP_SUFFIX;
 use crate::watermarks::Watermarks;
 
-use super::LogOptions;
-use super::checkpoint_file::{CheckpointFile, Draft};
-use super::checkpoints::{self, Checkpoints};
 use super::counters::{LogCounters, LogCounts};
 use super::stable_commits::{Commits, StableCommits};
 use super::state::{SegmentSet, State};
+use crate::log::files::checkpoint_file::{CheckpointFile, Draft};
+use crate::log::files::checkpoints::{self, Checkpoints};
+use crate::log::options::LogOptions;
 
 /// See the module.
-pub(super) struct Shared {
+pub(in crate::log) struct Shared {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     options: LogOptions,
@@ -43,7 +43,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(
+    pub(in crate::log) fn new(
         disk: Arc<dyn Disk>,
         dir: &Path,
         options: LogOptions,
@@ -67,30 +67,30 @@ impl Shared {
         }
     }
 
-    pub(super) fn disk(&self) -> &dyn Disk {
+    pub(in crate::log) fn disk(&self) -> &dyn Disk {
         &*self.disk
     }
 
-    pub(super) fn dir(&self) -> &Path {
+    pub(in crate::log) fn dir(&self) -> &Path {
         &self.dir
     }
 
-    pub(super) fn options(&self) -> &LogOptions {
+    pub(in crate::log) fn options(&self) -> &LogOptions {
         &self.options
     }
 
     /// The lock is held briefly: no I/O and no await under it.
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+    pub(in crate::log) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The lock is held briefly; see `save_checkpoint` for the I/O. Never together with the state.
-    pub(super) fn checkpoints(&self) -> MutexGuard<'_, Checkpoints> {
+    pub(in crate::log) fn checkpoints(&self) -> MutexGuard<'_, Checkpoints> {
         self.checkpoints.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Publishes the watermarks. Wakes watchers unless nothing but the end has moved up.
-    pub(super) fn publish(&self, state: &State) {
+    pub(in crate::log) fn publish(&self, state: &State) {
         let new = state.watermarks();
         self.watermarks.send_if_modified(|marks| {
             let old = std::mem::replace(marks, new);
@@ -98,7 +98,7 @@ impl Shared {
         });
     }
 
-    pub(super) fn watch(&self) -> watch::Receiver<Watermarks> {
+    pub(in crate::log) fn watch(&self) -> watch::Receiver<Watermarks> {
         self.watermarks.subscribe()
     }
 
@@ -106,7 +106,7 @@ impl Shared {
     ///
     /// # Errors
     /// See [`show`](Self::show).
-    pub(super) fn commit(&self, id: EntryId) -> Result<(), StorageError> {
+    pub(in crate::log) fn commit(&self, id: EntryId) -> Result<(), StorageError> {
         let mut state = self.state();
         state.commit(id);
         if self.stable_commits.are_of(id.term) {
@@ -115,8 +115,8 @@ impl Shared {
         self.show(state)
     }
 
-    /// See [`Log::note_commits`](super::Log::note_commits).
-    pub(super) fn note_commits(&self, term: u64, commits: Commits) -> bool {
+    /// See [`Log::note_commits`](crate::log::Log::note_commits).
+    pub(in crate::log) fn note_commits(&self, term: u64, commits: Commits) -> bool {
         self.stable_commits.note(term, commits)
     }
 
@@ -124,7 +124,10 @@ impl Shared {
     ///
     /// # Errors
     /// The last entry is not in memory any more and cannot be read, so that readers do not see it yet.
-    pub(super) fn show<'a>(&'a self, mut state: MutexGuard<'a, State>) -> Result<(), StorageError> {
+    pub(in crate::log) fn show<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+    ) -> Result<(), StorageError> {
         let mut shown = Ok(());
         if let Some(end) = state.to_show() {
             let batch = match state.tail.get(end - 1) {
@@ -155,21 +158,21 @@ impl Shared {
     /// The last committed entry, for the writer to store. The outer none while a change of memory that
     /// drops entries has not reached the writer, which is at `epoch`: the position may then be that of
     /// entries to come, and the writer still holds others at the same indexes.
-    pub(super) fn committed_as_of(&self, epoch: u64) -> Option<Option<EntryId>> {
+    pub(in crate::log) fn committed_as_of(&self, epoch: u64) -> Option<Option<EntryId>> {
         let state = self.state();
         (state.epoch() == epoch).then_some(state.committed)
     }
 
     /// True if this changes it.
-    pub(super) fn set_stalled(&self, stalled: bool) -> bool {
+    pub(in crate::log) fn set_stalled(&self, stalled: bool) -> bool {
         self.stalled.swap(stalled, Ordering::Relaxed) != stalled
     }
 
-    pub(super) fn is_stalled(&self) -> bool {
+    pub(in crate::log) fn is_stalled(&self) -> bool {
         self.stalled.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set_stored(&self, epoch: u64, end: u64, evicted: &mut Vec<Entry>) {
+    pub(in crate::log) fn set_stored(&self, epoch: u64, end: u64, evicted: &mut Vec<Entry>) {
         let mut state = self.state();
         state.set_stored(epoch, end);
         if self.options.flush == Flush::Sync {
@@ -182,38 +185,38 @@ impl Shared {
     }
 
     /// What `set_stored` does not say: nothing if all that is stored was flushed first.
-    pub(super) fn set_flushed(&self, epoch: u64, end: u64) {
+    pub(in crate::log) fn set_flushed(&self, epoch: u64, end: u64) {
         if self.options.flush == Flush::Async {
             self.state().set_flushed(epoch, end);
         }
     }
 
-    pub(super) fn note_tail(&self, state: &State) {
+    pub(in crate::log) fn note_tail(&self, state: &State) {
         self.tail_bytes.store(state.tail.bytes(), Ordering::Relaxed);
     }
 
-    pub(super) fn tail_bytes(&self) -> u64 {
+    pub(in crate::log) fn tail_bytes(&self) -> u64 {
         self.tail_bytes.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set_segments(&self, epoch: u64, segments: SegmentSet) {
+    pub(in crate::log) fn set_segments(&self, epoch: u64, segments: SegmentSet) {
         self.state().set_segments(epoch, Arc::new(segments));
     }
 
-    pub(super) fn set_failure(&self, error: &Arc<StorageError>) {
+    pub(in crate::log) fn set_failure(&self, error: &Arc<StorageError>) {
         self.state().failure.get_or_insert_with(|| Arc::clone(error));
         self.has_failed.store(true, Ordering::Release);
     }
 
     /// The first failure, whoever has found it.
-    pub(super) fn failure(&self) -> Option<Arc<StorageError>> {
+    pub(in crate::log) fn failure(&self) -> Option<Arc<StorageError>> {
         // Asked at each run of the writer.
         if self.has_failed.load(Ordering::Acquire) { self.state().failure.clone() } else { None }
     }
 
     /// Closes the log: nothing is taken or read any more, and no file stays open. Waits for a checkpoint that is
     /// being written.
-    pub(super) fn let_go(&self) {
+    pub(in crate::log) fn let_go(&self) {
         let _alone = self.checkpoint_io.lock().unwrap_or_else(PoisonError::into_inner);
         let mut state = self.state();
         state.closed = true;
@@ -221,16 +224,16 @@ impl Shared {
     }
 
     /// What users of a closed log get.
-    pub(super) fn closed_error(&self) -> StorageError {
+    pub(in crate::log) fn closed_error(&self) -> StorageError {
         StorageError::io("use", &self.dir, io::Error::other("the log is closed"))
     }
 
-    pub(super) fn has_checkpoint(&self, id: EntryId) -> bool {
+    pub(in crate::log) fn has_checkpoint(&self, id: EntryId) -> bool {
         self.checkpoints().contains(id)
     }
 
     /// The manifest names this boundary now, and needs no checkpoint below it any more.
-    pub(super) fn boundary_stored(&self, boundary: EntryId) {
+    pub(in crate::log) fn boundary_stored(&self, boundary: EntryId) {
         self.checkpoints().set_boundary(Some(boundary));
         self.thin_checkpoints();
     }
@@ -243,7 +246,7 @@ impl Shared {
     }
 
     /// Removes checkpoints that are not of this log's history.
-    pub(super) fn drop_checkpoints(&self, disowned: &[EntryId]) {
+    pub(in crate::log) fn drop_checkpoints(&self, disowned: &[EntryId]) {
         if disowned.is_empty() {
             return;
         }
@@ -253,14 +256,14 @@ impl Shared {
     }
 
     /// Removes checkpoints at `end` or behind: the log was cut there.
-    pub(super) fn cut_checkpoints(&self, end: u64) {
+    pub(in crate::log) fn cut_checkpoints(&self, end: u64) {
         let ids = self.checkpoints().ids();
         let behind: Vec<EntryId> = ids.into_iter().filter(|id| id.index >= end).collect();
         self.drop_checkpoints(&behind);
     }
 
     /// A checkpoint as of `id`, to be written. It is kept in memory up to `buffer_max`.
-    pub(super) fn draft(&self, id: EntryId, buffer_max: usize) -> Draft {
+    pub(in crate::log) fn draft(&self, id: EntryId, buffer_max: usize) -> Draft {
         let number = self.drafts.fetch_add(1, Ordering::Relaxed);
         let path = self.dir.join(format!("{:020}.{number}{TMP_SUFFIX}", id.index));
         let limits = (buffer_max, self.options.disk_reserve);
@@ -268,7 +271,7 @@ impl Shared {
     }
 
     /// Makes durable what a checkpoint names, then itself. One at a time.
-    pub(super) fn save_checkpoint(
+    pub(in crate::log) fn save_checkpoint(
         &self,
         mut draft: Draft,
         files: impl FnOnce() -> io::Result<()>,
@@ -284,7 +287,10 @@ impl Shared {
     }
 
     /// Takes a checkpoint in that was received; durable on return.
-    pub(super) fn keep_checkpoint(&self, file: &CheckpointFile) -> Result<(), StorageError> {
+    pub(in crate::log) fn keep_checkpoint(
+        &self,
+        file: &CheckpointFile,
+    ) -> Result<(), StorageError> {
         let _alone = self.checkpoint_io.lock().unwrap_or_else(PoisonError::into_inner);
         if self.state().closed {
             return Err(self.closed_error());
@@ -299,13 +305,13 @@ impl Shared {
         Ok(())
     }
 
-    pub(super) fn written(&self, entries: u64, bytes: u64) {
+    pub(in crate::log) fn written(&self, entries: u64, bytes: u64) {
         self.counters.groups.add(1);
         self.counters.entries.add(entries);
         self.counters.bytes.add(bytes);
     }
 
-    pub(super) fn flushed(&self, duration: Duration, entries: u64, bytes: u64) {
+    pub(in crate::log) fn flushed(&self, duration: Duration, entries: u64, bytes: u64) {
         self.counters.flushes.add(1);
         self.counters.flush_nanos.add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
         if let Some(observer) = &self.options.observer {
@@ -314,17 +320,17 @@ impl Shared {
     }
 
     /// A write or a flush has failed.
-    pub(super) fn note_failed(&self) {
+    pub(in crate::log) fn note_failed(&self) {
         if let Some(observer) = &self.options.observer {
             observer.failed();
         }
     }
 
-    pub(super) fn woken(&self) {
+    pub(in crate::log) fn woken(&self) {
         self.counters.wakeups.add(1);
     }
 
-    pub(super) fn counts(&self) -> LogCounts {
+    pub(in crate::log) fn counts(&self) -> LogCounts {
         self.counters.read()
     }
 }

@@ -1,27 +1,16 @@
 //! What the writers count, for metrics.
 
-use std::fmt::Debug;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
-
-/// Told about every flush, by the writer thread. Must not block, save when the log has failed.
-pub(crate) trait WriterObserver: Debug + Send + Sync {
-    /// A flush of `entries` entries of together `bytes` bytes took `duration`.
-    fn flushed(&self, duration: Duration, entries: u64, bytes: u64);
-    /// A write or a flush has failed, also the one of what an earlier run left: the log takes nothing any more. Nobody was told
-    /// yet. May be called more than once.
-    fn failed(&self) {}
-}
 
 /// Counts since the log was opened. They only grow.
 #[derive(Debug, Default)]
 pub(crate) struct LogCounters {
-    pub(super) groups: Counter,
-    pub(super) entries: Counter,
-    pub(super) bytes: Counter,
-    pub(super) flushes: Counter,
-    pub(super) flush_nanos: Counter,
-    pub(super) wakeups: Counter,
+    pub(in crate::log) groups: Counter,
+    pub(in crate::log) entries: Counter,
+    pub(in crate::log) bytes: Counter,
+    pub(in crate::log) flushes: Counter,
+    pub(in crate::log) flush_nanos: Counter,
+    pub(in crate::log) wakeups: Counter,
 }
 
 /// The counts at one moment.
@@ -44,7 +33,7 @@ pub(crate) struct LogCounts {
 
 impl LogCounters {
     #[cfg_attr(not(feature = "metrics"), allow(dead_code, reason = "counts are for metrics"))]
-    pub(super) fn read(&self) -> LogCounts {
+    pub(in crate::log) fn read(&self) -> LogCounts {
         LogCounts {
             groups: self.groups.get(),
             entries: self.entries.get(),
@@ -58,10 +47,10 @@ impl LogCounters {
 
 /// A number that one thread adds to and any may read.
 #[derive(Debug, Default)]
-pub(super) struct Counter(AtomicU64);
+pub(in crate::log) struct Counter(AtomicU64);
 
 impl Counter {
-    pub(super) fn add(&self, more: u64) {
+    pub(in crate::log) fn add(&self, more: u64) {
         self.0.fetch_add(more, Ordering::Relaxed);
     }
 

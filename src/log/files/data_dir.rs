@@ -13,19 +13,15 @@ use crate::record::{Flush, LogId};
 use crate::seam::disk::{atomic_file, remove_all};
 use crate::seam::{Clock, Disk, DiskLock, LockMode};
 
-use super::offline::AcceptedLoss;
-use super::open::read_manifest;
+use super::manifest::read_manifest;
 
-pub(super) const LOCK_NAME: &str = "LOCK";
-pub(super) const SUPERBLOCK_NAME: &str = "NODE";
-pub(super) const LOGS_NAME: &str = "logs";
+pub(in crate::log) const LOCK_NAME: &str = "LOCK";
+pub(in crate::log) const SUPERBLOCK_NAME: &str = "NODE";
+pub(in crate::log) const LOGS_NAME: &str = "logs";
 /// How directories of logs that are being made are named.
-pub(super) const NEW_SUFFIX: &str = ".new";
+pub(in crate::log) const NEW_SUFFIX: &str = ".new";
 /// How directories of logs that are being removed are named.
 const GONE_SUFFIX: &str = ".gone";
-/// Generations for each second since 1970 at which an operator accepts the loss, and the least by which that raises them. No
-/// node raises its own so often: so what is accepted later is newer, also if the same copy is put back each time.
-const ACCEPTED_GENERATIONS: u64 = 1 << 32;
 const SUPERBLOCK_LEN_MAX: u64 = 16 << 20;
 
 /// An opened and locked data directory.
@@ -352,57 +348,18 @@ impl DataDir {
     }
 }
 
-/// Takes all logs of a directory for whole that may have lost something, and its data for the newest. Durable on return.
-pub(super) fn accept_loss(
-    disk: &dyn Disk,
-    clock: &dyn Clock,
-    path: &Path,
-) -> Result<AcceptedLoss, StorageError> {
-    let lock_path = path.join(LOCK_NAME);
-    let lock = disk.lock(&lock_path, LockMode::Exclusive);
-    let lock = lock.map_err(|error| StorageError::io("lock", &lock_path, error))?;
-    let _lock = lock.ok_or(StorageError::Locked { path: lock_path })?;
-    let Some(mut superblock) = read_superblock(disk, path)? else {
-        let detail = "this is no data directory of a node".to_owned();
-        return Err(StorageError::Missing { path: path.join(SUPERBLOCK_NAME), detail });
-    };
-    let mut accepted = superblock.doubtful(disk.boot_id(path));
-    superblock.suspects.clear();
-    let outdated = superblock.outdated;
-    // Newer than anything that others have heard of.
-    superblock.outdated = false;
-    let by_clock = (clock.now_ms() / 1000).saturating_mul(ACCEPTED_GENERATIONS);
-    let raised = superblock.generation.saturating_add(ACCEPTED_GENERATIONS);
-    superblock.generation = match Mutant::AcceptedOnce.is_active() {
-        true => raised,
-        false => raised.max(by_clock),
-    };
-    if superblock.run.is_none() {
-        // An older build does not say how it ran: an asynchronous start would doubt all its logs.
-        accepted.extend(&superblock.logs);
-        superblock.run = Some(Run { clean: true, ..Run::default() });
-    }
-    if !superblock.doubtful(disk.boot_id(path)).is_empty() {
-        // What the next start would else find out.
-        superblock.run = superblock.run.map(|run| Run { clean: true, ..run });
-    }
-    write_superblock(disk, path, &superblock)?;
-    let logs = accepted.into_iter().map(LogId).collect();
-    Ok(AcceptedLoss { node: superblock.node_id, logs, outdated })
-}
-
 /// Where a log lies in a data directory.
-pub(super) fn log_dir(data_dir: &Path, log: LogId) -> PathBuf {
+pub(in crate::log) fn log_dir(data_dir: &Path, log: LogId) -> PathBuf {
     data_dir.join(LOGS_NAME).join(format!("{:016x}", log.0))
 }
 
 /// The log that a directory name gives.
-pub(super) fn log_of(name: &str) -> Option<LogId> {
+pub(in crate::log) fn log_of(name: &str) -> Option<LogId> {
     if name.len() != 16 { None } else { u64::from_str_radix(name, 16).ok().map(LogId) }
 }
 
 /// The superblock; none if the file is not there.
-pub(super) fn read_superblock(
+pub(in crate::log) fn read_superblock(
     disk: &dyn Disk,
     data_dir: &Path,
 ) -> Result<Option<Superblock>, StorageError> {
@@ -411,7 +368,7 @@ pub(super) fn read_superblock(
     bytes.map(|bytes| Superblock::decode(&bytes).map_err(|error| error.at(&path, 0))).transpose()
 }
 
-fn write_superblock(
+pub(in crate::log) fn write_superblock(
     disk: &dyn Disk,
     data_dir: &Path,
     superblock: &Superblock,
@@ -474,7 +431,7 @@ fn check_logs(disk: &dyn Disk, path: &Path, superblock: &Superblock) -> Result<(
 
 /// Makes a directory and those above it, if they are absent. All of them are durable on return, whoever made
 /// them: it may have died before it had synced them.
-pub(super) fn make_dirs(disk: &dyn Disk, dir: &Path) -> Result<(), StorageError> {
+pub(in crate::log) fn make_dirs(disk: &dyn Disk, dir: &Path) -> Result<(), StorageError> {
     let failed = |error| StorageError::io("make", dir, error);
     match disk.mkdir(dir) {
         Ok(()) => sync_above(disk, dir, true),
@@ -506,7 +463,7 @@ fn sync_above(disk: &dyn Disk, dir: &Path, made: bool) -> Result<(), StorageErro
 }
 
 /// Removes the directory of a log. After a crash it is there as it was, or is no log any more.
-pub(super) fn remove_log_dir(disk: &dyn Disk, dir: &Path) -> Result<(), StorageError> {
+pub(in crate::log) fn remove_log_dir(disk: &dyn Disk, dir: &Path) -> Result<(), StorageError> {
     let mut gone = dir.as_os_str().to_owned();
     gone.push(GONE_SUFFIX);
     let gone = PathBuf::from(gone);

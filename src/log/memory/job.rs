@@ -18,7 +18,7 @@ pub(crate) type Completion = Box<dyn FnOnce(Result<(), Arc<StorageError>>) + Sen
 const AT_ONCE_BYTES_MAX: usize = 64 << 10;
 
 /// One thing to do.
-pub(super) enum Job {
+pub(in crate::log) enum Job {
     /// Put entries at the tail.
     Append { entries: Vec<Entry>, done: Completion },
     /// Anything else.
@@ -27,7 +27,7 @@ pub(super) enum Job {
 
 /// Everything but an append. What it drops has been dropped from memory already.
 #[derive(Debug)]
-pub(super) enum Control {
+pub(in crate::log) enum Control {
     SaveVote(Vote),
     Truncate {
         last: Option<EntryId>,
@@ -53,19 +53,19 @@ pub(super) enum Control {
 }
 
 impl Job {
-    pub(super) fn saves_vote(&self) -> bool {
+    pub(in crate::log) fn saves_vote(&self) -> bool {
         matches!(self, Self::Control { control: Control::SaveVote(_), .. })
     }
 
     /// True for an append of at most [`AT_ONCE_BYTES_MAX`] that asks for no flush of its own.
-    pub(super) fn is_small_async_append(&self) -> bool {
+    pub(in crate::log) fn is_small_async_append(&self) -> bool {
         let Self::Append { entries, .. } = self else { return false };
         let bytes: usize = entries.iter().map(Entry::encoded_len).sum();
         bytes <= AT_ONCE_BYTES_MAX && !entries.iter().any(Entry::is_flushed_first)
     }
 
     /// Takes the job back undone.
-    pub(super) fn fail(self, error: &Arc<StorageError>) {
+    pub(in crate::log) fn fail(self, error: &Arc<StorageError>) {
         match self {
             Self::Append { done, .. } | Self::Control { done, .. } => done(Err(Arc::clone(error))),
         }
@@ -73,7 +73,7 @@ impl Job {
 }
 
 /// A completion to wait for.
-pub(super) fn waiter() -> (Completion, oneshot::Receiver<Result<(), Arc<StorageError>>>) {
+pub(in crate::log) fn waiter() -> (Completion, oneshot::Receiver<Result<(), Arc<StorageError>>>) {
     let (sender, receiver) = oneshot::channel();
     // Who waited may have given up; the job is done all the same.
     (Box::new(move |result| drop(sender.send(result))), receiver)

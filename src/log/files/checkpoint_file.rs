@@ -35,7 +35,11 @@ pub(crate) struct CheckpointFile {
 }
 
 impl CheckpointFile {
-    pub(super) fn new(file: Arc<dyn DiskFile>, path: PathBuf, header: CheckpointHeader) -> Self {
+    pub(in crate::log) fn new(
+        file: Arc<dyn DiskFile>,
+        path: PathBuf,
+        header: CheckpointHeader,
+    ) -> Self {
         Self { file, path, header, temporary: None }
     }
 
@@ -45,7 +49,7 @@ impl CheckpointFile {
     }
 
     /// Bytes of the file.
-    pub(super) fn len(&self) -> u64 {
+    pub(in crate::log) fn len(&self) -> u64 {
         CHECKPOINT_HEADER as u64 + self.header.state_len
     }
 
@@ -58,7 +62,7 @@ impl CheckpointFile {
     }
 
     /// Gives it its name, durably; nothing if it has it.
-    pub(super) fn keep(&self, path: &Path) -> Result<(), StorageError> {
+    pub(in crate::log) fn keep(&self, path: &Path) -> Result<(), StorageError> {
         let Some(temporary) = &self.temporary else { return Ok(()) };
         if !temporary.kept.load(Ordering::Relaxed) {
             let renamed = temporary.disk.rename(&self.path, path);
@@ -169,7 +173,7 @@ pub(crate) struct Draft {
 
 impl Draft {
     /// Of a log's checkpoint as of `id`. `path` is the temporary name, which nothing else uses.
-    pub(super) fn new(
+    pub(in crate::log) fn new(
         disk: Arc<dyn Disk>,
         path: PathBuf,
         (log_id, id): (u64, EntryId),

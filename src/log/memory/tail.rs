@@ -12,7 +12,7 @@ const SPARE_PLACES: usize = 4096;
 
 /// Consecutive entries up to the end of the log.
 #[derive(Debug)]
-pub(super) struct Tail {
+pub(in crate::log) struct Tail {
     entries: VecDeque<Entry>,
     /// Index of the first entry, or of the next one if there is none.
     first: u64,
@@ -23,42 +23,42 @@ pub(super) struct Tail {
 
 impl Tail {
     /// An empty tail behind `before`, at `first`.
-    pub(super) fn new(first: u64, before: Option<EntryId>) -> Self {
+    pub(in crate::log) fn new(first: u64, before: Option<EntryId>) -> Self {
         Self { entries: VecDeque::new(), first, before, bytes: 0 }
     }
 
-    pub(super) fn first(&self) -> u64 {
+    pub(in crate::log) fn first(&self) -> u64 {
         self.first
     }
 
     /// Bytes of memory held.
-    pub(super) fn bytes(&self) -> u64 {
+    pub(in crate::log) fn bytes(&self) -> u64 {
         self.bytes
     }
 
     /// One past the last index.
-    pub(super) fn end(&self) -> u64 {
+    pub(in crate::log) fn end(&self) -> u64 {
         self.first + self.entries.len() as u64
     }
 
     /// Id of the last entry, here or before.
-    pub(super) fn last(&self) -> Option<EntryId> {
+    pub(in crate::log) fn last(&self) -> Option<EntryId> {
         self.entries.back().map_or(self.before, |entry| Some(entry.id))
     }
 
-    pub(super) fn get(&self, index: u64) -> Option<&Entry> {
+    pub(in crate::log) fn get(&self, index: u64) -> Option<&Entry> {
         let at = usize::try_from(index.checked_sub(self.first)?).ok()?;
         self.entries.get(at)
     }
 
     /// Id of the entry at `index`, if it lies here or just before.
-    pub(super) fn id_at(&self, index: u64) -> Option<EntryId> {
+    pub(in crate::log) fn id_at(&self, index: u64) -> Option<EntryId> {
         let before = self.before.filter(|id| id.index == index);
         before.or_else(|| self.get(index).map(|entry| entry.id))
     }
 
     /// Adds the next entry. Invariants I2 and I3.
-    pub(super) fn push(&mut self, entry: Entry) {
+    pub(in crate::log) fn push(&mut self, entry: Entry) {
         match self.last() {
             None => {
                 assert!(self.entries.is_empty(), "I2: an entry before it has an id");
@@ -75,7 +75,7 @@ impl Tail {
     }
 
     /// Drops all behind `last`, which is the last entry of what is left; at `first` if nothing is.
-    pub(super) fn truncate(&mut self, last: Option<EntryId>, first: u64) {
+    pub(in crate::log) fn truncate(&mut self, last: Option<EntryId>, first: u64) {
         let end = last.map_or(first, |last| last.index + 1);
         if end < self.first || last.is_none() {
             *self = Self::new(end, last);
@@ -88,7 +88,7 @@ impl Tail {
     }
 
     /// Moves the oldest entries below `stored` to `evicted` while the tail is over `bytes_max`.
-    pub(super) fn evict(&mut self, bytes_max: u64, stored: u64, evicted: &mut Vec<Entry>) {
+    pub(in crate::log) fn evict(&mut self, bytes_max: u64, stored: u64, evicted: &mut Vec<Entry>) {
         let stored = if Mutant::UnstoredEvicted.is_active() { self.end() } else { stored };
         while self.bytes > bytes_max && self.first < stored {
             let Some(entry) = self.entries.pop_front() else { break };
@@ -105,7 +105,7 @@ impl Tail {
     }
 
     /// Adds the entries that `request` asks for; the first of them lies here.
-    pub(super) fn read(&self, request: &mut ReadRequest) {
+    pub(in crate::log) fn read(&self, request: &mut ReadRequest) {
         while request.wants_more() {
             let Some(entry) = self.get(request.next) else { return };
             let full = request.payloads || entry.kind == EntryKind::Membership;

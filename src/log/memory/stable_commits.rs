@@ -20,11 +20,11 @@ pub(crate) enum Commits {
 
 /// See the module. Terms and what is known of them, in one number.
 #[derive(Debug, Default)]
-pub(super) struct StableCommits(AtomicU64);
+pub(in crate::log) struct StableCommits(AtomicU64);
 
 impl StableCommits {
     /// Notes what is known of the commits of a term. True if this is news.
-    pub(super) fn note(&self, term: u64, commits: Commits) -> bool {
+    pub(in crate::log) fn note(&self, term: u64, commits: Commits) -> bool {
         let told = number(term, commits);
         if Mutant::StableAgainAfterDoubt.is_active() {
             return self.0.swap(told, Ordering::AcqRel) != told;
@@ -33,7 +33,7 @@ impl StableCommits {
     }
 
     /// True if an entry of `term` is stable once it is committed.
-    pub(super) fn are_of(&self, term: u64) -> bool {
+    pub(in crate::log) fn are_of(&self, term: u64) -> bool {
         self.0.load(Ordering::Acquire) == number(term, Commits::Stable)
     }
 }

@@ -19,7 +19,7 @@ const PINNED_MAX: usize = 4;
 
 /// The checkpoints of one log, oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Checkpoints {
+pub(in crate::log) struct Checkpoints {
     held: Vec<Held>,
     /// The boundary that the manifest names: it may require this one.
     boundary: Option<EntryId>,
@@ -36,7 +36,7 @@ struct Held {
 impl Checkpoints {
     /// Finds the checkpoints in a log's directory. One with a damaged head is left out, unless it is
     /// `required`: then it is an error, or if it is not there at all.
-    pub(super) fn find(
+    pub(in crate::log) fn find(
         disk: &dyn Disk,
         dir: &Path,
         log_id: u64,
@@ -62,37 +62,37 @@ impl Checkpoints {
     }
 
     /// Notes the boundary that the manifest names.
-    pub(super) fn set_boundary(&mut self, boundary: Option<EntryId>) {
+    pub(in crate::log) fn set_boundary(&mut self, boundary: Option<EntryId>) {
         self.boundary = boundary;
     }
 
-    pub(super) fn ids(&self) -> Vec<EntryId> {
+    pub(in crate::log) fn ids(&self) -> Vec<EntryId> {
         self.held.iter().map(|checkpoint| checkpoint.id).collect()
     }
 
-    pub(super) fn contains(&self, id: EntryId) -> bool {
+    pub(in crate::log) fn contains(&self, id: EntryId) -> bool {
         self.held.iter().any(|checkpoint| checkpoint.id == id)
     }
 
-    pub(super) fn bytes(&self) -> u64 {
+    pub(in crate::log) fn bytes(&self) -> u64 {
         self.held.iter().map(|checkpoint| checkpoint.bytes).sum()
     }
 
     /// Notes one that was saved.
-    pub(super) fn insert(&mut self, id: EntryId, bytes: u64) {
+    pub(in crate::log) fn insert(&mut self, id: EntryId, bytes: u64) {
         self.held.retain(|checkpoint| checkpoint.id.index != id.index);
         let at = self.held.partition_point(|checkpoint| checkpoint.id.index < id.index);
         self.held.insert(at, Held { id, bytes });
     }
 
     /// Forgets these.
-    pub(super) fn forget(&mut self, ids: &[EntryId]) {
+    pub(in crate::log) fn forget(&mut self, ids: &[EntryId]) {
         self.held.retain(|checkpoint| !ids.contains(&checkpoint.id));
         self.pinned.retain(|pinned| !ids.contains(pinned));
     }
 
     /// The newest that `fits`. It stays until the boundary has passed it: the boundary is to move there.
-    pub(super) fn pin(&mut self, fits: impl Fn(EntryId) -> bool) -> Option<EntryId> {
+    pub(in crate::log) fn pin(&mut self, fits: impl Fn(EntryId) -> bool) -> Option<EntryId> {
         let id = self.held.iter().rev().map(|checkpoint| checkpoint.id).find(|id| fits(*id))?;
         self.pinned.retain(|pinned| *pinned != id);
         self.pinned.push(id);
@@ -105,7 +105,7 @@ impl Checkpoints {
     /// Forgets those below the boundary, and of the others those that lie closest to their neighbours
     /// while there are too many. The boundary's, that of the one that is about to be (`next`), the
     /// pinned and the newest two stay.
-    pub(super) fn thin(&mut self, next: Option<EntryId>) -> Vec<EntryId> {
+    pub(in crate::log) fn thin(&mut self, next: Option<EntryId>) -> Vec<EntryId> {
         let below = self.boundary.map_or(0, |boundary| {
             let kept = boundary.index + u64::from(Mutant::BoundaryCheckpointRemoved.is_active());
             self.held.partition_point(|checkpoint| checkpoint.id.index < kept)
@@ -130,7 +130,7 @@ impl Checkpoints {
 }
 
 /// Removes checkpoints that were thinned.
-pub(super) fn remove(disk: &dyn Disk, dir: &Path, dropped: &[EntryId]) {
+pub(in crate::log) fn remove(disk: &dyn Disk, dir: &Path, dropped: &[EntryId]) {
     for id in dropped {
         let path = path_of(dir, id.index);
         if let Err(error) = disk.unlink(&path) {
@@ -140,7 +140,7 @@ pub(super) fn remove(disk: &dyn Disk, dir: &Path, dropped: &[EntryId]) {
 }
 
 /// The checkpoint as of `id`. Its state is not verified.
-pub(super) fn open(
+pub(in crate::log) fn open(
     disk: &dyn Disk,
     dir: &Path,
     log_id: u64,
@@ -160,17 +160,17 @@ pub(super) fn open(
 }
 
 /// The index that a file name gives, if it is a checkpoint's.
-pub(super) fn index_of(name: &str) -> Option<u64> {
+pub(in crate::log) fn index_of(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(SUFFIX)?;
     if digits.len() == 20 { digits.parse().ok() } else { None }
 }
 
-pub(super) fn path_of(dir: &Path, index: u64) -> PathBuf {
+pub(in crate::log) fn path_of(dir: &Path, index: u64) -> PathBuf {
     dir.join(format!("{index:020}{SUFFIX}"))
 }
 
 /// The checkpoint as of `index`. Its state is not verified.
-pub(super) fn open_at(
+pub(in crate::log) fn open_at(
     disk: &dyn Disk,
     dir: &Path,
     log_id: u64,

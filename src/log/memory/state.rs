@@ -19,29 +19,41 @@ use super::tail::Tail;
 
 /// The segments of a log at one moment.
 #[derive(Debug, Clone)]
-pub(super) struct SegmentSet {
-    pub(super) sealed: Vec<Arc<SealedSegment>>,
+pub(in crate::log) struct SegmentSet {
+    pub(in crate::log) sealed: Vec<Arc<SealedSegment>>,
     /// None once the log is closed or fenced off by an installed boundary.
-    pub(super) active: Option<Arc<ActiveSegment>>,
+    pub(in crate::log) active: Option<Arc<ActiveSegment>>,
+}
+
+/// One segment, as retention and status see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SegmentInfo {
+    pub(crate) base_index: u64,
+    /// Last entry; none in an empty active segment.
+    pub(crate) last: Option<EntryId>,
+    pub(crate) bytes: u64,
+    pub(crate) sealed: bool,
+    /// Wall clock of the newest entry's write, milliseconds since 1970; for retention by age only.
+    pub(crate) newest_ms: u64,
 }
 
 impl SegmentSet {
     /// Index of the first entry that may lie in a segment.
-    pub(super) fn first(&self) -> Option<u64> {
+    pub(in crate::log) fn first(&self) -> Option<u64> {
         let sealed = self.sealed.first().map(|sealed| sealed.meta().segment.base);
         sealed.or_else(|| self.active.as_ref().map(|active| active.meta().base))
     }
 }
 
 /// See the module.
-pub(super) struct State {
-    pub(super) tail: Tail,
-    pub(super) boundary: Option<EntryId>,
-    pub(super) memberships: Memberships,
+pub(in crate::log) struct State {
+    pub(in crate::log) tail: Tail,
+    pub(in crate::log) boundary: Option<EntryId>,
+    pub(in crate::log) memberships: Memberships,
     /// As told by Raft; may lie beyond the tail.
-    pub(super) committed: Option<EntryId>,
-    pub(super) vote: Option<Vote>,
-    pub(super) segments: Arc<SegmentSet>,
+    pub(in crate::log) committed: Option<EntryId>,
+    pub(in crate::log) vote: Option<Vote>,
+    pub(in crate::log) segments: Arc<SegmentSet>,
     /// Where a log without a boundary begins.
     origin: u64,
     /// One past the last index that readers may see (I11).
@@ -57,27 +69,27 @@ pub(super) struct State {
     /// Counts the changes that drop entries: what the writer reports of an older epoch is void.
     epoch: u64,
     /// Waits for the writer.
-    pub(super) inbox: Vec<Job>,
+    pub(in crate::log) inbox: Vec<Job>,
     /// The writer has been told about the inbox.
-    pub(super) scheduled: bool,
-    pub(super) failure: Option<Arc<StorageError>>,
-    pub(super) closed: bool,
+    pub(in crate::log) scheduled: bool,
+    pub(in crate::log) failure: Option<Arc<StorageError>>,
+    pub(in crate::log) closed: bool,
 }
 
 /// What opening a log found.
-pub(super) struct Recovered {
-    pub(super) boundary: Option<EntryId>,
-    pub(super) memberships: Memberships,
-    pub(super) vote: Option<Vote>,
-    pub(super) segments: SegmentSet,
+pub(in crate::log) struct Recovered {
+    pub(in crate::log) boundary: Option<EntryId>,
+    pub(in crate::log) memberships: Memberships,
+    pub(in crate::log) vote: Option<Vote>,
+    pub(in crate::log) segments: SegmentSet,
     /// Last entry, or the boundary.
-    pub(super) last: Option<EntryId>,
+    pub(in crate::log) last: Option<EntryId>,
     /// One past what a majority had flushed, as it was stored.
-    pub(super) stable: u64,
+    pub(in crate::log) stable: u64,
 }
 
 impl State {
-    pub(super) fn new(recovered: Recovered) -> Self {
+    pub(in crate::log) fn new(recovered: Recovered) -> Self {
         let Recovered { boundary, memberships, vote, segments, last, stable } = recovered;
         let origin = segments.first().unwrap_or_default();
         let end = last.map_or(origin, |last| last.index + 1);
@@ -104,7 +116,7 @@ impl State {
         }
     }
 
-    pub(super) fn epoch(&self) -> u64 {
+    pub(in crate::log) fn epoch(&self) -> u64 {
         self.epoch
     }
 
@@ -114,13 +126,13 @@ impl State {
     }
 
     /// Invariant I1. A boundary set before the first entry came may lie ahead of the tail.
-    pub(super) fn watermarks(&self) -> Watermarks {
+    pub(in crate::log) fn watermarks(&self) -> Watermarks {
         let end = self.tail.end().max(self.begin());
         Watermarks::new(self.begin(), self.visible.clamp(self.begin(), end), end)
     }
 
     /// Takes new entries: I2, I3.
-    pub(super) fn append(&mut self, entries: &[Entry]) {
+    pub(in crate::log) fn append(&mut self, entries: &[Entry]) {
         let Some(first) = entries.first() else { return };
         if self.tail.last().is_none() {
             self.origin = first.id.index;
@@ -140,7 +152,7 @@ impl State {
     }
 
     /// Drops all behind `last`. False if there is nothing behind it.
-    pub(super) fn truncate(&mut self, last: Option<EntryId>) -> bool {
+    pub(in crate::log) fn truncate(&mut self, last: Option<EntryId>) -> bool {
         let end = last.map_or(self.origin, |last| last.index + 1);
         if end >= self.tail.end() {
             return false;
@@ -162,7 +174,7 @@ impl State {
     }
 
     /// Moves the boundary. True if it lies beyond the tail, so that the log is now empty.
-    pub(super) fn purge(&mut self, upto: EntryId) -> bool {
+    pub(in crate::log) fn purge(&mut self, upto: EntryId) -> bool {
         let beyond = upto.index >= self.tail.end();
         if beyond {
             self.start_behind(upto);
@@ -176,7 +188,7 @@ impl State {
     }
 
     /// Takes a boundary of which the log holds nothing: drops everything.
-    pub(super) fn install(&mut self, upto: EntryId, membership: Option<StoredMembership>) {
+    pub(in crate::log) fn install(&mut self, upto: EntryId, membership: Option<StoredMembership>) {
         self.start_behind(upto);
         self.boundary = Some(upto);
         self.memberships = Memberships::new(membership, Vec::new());
@@ -196,26 +208,26 @@ impl State {
     }
 
     /// Moves `committed` up.
-    pub(super) fn commit(&mut self, id: EntryId) {
+    pub(in crate::log) fn commit(&mut self, id: EntryId) {
         if self.committed.is_none_or(|committed| committed.index < id.index) {
             self.committed = Some(id);
         }
     }
 
     /// Last committed index that the log holds.
-    pub(super) fn committed_index(&self) -> Option<u64> {
+    pub(in crate::log) fn committed_index(&self) -> Option<u64> {
         let last = self.tail.last()?.index;
         self.committed.map(|committed| committed.index.min(last))
     }
 
     /// The committed position, if it is ahead of what readers see.
-    pub(super) fn to_show(&self) -> Option<u64> {
+    pub(in crate::log) fn to_show(&self) -> Option<u64> {
         let end = self.committed_index()? + 1;
         (end > self.visible && end > self.begin()).then_some(end)
     }
 
     /// Shows readers the log up to `end`, whose last entry lies in `batch`: I11.
-    pub(super) fn show(&mut self, end: u64, batch: Batch) {
+    pub(in crate::log) fn show(&mut self, end: u64, batch: Batch) {
         let last = batch.position + 1 == batch.count;
         let whole = last || Mutant::BatchShownByHalves.is_active();
         let end = if whole { end } else { end - 1 - u64::from(batch.position).min(end - 1) };
@@ -223,31 +235,31 @@ impl State {
     }
 
     /// The writer has stored all below `end`, as of `epoch`.
-    pub(super) fn set_stored(&mut self, epoch: u64, end: u64) {
+    pub(in crate::log) fn set_stored(&mut self, epoch: u64, end: u64) {
         if epoch == self.epoch || Mutant::StaleEpochAccepted.is_active() {
             self.stored = end.min(self.tail.end());
         }
     }
 
     /// The writer has flushed all below `end`, as of `epoch`.
-    pub(super) fn set_flushed(&mut self, epoch: u64, end: u64) {
+    pub(in crate::log) fn set_flushed(&mut self, epoch: u64, end: u64) {
         if epoch == self.epoch || Mutant::StaleEpochAccepted.is_active() {
             self.flushed = end.min(self.tail.end());
         }
     }
 
-    pub(super) fn flushed(&self) -> u64 {
+    pub(in crate::log) fn flushed(&self) -> u64 {
         self.flushed
     }
 
-    pub(super) fn stable(&self) -> u64 {
+    pub(in crate::log) fn stable(&self) -> u64 {
         self.stable
     }
 
     /// The leader of `term` vouches that this log is the same as its own below `end`, and that a majority has flushed what
     /// lies below `stable`. Gives how far this log has flushed of what is vouched for; nothing if it follows a later leader
     /// by now, which may have replaced it.
-    pub(super) fn vouched(&mut self, term: u64, end: u64, stable: u64) -> u64 {
+    pub(in crate::log) fn vouched(&mut self, term: u64, end: u64, stable: u64) -> u64 {
         if self.vote.is_some_and(|vote| vote.term > term) {
             return 0;
         }
@@ -258,7 +270,7 @@ impl State {
     /// On the leader of `term`: moves `stable` up to what `flushed` gives, which is told how far this log has flushed, but
     /// not past what is committed. Only entries of the leader's own term count: an older one can still be overruled,
     /// though a majority has flushed it (Raft paper, section 5.4.2).
-    pub(super) fn settle(&mut self, term: u64, flushed: impl FnOnce(u64) -> u64) -> u64 {
+    pub(in crate::log) fn settle(&mut self, term: u64, flushed: impl FnOnce(u64) -> u64) -> u64 {
         let committed = self.committed_index().map_or(0, |index| index + 1);
         let end = flushed(self.flushed).min(committed);
         let of_own_term =
@@ -272,21 +284,21 @@ impl State {
     }
 
     /// `id` is committed and stable. Takes no effect while the log holds another entry there, or none in memory.
-    pub(super) fn settle_committed(&mut self, id: EntryId) {
+    pub(in crate::log) fn settle_committed(&mut self, id: EntryId) {
         if self.tail.id_at(id.index) == Some(id) {
             self.stable = self.stable.max(id.index + 1);
         }
     }
 
     /// The writer has changed the segments, as of `epoch`.
-    pub(super) fn set_segments(&mut self, epoch: u64, segments: Arc<SegmentSet>) {
+    pub(in crate::log) fn set_segments(&mut self, epoch: u64, segments: Arc<SegmentSet>) {
         if epoch == self.epoch || Mutant::StaleEpochAccepted.is_active() {
             self.segments = segments;
         }
     }
 
     /// Moves the oldest stored entries to `evicted` while the tail is over `bytes_max`.
-    pub(super) fn evict(&mut self, bytes_max: u64, evicted: &mut Vec<Entry>) {
+    pub(in crate::log) fn evict(&mut self, bytes_max: u64, evicted: &mut Vec<Entry>) {
         self.tail.evict(bytes_max, self.stored, evicted);
     }
 }

@@ -8,12 +8,12 @@ use crate::format::vote::Vote;
 use crate::mutant::Mutant;
 
 use super::core::{Core, Waiter};
-use super::job::{Completion, Control, Job, waiter};
-use super::memberships::StoredMembership;
+use crate::log::memory::job::{Completion, Control, Job, waiter};
+use crate::log::memory::memberships::StoredMembership;
 
 impl Core {
-    /// See [`Log::append`](super::Log::append).
-    pub(super) fn append(self: &Arc<Self>, entries: Vec<Entry>, done: Completion) {
+    /// See [`Log::append`](crate::log::Log::append).
+    pub(in crate::log) fn append(self: &Arc<Self>, entries: Vec<Entry>, done: Completion) {
         let shared = &self.shared;
         let mut state = shared.state();
         let mut ahead = false;
@@ -40,8 +40,8 @@ impl Core {
         }
     }
 
-    /// See [`Log::save_vote`](super::Log::save_vote).
-    pub(super) fn save_vote(self: &Arc<Self>, vote: Vote) -> Waiter {
+    /// See [`Log::save_vote`](crate::log::Log::save_vote).
+    pub(in crate::log) fn save_vote(self: &Arc<Self>, vote: Vote) -> Waiter {
         let mut state = self.shared.state();
         if let Some(old) = state.vote {
             let rises = (vote.term, vote.committed) > (old.term, old.committed);
@@ -53,8 +53,8 @@ impl Core {
         waiter
     }
 
-    /// See [`Log::truncate_after`](super::Log::truncate_after).
-    pub(super) fn truncate_after(
+    /// See [`Log::truncate_after`](crate::log::Log::truncate_after).
+    pub(in crate::log) fn truncate_after(
         self: &Arc<Self>,
         last: Option<EntryId>,
     ) -> Result<Waiter, Arc<StorageError>> {
@@ -77,8 +77,8 @@ impl Core {
         Ok(waiter)
     }
 
-    /// See [`Log::purge`](super::Log::purge). None if there is nothing to do.
-    pub(super) fn purge(self: &Arc<Self>, upto: EntryId) -> Option<Waiter> {
+    /// See [`Log::purge`](crate::log::Log::purge). None if there is nothing to do.
+    pub(in crate::log) fn purge(self: &Arc<Self>, upto: EntryId) -> Option<Waiter> {
         let mut state = self.shared.state();
         if state.boundary.is_some_and(|boundary| upto.index <= boundary.index) {
             return None;
@@ -91,8 +91,8 @@ impl Core {
         Some(waiter)
     }
 
-    /// See [`Log::install`](super::Log::install). None if there is nothing to do.
-    pub(super) fn install(
+    /// See [`Log::install`](crate::log::Log::install). None if there is nothing to do.
+    pub(in crate::log) fn install(
         self: &Arc<Self>,
         upto: EntryId,
         membership: Option<StoredMembership>,
@@ -124,8 +124,8 @@ impl Core {
         Ok(Some(waiter))
     }
 
-    /// See [`Log::flush_below`](super::Log::flush_below).
-    pub(super) fn flush_below(self: &Arc<Self>, end: u64, done: Completion) {
+    /// See [`Log::flush_below`](crate::log::Log::flush_below).
+    pub(in crate::log) fn flush_below(self: &Arc<Self>, end: u64, done: Completion) {
         let state = self.shared.state();
         if state.flushed() >= end || Mutant::CheckpointAheadOfLog.is_active() {
             drop(state);
@@ -136,7 +136,7 @@ impl Core {
     }
 
     /// Queues what changes nothing in memory.
-    pub(super) fn submit_control(self: &Arc<Self>, control: Control) -> Waiter {
+    pub(in crate::log) fn submit_control(self: &Arc<Self>, control: Control) -> Waiter {
         let (done, waiter) = waiter();
         self.submit(self.shared.state(), Job::Control { control, done });
         waiter

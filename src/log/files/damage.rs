@@ -14,7 +14,7 @@ use crate::seam::Disk;
 use crate::seam::disk::atomic_file;
 
 /// Name of the note in a log's directory.
-pub(super) const DAMAGE_NAME: &str = "DAMAGE";
+pub(in crate::log) const DAMAGE_NAME: &str = "DAMAGE";
 
 /// Damage that was found.
 #[derive(Debug, Clone)]
@@ -60,7 +60,7 @@ fn is_of_medium(error: &io::Error) -> bool {
 }
 
 /// Notes damage that lasts.
-pub(super) fn note(disk: &dyn Disk, dir: &Path, found: &DamageFound) {
+pub(in crate::log) fn note(disk: &dyn Disk, dir: &Path, found: &DamageFound) {
     let Some(note) = &found.lasting else { return };
     if let Err(error) = atomic_file::replace(disk, &dir.join(DAMAGE_NAME), &[&note.encode()]) {
         // It is found again.
@@ -70,7 +70,7 @@ pub(super) fn note(disk: &dyn Disk, dir: &Path, found: &DamageFound) {
 }
 
 /// Fails if damage was noted.
-pub(super) fn check(disk: &dyn Disk, dir: &Path) -> Result<(), StorageError> {
+pub(in crate::log) fn check(disk: &dyn Disk, dir: &Path) -> Result<(), StorageError> {
     let path = dir.join(DAMAGE_NAME);
     let Some(bytes) = atomic_file::read(disk, &path, DAMAGE_NOTE_LEN_MAX)? else { return Ok(()) };
     let note = DamageNote::decode(&bytes).map_err(|error| error.at(&path, 0))?;

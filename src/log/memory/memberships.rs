@@ -14,60 +14,63 @@ pub(crate) struct StoredMembership {
 
 impl StoredMembership {
     /// The membership in an entry, if it is one.
-    pub(super) fn of(entry: &Entry) -> Option<Self> {
+    pub(in crate::log) fn of(entry: &Entry) -> Option<Self> {
         (entry.kind == EntryKind::Membership)
             .then(|| Self { id: entry.id, payload: entry.payload.clone() })
     }
 
-    pub(super) fn from_meta(meta: MembershipMeta) -> Self {
+    pub(in crate::log) fn from_meta(meta: MembershipMeta) -> Self {
         Self { id: meta.id, payload: meta.payload.into() }
     }
 
-    pub(super) fn to_meta(&self) -> MembershipMeta {
+    pub(in crate::log) fn to_meta(&self) -> MembershipMeta {
         MembershipMeta { id: self.id, payload: self.payload.to_vec() }
     }
 }
 
 /// Memberships in the order of their indexes.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Memberships {
+pub(in crate::log) struct Memberships {
     /// The last one at or below the boundary.
     boundary: Option<StoredMembership>,
     behind: Vec<StoredMembership>,
 }
 
 impl Memberships {
-    pub(super) fn new(boundary: Option<StoredMembership>, behind: Vec<StoredMembership>) -> Self {
+    pub(in crate::log) fn new(
+        boundary: Option<StoredMembership>,
+        behind: Vec<StoredMembership>,
+    ) -> Self {
         Self { boundary, behind }
     }
 
-    pub(super) fn boundary(&self) -> Option<&StoredMembership> {
+    pub(in crate::log) fn boundary(&self) -> Option<&StoredMembership> {
         self.boundary.as_ref()
     }
 
-    pub(super) fn behind(&self) -> &[StoredMembership] {
+    pub(in crate::log) fn behind(&self) -> &[StoredMembership] {
         &self.behind
     }
 
     /// The last one at or below `index`.
-    pub(super) fn at(&self, index: u64) -> Option<&StoredMembership> {
+    pub(in crate::log) fn at(&self, index: u64) -> Option<&StoredMembership> {
         let count = self.behind.partition_point(|membership| membership.id.index <= index);
         let boundary = self.boundary.as_ref().filter(|boundary| boundary.id.index <= index);
         self.behind[..count].last().or(boundary)
     }
 
     /// Takes the memberships among new entries.
-    pub(super) fn extend(&mut self, entries: &[Entry]) {
+    pub(in crate::log) fn extend(&mut self, entries: &[Entry]) {
         self.behind.extend(entries.iter().filter_map(StoredMembership::of));
     }
 
     /// Drops those at or behind the position `end`.
-    pub(super) fn truncate(&mut self, end: u64) {
+    pub(in crate::log) fn truncate(&mut self, end: u64) {
         self.behind.retain(|membership| membership.id.index < end);
     }
 
     /// Moves the boundary up to `upto`.
-    pub(super) fn purge(&mut self, upto: u64) {
+    pub(in crate::log) fn purge(&mut self, upto: u64) {
         let count = self.behind.partition_point(|membership| membership.id.index <= upto);
         if let Some(last) = self.behind.drain(..count).next_back() {
             self.boundary = Some(last);
@@ -75,7 +78,7 @@ impl Memberships {
     }
 
     /// Adds one that a leader sent, if it is not there.
-    pub(super) fn insert(&mut self, membership: StoredMembership) {
+    pub(in crate::log) fn insert(&mut self, membership: StoredMembership) {
         let at = self.behind.partition_point(|held| held.id.index < membership.id.index);
         let held = self.behind.get(at).is_some_and(|held| held.id.index == membership.id.index);
         let below = self.boundary.as_ref().is_some_and(|b| b.id.index >= membership.id.index);

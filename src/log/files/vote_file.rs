@@ -11,11 +11,11 @@ use crate::mutant::Mutant;
 use crate::seam::{Access, Disk, DiskFile};
 
 /// Name of the file in a log's directory.
-pub(super) const VOTE_NAME: &str = "VOTE";
+pub(in crate::log) const VOTE_NAME: &str = "VOTE";
 
 /// The open vote file.
 #[derive(Debug)]
-pub(super) struct VoteFile {
+pub(in crate::log) struct VoteFile {
     path: PathBuf,
     file: Arc<dyn DiskFile>,
     newest: VoteSlot,
@@ -25,7 +25,11 @@ pub(super) struct VoteFile {
 
 impl VoteFile {
     /// Makes the file of a new log, without a vote. The directory is not synced.
-    pub(super) fn create(disk: &dyn Disk, dir: &Path, log_id: u64) -> Result<(), StorageError> {
+    pub(in crate::log) fn create(
+        disk: &dyn Disk,
+        dir: &Path,
+        log_id: u64,
+    ) -> Result<(), StorageError> {
         let path = dir.join(VOTE_NAME);
         let newest =
             VoteSlot { log_id, sequence: 1, vote: None, committed: Committed::Nothing, stable: 0 };
@@ -44,7 +48,7 @@ impl VoteFile {
     ///
     /// # Errors
     /// The file is missing, or neither slot is whole.
-    pub(super) fn open(
+    pub(in crate::log) fn open(
         disk: &dyn Disk,
         dir: &Path,
         log_id: u64,
@@ -75,23 +79,23 @@ impl VoteFile {
         Ok(Self { path, file, newest, behind })
     }
 
-    pub(super) fn newest(&self) -> &VoteSlot {
+    pub(in crate::log) fn newest(&self) -> &VoteSlot {
         &self.newest
     }
 
     /// True if a slot is damaged or behind the other.
-    pub(super) fn is_uneven(&self) -> bool {
+    pub(in crate::log) fn is_uneven(&self) -> bool {
         self.behind.contains(&true)
     }
 
     /// Makes durable what was read.
-    pub(super) fn flush(&self) -> Result<(), StorageError> {
+    pub(in crate::log) fn flush(&self) -> Result<(), StorageError> {
         self.file.sync_data().map_err(|error| StorageError::io("flush", &self.path, error))
     }
 
     /// Makes both slots hold the newest vote again, durably. The good one is not touched: a write of
     /// the same bytes, torn, would leave none.
-    pub(super) fn repair(&mut self) -> Result<(), StorageError> {
+    pub(in crate::log) fn repair(&mut self) -> Result<(), StorageError> {
         if self.is_uneven() {
             tracing::warn!(path = %self.path.display(), "one copy of the vote was damaged or old");
             self.write(self.newest, self.behind)?;
@@ -101,7 +105,7 @@ impl VoteFile {
 
     /// Saves a vote, and with it what is committed and what a majority has flushed. Durable on return; after an error it may
     /// be either vote.
-    pub(super) fn save(
+    pub(in crate::log) fn save(
         &mut self,
         vote: Vote,
         committed: Committed,
@@ -113,7 +117,7 @@ impl VoteFile {
     }
 
     /// Replaces what is known of the log beside the vote. Durable on return.
-    pub(super) fn restate(
+    pub(in crate::log) fn restate(
         &mut self,
         committed: Committed,
         stable: u64,

@@ -5,8 +5,7 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use super::core::Core;
-use super::pool::{Timers, WriterQueue};
+use super::queue::{Drive, Timers, WriterQueue};
 
 /// Awaited before each run of the writer of the log in this directory: the time that the disk takes. Gives how
 /// many jobs the run may do, at least one: beside a thread, others go on and see what it has done so far.
@@ -14,30 +13,30 @@ pub(crate) type Pace =
     Arc<dyn Fn(&Path) -> Pin<Box<dyn Future<Output = usize> + Send>> + Send + Sync>;
 
 /// Drives the logs of one queue.
-pub(super) struct WriterTask {
+pub(in crate::log) struct WriterTask {
     queue: Arc<WriterQueue>,
     pace: Pace,
     timers: Timers,
 }
 
 impl WriterTask {
-    pub(super) fn new(queue: Arc<WriterQueue>, pace: Pace) -> Self {
+    pub(in crate::log) fn new(queue: Arc<WriterQueue>, pace: Pace) -> Self {
         Self { queue, pace, timers: Timers::default() }
     }
 
     /// Runs until the pool stops.
-    pub(super) async fn run(mut self) {
+    pub(in crate::log) async fn run(mut self) {
         let mut ready = Vec::new();
         loop {
             self.wait().await;
             if self.queue.queued().take(&mut ready) {
                 break;
             }
-            for core in ready.drain(..) {
-                Self::drive(&self.pace, &mut self.timers, &self.queue, core).await;
+            for log in ready.drain(..) {
+                Self::drive(&self.pace, &mut self.timers, &self.queue, log).await;
             }
-            for core in self.timers.due(self.queue.now()) {
-                Self::drive(&self.pace, &mut self.timers, &self.queue, core).await;
+            for log in self.timers.due(self.queue.now()) {
+                Self::drive(&self.pace, &mut self.timers, &self.queue, log).await;
             }
         }
         self.timers.abandon();
@@ -59,8 +58,8 @@ impl WriterTask {
         }
     }
 
-    async fn drive(pace: &Pace, timers: &mut Timers, queue: &WriterQueue, core: Arc<Core>) {
-        let jobs_max = pace(core.shared.dir()).await.max(1);
-        timers.drive(core, queue.now(), jobs_max);
+    async fn drive(pace: &Pace, timers: &mut Timers, queue: &WriterQueue, log: Arc<dyn Drive>) {
+        let jobs_max = pace(log.dir()).await.max(1);
+        timers.drive(log, queue.now(), jobs_max);
     }
 }

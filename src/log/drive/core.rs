@@ -1,5 +1,6 @@
 //! A log, its writer, and the queue in between.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,11 +11,11 @@ use crate::mutant::Mutant;
 use crate::panics;
 use crate::record::Flush;
 
-use super::job::Job;
-use super::pool::{WriterQueue, writer_panicked};
-use super::shared::Shared;
-use super::state::State;
-use super::writer::LogWriter;
+use super::queue::{Drive, WriterQueue, writer_panicked};
+use crate::log::memory::job::Job;
+use crate::log::memory::shared::Shared;
+use crate::log::memory::state::State;
+use crate::log::writer::LogWriter;
 
 /// A write into the page cache that takes longer was held up by the system, which has too much to write itself.
 const AT_ONCE_MAX: Duration = Duration::from_millis(2);
@@ -22,8 +23,8 @@ const AT_ONCE_MAX: Duration = Duration::from_millis(2);
 const LEFT_ALONE: Duration = Duration::from_secs(1);
 
 /// What a handle points to.
-pub(super) struct Core {
-    pub(super) shared: Shared,
+pub(in crate::log) struct Core {
+    pub(in crate::log) shared: Shared,
     /// Locked by whoever drives the writer: one thread at a time. None once the log is closed.
     writer: Mutex<Driven>,
     queue: Arc<WriterQueue>,
@@ -40,17 +41,17 @@ struct Driven {
 }
 
 /// The result of a job that was submitted.
-pub(super) type Waiter = oneshot::Receiver<Result<(), Arc<StorageError>>>;
+pub(in crate::log) type Waiter = oneshot::Receiver<Result<(), Arc<StorageError>>>;
 
 impl Core {
-    pub(super) fn new(shared: Shared, writer: LogWriter, queue: Arc<WriterQueue>) -> Self {
+    pub(in crate::log) fn new(shared: Shared, writer: LogWriter, queue: Arc<WriterQueue>) -> Self {
         let driven = Driven { writer: Some(writer), jobs: Vec::new(), due: None, left_until: None };
         Self { shared, writer: Mutex::new(driven), queue }
     }
 
     /// Queues a job. `state` is the lock under which the job's effect on memory was made, so that
     /// the writer sees jobs in the order of their effects.
-    pub(super) fn submit(self: &Arc<Self>, mut state: MutexGuard<'_, State>, job: Job) {
+    pub(in crate::log) fn submit(self: &Arc<Self>, mut state: MutexGuard<'_, State>, job: Job) {
         let first = Mutant::VoteOvertakesAppends.is_active() && job.saves_vote();
         let at = if first { 0 } else { state.inbox.len() };
         state.inbox.insert(at, job);
@@ -67,30 +68,15 @@ impl Core {
     }
 
     /// Has the writer driven soon.
-    pub(super) fn schedule(self: &Arc<Self>) {
-        if !self.queue.push(self) {
+    pub(in crate::log) fn schedule(self: &Arc<Self>) {
+        if !self.queue.push(Arc::clone(self) as Arc<dyn Drive>) {
             // No writer thread is left: nothing can be in order any more but failing.
             self.abandon();
         }
     }
 
-    /// Does up to `jobs_max` of the jobs that are queued, and what is due. Says when to call again even if nothing is
-    /// submitted.
-    pub(super) fn drive(self: &Arc<Self>, now: Instant, jobs_max: usize) -> Option<Instant> {
-        self.shared.woken();
-        let mut driven = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = self.take_inbox(&mut driven, jobs_max);
-        let next = self.run(&mut driven, now);
-        driven.due = next;
-        drop(driven);
-        if left {
-            self.schedule();
-        }
-        next
-    }
-
     /// True if whoever submits `job` may try to write it: it waits for no flush, and no other job waits for the writer.
-    pub(super) fn may_write_at_once(&self, state: &State, job: &Job) -> bool {
+    pub(in crate::log) fn may_write_at_once(&self, state: &State, job: &Job) -> bool {
         self.shared.options().flush == Flush::Async
             && (Mutant::AppendOvertakesWriter.is_active()
                 || !state.scheduled && state.inbox.is_empty())
@@ -99,7 +85,7 @@ impl Core {
 
     /// Writes the append in the inbox into the page cache on the caller's thread, which saves two wake-ups; leaves it
     /// to the writer's thread where that is at work, or where there is more to do than to write.
-    pub(super) fn write_at_once(self: &Arc<Self>) {
+    pub(in crate::log) fn write_at_once(self: &Arc<Self>) {
         // A writer that panicked is for its thread, which poisons it.
         let driven = self.writer.try_lock().ok();
         let wrote = driven.is_some_and(|mut driven| self.try_write(&mut driven));
@@ -157,25 +143,6 @@ impl Core {
         ran.next
     }
 
-    /// The last call: flushes what is written, and fails what waits.
-    pub(super) fn abandon(&self) {
-        let mut driven = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        self.take_inbox(&mut driven, usize::MAX);
-        if let Some(mut writer) = driven.writer.take() {
-            writer.finish(&self.shared);
-            self.shared.let_go();
-        }
-        self.fail_jobs(&mut driven.jobs);
-    }
-
-    /// The writer panicked: what it was doing is not known.
-    pub(super) fn poison(&self, error: StorageError) {
-        let mut driven = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(writer) = &mut driven.writer {
-            writer.poison(&self.shared, error);
-        }
-    }
-
     /// True if there are more jobs than `jobs_max`: the log then stays scheduled.
     fn take_inbox(&self, driven: &mut Driven, jobs_max: usize) -> bool {
         let mut state = self.shared.state();
@@ -193,5 +160,41 @@ impl Core {
             let error = Arc::new(self.shared.closed_error());
             jobs.drain(..).for_each(|job| job.fail(&error));
         }
+    }
+}
+
+impl Drive for Core {
+    fn dir(&self) -> &Path {
+        self.shared.dir()
+    }
+
+    fn drive(self: Arc<Self>, now: Instant, jobs_max: usize) -> Option<Instant> {
+        self.shared.woken();
+        let mut driven = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = self.take_inbox(&mut driven, jobs_max);
+        let next = self.run(&mut driven, now);
+        driven.due = next;
+        drop(driven);
+        if left {
+            self.schedule();
+        }
+        next
+    }
+
+    fn poison(&self, error: StorageError) {
+        let mut driven = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(writer) = &mut driven.writer {
+            writer.poison(&self.shared, error);
+        }
+    }
+
+    fn abandon(&self) {
+        let mut driven = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        self.take_inbox(&mut driven, usize::MAX);
+        if let Some(mut writer) = driven.writer.take() {
+            writer.finish(&self.shared);
+            self.shared.let_go();
+        }
+        self.fail_jobs(&mut driven.jobs);
     }
 }
