@@ -339,6 +339,8 @@ mutants! {
     NoElectionBySuspects,
     /// Nobody waits for the nodes that lost nothing before those that lost something elect one of them.
     StragglersNotWaitedFor,
+    /// A node that lost something waits for the end of the log of a leader that leads again with another one.
+    EarlierPositionAwaited,
     /// A log that may have lost something is trusted again once it holds what the leader has committed.
     TrustedAtCommitted,
     /// A log is trusted again in memory only.

@@ -15,7 +15,7 @@ use super::peers::{Lane, RETRY_PAUSE};
 use super::types::stored_vote;
 use crate::error::with_sources;
 use crate::format::entry::EntryId;
-use crate::member::Replica;
+use crate::member::{Replica, ReplicaId};
 use crate::mutant::Mutant;
 
 /// How long to wait before the node tries again to note that a log is whole.
@@ -92,7 +92,9 @@ impl Group {
         }
         let Some(position) = self.position_of(&leader).await else { return false };
         let Some(last) = position.last else { return true };
-        while self.leading().is_some_and(|now| now.id == leader.id) && !self.is_closed() {
+        while position.is_of(leader.id, self.leading().map(|now| now.id), self.voted_term())
+            && !self.is_closed()
+        {
             if self.log.holds(last) {
                 return true;
             }
@@ -108,7 +110,34 @@ impl Group {
         let link = self.peers.link(leader.id, &leader.member.peer_addr, Lane::Control);
         let answer = link.request(frame, self.timing.election_timeout_max).await.ok()?;
         let position: Position = messages::accepted(&answer).ok()?;
-        let voted = self.log.vote().map_or(0, |vote| vote.term);
-        (position.term >= voted).then_some(position)
+        (position.term >= self.voted_term()).then_some(position)
+    }
+
+    fn voted_term(&self) -> u64 {
+        self.log.vote().map_or(0, |vote| vote.term)
+    }
+}
+
+impl Position {
+    /// True while it is where the log of the leader ends that told it, `leader`. The same node may lead again in a later
+    /// term, after it lost what was at the end of its log: then that entry never comes.
+    fn is_of(&self, leader: ReplicaId, leading: Option<ReplicaId>, voted_term: u64) -> bool {
+        let same_term = voted_term <= self.term || Mutant::EarlierPositionAwaited.is_active();
+        leading == Some(leader) && same_term
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_a_leaders_log_ended_counts_in_its_term_only() {
+        let replica = |node| ReplicaId { node, incarnation: 1 };
+        let position = Position { term: 3, last: None };
+        assert!(position.is_of(replica(2), Some(replica(2)), 3));
+        assert!(!position.is_of(replica(2), Some(replica(2)), 4), "it leads again");
+        assert!(!position.is_of(replica(2), Some(replica(1)), 3));
+        assert!(!position.is_of(replica(2), None, 3));
     }
 }

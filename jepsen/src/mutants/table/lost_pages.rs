@@ -351,4 +351,15 @@ pub(super) const ROWS: &[Row] = &[
             "log::tests::lost_flush::a_log_is_in_doubt_if_a_start_fails_to_flush_what_the_last_run_had_acknowledged",
         ),
     },
+    Row {
+        id: "W42",
+        name: "EarlierPositionAwaited",
+        breaks: "a node that lost something is never trusted again once its leader was cut and leads again",
+        place: "src/raft/recovery.rs",
+        rule: "7, lost pages",
+        expected: Test(
+            "lib",
+            "raft::recovery::tests::where_a_leaders_log_ended_counts_in_its_term_only",
+        ),
+    },
 ];
