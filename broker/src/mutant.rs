@@ -119,6 +119,8 @@ quorumlog::mutants! {
     BrokerStateKept,
     /// A broker does not notice that another state was put in the place of the one that it has looked at.
     ReplacedStateUnnoticed,
+    /// Routes name leaders that have not been heard for long.
+    LostLeadersNamed,
     /// A decision about topics is flushed as seldom as messages are.
     DecisionUnflushed,
 }

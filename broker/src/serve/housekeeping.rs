@@ -35,6 +35,7 @@ impl LogBroker {
             let _ = tokio::time::timeout(INTERVAL, parts.changed()).await;
             let starting = started.elapsed() < STARTING;
             self.note_settled(number, starting);
+            self.note_led();
             let Some(opened) = self.opened.get() else { continue };
             self.leaves();
             self.clients.forget_silent();

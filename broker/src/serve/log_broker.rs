@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use quorumlog::seam::Transport;
 use quorumlog::{AppendError, AppendOptions, AppliedTicket, CommitLog, Priority, Progress};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::clients::Clients;
 use super::consume_offsets::ConsumeOffsets;
@@ -73,6 +74,8 @@ pub(super) struct LogBroker {
     /// The number of the state with which this node leads, if it does. One that took its place meanwhile may not have
     /// everything yet.
     pub(super) led: AtomicU64,
+    /// When this node last heard of a leader that is there; its start if it has not.
+    pub(super) led_at: Mutex<Instant>,
     /// True for good once the log was led where it is to be, or this node has waited long enough for that.
     pub(super) settled: watch::Sender<bool>,
     pub(super) clock: WallClock,
@@ -142,6 +145,7 @@ impl LogBroker {
             not_open: AtomicBool::new(false),
             part: watch::Sender::new(Part::Unknown),
             led: AtomicU64::new(u64::MAX),
+            led_at: Mutex::new(Instant::now()),
             settled: watch::Sender::new(false),
             clients: Clients::default(),
             requests: Requests::default(),

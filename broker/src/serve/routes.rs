@@ -2,7 +2,7 @@
 //! topics and queues of before, so it has another node's name server answer.
 
 use std::future::ready;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +11,7 @@ use quorumlog::LedElsewhere;
 use quorumlog::seam::Transport;
 use serde_json::{Value, json};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::connection::Connection;
 use super::failure::Failure;
@@ -23,12 +24,16 @@ use super::pending_request::PendingRequest;
 use super::request_limits::check_size;
 use super::settings::BrokerConfig;
 use super::way::Way;
+use crate::mutant::Mutant;
 use crate::remoting::codes::{request, response};
 use crate::remoting::{Command, Reply};
 use crate::state::{HOME_LOG, TopicConfig, is_made_on_demand, is_registered};
 
 /// How long a route waits for leaders. A producer asks twice for a topic that is not there, and a send has three seconds.
 const SETTLE_TIMEOUT: Duration = Duration::from_millis(1200);
+/// How long a route names a log's last leader after this node has heard of none: longer than an election takes. A node that
+/// is cut off, or alone, does not know whether that leader is there.
+const LEADERLESS_MAX: Duration = Duration::from_secs(10);
 /// How long another node's name server may take to answer. Then this node says what it knows.
 const PASS_ON_TIMEOUT: Duration = Duration::from_millis(1500);
 /// Field of a request that another node passed on: it is answered here.
@@ -196,7 +201,13 @@ impl Brokers {
             let remark = format!("No topic route info in name server for the topic: {topic}");
             return Reply::refused(response::TOPIC_NOT_EXIST, remark);
         };
-        let queues = self.logs().iter().map(|broker| {
+        let led: Vec<_> = self.logs().iter().filter(|broker| broker.is_led()).collect();
+        if led.is_empty() {
+            // A client that has a route keeps it.
+            let remark = format!("No leader is known of any log, for the topic: {topic}");
+            return Reply::refused(response::TOPIC_NOT_EXIST, remark);
+        }
+        let queues = led.iter().map(|broker| {
             let config = broker.topic_config(topic).unwrap_or(config);
             json!({
                 "brokerName": broker.name,
@@ -206,8 +217,7 @@ impl Brokers {
                 "writeQueueNums": config.write_queues,
             })
         });
-        let brokers: Vec<Value> =
-            self.logs().iter().map(|broker| self.broker_data(broker)).collect();
+        let brokers: Vec<Value> = led.iter().map(|broker| self.broker_data(broker)).collect();
         let body = json!({
             "brokerDatas": brokers,
             "filterServerTable": {},
@@ -255,8 +265,29 @@ impl LogBroker {
     /// Where clients do best to go: to the leader; to this node, which passes requests on, while none is known.
     fn leader_addr(&self) -> String {
         match &*self.part.borrow() {
-            Part::Follows(addr) => addr.clone(),
-            Part::Leads | Part::Unknown => self.addr.to_string(),
+            Part::Follows(addr) if self.is_led() => addr.clone(),
+            Part::Follows(_) | Part::Leads | Part::Unknown => self.addr.to_string(),
+        }
+    }
+
+    /// True if this node has heard of a leader lately.
+    fn is_led(&self) -> bool {
+        let led_at = *self.led_at.lock().unwrap_or_else(PoisonError::into_inner);
+        led_at.elapsed() < LEADERLESS_MAX || Mutant::LostLeadersNamed.is_active()
+    }
+
+    /// Notes whether a leader is there, as far as this node knows. A leader that has lost its followers still serves what was
+    /// committed.
+    pub(super) fn note_led(&self) {
+        let leads = *self.part.borrow() == Part::Leads;
+        let is_led = leads
+            || match self.opened.get() {
+                Some(opened) => opened.log.status().leader.is_some(),
+                // As others say, who hear it.
+                None => *self.part.borrow() != Part::Unknown,
+            };
+        if is_led {
+            *self.led_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         }
     }
 }

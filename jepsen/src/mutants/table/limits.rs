@@ -116,4 +116,15 @@ pub(super) const ROWS: &[Row] = &[
             "remoting::plain_json::tests::so_many_fields_that_a_search_among_them_takes_long_are_left_to_the_whole_reader",
         ),
     },
+    Row {
+        id: "L12",
+        name: "LostLeadersNamed",
+        breaks: "a node that is alone sends clients to leaders that are gone",
+        place: "broker/src/serve/routes.rs",
+        rule: "17, routes",
+        expected: Test(
+            "broker",
+            "routes::a_node_that_has_heard_of_no_leader_for_long_names_none",
+        ),
+    },
 ];
