@@ -223,6 +223,12 @@ mutants! {
     SendBufferUnbounded,
     /// Connections of the native protocol that hold nothing may have any amount of memory all together.
     QueuedUnbounded,
+    /// Connections of the native protocol have no share of the queues that is theirs whatever the others hold.
+    NoShares,
+    /// A connection that took a small answer counts as one that takes large ones.
+    AnyAnswerProves,
+    /// A connection that finished a small frame counts as one that finishes large ones.
+    AnyFrameProves,
     /// All that wait for room are woken whenever some is given back.
     AllWaitersWoken,
     /// Records are read for a subscription before its client takes them.
