@@ -468,16 +468,18 @@ mod tests {
         const ROOM: usize = 2_000_000;
         let incoming = Queued::new(ROOM);
         // Little is left of what is for those that have finished nothing.
-        let _held = incoming.claim(Claimant::Proven, ROOM + ROOM / 2 - 50_000).await;
+        let _held = incoming.claim(Claimant::Proven, ROOM + ROOM / 2 - 150_000).await;
         let (mut client, io) = tokio::io::duplex(1 << 20);
         let mut reader = FrameReader::new(io, LIMIT);
         reader.set_incoming(Some(Arc::clone(&incoming)));
         let whole = |bytes: usize| async move { written(&[(Vec::new(), vec![7; bytes])]).await };
-        let mut small = whole(40_000).await;
+        let mut small = whole(100_000).await;
         // Without the farewell.
-        small.truncate(40_000 + HEADER_BYTES);
+        small.truncate(100_000 + HEADER_BYTES);
         client.write_all(&small).await.expect("taken");
         reader.next().await.expect("it comes in").expect("a frame");
+        assert!(reader.finished > 0);
+        let _more = incoming.claim(Claimant::Proven, 100_000).await;
         client.write_all(&begin_of(200_000).await).await.expect("taken");
         assert!(reader.next().now_or_never().is_none());
         assert_eq!(reader.held(), 0, "it has proven little");

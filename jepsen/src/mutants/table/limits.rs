@@ -122,10 +122,7 @@ pub(super) const ROWS: &[Row] = &[
         breaks: "a node that is alone sends clients to leaders that are gone",
         place: "broker/src/serve/routes.rs",
         rule: "17, routes",
-        expected: Test(
-            "broker",
-            "routes::a_node_that_has_heard_of_no_leader_for_long_names_none",
-        ),
+        expected: Test("broker", "routes::a_node_that_has_heard_of_no_leader_for_long_names_none"),
     },
     Row {
         id: "N36",
