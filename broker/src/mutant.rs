@@ -1,6 +1,8 @@
 //! Deliberate bugs of the broker, to test the tests (feature `mutants`). See the library's.
 
 quorumlog::mutants! {
+    above quorumlog::mutant::Mutant;
+
     /// A large answer that waits for room keeps what it has.
     LargeAnswersHoldOn,
     /// An awaited consumed offset that a newer one replaced is never answered.
