@@ -3,6 +3,8 @@
 //! A mutant is a small bug behind a check, `is_active`. One build holds them all, and a process runs at most one: the one
 //! that was selected before anything else. Without the feature the check is a constant `false`, so the bugs are not compiled
 //! in. Each crate declares its own with [`mutants!`](crate::mutants), and has a feature `mutants` that turns on this crate's.
+//! A crate above others names the next one below. So a program, or a library's own tests, know all mutants that they have, and
+//! fail for a name that is none.
 //!
 //! `jepsen mutants` runs each of them until some test fails. What each breaks, and what is to find it, is
 //! in its table, `jepsen/src/mutants/table`.
@@ -11,7 +13,7 @@
 #[doc(hidden)]
 #[macro_export]
 macro_rules! mutants {
-    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+    ($(above $below:ty;)? $($(#[doc = $doc:literal])+ $name:ident,)+) => {
         /// A deliberate bug.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         #[allow(dead_code, unreachable_pub, reason = "some are a feature's; public with the feature `mutants`")]
@@ -24,9 +26,17 @@ macro_rules! mutants {
             /// The names of all of them, as `QUORUMLOG_MUTANT` has them.
             pub const NAMES: &[&str] = &[$(stringify!($name),)+];
 
+            /// True if there is one of this name, here or in a crate below.
+            pub fn is_known(name: &str) -> bool {
+                Self::NAMES.contains(&name) $(|| <$below>::is_known(name))?
+            }
+
             /// True if this process is to have this bug.
             pub(crate) fn is_active(self) -> bool {
-                $crate::mutant::is_active(Self::NAMES[self as usize])
+                // There may be crates above a library, except in its own tests.
+                let knows_all = cfg!(test) || option_env!("CARGO_BIN_NAME").is_some();
+                let is_known = knows_all.then_some(Self::is_known as fn(&str) -> bool);
+                $crate::mutant::is_active(Self::NAMES[self as usize], is_known)
             }
         }
 
@@ -223,6 +233,12 @@ mutants! {
     SendBufferUnbounded,
     /// Connections of the native protocol that hold nothing may have any amount of memory all together.
     QueuedUnbounded,
+    /// Connections of the native protocol have no share of the queues that is theirs whatever the others hold.
+    NoShares,
+    /// A connection that took a small answer counts as one that takes large ones.
+    AnyAnswerProves,
+    /// A connection that finished a small frame counts as one that finishes large ones.
+    AnyFrameProves,
     /// All that wait for room are woken whenever some is given back.
     AllWaitersWoken,
     /// Records are read for a subscription before its client takes them.
@@ -391,10 +407,19 @@ mod selection {
 
     static SELECTED: OnceLock<Option<String>> = OnceLock::new();
     static REACHED: AtomicU64 = AtomicU64::new(0);
+    /// Set once the selected name was looked up.
+    static KNOWN: OnceLock<()> = OnceLock::new();
 
-    /// True if this process is to have the bug of this name.
-    pub fn is_active(name: &str) -> bool {
-        let active = selected() == Some(name);
+    /// True if this process is to have the bug of this name. `is_known` is of a crate that knows all of its program's.
+    ///
+    /// # Panics
+    /// The name that was selected is not known.
+    pub fn is_active(name: &str, is_known: Option<fn(&str) -> bool>) -> bool {
+        let selected = selected();
+        if let (Some(wanted), Some(is_known)) = (selected, is_known) {
+            KNOWN.get_or_init(|| assert!(is_known(wanted), "there is no mutant {wanted:?}"));
+        }
+        let active = selected == Some(name);
         if active {
             REACHED.fetch_add(1, Ordering::Relaxed);
         }

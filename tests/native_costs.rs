@@ -1,11 +1,11 @@
 //! What each request of the native protocol may cost a node: the memory that the largest input takes at most, in relation
-//! to its size, and the same for many appends whose answers nobody reads.
+//! to its size, and the same for many appends whose answers nobody reads; and what clients that take no answers cost others.
 //!
 //! One test in a separate program: it counts the memory of the whole process.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use peak_alloc::PeakAlloc;
 use quorumlog::seam::{Acceptor, TcpTransport, Transport};
@@ -28,6 +28,8 @@ const INFLIGHT: usize = 8 * MIB;
 const TAIL: usize = 4 * MIB;
 /// `server.subscriptions_max` of the node.
 const SUBSCRIPTIONS: u32 = 8;
+/// `server.queued_bytes_max` of the node.
+const QUEUED: usize = 16 * MIB;
 /// What a record of a batch may hold beside its payload.
 const RECORD: usize = 512;
 
@@ -36,6 +38,7 @@ const BATCH: u8 = 2;
 const READ: u8 = 3;
 const SUBSCRIBE: u8 = 5;
 const APPENDED: u8 = 64;
+const RECORDS: u8 = 65;
 const APPEND_FAILED: u8 = 96;
 const READ_FAILED: u8 = 97;
 const ADMIN_FAILED: u8 = 98;
@@ -126,6 +129,7 @@ impl Costs {
         let addr = Acceptor::local_addr(&*acceptor);
         let mut limits = ServerConfig::default();
         limits.subscriptions_max = SUBSCRIPTIONS;
+        limits.queued_bytes_max = QUEUED;
         tokio::spawn(server::run(node.clone(), acceptor, limits, std::future::pending()));
         let client = Client::connect(&addr).await;
         let id = log.id().0;
@@ -226,6 +230,36 @@ async fn reading(costs: &mut Costs) {
     }
 }
 
+/// Clients that take a small answer and no large one hold nobody up that takes its answers.
+async fn unread(costs: &Costs) {
+    let begin = costs.log.watermarks().begin;
+    let read = |correlation: u64, bytes: usize| {
+        let head = [begin.to_le_bytes(), (bytes as u64).to_le_bytes()].concat();
+        frame(READ, costs.id, correlation, &head, b"")
+    };
+    let mut greedy = Vec::new();
+    for _ in 0..40 {
+        let mut client = Client::connect(&costs.addr).await;
+        client.stream.write_all(&read(1, 1)).await.expect("it is taken");
+        assert_eq!(client.answer().await.0, RECORDS);
+        let large: Vec<u8> = (2..60).flat_map(|n| read(n, 4 * MIB)).collect();
+        client.stream.write_all(&large).await.expect("it is taken");
+        greedy.push(client);
+    }
+    let mut honest = Client::connect(&costs.addr).await;
+    let mut slowest = Duration::ZERO;
+    let since = Instant::now();
+    // Long enough for the first of those to be cut off, and for many reads before.
+    while since.elapsed() < Duration::from_millis(1500) {
+        let asked = Instant::now();
+        honest.stream.write_all(&read(1, 64 * KIB)).await.expect("it is taken");
+        assert_eq!(honest.answer().await.0, RECORDS);
+        slowest = slowest.max(asked.elapsed());
+    }
+    eprintln!("a read beside {} clients that take no answers: {slowest:?}", greedy.len());
+    assert!(slowest < Duration::from_millis(500), "a read took {slowest:?}");
+}
+
 /// All connections together have so many subscriptions, and one that ends leaves its place to others.
 async fn subscriptions(costs: &Costs) {
     let subscribe = |correlation: u64| frame(SUBSCRIBE, costs.id, correlation, &[0; 10], b"");
@@ -287,6 +321,7 @@ async fn every_request_costs_no_more_than_its_bound() {
     subscriptions(&costs).await;
     appends(&mut costs).await;
     reading(&mut costs).await;
+    unread(&costs).await;
     changes(&mut costs).await;
     assert_eq!(costs.measured, (1..=16).collect(), "each kind of request has a row");
     costs.node.shutdown().await.expect("a healthy node");

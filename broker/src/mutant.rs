@@ -1,6 +1,8 @@
 //! Deliberate bugs of the broker, to test the tests (feature `mutants`). See the library's.
 
 quorumlog::mutants! {
+    above quorumlog::mutant::Mutant;
+
     /// A large answer that waits for room keeps what it has.
     LargeAnswersHoldOn,
     /// An awaited consumed offset that a newer one replaced is never answered.
@@ -121,6 +123,8 @@ quorumlog::mutants! {
     BrokerStateKept,
     /// A broker does not notice that another state was put in the place of the one that it has looked at.
     ReplacedStateUnnoticed,
+    /// Routes name leaders that have not been heard for long.
+    LostLeadersNamed,
     /// A decision about topics is flushed as seldom as messages are.
     DecisionUnflushed,
 }

@@ -9,6 +9,7 @@ mod http;
 mod latency;
 mod lines;
 mod logging;
+mod mutant;
 mod open_files;
 mod output;
 mod ports;

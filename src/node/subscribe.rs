@@ -152,6 +152,12 @@ impl Subscription {
         }
     }
 
+    /// Puts the record back that came last.
+    #[cfg(feature = "server")]
+    pub(crate) fn unread(&mut self, record: Record) {
+        self.ready.push_front(record);
+    }
+
     /// Gives back what was read ahead: it is read again when it is wanted.
     #[cfg(feature = "server")]
     pub(crate) fn put_back(&mut self) {

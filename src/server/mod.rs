@@ -27,7 +27,7 @@ pub struct ServerConfig {
     /// Bytes queued to one client; a client that does not read is disconnected above it.
     pub queue_bytes_max: usize,
     /// Bytes queued to all clients. At the limit, a client with anything queued gets no more records, read or
-    /// subscribed, until it has taken some.
+    /// subscribed, until it has taken some. One that takes all gets a 1024th of it at a time in any case.
     pub queued_bytes_max: usize,
     /// Bytes of large frames that come in from all clients and are not complete. At the limit others wait until there is
     /// room, and what comes in slowly ends.

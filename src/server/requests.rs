@@ -1,12 +1,16 @@
 //! Requests that are answered once, each by a task of its own.
 
+use std::future::{Future, ready};
+
 use crate::error::{AdminError, ReadError};
 use crate::node::{CommitLog, Node};
 use crate::record::{LogId, LogName};
 use crate::wire::Outbound;
 use crate::wire::client_protocol::{Request, Response};
 
-/// Room that there has to be for an answer that lists logs or members.
+/// What a frame of records takes beside them.
+const FRAME_BYTES: usize = 128;
+/// Room that there should be for an answer that lists logs or members.
 const LIST_BYTES: usize = 256 << 10;
 
 /// What a request is answered from and to.
@@ -64,28 +68,34 @@ impl Requests {
     /// under way is slowed down and not cut off.
     async fn read(self, from: u64, max_bytes: u64) {
         let wanted = usize::try_from(max_bytes).unwrap_or(usize::MAX).min(self.read_bytes_max);
-        // One record comes back however large it is.
-        let record_max = self.node.config().limits.record_size_max.bytes();
-        let record_max = usize::try_from(record_max).unwrap_or(usize::MAX);
-        let Some(room) = self.out.reserve(wanted.max(record_max)).await else { return };
+        self.answer_within(wanted.saturating_add(FRAME_BYTES), |room| {
+            self.records(from, wanted.min(room.saturating_sub(FRAME_BYTES)))
+        })
+        .await;
+    }
+
+    /// One record comes back however large it is.
+    async fn records(&self, from: u64, wanted: usize) -> Response {
         let read = match self.log() {
             Ok(log) => log.read(from, wanted).await,
             Err(error) => Err(error),
         };
-        let response = match read {
+        match read {
             Ok(records) => {
                 let next = records.last().map_or(from, |record| record.index + 1);
                 Response::Records { next, records }
             }
             Err(error) => Response::ReadFailed(error),
-        };
-        room.send(response.into_frame(self.id, self.correlation));
+        }
     }
 
     /// Waits for room before it makes an answer that may be long, as `read` does.
     async fn list(self, request: &Request) {
-        let Some(room) = self.out.reserve(LIST_BYTES).await else { return };
-        let response = match request {
+        self.answer_within(LIST_BYTES, |_| ready(self.listed(request))).await;
+    }
+
+    fn listed(&self, request: &Request) -> Response {
+        match request {
             Request::Statuses => Response::Statuses(self.node.statuses()),
             Request::NodeStatus => Response::NodeStatus(Box::new(self.node.node_status())),
             Request::Members => Response::Members(self.node.admin().members()),
@@ -93,8 +103,27 @@ impl Requests {
                 let logs = self.node.logs().into_iter().map(|info| (info.name, info.id));
                 Response::Logs(logs.filter(|(_, id)| *id != LogId::SYSTEM).collect())
             }
-        };
-        room.send(response.into_frame(self.id, self.correlation));
+        }
+    }
+
+    /// Sends what `make` makes of the room that there is, which is up to `most`. What turns out to be larger is made again
+    /// once there is room for that: nothing is held meanwhile.
+    async fn answer_within<T: Future<Output = Response>>(
+        &self,
+        most: usize,
+        make: impl Fn(usize) -> T,
+    ) {
+        let mut reserved = self.out.reserve_up_to(most).await;
+        while let Some(mut room) = reserved {
+            let frame = make(room.bytes()).await.into_frame(self.id, self.correlation);
+            let bytes = frame.bytes();
+            if room.grow(bytes) {
+                room.send(frame);
+                return;
+            }
+            drop((frame, room));
+            reserved = self.out.reserve(bytes).await;
+        }
     }
 
     async fn change(&self, request: Request) -> Result<Response, AdminError> {

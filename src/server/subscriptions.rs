@@ -23,6 +23,8 @@ const SUBSCRIPTIONS_MAX: usize = 64;
 const CREDIT_MAX: usize = 1 << 16;
 /// A frame is sent when it has this many bytes, or when no more records are there.
 const FRAME_BYTES: usize = 256 << 10;
+/// What a frame of records takes beside them.
+const HEADER_BYTES: usize = 128;
 
 /// Places for the subscriptions of all connections.
 pub(super) struct Places {
@@ -142,13 +144,14 @@ impl Sender {
             // Now the client knows where to go on, even if no record reaches it from here.
             self.send(Response::Records { next, records: Vec::new() }, 0).await?;
         }
-        // One record comes however large it is.
-        let room = FRAME_BYTES + log.record_bytes_max();
         let mut subscription = log.subscribe(start).behind(last);
+        // What a record needs that is larger than the room was: one comes however large it is.
+        let mut large = None;
         loop {
             subscription.readable().await;
-            let (credit, room) = self.turn(&mut subscription, room).await?;
-            let batch = Batch::gather(&mut subscription);
+            let (credit, room) = self.turn(&mut subscription, large).await?;
+            let batch = Batch::gather(&mut subscription, room.bytes());
+            large = batch.large;
             if let Some(last) = batch.records.last() {
                 let next = last.index + 1;
                 credit.forget();
@@ -165,11 +168,15 @@ impl Sender {
     async fn turn(
         &self,
         subscription: &mut Subscription,
-        bytes: usize,
+        large: Option<usize>,
     ) -> Option<(SemaphorePermit<'_>, Reservation)> {
         let turn = || async {
             let credit = self.credit.acquire().await.ok()?;
-            Some((credit, self.out.reserve(bytes).await?))
+            let room = match large {
+                Some(bytes) => self.out.reserve(bytes).await?,
+                None => self.out.reserve_up_to(FRAME_BYTES).await?,
+            };
+            Some((credit, room))
         };
         if let Some(turn) = turn().now_or_never() {
             return turn;
@@ -190,18 +197,26 @@ impl Sender {
 #[derive(Default)]
 struct Batch {
     records: Vec<Record>,
+    /// What the next one needs, if that is more than all the room.
+    large: Option<usize>,
     /// There are no more.
     end: Option<ReadError>,
 }
 
 impl Batch {
-    /// Takes what is there.
-    fn gather(subscription: &mut Subscription) -> Self {
-        let (mut batch, mut bytes) = (Self::default(), 0);
+    /// Takes what is there and has room.
+    fn gather(subscription: &mut Subscription, room: usize) -> Self {
+        let (mut batch, mut bytes) = (Self::default(), HEADER_BYTES);
         while batch.end.is_none() && bytes < FRAME_BYTES {
             match subscription.next().now_or_never() {
                 Some(Some(Ok(record))) => {
-                    bytes += record.payload.len() + RECORD_OVERHEAD;
+                    let size = record.payload.len() + RECORD_OVERHEAD;
+                    if bytes + size > room {
+                        batch.large = batch.records.is_empty().then_some(bytes + size);
+                        subscription.unread(record);
+                        break;
+                    }
+                    bytes += size;
                     batch.records.push(record);
                 }
                 Some(Some(Err(error))) => batch.end = Some(error),

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::format::frame::HEADER_BYTES;
 use crate::record::LogId;
 
 mod backoff;
@@ -88,6 +89,15 @@ pub(crate) struct WireLimits {
     pub(crate) connections_max: usize,
     /// For dialing and the exchange of hellos.
     pub(crate) handshake_timeout: Duration,
+}
+
+#[cfg_attr(not(feature = "server"), allow(dead_code, reason = "answers are made to fit"))]
+impl OutFrame {
+    /// Bytes that it takes in a queue.
+    pub(crate) fn bytes(&self) -> usize {
+        let body: usize = self.body.iter().map(Bytes::len).sum();
+        HEADER_BYTES + self.head.len() + body
+    }
 }
 
 #[cfg(test)]

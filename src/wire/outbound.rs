@@ -19,12 +19,13 @@ use crate::format::frame::{FrameHeader, HEAD_BYTES_MAX};
 use crate::record::LogId;
 
 mod batch;
+mod queued;
 mod room;
 
 use batch::{Batch, Position, SLICES};
+pub(crate) use queued::{Claim, Claimant, Queued};
 #[cfg(feature = "server")]
 pub(crate) use room::Reservation;
-pub(crate) use room::{Claim, Claimant, Queued};
 
 /// A connection that takes no byte for this long is given up.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -52,8 +53,8 @@ struct State {
     batch: Batch,
     /// Queued, handed to the writer and not yet written, or reserved.
     bytes: usize,
-    /// A frame that had waited for room is queued, and then: all of it was written.
-    answers: Answers,
+    /// Bytes that were written since it began.
+    taken: usize,
     /// Of several connections.
     queued: Option<Arc<Queued>>,
     writer_waits: bool,
@@ -74,11 +75,8 @@ impl State {
 
     /// So many bytes were written.
     fn written(&mut self, bytes: usize) {
-        let left = self.bytes - bytes;
-        if left == 0 && self.answers == Answers::Queued {
-            self.answers = Answers::Taken;
-        }
-        self.set_bytes(left);
+        self.taken = self.taken.saturating_add(bytes);
+        self.set_bytes(self.bytes - bytes);
     }
 
     /// The bytes queued to a closed connection no longer count.
@@ -93,15 +91,6 @@ impl Drop for State {
     fn drop(&mut self) {
         self.uncount();
     }
-}
-
-/// What has become of frames that had waited for room.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Answers {
-    None,
-    Queued,
-    /// The other end has taken all that was queued.
-    Taken,
 }
 
 #[derive(Clone)]
@@ -132,7 +121,7 @@ impl Outbound {
         let state = State {
             batch: Batch::default(),
             bytes: 0,
-            answers: Answers::None,
+            taken: 0,
             queued: None,
             writer_waits: false,
             phase: Phase::Open,
@@ -236,9 +225,6 @@ impl Outbound {
         }
         push(&mut state.batch);
         state.set_bytes(others + size);
-        if reserved.is_some() && state.answers == Answers::None {
-            state.answers = Answers::Queued;
-        }
         // One wake-up per batch: who comes after finds the writer awake.
         if std::mem::take(&mut state.writer_waits) {
             drop(state);

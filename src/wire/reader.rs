@@ -61,8 +61,8 @@ pub(crate) struct FrameReader<R> {
     incoming: Option<Arc<Queued>>,
     /// What the frame that comes in has taken of that, and since when.
     claimed: Option<(Instant, Vec<Claim>)>,
-    /// True once a frame that had taken some was complete.
-    proven: bool,
+    /// Bytes of such frames that were complete.
+    finished: usize,
 }
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
@@ -79,7 +79,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             heard: Arc::default(),
             incoming: None,
             claimed: None,
-            proven: false,
+            finished: 0,
         }
     }
 
@@ -114,7 +114,8 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             if let Some(frame) = self.parse()? {
                 self.patience.reset();
                 // The frame's receiver has other limits.
-                self.proven |= self.claimed.take().is_some();
+                self.finished = self.finished.saturating_add(self.held());
+                self.claimed = None;
                 return Ok(Some(frame));
             }
             self.claim().await?;
@@ -199,7 +200,11 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             held > 0 || incoming.is_ample_for(missing) || Mutant::HeadersTakeRoom.is_active();
         // A part of it may have come with small frames before it.
         let bytes = if at_once { missing } else { missing.min(self.buf.len() + STEP) };
-        let claimant = if self.proven { Claimant::Proven } else { Claimant::New };
+        let one_is_enough = Mutant::AnyFrameProves.is_active() && self.finished > 0;
+        let claimant = match one_is_enough || self.finished >= self.wanted {
+            true => Claimant::Proven,
+            false => Claimant::New,
+        };
         let claim = incoming.claim(claimant, bytes);
         let claim = tokio::time::timeout(FRAME_TIMEOUT, claim).await;
         let (_, claims) = self.claimed.get_or_insert_with(|| (Instant::now(), Vec::new()));
@@ -263,6 +268,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use futures_util::FutureExt as _;
     use proptest::prelude::*;
     use tokio::io::AsyncWriteExt;
 
@@ -455,5 +461,30 @@ mod tests {
         }
         assert!(since.elapsed() < Duration::from_millis(100), "{:?}", since.elapsed());
         readers.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_finished_a_small_frame_waits_for_room_for_a_large_one() {
+        const ROOM: usize = 2_000_000;
+        let incoming = Queued::new(ROOM);
+        // Little is left of what is for those that have finished nothing.
+        let _held = incoming.claim(Claimant::Proven, ROOM + ROOM / 2 - 150_000).await;
+        let (mut client, io) = tokio::io::duplex(1 << 20);
+        let mut reader = FrameReader::new(io, LIMIT);
+        reader.set_incoming(Some(Arc::clone(&incoming)));
+        let whole = |bytes: usize| async move { written(&[(Vec::new(), vec![7; bytes])]).await };
+        let mut small = whole(100_000).await;
+        // Without the farewell.
+        small.truncate(100_000 + HEADER_BYTES);
+        client.write_all(&small).await.expect("taken");
+        reader.next().await.expect("it comes in").expect("a frame");
+        assert!(reader.finished > 0);
+        let _more = incoming.claim(Claimant::Proven, 100_000).await;
+        client.write_all(&begin_of(200_000).await).await.expect("taken");
+        assert!(reader.next().now_or_never().is_none());
+        assert_eq!(reader.held(), 0, "it has proven little");
+        reader.finished = 300_000;
+        assert!(reader.next().now_or_never().is_none());
+        assert!(reader.held() > 0, "it has proven that it finishes as much");
     }
 }

@@ -173,7 +173,13 @@ impl NameServer {
             let remark = format!("No topic route info in name server for the topic: {topic}");
             return Reply::refused(response::TOPIC_NOT_EXIST, remark);
         };
-        let queues = self.logs().iter().map(|broker| {
+        let led: Vec<_> = self.logs().iter().filter(|broker| broker.replica.is_led()).collect();
+        if led.is_empty() {
+            // A client that has a route keeps it.
+            let remark = format!("No leader is known of any log, for the topic: {topic}");
+            return Reply::refused(response::TOPIC_NOT_EXIST, remark);
+        }
+        let queues = led.iter().map(|broker| {
             let config = broker.topics.topic_config(topic).unwrap_or(config);
             json!({
                 "brokerName": broker.replica.name,
@@ -183,8 +189,7 @@ impl NameServer {
                 "writeQueueNums": config.write_queues,
             })
         });
-        let brokers: Vec<Value> =
-            self.logs().iter().map(|broker| self.broker_data(broker)).collect();
+        let brokers: Vec<Value> = led.iter().map(|broker| self.broker_data(broker)).collect();
         let body = json!({
             "brokerDatas": brokers,
             "filterServerTable": {},
@@ -232,8 +237,8 @@ impl LogBroker {
     /// Where clients do best to go: to the leader; to this node, which passes requests on, while none is known.
     fn leader_addr(&self) -> String {
         match &*self.replica.part.borrow() {
-            Part::Follows(addr) => addr.clone(),
-            Part::Leads | Part::Unknown => self.replica.addr.to_string(),
+            Part::Follows(addr) if self.replica.is_led() => addr.clone(),
+            Part::Follows(_) | Part::Leads | Part::Unknown => self.replica.addr.to_string(),
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use quorumlog::{AppendError, AppendOptions, AppliedTicket, CommitLog, Priority, Progress};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::wall_clock::WallClock;
 use crate::mutant::Mutant;
@@ -34,6 +35,10 @@ impl Part {
     }
 }
 
+/// How long a route names a log's last leader after this node has heard of none: longer than an election takes. A node that
+/// is cut off, or alone, does not know whether that leader is there.
+const LEADERLESS_MAX: Duration = Duration::from_secs(10);
+
 /// The log and its state, once the node has it.
 pub(crate) struct Opened {
     pub(crate) log: CommitLog,
@@ -56,6 +61,8 @@ pub(crate) struct Replica {
     /// The number of the state with which this node leads, if it does. One that took its place meanwhile may not have
     /// everything yet.
     pub(crate) led: AtomicU64,
+    /// When this node last heard of a leader that is there; its start if it has not.
+    led_at: Mutex<Instant>,
     /// True for good once the log was led where it is to be, or this node has waited long enough for that.
     pub(crate) settled: watch::Sender<bool>,
     pub(crate) clock: WallClock,
@@ -109,11 +116,33 @@ impl Replica {
             not_open: AtomicBool::new(false),
             part: watch::Sender::new(Part::Unknown),
             led: AtomicU64::new(u64::MAX),
+            led_at: Mutex::new(Instant::now()),
             settled: watch::Sender::new(false),
             clock,
             rebuilding: tokio::sync::Mutex::default(),
             records: Mutex::default(),
             last_stored_ms: AtomicI64::new(0),
+        }
+    }
+
+    /// True if this node has heard of a leader lately.
+    pub(crate) fn is_led(&self) -> bool {
+        let led_at = *self.led_at.lock().unwrap_or_else(PoisonError::into_inner);
+        led_at.elapsed() < LEADERLESS_MAX || Mutant::LostLeadersNamed.is_active()
+    }
+
+    /// Notes whether a leader is there, as far as this node knows. A leader that has lost its followers still serves what was
+    /// committed.
+    pub(crate) fn note_led(&self) {
+        let leads = *self.part.borrow() == Part::Leads;
+        let is_led = leads
+            || match self.opened.get() {
+                Some(opened) => opened.log.status().leader.is_some(),
+                // As others say, who hear it.
+                None => *self.part.borrow() != Part::Unknown,
+            };
+        if is_led {
+            *self.led_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         }
     }
 

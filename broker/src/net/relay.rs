@@ -265,9 +265,9 @@ async fn read(from: impl AsyncRead + Unpin, waiting: &Waiting<Answer>, to_client
 mod tests {
     use super::super::connection::Budgets;
     use super::*;
+    use crate::open::single::Single;
     use crate::remoting::{Budget, Share};
     use crate::settings::BrokerConfig;
-    use crate::single::Single;
 
     /// A link that nobody reads from at the other end, and its request budget.
     fn link(

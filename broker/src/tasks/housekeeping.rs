@@ -34,6 +34,7 @@ impl LogBroker {
             let _ = tokio::time::timeout(INTERVAL, parts.changed()).await;
             let starting = started.elapsed() < STARTING;
             self.note_settled(number, starting);
+            self.replica.note_led();
             let Some(opened) = self.replica.opened.get() else { continue };
             self.topics.leaves();
             self.clients.forget_silent();

@@ -15,6 +15,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::mutant::Mutant;
+
 /// Connections that may wait here; few in tests, which may not open many files.
 const UNDECIDED_MAX: usize = if cfg!(test) { 32 } else { 256 };
 /// How long one may, and how long it may take its answer.
@@ -53,7 +55,7 @@ fn kind(head: &[u8]) -> Kind {
             Some([b' ' | b'?', rest @ ..]) => {
                 // All of it: bytes that are not read when the connection ends take the answer with them.
                 let whole = rest.windows(4).any(|end| end == b"\r\n\r\n");
-                return match whole {
+                return match whole || Mutant::HalfRequestDecides.is_active() {
                     true => Kind::Health(probe),
                     false if head.len() < HEAD_MAX => Kind::Undecided,
                     false => Kind::Other,
@@ -82,6 +84,7 @@ impl Undecided {
         let mut held = self.held();
         let (last, waiting) = &mut *held;
         if waiting.len() >= UNDECIDED_MAX
+            && !Mutant::UndecidedUnbounded.is_active()
             && let Some((_, oldest)) = waiting.pop_first()
         {
             // It may have ended by itself.
@@ -136,6 +139,9 @@ async fn serve(
         biased;
         kind = decide(&mut stream, &mut read) => kind,
         _ = &mut ends => {
+            if Mutant::NoLastLook.is_active() {
+                return;
+            }
             let Some(looked) = last_look(stream, &mut read) else { return };
             stream = looked;
             // Another request finds no place.

@@ -8,6 +8,10 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if let Err(reason) = jepsen::mutants::check_selected() {
+        let _ = writeln!(std::io::stderr(), "error: {reason}");
+        return ExitCode::from(2);
+    }
     let code = commands::main();
     let reached = quorumlog::simulation::mutant_reached();
     if reached > 0 {

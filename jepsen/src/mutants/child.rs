@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 /// Tells a child which mutant it has.
-const VARIABLE: &str = "QUORUMLOG_MUTANT";
+pub(super) const VARIABLE: &str = "QUORUMLOG_MUTANT";
 /// Output of one child that is kept, of each of its two streams; the rest is thrown away.
 const OUTPUT_BYTES_MAX: usize = 16 << 20;
 

@@ -241,7 +241,7 @@ impl Killer for StorageTests {
 
 /// One test of the library.
 pub(super) struct LibraryTest {
-    /// `lib`, or a file of `tests`; `broker-lib` is the broker's library.
+    /// `lib`, or a file of `tests`; `broker-lib` is the broker's library, and `cli` the binary.
     pub(super) target: &'static str,
     /// The test's full name.
     pub(super) test: &'static str,
@@ -254,12 +254,14 @@ impl LibraryTest {
         let mut command = Command::new(cargo);
         let (package, features) = match self.target {
             "broker" | "broker-lib" | "broker_costs" => ("quorumlog-broker", "mutants"),
+            "cli" => ("quorumlog-cli", "mutants"),
             _ => ("quorumlog", "client,server,mutants"),
         };
         command.args(["test", "-p", package, "--features", features]);
         command.args(["--no-run", "--message-format=json"]);
         match self.target {
             "lib" | "broker-lib" => command.arg("--lib"),
+            "cli" => command.args(["--bin", "quorumlog"]),
             target => command.args(["--test", target]),
         };
         let ended = child::run(command, None, TEST_LIMIT)?;

@@ -23,6 +23,19 @@ pub(crate) fn activate(mutant: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Checks the name that `QUORUMLOG_MUTANT` gives, if it gives one.
+///
+/// # Errors
+/// There is no such mutant in this program.
+#[cfg(feature = "mutants")]
+pub fn check_selected() -> Result<(), String> {
+    let name = std::env::var(child::VARIABLE).unwrap_or_default();
+    match name.is_empty() || names().any(|known| known == name) {
+        true => Ok(()),
+        false => Err(format!("there is no mutant {name:?}")),
+    }
+}
+
 /// The names of the library's mutants, and of the broker's.
 #[cfg(feature = "mutants")]
 fn names() -> impl Iterator<Item = &'static str> {

@@ -1,133 +1,13 @@
 //! Room in the queues of connections, and waiting for it.
 
 use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
-use tokio::time::{Instant, sleep, sleep_until};
-
-use super::{Answers, Outbound, Phase};
-use crate::lines::Lines;
+use super::{Claimant, Outbound, Phase, State};
 use crate::mutant::Mutant;
 use crate::wire::OutFrame;
 
-/// How long a connection may take to be rid of what it holds while others wait for room: so long, and longer by what it
-/// moves at `PRESSED_RATE`, up to a limit.
-const PRESSED_MIN: Duration = Duration::from_secs(1);
-const PRESSED_MAX: Duration = Duration::from_secs(3);
-/// Bytes a second.
-const PRESSED_RATE: u64 = 1 << 20;
-/// How often it is looked whether others wait, after that.
-const PRESSED_INTERVAL: Duration = Duration::from_millis(250);
-/// While the limit is reached, a connection whose queue holds more than this gets nothing unasked.
-const LITTLE_BYTES: usize = 128 << 10;
-
-/// Who wants room.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Claimant {
-    /// A connection that holds nothing, and has finished before what it had room for.
-    Proven,
-    /// One that holds nothing, and has finished nothing yet.
-    New,
-    /// One that holds something.
-    Holds,
-}
-
-/// Bytes that several connections hold, and their limit: what is queued to them, or the frames that come in on them. One
-/// that holds nothing may have some beyond the limit, up to twice of it: those that take their answers are not stopped
-/// by those that do not. Half of that is for those that have proven that they do.
-#[derive(Debug)]
-pub(crate) struct Queued {
-    limit: usize,
-    pub(super) bytes: AtomicUsize,
-    lines: Lines<3>,
-}
-
-impl Queued {
-    #[cfg_attr(not(feature = "server"), allow(dead_code, reason = "servers limit their clients"))]
-    pub(crate) fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { limit, bytes: AtomicUsize::new(0), lines: Lines::default() })
-    }
-
-    fn used(&self) -> usize {
-        self.bytes.load(Ordering::Acquire)
-    }
-
-    /// True if this one may hold so much more.
-    fn has_room(&self, claimant: Claimant, bytes: usize) -> bool {
-        let beyond = match claimant {
-            Claimant::Holds => 0,
-            Claimant::New if !Mutant::NewcomersTakeAll.is_active() => self.limit / 2,
-            Claimant::New | Claimant::Proven => self.limit,
-        };
-        let unbounded = Mutant::QueuedUnbounded.is_active();
-        let most = if unbounded { usize::MAX } else { self.limit.saturating_add(beyond) };
-        let used = self.used();
-        (used == 0 && claimant != Claimant::Holds) || used.saturating_add(bytes) <= most
-    }
-
-    /// True if so much more leaves half of the room free.
-    pub(crate) fn is_ample_for(&self, bytes: usize) -> bool {
-        self.used().saturating_add(bytes) <= self.limit / 2
-    }
-
-    /// True if frames that nobody waits for room for may take so many bytes of a connection.
-    pub(super) fn takes_unasked(&self, held: usize, bytes: usize) -> bool {
-        held + bytes <= LITTLE_BYTES || self.used().saturating_add(bytes) <= self.limit
-    }
-
-    pub(super) fn give_back(&self, bytes: usize) {
-        self.bytes.fetch_sub(bytes, Ordering::AcqRel);
-        self.lines.freed();
-    }
-
-    /// Resolves once a connection that has held what it holds since then has done so for too long, and others wait for
-    /// room. `moved` is how much of it has come or gone.
-    pub(crate) async fn pressed(&self, since: Instant, moved: impl Fn() -> usize) {
-        loop {
-            let paced = Duration::from_millis(moved() as u64 / (PRESSED_RATE / 1000));
-            let due = since + (PRESSED_MIN + paced).min(PRESSED_MAX);
-            if Instant::now() < due {
-                sleep_until(due).await;
-            } else if self.lines.is_waited_in() {
-                return;
-            } else {
-                sleep(PRESSED_INTERVAL).await;
-            }
-        }
-    }
-
-    /// Takes room as soon as there is some. Cancel safe.
-    pub(crate) async fn claim(self: &Arc<Self>, claimant: Claimant, bytes: usize) -> Claim {
-        let take = || {
-            self.has_room(claimant, bytes).then(|| {
-                self.bytes.fetch_add(bytes, Ordering::AcqRel);
-                Claim { queued: Arc::clone(self), bytes }
-            })
-        };
-        self.lines.first(claimant as usize, take).await
-    }
-}
-
-/// Room that was taken. Dropping it gives it back.
-#[derive(Debug)]
-pub(crate) struct Claim {
-    queued: Arc<Queued>,
-    bytes: usize,
-}
-
-impl Claim {
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
-    }
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        self.queued.give_back(self.bytes);
-    }
-}
+/// What the systems at both ends may hold of what was written, though nobody reads it.
+const SYSTEM_BYTES: usize = 1 << 20;
 
 impl Outbound {
     /// Waits until a frame of `bytes` has room in the queue, and keeps that room. None if the
@@ -142,7 +22,9 @@ impl Outbound {
                 match (standing, &queued) {
                     (Standing::Gone, _) => Some(None),
                     (Standing::Full, _) => std::future::pending().await,
-                    (Standing::Wants(_), None) => self.take_room(bytes, None).map(Some),
+                    (Standing::Share, _) | (Standing::Wants(_), None) => {
+                        self.take_room(bytes, None).map(Some)
+                    }
                     (Standing::Wants(claimant), Some(queued)) => {
                         // In the order in which they asked. It may have to wait in another line, or not here, once the
                         // connection's own queue has changed.
@@ -164,19 +46,29 @@ impl Outbound {
         }
     }
 
+    /// As `reserve`, for a frame that can as well be smaller: if there is no room for all of it now, for the connection's
+    /// share, for which no other connection has to be waited for. [`Reservation::bytes`] says how much it is.
+    #[cfg_attr(not(feature = "server"), allow(dead_code, reason = "peers do not wait"))]
+    pub(crate) async fn reserve_up_to(&self, bytes: usize) -> Option<Reservation> {
+        if Mutant::NoShares.is_active() {
+            return self.reserve(bytes).await;
+        }
+        let share = self.state().queued.as_ref().map_or(bytes, |queued| queued.share());
+        let mut room = self.reserve(bytes.min(share)).await?;
+        room.grow(bytes);
+        Some(room)
+    }
+
     /// What the connection's own queue has to say to a frame of `bytes`.
     fn standing(&self, bytes: usize) -> Standing {
         let state = self.state();
         match (&state.phase, state.bytes) {
-            (Phase::Open, 0) if state.answers == Answers::Taken => {
-                Standing::Wants(Claimant::Proven)
-            }
-            (Phase::Open, 0) => Standing::Wants(Claimant::New),
-            (Phase::Open, held) if held + bytes <= self.queue.queue_bytes_max => {
-                Standing::Wants(Claimant::Holds)
-            }
-            (Phase::Open, _) => Standing::Full,
             (Phase::Finishing | Phase::Closed(_), _) => Standing::Gone,
+            (Phase::Open, held) if held > 0 && held + bytes > self.queue.queue_bytes_max => {
+                Standing::Full
+            }
+            (Phase::Open, held) if state.is_share(held + bytes) => Standing::Share,
+            (Phase::Open, held) => Standing::Wants(state.claimant(held, bytes)),
         }
     }
 
@@ -209,9 +101,31 @@ impl Outbound {
     }
 }
 
+impl State {
+    /// True if so many bytes are no more than the connection may have whatever the others have.
+    fn is_share(&self, bytes: usize) -> bool {
+        self.queued.as_ref().is_some_and(|queued| bytes <= queued.share())
+    }
+
+    /// Who wants so much more, of a connection that holds `held` beside it. Only what the other end has read proves that it
+    /// reads: a small answer is taken by the systems in between.
+    fn claimant(&self, held: usize, bytes: usize) -> Claimant {
+        let one_is_enough = Mutant::AnyAnswerProves.is_active() && self.taken > 0;
+        match held {
+            0 if one_is_enough || self.taken >= bytes.saturating_add(SYSTEM_BYTES) => {
+                Claimant::Proven
+            }
+            0 => Claimant::New,
+            _ => Claimant::Holds,
+        }
+    }
+}
+
 /// Whether a connection's own queue has room for a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
+    /// It has, and nobody else has to be asked.
+    Share,
     /// It has. If it holds nothing, a frame of any size has.
     Wants(Claimant),
     Full,
@@ -226,6 +140,31 @@ pub(crate) struct Reservation {
 
 #[cfg_attr(not(feature = "server"), allow(dead_code, reason = "peers do not wait"))]
 impl Reservation {
+    /// Room that the frame has.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Takes more room for the frame, up to `bytes` in all, if there is some now. True if it has so much then.
+    pub(crate) fn grow(&mut self, bytes: usize) -> bool {
+        let more = bytes.saturating_sub(self.bytes);
+        let mut state = self.out.state();
+        let others = state.bytes.saturating_sub(self.bytes);
+        let own = others == 0 || others + bytes <= self.out.queue.queue_bytes_max;
+        let claimant = state.claimant(others, bytes);
+        let all = state.queued.as_ref().is_none_or(|queued| {
+            // Those of whom some wait are not overtaken.
+            let waited_for = claimant == Claimant::Holds && queued.lines.is_waited_in();
+            !waited_for && queued.has_room(claimant, more)
+        });
+        if more > 0 && own && all && matches!(state.phase, Phase::Open) {
+            let held = state.bytes + more;
+            state.set_bytes(held);
+            self.bytes += more;
+        }
+        self.bytes >= bytes
+    }
+
     /// Queues the frame. False if the connection is gone, or the frame is larger than the other end
     /// takes (which closes it).
     pub(crate) fn send(mut self, frame: OutFrame) -> bool {
@@ -254,6 +193,10 @@ mod tests {
 
     use futures_util::FutureExt as _;
 
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::super::Queued;
     use super::*;
     use crate::format::frame::Protocol;
 
@@ -263,11 +206,20 @@ mod tests {
         Outbound::new(Protocol::Client, 4 * MIB, usize::MAX).counted(Some(queued))
     }
 
-    /// One that took an answer.
+    /// One that took a lot.
     fn proven(queued: &Arc<Queued>) -> Outbound {
         let out = connection(queued);
-        out.state().answers = Answers::Taken;
+        out.state().taken = 100 * MIB;
         out
+    }
+
+    /// Queues an answer, and has all that is queued written.
+    fn take_answer(out: &Outbound, bytes: usize) {
+        let room = out.reserve(bytes).now_or_never().flatten().expect("there is room");
+        assert!(room.send(OutFrame { body: vec![vec![0; bytes].into()], ..OutFrame::default() }));
+        let mut taken = Vec::new();
+        assert!(out.write_to(&mut taken).now_or_never().is_none(), "it waits for more");
+        assert!(taken.len() > bytes);
     }
 
     fn reserved(connections: &[Outbound]) -> Vec<Reservation> {
@@ -285,25 +237,38 @@ mod tests {
     }
 
     #[test]
-    fn clients_that_never_took_an_answer_leave_room_for_those_that_did() {
+    fn clients_that_took_little_leave_room_for_those_that_took_as_much_as_they_want() {
         let queued = Queued::new(4 * MIB);
-        let proven = connection(&queued);
-        let room = proven.reserve(100).now_or_never().flatten().expect("it is open");
-        let frame = || OutFrame { head: vec![0; 10].into(), ..OutFrame::default() };
-        assert!(room.send(frame()));
-        let mut taken = Vec::new();
-        let writing = proven.write_to(&mut taken);
-        assert!(writing.now_or_never().is_none(), "it waits for more");
+        let reader = connection(&queued);
+        take_answer(&reader, 2 * MIB);
         let newcomers: Vec<_> = (0..100).map(|_| connection(&queued)).collect();
+        for one in &newcomers {
+            // The systems at both ends take it, also if nobody reads it.
+            take_answer(one, 100);
+        }
         let held = reserved(&newcomers);
         assert_eq!(held.len(), 6, "half of what is beyond the limit is not for them");
-        assert_eq!(proven.state().answers, Answers::Taken);
-        assert_eq!(reserved(&[proven]).len(), 1, "it took what it had asked for");
-        // What comes unasked proves nothing.
-        assert!(newcomers[99].send(frame()));
-        let mut taken = Vec::new();
-        assert!(newcomers[99].write_to(&mut taken).now_or_never().is_none());
-        assert!(reserved(&newcomers[99..]).is_empty());
+        assert!(reader.reserve(3 * MIB).now_or_never().is_none(), "it never took that much");
+        assert_eq!(reserved(&[reader]).len(), 1);
+    }
+
+    #[test]
+    fn each_connection_has_its_share_whatever_the_others_hold() {
+        let queued = Queued::new(4 * MIB);
+        let greedy: Vec<_> = (0..100).map(|_| proven(&queued)).collect();
+        let held = reserved(&greedy);
+        assert_eq!(held.len(), 8, "there is no more");
+        let share = queued.share();
+        for one in [connection(&queued), proven(&queued)] {
+            let up_to = || one.reserve_up_to(MIB).now_or_never().flatten();
+            let room = up_to().expect("its share");
+            assert_eq!(room.bytes(), share);
+            assert!(up_to().is_none(), "it has no other");
+            assert!(room.send(OutFrame::default()));
+        }
+        drop(held);
+        let room = greedy[0].reserve_up_to(MIB).now_or_never().flatten().expect("there is room");
+        assert_eq!(room.bytes(), MIB, "for all of it");
     }
 
     /// Counts how often it wakes a task.
@@ -376,34 +341,5 @@ mod tests {
         assert!(!all[1].send(frame(200_000)));
         assert!(all[1].is_closed());
         assert!(!all[2].is_closed());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_holds_room_is_pressed_once_others_wait_for_some() {
-        let queued = Queued::new(MIB);
-        let slow = queued.claim(Claimant::Proven, 2 * MIB).await;
-        let since = Instant::now();
-        let mut pressed = Box::pin(queued.pressed(since, || 0));
-        assert!(tokio::time::timeout(10 * PRESSED_MAX, &mut pressed).await.is_err());
-        let mut waiting = Box::pin(queued.claim(Claimant::Proven, MIB));
-        assert!((&mut waiting).now_or_never().is_none());
-        pressed.await;
-        assert!(since.elapsed() < 11 * PRESSED_MAX);
-        drop(slow);
-        assert_eq!(waiting.await.bytes(), MIB);
-        assert_eq!(queued.used(), 0);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_moves_on_at_a_megabyte_a_second_has_more_time() {
-        let queued = Queued::new(MIB);
-        let _held = queued.claim(Claimant::New, 3 * MIB).await;
-        let mut waiting = Box::pin(queued.claim(Claimant::New, MIB));
-        assert!((&mut waiting).now_or_never().is_none());
-        let since = Instant::now();
-        queued.pressed(since, || MIB).await;
-        assert!((since.elapsed().as_secs_f64() - 2.0).abs() < 0.1, "{:?}", since.elapsed());
-        queued.pressed(since, || 100 * MIB).await;
-        assert!(since.elapsed() < PRESSED_MAX + PRESSED_INTERVAL, "{:?}", since.elapsed());
     }
 }

@@ -224,7 +224,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "N21",
         name: "QueuedUnbounded",
         breaks: "clients of the native protocol that read nothing, or finish no frame, hold any amount all together",
-        place: "src/wire/outbound/room.rs",
+        place: "src/wire/outbound/queued.rs",
         rule: "17, limits",
         expected: Test(
             "lib",
@@ -336,12 +336,12 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         id: "N32",
         name: "NewcomersTakeAll",
-        breaks: "clients that take no answer and finish no frame take the room of those that did before",
-        place: "src/wire/outbound/room.rs",
+        breaks: "clients that take little take the room of those that took as much as they want",
+        place: "src/wire/outbound/queued.rs",
         rule: "9, limits",
         expected: Test(
             "lib",
-            "wire::outbound::room::tests::clients_that_never_took_an_answer_leave_room_for_those_that_did",
+            "wire::outbound::room::tests::clients_that_took_little_leave_room_for_those_that_took_as_much_as_they_want",
         ),
     },
     Row {
@@ -378,7 +378,7 @@ pub(super) const ROWS: &[Row] = &[
         ),
     },
     Row {
-        id: "N36",
+        id: "N39",
         name: "RelayedToAnybody",
         breaks: "a follower passes requests to whatever listens where the leader was",
         place: "broker/src/net/relay.rs",

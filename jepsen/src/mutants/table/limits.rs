@@ -116,4 +116,45 @@ pub(super) const ROWS: &[Row] = &[
             "remoting::plain_json::tests::so_many_fields_that_a_search_among_them_takes_long_are_left_to_the_whole_reader",
         ),
     },
+    Row {
+        id: "L12",
+        name: "LostLeadersNamed",
+        breaks: "a node that is alone sends clients to leaders that are gone",
+        place: "broker/src/log/replica.rs",
+        rule: "17, routes",
+        expected: Test("broker", "routes::a_node_that_has_heard_of_no_leader_for_long_names_none"),
+    },
+    Row {
+        id: "N36",
+        name: "NoShares",
+        breaks: "clients that take as much as they hold later hold up the small reads of all others",
+        place: "src/wire/outbound/room.rs",
+        rule: "9, limits",
+        expected: Test(
+            "lib",
+            "wire::outbound::room::tests::each_connection_has_its_share_whatever_the_others_hold",
+        ),
+    },
+    Row {
+        id: "N37",
+        name: "AnyAnswerProves",
+        breaks: "one small answer, which the system takes, gives a client the room of those that read",
+        place: "src/wire/outbound/room.rs",
+        rule: "9, limits",
+        expected: Test(
+            "lib",
+            "wire::outbound::room::tests::clients_that_took_little_leave_room_for_those_that_took_as_much_as_they_want",
+        ),
+    },
+    Row {
+        id: "N38",
+        name: "AnyFrameProves",
+        breaks: "one small frame gives a client the room of those that finish large ones",
+        place: "src/wire/reader.rs",
+        rule: "9, limits",
+        expected: Test(
+            "lib",
+            "wire::reader::tests::a_connection_that_finished_a_small_frame_waits_for_room_for_a_large_one",
+        ),
+    },
 ];

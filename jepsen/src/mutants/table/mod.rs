@@ -1,6 +1,7 @@
 //! The mutants as data: what each breaks, where, whose rule it is, and what is to find it.
 
 mod connections;
+mod http;
 mod limits;
 mod lost_pages;
 mod members;
@@ -38,7 +39,7 @@ pub(super) enum Expected {
 pub(super) struct Row {
     /// M1 to M25 are the reliability study's; R are rules of the consensus library, S of the storage, V of the
     /// invariants, A of the API, D of disks, C of checkpoints, P of the broker's topics, N of its connections, T of time, W of
-    /// power cuts.
+    /// power cuts, H of the binary's HTTP.
     pub(super) id: &'static str,
     /// The library's name for it; empty if there is no such mutant.
     pub(super) name: &'static str,
@@ -75,6 +76,7 @@ pub(super) fn rows() -> impl Iterator<Item = &'static Row> {
         topics::ROWS,
         connections::ROWS,
         time::ROWS,
+        http::ROWS,
     ];
     tables.into_iter().flatten()
 }
@@ -110,11 +112,25 @@ mod tests {
         assert_eq!((found("m1"), found("AckBeforeFlush"), found("m999"), found("")), (1, 1, 0, 0));
     }
 
+    /// Those of the binary, which is no library that could tell.
+    fn of_binary() -> BTreeSet<&'static str> {
+        rows().filter(|row| row.place.starts_with("cli/")).map(|row| row.name).collect()
+    }
+
+    #[test]
+    fn the_table_lists_the_mutants_of_the_binary() {
+        let text = std::fs::read_to_string("../cli/src/mutant.rs").expect("its mutants");
+        let (_, declared) = text.split_once("mutants! {").expect("the list of them");
+        let lines = declared.lines().map(str::trim).filter(|line| !line.starts_with("///"));
+        let named = lines.filter_map(|line| line.strip_suffix(','));
+        assert_eq!(named.collect::<BTreeSet<_>>(), of_binary());
+    }
+
     #[cfg(feature = "mutants")]
     #[test]
-    fn the_table_lists_the_mutants_of_the_library_and_the_broker_and_no_others() {
+    fn the_table_lists_the_mutants_of_all_crates_and_no_others() {
         let listed: BTreeSet<_> = rows().filter(|row| row.exists()).map(|row| row.name).collect();
-        let held = super::super::names().collect();
+        let held: BTreeSet<_> = super::super::names().chain(of_binary()).collect();
         assert_eq!(listed, held);
     }
 }
