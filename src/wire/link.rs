@@ -286,10 +286,8 @@ impl Shared {
             let dialed = self.dialer.dial(&addr, self.has_news_after(patience)).await;
             // However slow the network is, a dial is let through in the end.
             patience *= 2;
-            match dialed {
-                Dialed::Hung => {}
-                Dialed::Ended(dialed) if !self.takes_up_again() => break (addr, dialed),
-                Dialed::Ended(_) => {}
+            if let Some(dialed) = dialed.filter(|_| !self.takes_up_again()) {
+                break (addr, dialed);
             }
         };
         self.dialer.place.dialed(&addr, dialed.as_ref().map(drop));
@@ -394,16 +392,14 @@ impl Drop for FailOnDrop {
     }
 }
 
-/// How a dial ended.
-enum Dialed {
-    /// Nothing had come back when there was news that something would by now.
-    Hung,
-    Ended(Result<Connection, LinkError>),
-}
-
 impl Dialer {
-    /// Dials until `has_news` resolves. A handshake that has begun goes on to its end.
-    async fn dial(&self, addr: &str, has_news: impl Future<Output = ()>) -> Dialed {
+    /// Dials until `has_news` resolves. A handshake that has begun goes on to its end. None if nothing had come back when
+    /// there was news that something would by now.
+    async fn dial(
+        &self,
+        addr: &str,
+        has_news: impl Future<Output = ()>,
+    ) -> Option<Result<Connection, LinkError>> {
         let dialed = async {
             tokio::select! {
                 biased;
@@ -412,13 +408,13 @@ impl Dialer {
             }
         };
         let handshake = async {
-            let Some(io) = dialed.await else { return Dialed::Hung };
-            Dialed::Ended(self.shake_hands(addr, io).await)
+            let io = dialed.await?;
+            Some(self.shake_hands(addr, io).await)
         };
         let limit = self.limits.handshake_timeout;
         timeout(limit, handshake).await.unwrap_or_else(|_| {
             let detail = format!("no hello came back within {limit:?}");
-            Dialed::Ended(Err(LinkError::Unreachable { addr: addr.to_owned(), detail }))
+            Some(Err(LinkError::Unreachable { addr: addr.to_owned(), detail }))
         })
     }
 
