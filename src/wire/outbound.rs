@@ -320,7 +320,11 @@ impl Outbound {
         let taken = AtomicUsize::new(0);
         let mut pressed = pin!(async {
             match queued {
-                Some(queued) => queued.pressed(begun, || taken.load(Ordering::Relaxed)).await,
+                Some(queued) => {
+                    // Its share is for nobody else.
+                    let gives = || self.state().bytes > queued.share();
+                    queued.pressed(begun, || taken.load(Ordering::Relaxed), gives).await;
+                }
                 None => std::future::pending().await,
             }
         });

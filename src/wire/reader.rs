@@ -226,7 +226,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
                 biased;
                 read = read => read,
                 // It comes in more slowly than the others can wait for.
-                () = incoming.pressed(*since, || come) => return Err(ReadFailure::Slow),
+                () = incoming.pressed(*since, || come, || true) => return Err(ReadFailure::Slow),
             },
             _ => read.await,
         };

@@ -93,14 +93,19 @@ impl Queued {
     }
 
     /// Resolves once a connection that has held what it holds since then has done so for too long, and room is
-    /// short. `moved` is how much of it has come or gone.
-    pub(crate) async fn pressed(&self, since: Instant, moved: impl Fn() -> usize) {
+    /// short. `moved` is how much of it has come or gone. `gives` says whether it holds anything that others could have.
+    pub(crate) async fn pressed(
+        &self,
+        since: Instant,
+        moved: impl Fn() -> usize,
+        gives: impl Fn() -> bool,
+    ) {
         loop {
             let paced = Duration::from_millis(moved() as u64 / (PRESSED_RATE / 1000));
             let due = since + (PRESSED_MIN + paced).min(PRESSED_MAX);
             if Instant::now() < due {
                 sleep_until(due).await;
-            } else if self.is_short() {
+            } else if self.is_short() && gives() {
                 return;
             } else {
                 sleep(PRESSED_INTERVAL).await;
@@ -152,7 +157,7 @@ mod tests {
         let queued = Queued::new(MIB);
         let slow = queued.claim(Claimant::Proven, MIB).await;
         let since = Instant::now();
-        let mut pressed = Box::pin(queued.pressed(since, || 0));
+        let mut pressed = Box::pin(queued.pressed(since, || 0, || true));
         assert!(tokio::time::timeout(10 * PRESSED_MAX, &mut pressed).await.is_err());
         let mut waiting = Box::pin(queued.claim(Claimant::Holds, MIB));
         assert!((&mut waiting).now_or_never().is_none());
@@ -169,9 +174,11 @@ mod tests {
         let queued = Queued::new(MIB);
         let held = queued.claim(Claimant::Proven, MIB).await;
         let more = queued.claim(Claimant::Proven, MIB / 4).await;
-        queued.pressed(Instant::now(), || 0).await;
+        queued.pressed(Instant::now(), || 0, || true).await;
+        let harmless = queued.pressed(Instant::now(), || 0, || false);
+        assert!(tokio::time::timeout(10 * PRESSED_MAX, harmless).await.is_err());
         drop(more);
-        let pressed = queued.pressed(Instant::now(), || 0);
+        let pressed = queued.pressed(Instant::now(), || 0, || true);
         assert!(tokio::time::timeout(10 * PRESSED_MAX, pressed).await.is_err());
         drop(held);
     }
@@ -183,9 +190,9 @@ mod tests {
         let mut waiting = Box::pin(queued.claim(Claimant::New, MIB));
         assert!((&mut waiting).now_or_never().is_none());
         let since = Instant::now();
-        queued.pressed(since, || MIB).await;
+        queued.pressed(since, || MIB, || true).await;
         assert!((since.elapsed().as_secs_f64() - 2.0).abs() < 0.1, "{:?}", since.elapsed());
-        queued.pressed(since, || 100 * MIB).await;
+        queued.pressed(since, || 100 * MIB, || true).await;
         assert!(since.elapsed() < PRESSED_MAX + PRESSED_INTERVAL, "{:?}", since.elapsed());
     }
 }
