@@ -35,6 +35,12 @@ mod serve;
 mod single;
 mod state;
 
+/// What a simulation of nodes with brokers needs.
+#[cfg(feature = "simulation")]
+pub mod simulation {
+    pub use crate::state::{AppliedRecord, Observer};
+}
+
 pub use admin::{
     GroupAdmin, GroupInfo, GroupMemberInfo, QueueLag, QueueReset, ResetTo, TopicAdmin, TopicInfo,
     is_outcome_unknown,

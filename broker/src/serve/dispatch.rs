@@ -18,6 +18,7 @@ use super::pull::{bytes_to_pull_again, wait_of};
 use super::relay::{Deadlines, RelayError};
 use super::request_limits::check_size;
 use super::send::Begun;
+use crate::mutant::Mutant;
 use crate::remoting::codes::{request, response};
 use crate::remoting::{Command, Encoding, Reply};
 
@@ -159,7 +160,9 @@ impl LogBroker {
         };
         match passed {
             Ok(answer) => Some(answer),
-            Err(RelayError::Lost) if is_send(code) => {
+            Err(RelayError::Lost)
+                if is_send(code) && !Mutant::RelayedSendAskedAgain.is_active() =>
+            {
                 Self::outcome_unknown(connection, &request.command, "the leader went away");
                 Some(None)
             }

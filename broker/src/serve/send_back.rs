@@ -4,6 +4,7 @@ use super::failure::Failure;
 use super::log_broker::LogBroker;
 use super::names::{check_group, dead_topic, retry_topic};
 use super::send::{RECONSUME_MAX, delay};
+use crate::mutant::Mutant;
 use crate::record::{Message, Properties, names, offset_id};
 use crate::remoting::codes::response;
 use crate::remoting::{Command, Reply};
@@ -33,11 +34,17 @@ impl LogBroker {
         let is_new = self.shared()?.state().topic(&topic).is_none();
         self.ensure_topic(&topic, Some(TopicConfig::with_queues(1))).await?;
         let again = self.again(message, topic.clone(), &origin, (!dead).then_some(level));
-        self.store(&[again]).await?;
+        let stored = self.store(&[again]).await?;
         if is_new {
             self.notify_retry(&topic);
         }
-        Ok(Reply::done())
+        // One that may not be committed is told as a send is: the consumer then sends the message again itself.
+        let is_stored = stored.code == response::SUCCESS;
+        Ok(if is_stored || Mutant::HandedBackUnconfirmed.is_active() {
+            Reply::done()
+        } else {
+            stored
+        })
     }
 
     /// The message that comes again: at a level, or the next one if that is 0; at once if there is none.

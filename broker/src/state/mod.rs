@@ -11,6 +11,8 @@ mod locks;
 mod lookup;
 mod machine;
 mod name;
+#[cfg(feature = "simulation")]
+mod observed;
 mod offsets;
 mod old_locks;
 mod queue;
@@ -35,6 +37,8 @@ pub(super) use keys::Sought;
 pub(super) use lookup::Lost;
 pub(crate) use machine::Machines;
 pub(super) use machine::Shared;
+#[cfg(feature = "simulation")]
+pub use observed::{AppliedRecord, Observer};
 pub(super) use queue::{Entry, PARTS_MAX, Queue, physical};
 pub(super) use registry::{Decision, HOME_LOG, LOGS_MAX};
 pub(super) use rules::Rules;
