@@ -39,6 +39,12 @@ mod state;
 mod tasks;
 mod tools;
 
+/// What a simulation of nodes with brokers needs.
+#[cfg(feature = "simulation")]
+pub mod simulation {
+    pub use crate::state::{AppliedRecord, Observer};
+}
+
 pub use open::{Broker, BrokerPorts, OpenBrokerError};
 pub use settings::BrokerConfig;
 pub use tools::{

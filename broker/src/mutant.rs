@@ -125,6 +125,30 @@ quorumlog::mutants! {
     ReplacedStateUnnoticed,
     /// Routes name leaders that have not been heard for long.
     LostLeadersNamed,
+    /// A group's consumed offset never goes back, not even by a reset.
+    OffsetNeverGoesBack,
+    /// A delayed message is due after half of its delay.
+    DueTooSoon,
+    /// Deliveries that were done before are done again.
+    DeliveredAgain,
+    /// The keys of messages are not remembered, and suppress no duplicates.
+    KeysNotRemembered,
+    /// A lock is given to whoever asks for it last.
+    LockTakenFromOwner,
+    /// A send that was passed on to a leader that went away is passed on to the next one.
+    RelayedSendAskedAgain,
+    /// Retention makes a queue forget messages that the log still holds.
+    PrunedTooFar,
+    /// Each message of a batch is read as its first one.
+    PartsReadAsFirst,
+    /// What consumers report of before a reset counts.
+    ResetsUnguarded,
+    /// A checkpoint does not say which delayed messages were delivered.
+    DeliveredNotInCheckpoint,
+    /// A consumer is told that a message is handed back that may still be lost.
+    HandedBackUnconfirmed,
+    /// A delayed message that is delivered keeps the time at which it began to wait.
+    DeliveryKeepsTime,
     /// A decision about topics is flushed as seldom as messages are.
     DecisionUnflushed,
 }

@@ -13,6 +13,7 @@ use super::query::view_by_id;
 use super::send::{Begun, Sender};
 use super::table::{Asked, Handler, handler_of};
 use crate::log::{LogBroker, Part, metrics};
+use crate::mutant::Mutant;
 use crate::net::{
     Connection, Deadlines, Leader, PendingRequest, RelayError, Service, bytes_to_pull_again,
     is_pull,
@@ -156,7 +157,9 @@ impl LogBroker {
         };
         match passed {
             Ok(answer) => Some(answer),
-            Err(RelayError::Lost) if is_send(code) => {
+            Err(RelayError::Lost)
+                if is_send(code) && !Mutant::RelayedSendAskedAgain.is_active() =>
+            {
                 Self::outcome_unknown(connection, &request.command, "the leader went away");
                 Some(None)
             }

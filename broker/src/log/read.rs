@@ -7,6 +7,7 @@ use quorumlog::{Index, ReadError, Record};
 
 use super::replica::{Opened, Replica};
 use crate::limits::PULL_BYTES_MAX;
+use crate::mutant::Mutant;
 use crate::record::{Message, QUEUE_OFFSET_AT, SPLICED_BYTES, put_offset_id};
 use crate::request::Failure;
 use crate::state::{Entry, messages_of};
@@ -55,7 +56,7 @@ impl<'a> Reader<'a> {
             self.walk = Some(Walk { index: record.index, taken: 0, left });
         }
         let Some(walk) = &mut self.walk else { return Ok(None) };
-        while walk.taken < entry.part() {
+        while walk.taken < entry.part() && !Mutant::PartsReadAsFirst.is_active() {
             Message::take_bytes(&mut walk.left)?;
             walk.taken += 1;
         }

@@ -91,7 +91,27 @@ impl BrokerPorts {
     /// # Errors
     /// The node cannot be opened; or the system does not tell a bound address, or has no random number.
     pub async fn open(self, node: NodeBuilder) -> Result<Broker, OpenBrokerError> {
-        let machines = Machines::default();
+        self.open_with(node, Machines::default()).await
+    }
+
+    /// The same, and tells an observer of each record that a log's state is given.
+    ///
+    /// # Errors
+    /// As `open`.
+    #[cfg(feature = "simulation")]
+    pub async fn open_observed(
+        self,
+        node: NodeBuilder,
+        observer: crate::simulation::Observer,
+    ) -> Result<Broker, OpenBrokerError> {
+        self.open_with(node, Machines::observed(observer)).await
+    }
+
+    async fn open_with(
+        self,
+        node: NodeBuilder,
+        machines: Machines,
+    ) -> Result<Broker, OpenBrokerError> {
         let of_logs = machines.clone();
         let node = node.state_machines_with_files(move |log, files| of_logs.machine(log, files));
         // In a box, or each future that opens a broker would have room for a whole start.

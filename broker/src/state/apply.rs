@@ -172,6 +172,7 @@ impl State {
         for (part, message) in incoming.iter().enumerate() {
             placed.push(self.push(physical(index, part), message, files, arrived)?);
         }
+        let key = key.filter(|_| !Mutant::KeysNotRemembered.is_active());
         if let Some((key, first)) = key.zip(placed.first()) {
             self.recent.put(key, *first);
         }
@@ -237,7 +238,7 @@ impl State {
         files: &IndexFiles,
         arrived: &mut Arrived<'_>,
     ) -> Result<Answer, Refusal> {
-        if all.offset < self.delivered(all.level) {
+        if all.offset < self.delivered(all.level) && !Mutant::DeliveredAgain.is_active() {
             return Err(Refusal::Delivered);
         }
         let incoming = all.records.iter().map(|record| Incoming::read(record));
@@ -369,6 +370,11 @@ impl State {
         {
             check_name("topic", &topic, STORED_TOPIC_BYTES_MAX)?;
             return Err(Refusal::NoTopic(topic));
+        }
+        if Mutant::OffsetNeverGoesBack.is_active()
+            && self.offset(&group, &topic, queue).is_some_and(|held| held > offset)
+        {
+            return Ok(());
         }
         self.offsets.set(&group, &topic, queue, offset)
     }

@@ -115,6 +115,7 @@ impl Shared {
             Some((sealed.base, chunk.gone(begin)))
         });
         let gone: BTreeMap<u64, u64> = gone.collect();
+        let begin = begin + if Mutant::PrunedTooFar.is_active() { 8 } else { 0 };
         self.change(|state| {
             if self.number() == number {
                 state.prune(begin, &gone);
@@ -160,15 +161,25 @@ impl Shared {
 
 /// The states of a node's logs, by their names.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Machines(Arc<Mutex<BTreeMap<String, Arc<Shared>>>>);
+pub(crate) struct Machines {
+    by_name: Arc<Mutex<BTreeMap<String, Arc<Shared>>>>,
+    #[cfg(feature = "simulation")]
+    observer: Option<super::Observer>,
+}
 
 impl Machines {
+    /// Machines whose records an observer is told.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn observed(observer: super::Observer) -> Self {
+        Self { observer: Some(observer), ..Self::default() }
+    }
+
     /// The state machine for a log, if it is a broker's. It keeps indexes in `files`.
     pub(crate) fn machine(&self, log: &LogName, files: StateDir) -> Option<Box<dyn StateMachine>> {
         if !log.as_str().starts_with(LOG_PREFIX) {
             return None;
         }
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
         // Those who serve clients hold on to the state of a log that is opened again.
         let shared = match all.get(log.as_str()) {
             Some(shared) if shared.index.is_in(&files) => {
@@ -178,11 +189,16 @@ impl Machines {
             _ => Arc::new(Shared::new(files)),
         };
         all.insert(log.as_str().to_owned(), Arc::clone(&shared));
-        Some(Box::new(Machine(shared)))
+        let machine = Box::new(Machine(Arc::clone(&shared)));
+        #[cfg(feature = "simulation")]
+        if let Some(observer) = &self.observer {
+            return Some(observer.observe(log, machine, shared));
+        }
+        Some(machine)
     }
 
     pub(crate) fn shared(&self, log: &str) -> Option<Arc<Shared>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(log).cloned()
+        self.by_name.lock().unwrap_or_else(PoisonError::into_inner).get(log).cloned()
     }
 }
 
@@ -202,6 +218,11 @@ impl StateMachine for Machine {
         out.write_all(&MAGIC)?;
         out.write_all(&[VERSION])?;
         let state = self.0.state();
+        if Mutant::DeliveredNotInCheckpoint.is_active() {
+            let mut other = state.clone();
+            other.delivered.clear();
+            return codec::encode_to(out, &(&other, self.0.index.names()));
+        }
         codec::encode_to(out, &(&*state, self.0.index.names()))
     }
 

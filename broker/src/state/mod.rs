@@ -8,6 +8,8 @@ mod index;
 mod locks;
 mod machine;
 mod name;
+#[cfg(feature = "simulation")]
+mod observed;
 mod offsets;
 mod older;
 mod queue;
@@ -38,6 +40,8 @@ pub(super) use index::keys::Sought;
 pub(super) use index::lookup::Lost;
 pub(crate) use machine::Machines;
 pub(super) use machine::Shared;
+#[cfg(feature = "simulation")]
+pub use observed::{AppliedRecord, Observer};
 pub(super) use queue::{Entry, PARTS_MAX, Queue, physical};
 pub(super) use rules::Rules;
 pub(super) use topics::follow::TOPICS_OF_RECORD;

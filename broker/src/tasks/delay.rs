@@ -199,8 +199,12 @@ impl Courier<'_> {
         for entry in &slice.entries {
             let Some(message) = self.replica.message(*entry).await? else { break };
             let now = Instant::now();
-            let due =
+            let mut due =
                 seen.due(entry.offset, left_ms(&message, level, self.replica.clock.now_ms()), now);
+            if Mutant::DueTooSoon.is_active() {
+                let half = Duration::from_millis(level_delay_ms(level).unsigned_abs()) / 2;
+                due = due.checked_sub(half).unwrap_or(now);
+            }
             if due > now && batch.messages.is_empty() {
                 return Ok(Look::Due(due));
             }
@@ -227,12 +231,11 @@ impl Courier<'_> {
         message: Message,
         entry: Entry,
     ) -> Result<(), Failure> {
-        let stored_ms = self.replica.stored_ms();
         let bytes_max = self.replica.opened()?.log.record_bytes_max().saturating_sub(HEAD_BYTES);
         let Some(due) = restored(&message) else {
             batch.astray.push(Undelivered::Unreadable);
             let dead = dead_letter(message, DEAD_DELAYED_TOPIC.to_owned(), entry);
-            batch.messages.push(fitted(Message { stored_ms, ..dead }, bytes_max));
+            batch.messages.push(fitted(dead, bytes_max));
             return Ok(());
         };
         let queue = due.queue as u32;
@@ -262,7 +265,7 @@ impl Courier<'_> {
                 dead_letter(due, DEAD_DELAYED_TOPIC.to_owned(), entry)
             }
         };
-        batch.messages.push(fitted(Message { stored_ms, ..due }, bytes_max));
+        batch.messages.push(fitted(due, bytes_max));
         Ok(())
     }
 
@@ -305,7 +308,12 @@ impl Courier<'_> {
         }
     }
 
-    async fn deliver(&self, level: u8, batch: Batch) -> Result<(), Failure> {
+    async fn deliver(&self, level: u8, mut batch: Batch) -> Result<(), Failure> {
+        // Only now: others may have been stored while this one was put together, and times of storing do not go back.
+        let stored_ms = self.replica.stored_ms();
+        if !Mutant::DeliveryKeepsTime.is_active() {
+            batch.messages.iter_mut().for_each(|message| message.stored_ms = stored_ms);
+        }
         let end = batch.first + batch.messages.len() as u64;
         match self.replica.propose(deliveries(level, batch.first, &batch.messages)).await {
             Ok(_) => {

@@ -45,7 +45,7 @@ pub struct MutantsArgs {
     #[arg(long, value_name = "COUNT", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=256))]
     jobs: u16,
     /// Only these kinds of tests.
-    #[arg(long, value_delimiter = ',', default_values = ["storage", "sim", "leaders", "async", "test"])]
+    #[arg(long, value_delimiter = ',', default_values = ["storage", "sim", "leaders", "async", "broker", "test"])]
     killers: Vec<Kind>,
     /// List the mutants, and what is expected to find each.
     #[arg(long)]
@@ -114,6 +114,7 @@ fn describe(row: &Row) -> String {
         Expected::Sim => "sim".to_owned(),
         Expected::Leaders => "sim --profile leaders".to_owned(),
         Expected::Async => "sim --profile async".to_owned(),
+        Expected::Broker => "sim --profile broker".to_owned(),
         Expected::Test(target, test) => format!("test {target}::{test}"),
         Expected::NotApplicable(why) => return format!("{id}: {breaks}\n    not here: {why}"),
         Expected::Equivalent(why) => return format!("{id}: {breaks}\n    not a bug: {why}"),

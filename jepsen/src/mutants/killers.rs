@@ -78,6 +78,11 @@ impl SimSeeds {
         Self { program, name: "async", profile: "async" }
     }
 
+    /// Seeds of nodes with brokers.
+    pub(super) fn brokers(program: Program) -> Self {
+        Self { program, name: "broker", profile: "broker" }
+    }
+
     fn run(&self, mutant: Option<&str>, seed: u64) -> Result<Verdict, String> {
         let seed = seed.to_string();
         let args = ["sim", "--json", "--profile", self.profile, "--seed", &seed];

@@ -34,6 +34,8 @@ pub(super) enum Kind {
     Leaders,
     /// Simulated clusters that acknowledge before they flush, and lose power.
     Async,
+    /// Simulated clusters with brokers, whose clients speak RocketMQ's protocol.
+    Broker,
     /// The test of the library that the table names.
     Test,
 }
@@ -56,6 +58,7 @@ pub(super) fn armoury(program: Program) -> impl Fn(Kind, &Row) -> Option<Box<dyn
         (Kind::Sim, _) => Some(Box::new(SimSeeds::dense(program.clone()))),
         (Kind::Leaders, _) => Some(Box::new(SimSeeds::leaders(program.clone()))),
         (Kind::Async, _) => Some(Box::new(SimSeeds::asynchronous(program.clone()))),
+        (Kind::Broker, _) => Some(Box::new(SimSeeds::brokers(program.clone()))),
         (Kind::Test, Expected::Test(target, test)) => Some(Box::new(LibraryTest { target, test })),
         (Kind::Test, _) => None,
     }
@@ -74,6 +77,7 @@ impl Plan {
             Expected::Sim => Some(Kind::Sim),
             Expected::Leaders => Some(Kind::Leaders),
             Expected::Async => Some(Kind::Async),
+            Expected::Broker => Some(Kind::Broker),
             Expected::Test(..) => Some(Kind::Test),
             Expected::NotApplicable(_) | Expected::Equivalent(_) => return Vec::new(),
         };

@@ -17,7 +17,9 @@ use super::summary::{Breach, Summary, Totals, Verdict};
 /// A run that takes longer hangs, on however busy a machine.
 const fn patience(profile: ProfileKind) -> Duration {
     match profile {
-        ProfileKind::Dense | ProfileKind::Leaders | ProfileKind::Async => Duration::from_secs(300),
+        ProfileKind::Dense | ProfileKind::Leaders | ProfileKind::Async | ProfileKind::Broker => {
+            Duration::from_secs(300)
+        }
         ProfileKind::Long => Duration::from_secs(3600),
     }
 }

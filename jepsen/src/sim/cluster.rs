@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use quorumlog::simulation::{CrashPolicy, FaultKind, SimDisk};
 use quorumlog::{Flush, LogId, Member, Node, ProblemKind, Role, Status};
 
+use super::broker;
 use super::lost_pages::LostPages;
 use super::machine::States;
 use super::node::{self, NodeSetup, Pace, host_of};
@@ -366,6 +367,9 @@ impl Cluster {
         }
         if now_ms.is_multiple_of(OBSERVE_MS) {
             self.observe();
+            if self.shared.is_of_brokers() {
+                broker::note_begins(&self.shared);
+            }
             self.observe_lost_pages();
             self.observe_rewinds();
             self.observe_recovery();

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use quorumlog::simulation::{DurableKind, may_lack_records};
 use quorumlog::{LogId, Role, Status};
 
+use super::broker;
 use super::cluster::Cluster;
 use super::locals::{numbered, read_range};
 use super::machine::States;
@@ -78,6 +79,9 @@ pub(crate) fn heal(cluster: &mut Cluster, nemesis: &mut Nemesis) -> u64 {
     }
     let took = cluster.shared.now_ms() - begun;
     scan(cluster, &logs);
+    if cluster.shared.is_of_brokers() {
+        broker::scan(cluster);
+    }
     took
 }
 
@@ -170,7 +174,10 @@ fn scan(cluster: &mut Cluster, logs: &[Arc<LogState>]) {
     let left = Arc::new(AtomicU64::new(0));
     for log in logs {
         log.scanned.store(true, Ordering::Relaxed);
-        for id in members(cluster, log.id) {
+        // What a broker appended, its clients read.
+        let readers =
+            if cluster.shared.is_of_brokers() { vec![] } else { members(cluster, log.id) };
+        for id in readers {
             left.fetch_add(1, Ordering::Relaxed);
             let (shared, log, left) =
                 (Arc::clone(&cluster.shared), Arc::clone(log), Arc::clone(&left));

@@ -7,6 +7,7 @@
 
 mod auditor;
 mod batch;
+mod broker;
 mod clients;
 mod cluster;
 mod command;

@@ -11,6 +11,7 @@ use quorumlog::simulation::SimDisk;
 use quorumlog::{ByteCount, Config, Member, Node, Retention, with_sources};
 use tokio::sync::mpsc;
 
+use super::broker;
 use super::locals;
 use super::machine::States;
 use super::profile::Profile;
@@ -132,12 +133,22 @@ pub(crate) async fn run(setup: NodeSetup) -> Result<(), Failure> {
         builder =
             builder.state_machines(move |name| is_first(name.as_str()).then(|| states.machine(id)));
     }
-    let node = Box::pin(builder.open()).await.map_err(|error| with_sources(&error))?;
+    // A broker ends when it is dropped.
+    let (node, _broker) = match shared.is_of_brokers() {
+        true => {
+            let broker = Box::pin(broker::open(id, &transport, builder, &shared)).await?;
+            (broker.node().clone(), Some(broker))
+        }
+        false => (Box::pin(builder.open()).await.map_err(|error| with_sources(&error))?, None),
+    };
     let acceptor = server::listen(&transport, &client_addr(id)).await?;
     let (jobs, mut inbox) = mpsc::unbounded_channel();
     shared.event(&host_of(id), "is open".to_owned());
     shared.node_up(id, NodeSlot { node: node.clone(), jobs });
-    locals::start(&shared, &node, id, life);
+    // Nobody but the broker appends to its logs.
+    if !shared.is_of_brokers() {
+        locals::start(&shared, &node, id, life);
+    }
     let serving =
         server::run(node.clone(), acceptor, ServerConfig::default(), std::future::pending());
     tokio::spawn(serving);

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use quorumlog::simulation::OpKind;
 use quorumlog::{LogName, Role};
 
+use super::broker;
 use super::clients;
 use super::cluster::Cluster;
 use super::fault::Fault;
@@ -136,6 +137,9 @@ fn set_up(cluster: &mut Cluster) -> Result<(), String> {
                 if let Err(error) = node.bootstrap((1..=voters).map(member_of)).await {
                     shared.breach("setup", format!("bootstrap: {error}"));
                 }
+                if shared.is_of_brokers() {
+                    return broker::add_logs(&shared, &node).await;
+                }
                 for number in 1..=shared.profile.logs {
                     make_log(&shared, &node, number).await;
                 }
@@ -158,7 +162,12 @@ fn set_up(cluster: &mut Cluster) -> Result<(), String> {
         let host = clients::host_of(client);
         cluster.world.start(&host.clone(), move || {
             let transport = network.transport(&host);
-            clients::run(client, transport, shared)
+            async move {
+                match shared.is_of_brokers() {
+                    true => broker::run(client, transport, shared).await,
+                    false => clients::run(client, transport, shared).await,
+                }
+            }
         });
     }
     Ok(())
@@ -215,6 +224,7 @@ fn judge(mut cluster: Cluster, options: &Options, judged: Judged) -> Done {
     let simulated_ms = shared.now_ms();
     let trace = cluster.world.trace();
     let starts = cluster.starts;
+    let of_brokers = shared.is_of_brokers().then(|| broker::judge(&shared));
     drop(cluster);
     let mut breaches = shared.take_breaches();
     let mut vacuous = Vec::new();
@@ -230,7 +240,7 @@ fn judge(mut cluster: Cluster, options: &Options, judged: Judged) -> Done {
             let detail = format!("cannot write into {}: {error}", dir.display());
             breaches.push(Breach { kind: "history".to_owned(), detail });
         }
-        add_findings(&log, &report, &mut breaches, &mut vacuous);
+        add_findings(&log, &report, of_brokers.is_some(), &mut breaches, &mut vacuous);
         summary.operations += report.operations;
         summary.ok += report.ok;
         summary.acknowledged += report.acknowledged;
@@ -238,6 +248,12 @@ fn judge(mut cluster: Cluster, options: &Options, judged: Judged) -> Done {
         if number == 0 {
             summary.faults = report.faults;
         }
+    }
+    if let Some(counts) = of_brokers {
+        summary.operations += counts.operations;
+        summary.ok += counts.operations;
+        summary.acknowledged += counts.acknowledged;
+        vacuous.extend(counts.vacuous);
     }
     let verdict = match (breaches.is_empty(), vacuous.is_empty()) {
         (false, _) => Verdict::Failed,
@@ -274,18 +290,32 @@ fn modest(required: &Requirements) -> Requirements {
 fn add_findings(
     log: &LogState,
     report: &Report,
+    of_brokers: bool,
     breaches: &mut Vec<Breach>,
     vacuous: &mut Vec<String>,
 ) {
     for (check, finding) in &report.findings {
         match finding {
             Finding::Passed { .. } | Finding::NotApplicable(_) => {}
+            // The broker's judge looks at what clients did.
+            Finding::CannotTell(_) if of_brokers => {}
             Finding::CannotTell(reason) => breaches.push(Breach {
                 kind: "cannot-tell".to_owned(),
                 detail: format!("{check:?} of {}: {reason}", log.name),
             }),
             Finding::Failed { violations, .. } => {
                 for violation in violations {
+                    // Nobody told this checker what a broker appends, and some of it is the same again.
+                    let of_clients = matches!(
+                        violation.anomaly,
+                        Anomaly::NotServing
+                            | Anomaly::FewSuccesses
+                            | Anomaly::Phantom
+                            | Anomaly::Duplicate
+                    );
+                    if of_brokers && of_clients {
+                        continue;
+                    }
                     let made = log.name.as_str().starts_with("made");
                     if violation.anomaly.check() == crate::Check::C10 {
                         // A log that was made late need not have seen much.

@@ -161,7 +161,9 @@ impl Schedule {
         let (weights, added) = match profile.kind {
             ProfileKind::Leaders => (&OF_LEADERS[..], &[][..]),
             ProfileKind::Async => (&OF_LOST_PAGES[..], &ADDED_OF_LOST_PAGES[..]),
-            ProfileKind::Dense | ProfileKind::Long => (&WEIGHTS[..], &ADDED[..]),
+            ProfileKind::Dense | ProfileKind::Long | ProfileKind::Broker => {
+                (&WEIGHTS[..], &ADDED[..])
+            }
         };
         let weights: Vec<_> =
             weights.iter().copied().filter(|(fault, _)| profile.allows(*fault)).collect();

@@ -12,7 +12,8 @@ use quorumlog::{AppendError, Appended, Flush, LogId, LogName, Node, Outcome};
 use tokio::sync::mpsc;
 
 use super::auditor::Auditor;
-use super::profile::Profile;
+use super::broker;
+use super::profile::{Profile, ProfileKind};
 use super::summary::{Breach, Event};
 use crate::recorder::{OperationId, Recorder};
 use crate::world::Trace;
@@ -77,6 +78,8 @@ pub(crate) struct Shared {
     busy: AtomicU64,
     breaches: Mutex<Vec<Breach>>,
     events: Mutex<Vec<Event>>,
+    /// What clients of brokers were told.
+    pub(super) broker: broker::Ledger,
 }
 
 impl fmt::Debug for Shared {
@@ -108,6 +111,7 @@ impl Shared {
             busy: AtomicU64::new(0),
             breaches: Mutex::default(),
             events: Mutex::default(),
+            broker: broker::Ledger::default(),
         }
     }
 
@@ -249,7 +253,27 @@ impl Shared {
     pub(crate) fn all_served(&self, logs: &[Arc<LogState>]) -> bool {
         let served = lock(&self.served);
         let clients = 1..=self.profile.clients;
-        clients.into_iter().all(|client| logs.iter().all(|log| served.contains(&(client, log.id))))
+        // Clients of brokers use no other logs.
+        let used = |log: &&Arc<LogState>| !self.is_of_brokers() || broker::is_broker(&log.name);
+        let by_all =
+            |client| logs.iter().filter(used).all(|log| served.contains(&(client, log.id)));
+        clients.into_iter().all(by_all)
+    }
+
+    /// A client was served by a log, as it asked after the faults.
+    pub(crate) fn note_served(&self, client: u64, log: &str) {
+        if let Some(log) = self.logs().iter().find(|held| held.name.as_str() == log) {
+            lock(&self.served).insert((client, log.id));
+        }
+    }
+
+    /// The nodes have brokers, and the clients speak RocketMQ's protocol.
+    pub(crate) fn is_of_brokers(&self) -> bool {
+        self.profile.kind == ProfileKind::Broker
+    }
+
+    pub(crate) fn is_healed(&self) -> bool {
+        self.healed.load(Ordering::Relaxed)
     }
 
     /// A client task begins.

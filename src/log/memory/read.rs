@@ -37,6 +37,10 @@ impl Shared {
                 if !begun {
                     let first = state.segments.first().unwrap_or(tail).min(tail);
                     request.next = request.next.max(first);
+                    // All that was asked for lies before what is held.
+                    if !request.wants_more() {
+                        break;
+                    }
                 }
                 if request.next >= tail {
                     state.tail.read(&mut request);

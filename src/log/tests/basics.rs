@@ -149,6 +149,22 @@ async fn appends_may_follow_a_truncation_that_is_not_durable_yet() {
 }
 
 #[tokio::test]
+async fn a_read_of_what_lies_before_all_segments_gives_nothing() {
+    let place =
+        Place { options: LogOptions { segment_size: 8 << 10, ..options() }, ..Place::new() };
+    let log = place.open();
+    append(&log, vec![membership(1, 0)]).await;
+    for first in (1..101).step_by(10) {
+        append(&log, records(1, first..first + 10, 200)).await;
+    }
+    log.purge(id(1, 95)).await.expect("purge");
+    // Its cache is empty then.
+    log.close().await.expect("close");
+    let log = place.open();
+    assert_eq!(log.read(1, 5, usize::MAX, true).expect("read"), []);
+}
+
+#[tokio::test]
 async fn purge_moves_the_boundary_and_drops_whole_segments() {
     let place =
         Place { options: LogOptions { segment_size: 8 << 10, ..options() }, ..Place::new() };

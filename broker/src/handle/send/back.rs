@@ -4,6 +4,7 @@ use super::RECONSUME_MAX;
 use super::store::store;
 use crate::clients::Clients;
 use crate::log::{Replica, Topics};
+use crate::mutant::Mutant;
 use crate::record::{Message, Properties, names, offset_id};
 use crate::remoting::codes::response;
 use crate::remoting::{Command, Reply};
@@ -59,11 +60,17 @@ impl<'a> SendBack<'a> {
         let is_new = replica.shared()?.state().topic(&topic).is_none();
         topics.ensure_topic(&topic, Some(TopicConfig::with_queues(1))).await?;
         let again = again(replica, message, topic.clone(), &origin, (!dead).then_some(level));
-        store(replica, &[again]).await?;
+        let stored = store(replica, &[again]).await?;
         if is_new {
             clients.notify_retry(&topic);
         }
-        Ok(Reply::done())
+        // One that may not be committed is told as a send is: the consumer then sends the message again itself.
+        let is_stored = stored.code == response::SUCCESS;
+        Ok(if is_stored || Mutant::HandedBackUnconfirmed.is_active() {
+            Reply::done()
+        } else {
+            stored
+        })
     }
 }
 

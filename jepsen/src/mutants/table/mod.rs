@@ -1,5 +1,6 @@
 //! The mutants as data: what each breaks, where, whose rule it is, and what is to find it.
 
+mod broker;
 mod connections;
 mod http;
 mod limits;
@@ -25,6 +26,8 @@ pub(super) enum Expected {
     Leaders,
     /// Simulated clusters that acknowledge before they flush, and lose power.
     Async,
+    /// Simulated clusters with brokers, whose clients speak RocketMQ's protocol.
+    Broker,
     /// A test of the library: its target (`lib`, or a file of `tests`) and its full name. For what shows neither
     /// on a disk nor in a history.
     Test(&'static str, &'static str),
@@ -39,7 +42,7 @@ pub(super) enum Expected {
 pub(super) struct Row {
     /// M1 to M25 are the reliability study's; R are rules of the consensus library, S of the storage, V of the
     /// invariants, A of the API, D of disks, C of checkpoints, P of the broker's topics, N of its connections, T of time, W of
-    /// power cuts, H of the binary's HTTP.
+    /// power cuts, H of the binary's HTTP, B of what a broker's clients are promised.
     pub(super) id: &'static str,
     /// The library's name for it; empty if there is no such mutant.
     pub(super) name: &'static str,
@@ -77,6 +80,7 @@ pub(super) fn rows() -> impl Iterator<Item = &'static Row> {
         connections::ROWS,
         time::ROWS,
         http::ROWS,
+        broker::ROWS,
     ];
     tables.into_iter().flatten()
 }

@@ -32,6 +32,7 @@ pub(in crate::mutants) fn page() -> String {
             Expected::Sim => "sim".to_owned(),
             Expected::Leaders => "sim --profile leaders".to_owned(),
             Expected::Async => "sim --profile async".to_owned(),
+            Expected::Broker => "sim --profile broker".to_owned(),
             Expected::Test(target, test) => format!("test `{target}::{test}`"),
             Expected::NotApplicable(why) => format!("not here: {why}"),
             Expected::Equivalent(why) => format!("no bug: {why}"),

@@ -17,6 +17,7 @@ use quorumlog::{LogName, Member, Node};
 
 use self::members::Plan;
 pub(crate) use self::members::voters;
+use super::broker;
 use super::cluster::{Cluster, Crash};
 use super::fault::Fault;
 use super::node::host_of;
@@ -297,8 +298,10 @@ impl Nemesis {
                 Box::new(move |node| Box::pin(create(shared, node, name)))
             }
             _ => {
-                // Never the first: faults are aimed at it.
-                let Some(doomed) = logs.into_iter().skip(1).next_back() else { return };
+                // Never the first: faults are aimed at it. Nor a broker's, which operators cannot delete.
+                let others = logs.into_iter().skip(1);
+                let mut others = others.filter(|log| !broker::is_broker(&log.name));
+                let Some(doomed) = others.next_back() else { return };
                 doomed.doomed.store(true, Ordering::Relaxed);
                 Box::new(move |node| Box::pin(delete(shared, node, doomed)))
             }

@@ -5,6 +5,9 @@ use std::task::Waker;
 
 use super::connection::ConnectionId;
 
+/// How the IP addresses of hosts begin: the first host is 10.0.0.1.
+const IP_PREFIX: &str = "10.0.";
+
 /// Number of a host, in the order of their first start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct HostId(pub(super) u32);
@@ -37,6 +40,8 @@ pub(super) struct Host {
 
 #[derive(Debug, Default)]
 pub(super) struct Listener {
+    /// It was bound to an IP address, and is told those of others.
+    pub(super) by_ip: bool,
     pub(super) backlog: VecDeque<ConnectionId>,
     pub(super) acceptor: Option<Waker>,
 }
@@ -66,8 +71,18 @@ impl Hosts {
         id
     }
 
+    /// The host of this name, or with this IP address.
     pub(super) fn find(&self, name: &str) -> Option<HostId> {
-        self.by_name.get(name).copied()
+        self.by_name.get(name).copied().or_else(|| {
+            let by_ip = (0..).zip(&self.hosts).map(|(id, _)| HostId(id));
+            let mut by_ip = by_ip.filter(|_| name.starts_with(IP_PREFIX));
+            by_ip.find(|id| self.ip(*id) == name)
+        })
+    }
+
+    /// The IP address of a host, for programs that know none by their names.
+    pub(super) fn ip(&self, HostId(id): HostId) -> String {
+        format!("{IP_PREFIX}{}.{}", id >> 8, (id & 255) + 1)
     }
 
     /// The host of this name. A wrong name is an error of the test.

@@ -117,8 +117,10 @@ impl Net {
 
     fn listen(&mut self, host: HostId, addr: &str) -> io::Result<(String, u16)> {
         let (name, port) = parse(addr).ok_or(ErrorKind::InvalidInput)?;
+        let by_ip = self.hosts.ip(host) == name;
+        let name = name.to_owned();
         let host = self.hosts.get_mut(host);
-        if name != host.name {
+        if name != host.name && !by_ip {
             return Err(ErrorKind::AddrNotAvailable.into());
         }
         let port = if port > 0 {
@@ -130,8 +132,8 @@ impl Net {
         if host.listeners.contains_key(&port) {
             return Err(ErrorKind::AddrInUse.into());
         }
-        host.listeners.insert(port, Listener::default());
-        Ok((host.name.clone(), port))
+        host.listeners.insert(port, Listener { by_ip, ..Listener::default() });
+        Ok((name, port))
     }
 
     fn poll_accept(
@@ -147,7 +149,11 @@ impl Net {
         while let Some(id) = listener.backlog.pop_front() {
             if let Some(Connection { hosts: [dialer, _], .. }) = self.connections.get(&id) {
                 let ephemeral = 32_768 + id % 28_000;
-                let remote = format!("{}:{ephemeral}", self.hosts.get(*dialer).name);
+                let name = match listener.by_ip {
+                    true => self.hosts.ip(*dialer),
+                    false => self.hosts.get(*dialer).name.clone(),
+                };
+                let remote = format!("{name}:{ephemeral}");
                 return Poll::Ready(Ok((id, remote)));
             }
         }

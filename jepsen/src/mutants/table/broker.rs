@@ -1,0 +1,103 @@
+//! What a broker's clients are promised.
+
+use super::Expected::Broker;
+use super::Row;
+
+pub(super) const ROWS: &[Row] = &[
+    Row {
+        id: "B1",
+        name: "OffsetNeverGoesBack",
+        breaks: "a reset to an earlier offset does nothing",
+        place: "broker/src/state/apply.rs",
+        rule: "17, tools",
+        expected: Broker,
+    },
+    Row {
+        id: "B2",
+        name: "DueTooSoon",
+        breaks: "a delayed message comes after half of its delay",
+        place: "broker/src/tasks/delay.rs",
+        rule: "17, delay levels",
+        expected: Broker,
+    },
+    Row {
+        id: "B3",
+        name: "DeliveredAgain",
+        breaks: "a delivery whose outcome was not known is stored a second time",
+        place: "broker/src/state/apply.rs",
+        rule: "17, delay levels",
+        expected: Broker,
+    },
+    Row {
+        id: "B4",
+        name: "KeysNotRemembered",
+        breaks: "a producer that sends again stores another copy, though duplicates are suppressed",
+        place: "broker/src/state/apply.rs",
+        rule: "17, acknowledgements",
+        expected: Broker,
+    },
+    Row {
+        id: "B5",
+        name: "LockTakenFromOwner",
+        breaks: "a lock goes to whoever asks for it last",
+        place: "broker/src/state/locks.rs",
+        rule: "17, clocks",
+        expected: Broker,
+    },
+    Row {
+        id: "B6",
+        name: "RelayedSendAskedAgain",
+        breaks: "a follower passes a send on a second time if its outcome is not known",
+        place: "broker/src/handle/dispatch.rs",
+        rule: "17, who leads",
+        expected: Broker,
+    },
+    Row {
+        id: "B7",
+        name: "PrunedTooFar",
+        breaks: "retention makes queues forget messages that the log still holds",
+        place: "broker/src/state/machine.rs",
+        rule: "17, the index",
+        expected: Broker,
+    },
+    Row {
+        id: "B8",
+        name: "PartsReadAsFirst",
+        breaks: "each message of a batch is read as its first one",
+        place: "broker/src/log/read.rs",
+        rule: "17, what is in the log",
+        expected: Broker,
+    },
+    Row {
+        id: "B9",
+        name: "ResetsUnguarded",
+        breaks: "what a consumer reports of before a reset counts",
+        place: "broker/src/log/consume_offsets.rs",
+        rule: "17, tools",
+        expected: Broker,
+    },
+    Row {
+        id: "B10",
+        name: "DeliveredNotInCheckpoint",
+        breaks: "a checkpoint does not say which delayed messages were delivered",
+        place: "broker/src/state/machine.rs",
+        rule: "17, the state machine",
+        expected: Broker,
+    },
+    Row {
+        id: "B11",
+        name: "HandedBackUnconfirmed",
+        breaks: "a consumer is told that a message is handed back that may still be lost",
+        place: "broker/src/handle/send/back.rs",
+        rule: "17, acknowledgements",
+        expected: Broker,
+    },
+    Row {
+        id: "B12",
+        name: "DeliveryKeepsTime",
+        breaks: "a delayed message keeps the time at which it began to wait, and times of storing go back",
+        place: "broker/src/tasks/delay.rs",
+        rule: "17, clocks",
+        expected: Broker,
+    },
+];
