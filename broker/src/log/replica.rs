@@ -15,7 +15,7 @@ use crate::mutant::Mutant;
 use crate::record::Message;
 use crate::request::Failure;
 use crate::settings::BrokerConfig;
-use crate::state::{Answer, Change, Decision, Shared, change, messages};
+use crate::state::{Answer, Change, Decision, Shared, change, deliveries, messages};
 
 /// The node's part in the log, as far as clients are concerned.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,7 +68,7 @@ pub(crate) struct Replica {
     pub(crate) clock: WallClock,
     /// Held by whoever makes parts of the index again.
     pub(super) rebuilding: tokio::sync::Mutex<()>,
-    /// Where records are made, one behind another.
+    /// Where records of messages are stamped and made, one behind another.
     records: Mutex<BytesMut>,
     last_stored_ms: AtomicI64,
 }
@@ -180,46 +180,59 @@ impl Replica {
         }
     }
 
-    /// Appends a record and waits until it is applied here.
-    ///
-    /// # Errors
-    /// It was not appended, or it is not known whether it was, or applying it was refused.
-    pub(crate) async fn propose(&self, payload: Bytes) -> Result<Answer, Failure> {
-        self.propose_with(payload, AppendOptions::default()).await
-    }
-
-    async fn propose_with(
-        &self,
-        payload: Bytes,
-        options: AppendOptions,
-    ) -> Result<Answer, Failure> {
-        let applied = self.opened()?.log.propose_with(payload, options).await?;
-        accepted(&applied.response)
-    }
-
-    /// Appends messages, all of them or none; with `once` not if the first one's key was stored lately. Tells `progress`
-    /// how far they come. The ticket knows no limit of time.
+    /// Appends messages, all of them or none, and gives them their time of storing; with `once` not if the first one's key
+    /// was stored lately. Tells `progress` how far they come. The ticket knows no limit of time.
     ///
     /// # Errors
     /// They were not appended.
     pub(crate) fn submit_messages(
         &self,
-        batch: &[Message],
+        batch: &mut [Message],
         once: bool,
         progress: &Progress,
     ) -> Result<AppliedTicket, Failure> {
-        let payload = {
-            let mut room = self.records.lock().unwrap_or_else(PoisonError::into_inner);
-            messages(&mut room, batch, once)
-        };
-        let options = AppendOptions::default();
-        Ok(self.opened()?.log.submit_tracked(payload, options, progress)?)
+        self.submit_stamped(batch, progress, |room, batch| messages(room, batch, once))
+    }
+
+    /// Appends the deliveries of a level's messages from `first` on, as `submit_messages` does, and waits until they are
+    /// applied here.
+    ///
+    /// # Errors
+    /// As `applied`.
+    pub(crate) async fn deliver(
+        &self,
+        level: u8,
+        first: u64,
+        batch: &mut [Message],
+    ) -> Result<Answer, Failure> {
+        let encode = |_: &mut BytesMut, batch: &[Message]| deliveries(level, first, batch);
+        let ticket = self.submit_stamped(batch, &Progress::new(), encode)?;
+        self.applied(ticket).await
+    }
+
+    /// Messages that are stamped one after another get into the log in that order, so times of storing do not go back.
+    fn submit_stamped(
+        &self,
+        batch: &mut [Message],
+        progress: &Progress,
+        encode: impl FnOnce(&mut BytesMut, &[Message]) -> Bytes,
+    ) -> Result<AppliedTicket, Failure> {
+        let log = &self.opened()?.log;
+        let mut room = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        let stored_ms = self.stored_ms();
+        for message in &mut *batch {
+            if !(Mutant::DeliveryKeepsTime.is_active() && message.stored_ms > 0) {
+                message.stored_ms = stored_ms;
+            }
+        }
+        let payload = encode(&mut room, batch);
+        Ok(log.submit_tracked(payload, AppendOptions::default(), progress)?)
     }
 
     /// What the state machine answered, within the time that sends have.
     ///
     /// # Errors
-    /// As `propose`.
+    /// The record was not appended, or it is not known whether it was, or applying it was refused.
     pub(crate) async fn applied(&self, ticket: AppliedTicket) -> Result<Answer, Failure> {
         let limit = self.config.send_timeout;
         let timed_out = |_| Err(AppendError::Timeout { after: limit });
@@ -231,14 +244,15 @@ impl Replica {
     /// delayed ones among them; consumers need changes to go on: who leads, offsets, locks.
     ///
     /// # Errors
-    /// As `propose`.
+    /// As `applied`.
     pub(crate) async fn change(&self, what: &Change) -> Result<Answer, Failure> {
-        self.propose_with(change(what), options_of(what)).await
+        let applied = self.opened()?.log.propose_with(change(what), options_of(what)).await?;
+        accepted(&applied.response)
     }
 
     /// A time of storing: never before one that was given earlier, by this leader or the last. So it can be ahead of the
     /// wall clock for as long as that was ahead: nothing is due by it.
-    pub(crate) fn stored_ms(&self) -> i64 {
+    fn stored_ms(&self) -> i64 {
         let now = self.clock.now_ms();
         if Mutant::StoredTimeGoesBack.is_active() {
             return now;

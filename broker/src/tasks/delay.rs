@@ -12,8 +12,7 @@ use crate::record::{Message, Properties, names, offset_id};
 use crate::remoting::codes::response;
 use crate::request::{Failure, dead_topic, group_of_retry};
 use crate::state::{
-    DEAD_DELAYED_TOPIC, DELAY_TOPIC, Entry, LEVELS, TopicConfig, deliveries, is_made_on_demand,
-    level_delay_ms,
+    DEAD_DELAYED_TOPIC, DELAY_TOPIC, Entry, LEVELS, TopicConfig, is_made_on_demand, level_delay_ms,
 };
 
 /// Pause before a delivery that failed is tried again.
@@ -309,13 +308,8 @@ impl Courier<'_> {
     }
 
     async fn deliver(&self, level: u8, mut batch: Batch) -> Result<(), Failure> {
-        // Only now: others may have been stored while this one was put together, and times of storing do not go back.
-        let stored_ms = self.replica.stored_ms();
-        if !Mutant::DeliveryKeepsTime.is_active() {
-            batch.messages.iter_mut().for_each(|message| message.stored_ms = stored_ms);
-        }
         let end = batch.first + batch.messages.len() as u64;
-        match self.replica.propose(deliveries(level, batch.first, &batch.messages)).await {
+        match self.replica.deliver(level, batch.first, &mut batch.messages).await {
             Ok(_) => {
                 batch.astray.iter().for_each(|why| metrics::undelivered(&self.replica.name, *why));
                 Ok(())

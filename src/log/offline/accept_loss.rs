@@ -14,7 +14,7 @@ use crate::seam::{Clock, Disk, LockMode};
 /// node raises its own so often: so what is accepted later is newer, also if the same copy is put back each time.
 const ACCEPTED_GENERATIONS: u64 = 1 << 32;
 
-/// What [`accept_loss`] has accepted.
+/// What [`accept_loss`](super::accept_loss()) has accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AcceptedLoss {
     /// The node whose data it is.

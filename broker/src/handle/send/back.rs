@@ -60,7 +60,7 @@ impl<'a> SendBack<'a> {
         let is_new = replica.shared()?.state().topic(&topic).is_none();
         topics.ensure_topic(&topic, Some(TopicConfig::with_queues(1))).await?;
         let again = again(replica, message, topic.clone(), &origin, (!dead).then_some(level));
-        let stored = store(replica, &[again]).await?;
+        let stored = store(replica, &mut [again]).await?;
         if is_new {
             clients.notify_retry(&topic);
         }
@@ -105,7 +105,7 @@ fn again(
     let mut again = Message {
         topic,
         queue: 0,
-        stored_ms: replica.stored_ms(),
+        stored_ms: 0,
         store_host: replica.addr,
         reconsumed: message.reconsumed + 1,
         properties: properties.to_text(),

@@ -153,7 +153,7 @@ impl<'a> Sender<'a> {
                 // A dead letter is there at once.
                 message.properties = without(&message.properties, names::DELAY);
             }
-            return Begun::begin(self.replica, &[message], once);
+            return Begun::begin(self.replica, &mut [message], once);
         }
         let mut batch = Vec::new();
         for part in split_batch(command.body.clone(), PARTS_MAX)? {
@@ -168,7 +168,7 @@ impl<'a> Sender<'a> {
         if batch.is_empty() {
             return Err(illegal("the batch is empty"));
         }
-        Begun::begin(self.replica, &batch, once)
+        Begun::begin(self.replica, &mut batch, once)
     }
 
     fn check(&self, header: &Header<'_>, body: &Bytes) -> Result<(), Failure> {
@@ -267,7 +267,8 @@ impl<'a> Sender<'a> {
             system_flag: header.system_flag & !TRANSACTION_BITS,
             born_ms: header.born_ms,
             born_host: client,
-            stored_ms: self.replica.stored_ms(),
+            // It is given when the message is appended.
+            stored_ms: 0,
             store_host: self.replica.addr,
             reconsumed: header.reconsumed,
             body,

@@ -35,15 +35,19 @@ pub(super) fn check_properties(properties: &str) -> Result<(), Failure> {
 }
 
 /// Appends messages and says where they are. If that is not known in time, says how far they have come.
-pub(super) async fn store(replica: &Replica, batch: &[Message]) -> Result<Reply, Failure> {
+pub(super) async fn store(replica: &Replica, batch: &mut [Message]) -> Result<Reply, Failure> {
     let begun = Begun::begin(replica, batch, false)?;
     begun.acknowledged(replica).await
 }
 
 impl Begun {
     /// Puts messages on their way; with `once`, not if the first one's key was stored lately.
-    pub(super) fn begin(replica: &Replica, batch: &[Message], once: bool) -> Result<Self, Failure> {
-        for message in batch {
+    pub(super) fn begin(
+        replica: &Replica,
+        batch: &mut [Message],
+        once: bool,
+    ) -> Result<Self, Failure> {
+        for message in &*batch {
             check_properties(&message.properties)?;
         }
         let progress = Progress::new();

@@ -96,7 +96,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "B12",
         name: "DeliveryKeepsTime",
         breaks: "a delayed message keeps the time at which it began to wait, and times of storing go back",
-        place: "broker/src/tasks/delay.rs",
+        place: "broker/src/log/replica.rs",
         rule: "17, clocks",
         expected: Broker,
     },

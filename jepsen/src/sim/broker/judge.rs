@@ -14,9 +14,6 @@ const STORED_PERCENT: usize = 20;
 /// A delayed message may come this part of its delay too early (docs/broker.md, clocks), and by a tick or two.
 const EARLY: u64 = 256;
 const TICKS_MS: u64 = 3;
-/// A delivery may wait so long for its append, and have an earlier time than what was appended meanwhile.
-const WAITED_MS: i64 = 500;
-
 /// What the judge counted.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
@@ -112,10 +109,7 @@ impl<'a> Judge<'a> {
                 self.breach("not-dense", format!("{name:?}: {min}..{max}, and it has {offsets:?}"));
             }
             for pair in messages.windows(2) {
-                // The leader gives a delivery its time before it waits for its turn to be appended.
-                let is_delivery = pair[1].properties.contains_key("REAL_TOPIC");
-                let waited_ms = if is_delivery { WAITED_MS } else { 0 };
-                if pair[0].stored_ms <= pair[1].stored_ms + waited_ms {
+                if pair[0].stored_ms <= pair[1].stored_ms {
                     continue;
                 }
                 self.breach("stored-time", format!("{name:?}: times go back: {pair:?}"));
