@@ -4,8 +4,7 @@
 //! `QUORUMLOG_BENCH_LOG=10GiB` sets the size of the log that is recovered.
 #![allow(missing_docs, reason = "criterion's macros make undocumented items")]
 
-mod place;
-mod recovered;
+mod support;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,8 +14,8 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use quorumlog::{ByteCount, CommitLog, Config, Flush, LogName, Node};
 use tokio::runtime::Runtime;
 
-use crate::place::directory;
-use crate::recovered::log_size;
+use crate::support::place::directory;
+use crate::support::recovered::log_size;
 
 const PAYLOAD_BYTES: usize = 1024;
 /// Appends under way at once in the pipelined benchmark.

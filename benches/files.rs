@@ -3,8 +3,7 @@
 //! `cargo bench --bench files`, on the disk of the target directory; `QUORUMLOG_BENCH_DIR` names another.
 #![allow(missing_docs, reason = "criterion's macros make undocumented items")]
 
-mod place;
-mod ways;
+mod support;
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -15,8 +14,8 @@ use std::time::{Duration, Instant};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rustix::fs::{FallocateFlags, OFlags};
 
-use crate::place::directory;
-use crate::ways::bench_ways;
+use crate::support::place::directory;
+use crate::support::ways::bench_ways;
 
 /// Length of a file; then there is a new one.
 const FILE_BYTES: u64 = 64 << 20;

@@ -4,8 +4,7 @@
 //! opened, `QUORUMLOG_BENCH_DIR` its directory.
 #![allow(missing_docs, reason = "criterion's macros make undocumented items")]
 
-mod place;
-mod recovered;
+mod support;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,8 +18,8 @@ use quorumlog::simulation::{
 };
 use quorumlog::{ByteCount, Flush, LogId};
 
-use crate::place::directory;
-use crate::recovered::log_size;
+use crate::support::place::directory;
+use crate::support::recovered::log_size;
 
 const PAYLOAD_BYTES: usize = 1024;
 const SEGMENT_BYTES: u64 = 64 << 20;

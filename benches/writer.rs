@@ -5,8 +5,7 @@
 //! `QUORUMLOG_BENCH_DIR` names another. `files` has the same ways without a log.
 #![allow(missing_docs, reason = "criterion's macros make undocumented items")]
 
-mod place;
-mod ways;
+mod support;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice};
@@ -25,8 +24,8 @@ use quorumlog::{Flush, LogId};
 use rustix::fs::OFlags;
 use tempfile::TempDir;
 
-use crate::place::directory;
-use crate::ways::bench_ways;
+use crate::support::place::directory;
+use crate::support::ways::bench_ways;
 
 const PAYLOAD_BYTES: usize = 1024;
 /// Entries of one group.

@@ -153,6 +153,16 @@ fn a_folder_of_the_broker_can_be_read_at_a_glance() {
 }
 
 #[test]
+fn the_tests_of_a_module_are_in_one_place() {
+    let mut tree = clean();
+    tree.files.insert("src/wire/tests/cases.rs".to_owned(), "//! Cases.\n".to_owned());
+    assert_eq!(check(&tree), []);
+    tree.files.insert("src/wire/tests.rs".to_owned(), "//! Tests.\n".to_owned());
+    let findings: Vec<_> = check(&tree).iter().map(ToString::to_string).collect();
+    assert_eq!(findings, ["src/wire/tests.rs:0: tests.rs stands beside a folder tests"]);
+}
+
+#[test]
 fn openraft_bincode_and_unsafe_have_one_place_each() {
     breaks("src/node/mod.rs", "use openraft::Raft;", "openraft is named only in src/raft/");
     breaks("cli/src/main.rs", "use openraft::Raft;", "openraft is named only in src/raft/");

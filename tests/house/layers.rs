@@ -39,8 +39,9 @@ pub(crate) const ROOMS: [(&str, &[&str]); 11] = [
 /// Root files of the broker that name rooms: what fuzz targets call.
 const ABOVE_ROOMS: [&str; 1] = ["broker/src/fuzz.rs"];
 
-/// Most files and folders in one folder of the broker: a newcomer reads the list.
+/// Most files and folders in one folder of these: a newcomer reads the list.
 const SIBLINGS_MAX: usize = 16;
+const READ_BY_NEWCOMERS: [&str; 2] = ["broker/src/", "src/log/"];
 
 /// A crate whose folders are layers.
 struct Layered {
@@ -177,10 +178,17 @@ pub(crate) fn imports(tree: &Tree, source: &Source, findings: &mut Vec<Finding>)
     }
 }
 
-/// No folder of the broker has more files and folders than a newcomer can read.
+/// No folder has more files and folders than a newcomer can read, and tests are in one place.
 pub(crate) fn siblings(tree: &Tree, findings: &mut Vec<Finding>) {
     let mut folders: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for path in tree.files.keys().filter(|path| path.starts_with("broker/src/")) {
+    for path in tree.files.keys() {
+        let folder = path.strip_suffix("tests.rs").map(|before| format!("{before}tests/"));
+        if folder.is_some_and(|folder| tree.files.keys().any(|other| other.starts_with(&folder))) {
+            findings.push(Finding::new(path, 0, "tests.rs stands beside a folder tests"));
+        }
+        if !READ_BY_NEWCOMERS.iter().any(|read| path.starts_with(read)) {
+            continue;
+        }
         for (slash, _) in path.match_indices('/').skip(1) {
             let inside = &path[slash + 1..];
             let name = inside.split('/').next().unwrap_or(inside).trim_end_matches(".rs");
