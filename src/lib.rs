@@ -1,5 +1,55 @@
-#![doc = include_str!("../README.md")]
+//! A durable, append-only commit log, replicated by Raft, to embed in a program.
+//!
+//! A [`Node`] is one member of a cluster. It holds a replica of each log of the cluster: of the system log, which lists
+//! the members and the logs, and of those that you create. A [`CommitLog`] is a handle to one log. An append is
+//! acknowledged once a majority of the voters holds it; readers see it then, and not before.
+//!
+//! ```
+//! use quorumlog::{Config, LogName, Node};
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let data = tempfile::tempdir()?; // or a directory that stays
+//! let node = Node::open(Config::new(1, data.path()).with_listen("127.0.0.1:0")).await?;
+//! node.bootstrap([node.member()]).await?; // once in a cluster's life, with all first voters
+//! let log = node.create_log(&LogName::new("orders")?).await?;
+//! let appended = log.append("one coffee").await?;
+//! assert_eq!(log.read(appended.index, 1 << 20).await?[0].payload, "one coffee");
+//! node.shutdown().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Where to look
+//!
+//! | you want to | look at |
+//! |---|---|
+//! | open a node, set its limits, give its logs state machines | [`Node`], [`NodeBuilder`], [`Config`] |
+//! | append | [`CommitLog::append`], [`CommitLog::submit`], [`CommitLog::append_batch`], [`AppendOptions`] |
+//! | read, follow, read what is linearizable | [`CommitLog::read`], [`CommitLog::subscribe`], [`CommitLog::read_barrier`] |
+//! | build something on a log | [`StateMachine`], [`CommitLog::propose`] |
+//! | change members, move leadership, trim | [`ClusterAdmin`], [`LogAdmin`] |
+//! | know what goes on | [`NodeStatus`], [`Status`], [`Watermarks`], [`Problem`] |
+//! | use a cluster from another process | `client`, and on the nodes `server` (features of these names) |
+//! | look at a data directory without a node | [`offline`] |
+//! | run nodes on other disks, networks or clocks | [`seam`]; `simulation` (feature) runs whole nodes in simulated time |
+//!
+//! # Errors
+//!
+//! Each error of an append tells its [`Outcome`]: `NotAppended` means that nothing of it will ever be in the log, and
+//! `Unknown` that it may be. Limits are checked before anything is allocated or proposed.
+//!
+//! # Durability
+//!
+//! With [`Flush::Sync`], the default, an acknowledged record is on the disks of a majority. With [`Flush::Async`] it is in
+//! their page caches, and a power cut of too many nodes at once may lose what was acknowledged just before. You can ask for
+//! a flush with a single append: [`AppendOptions::sync`].
 #![forbid(non_ascii_idents)]
+
+/// So that the code in it is compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 #[cfg(feature = "client")]
 pub mod client;
