@@ -59,6 +59,8 @@ pub(crate) enum Undelivered {
     NoRoom,
     /// It does not say where it was sent: it is a dead letter.
     Unreadable,
+    /// Retention removed it before it was delivered: it is lost.
+    Trimmed,
 }
 
 impl Undelivered {
@@ -68,17 +70,22 @@ impl Undelivered {
             Self::NoQueue => "no_queue",
             Self::NoRoom => "no_room",
             Self::Unreadable => "unreadable",
+            Self::Trimmed => "trimmed",
         }
     }
 }
 
-/// A delayed message did not come where it was sent.
-pub(crate) fn undelivered(log: &str, why: Undelivered) {
+/// So many delayed messages did not come where they were sent.
+pub(crate) fn undelivered(log: &str, why: Undelivered, count: u64) {
     let reason = why.reason();
-    tracing::info!(log, reason, "a delayed message does not come where it was sent");
+    if why == Undelivered::Trimmed {
+        tracing::warn!(log, count, "retention removed delayed messages before they were delivered");
+    } else {
+        tracing::info!(log, reason, count, "delayed messages do not come where they were sent");
+    }
     #[cfg(feature = "metrics")]
     {
         let labels = [("log", log.to_owned()), ("reason", reason.to_owned())];
-        metrics::counter!("quorumlog_broker_undelivered_total", &labels).increment(1);
+        metrics::counter!("quorumlog_broker_undelivered_total", &labels).increment(count);
     }
 }

@@ -43,6 +43,8 @@ struct Batch {
     first: u64,
     messages: Vec<Message>,
     bytes: usize,
+    /// So many before the first were removed by retention.
+    trimmed: u64,
     /// Those of them that do not come where they were sent.
     astray: Vec<Undelivered>,
 }
@@ -184,17 +186,18 @@ impl Courier<'_> {
     async fn deliver_due(&self, level: u8, seen: &Sightings, most: usize) -> Result<Look, Failure> {
         let queue = u32::from(level) - 1;
         let shared = self.replica.shared()?;
-        let (number, head) = {
+        let (number, delivered, head) = {
             let state = shared.state();
             // What retention has removed is passed over.
-            let head = state.queue(DELAY_TOPIC, queue);
-            (shared.number(), head.map(|of| state.delivered(level).max(of.min())))
+            let (head, delivered) = (state.queue(DELAY_TOPIC, queue), state.delivered(level));
+            (shared.number(), delivered, head.map(|of| delivered.max(of.min())))
         };
         let Some(head) = head else { return Ok(Look::Empty) };
         let slice =
             self.replica.indexed(|shared| shared.slice(DELAY_TOPIC, queue, head, most)).await?;
         let Some(first) = slice.entries.first() else { return Ok(Look::Empty) };
-        let mut batch = Batch { first: first.offset, ..Batch::default() };
+        let trimmed = first.offset.saturating_sub(delivered);
+        let mut batch = Batch { first: first.offset, trimmed, ..Batch::default() };
         for entry in &slice.entries {
             let Some(message) = self.replica.message(*entry).await? else { break };
             let now = Instant::now();
@@ -311,7 +314,11 @@ impl Courier<'_> {
         let end = batch.first + batch.messages.len() as u64;
         match self.replica.deliver(level, batch.first, &mut batch.messages).await {
             Ok(_) => {
-                batch.astray.iter().for_each(|why| metrics::undelivered(&self.replica.name, *why));
+                let log = self.replica.name.as_str();
+                batch.astray.iter().for_each(|why| metrics::undelivered(log, *why, 1));
+                if batch.trimmed > 0 {
+                    metrics::undelivered(log, Undelivered::Trimmed, batch.trimmed);
+                }
                 Ok(())
             }
             // By a record whose outcome was not known: the level goes on.

@@ -26,18 +26,23 @@ const STOP_MS: u64 = 5_000;
 /// How long a scan of everything may take.
 const SCAN_MS: u64 = 5_000;
 
+/// Waits until changes of members are done. Clients append less if it takes long.
+fn have_members(cluster: &mut Cluster, nemesis: &mut Nemesis) -> bool {
+    if wait_for_members(cluster, nemesis, SPARED_MS) {
+        return true;
+    }
+    cluster.shared.event("cluster", "clients append less".to_owned());
+    cluster.shared.spare();
+    wait_for_members(cluster, nemesis, MEMBERS_MS - SPARED_MS)
+}
+
 /// Ends the faults, and waits until all is well or time is over. Gives how long that took.
 pub(crate) fn heal(cluster: &mut Cluster, nemesis: &mut Nemesis) -> u64 {
     cluster.shared.event("cluster", "all faults end".to_owned());
     nemesis.heal(cluster);
-    let mut changed = wait_for_members(cluster, nemesis, SPARED_MS);
-    if !changed {
-        cluster.shared.event("cluster", "clients append less".to_owned());
-        cluster.shared.spare();
-        changed = wait_for_members(cluster, nemesis, MEMBERS_MS - SPARED_MS);
-    }
+    let mut changed = have_members(cluster, nemesis);
     if changed && cluster.shared.profile.older_copy && older_copy::put_back(cluster, nemesis) {
-        changed = wait_for_members(cluster, nemesis, MEMBERS_MS);
+        changed = have_members(cluster, nemesis);
     }
     if !changed {
         let detail =
