@@ -6,10 +6,8 @@ use crate::error::{AdminError, ReadError};
 use crate::node::{CommitLog, Node};
 use crate::record::{LogId, LogName};
 use crate::wire::Outbound;
-use crate::wire::client_protocol::{Request, Response};
+use crate::wire::client_protocol::{RECORDS_FRAME_OVERHEAD, Request, Response};
 
-/// What a frame of records takes beside them.
-const FRAME_BYTES: usize = 128;
 /// Room that there should be for an answer that lists logs or members.
 const LIST_BYTES: usize = 256 << 10;
 
@@ -68,8 +66,8 @@ impl Requests {
     /// under way is slowed down and not cut off.
     async fn read(self, from: u64, max_bytes: u64) {
         let wanted = usize::try_from(max_bytes).unwrap_or(usize::MAX).min(self.read_bytes_max);
-        self.answer_within(wanted.saturating_add(FRAME_BYTES), |room| {
-            self.records(from, wanted.min(room.saturating_sub(FRAME_BYTES)))
+        self.answer_within(wanted.saturating_add(RECORDS_FRAME_OVERHEAD), |room| {
+            self.records(from, wanted.min(room.saturating_sub(RECORDS_FRAME_OVERHEAD)))
         })
         .await;
     }

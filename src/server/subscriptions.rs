@@ -14,7 +14,7 @@ use crate::mutant::Mutant;
 use crate::node::{CommitLog, Subscription};
 use crate::panics;
 use crate::record::{LogId, Record, Start};
-use crate::wire::client_protocol::{RECORD_OVERHEAD, Response};
+use crate::wire::client_protocol::{RECORD_OVERHEAD, RECORDS_FRAME_OVERHEAD, Response};
 use crate::wire::{Frame, Outbound, Reservation, credit_of};
 
 /// Subscriptions of one connection.
@@ -23,8 +23,6 @@ const SUBSCRIPTIONS_MAX: usize = 64;
 const CREDIT_MAX: usize = 1 << 16;
 /// A frame is sent when it has this many bytes, or when no more records are there.
 const FRAME_BYTES: usize = 256 << 10;
-/// What a frame of records takes beside them.
-const HEADER_BYTES: usize = 128;
 
 /// Places for the subscriptions of all connections.
 pub(super) struct Places {
@@ -206,7 +204,7 @@ struct Batch {
 impl Batch {
     /// Takes what is there and has room.
     fn gather(subscription: &mut Subscription, room: usize) -> Self {
-        let (mut batch, mut bytes) = (Self::default(), HEADER_BYTES);
+        let (mut batch, mut bytes) = (Self::default(), RECORDS_FRAME_OVERHEAD);
         while batch.end.is_none() && bytes < FRAME_BYTES {
             match subscription.next().now_or_never() {
                 Some(Some(Ok(record))) => {

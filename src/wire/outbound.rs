@@ -49,6 +49,13 @@ struct Queue {
     closed: Notify,
 }
 
+impl Queue {
+    /// True if so much more fits in beside what is held. Alone, a frame of any size does.
+    fn fits(&self, held: usize, bytes: usize) -> bool {
+        held == 0 || held + bytes <= self.queue_bytes_max
+    }
+}
+
 struct State {
     batch: Batch,
     /// Queued, handed to the writer and not yet written, or reserved.
@@ -215,12 +222,11 @@ impl Outbound {
             return Err(SendError::Closed);
         }
         let others = state.bytes - reserved.unwrap_or(0);
-        if reserved.is_none() && others > 0 && others + size > self.queue.queue_bytes_max {
-            return Err(SendError::Full { queued: others });
-        }
-        if reserved.is_none()
-            && state.queued.as_ref().is_some_and(|queued| !queued.takes_unasked(others, size))
-        {
+        let takes_unasked = || {
+            let all = state.queued.as_ref();
+            self.queue.fits(others, size) && all.is_none_or(|all| all.takes_unasked(others, size))
+        };
+        if reserved.is_none() && !takes_unasked() {
             return Err(SendError::Full { queued: others });
         }
         push(&mut state.batch);

@@ -24,6 +24,9 @@ mod tests;
 
 /// Bytes that a record takes in a body beside its payload, at most.
 pub(crate) const RECORD_OVERHEAD: usize = records::RECORD_HEADER_BYTES;
+/// What a frame of records takes beside them, at most.
+#[cfg(feature = "server")]
+pub(crate) const RECORDS_FRAME_OVERHEAD: usize = 128;
 
 mod request {
     pub(super) const APPEND: u8 = 1;

@@ -64,9 +64,7 @@ impl Outbound {
         let state = self.state();
         match (&state.phase, state.bytes) {
             (Phase::Finishing | Phase::Closed(_), _) => Standing::Gone,
-            (Phase::Open, held) if held > 0 && held + bytes > self.queue.queue_bytes_max => {
-                Standing::Full
-            }
+            (Phase::Open, held) if !self.queue.fits(held, bytes) => Standing::Full,
             (Phase::Open, held) if state.is_share(held + bytes) => Standing::Share,
             (Phase::Open, held) => Standing::Wants(state.claimant(held, bytes)),
         }
@@ -88,7 +86,7 @@ impl Outbound {
     fn take_room(&self, bytes: usize, claimant: Option<Claimant>) -> Option<Reservation> {
         let mut state = self.state();
         let held = state.bytes;
-        let own = held == 0 || held + bytes <= self.queue.queue_bytes_max;
+        let own = self.queue.fits(held, bytes);
         let all = match (&state.queued, claimant) {
             (Some(queued), Some(claimant)) => queued.has_room(claimant, bytes),
             _ => true,
@@ -150,7 +148,7 @@ impl Reservation {
         let more = bytes.saturating_sub(self.bytes);
         let mut state = self.out.state();
         let others = state.bytes.saturating_sub(self.bytes);
-        let own = others == 0 || others + bytes <= self.out.queue.queue_bytes_max;
+        let own = self.out.queue.fits(others, bytes);
         let claimant = state.claimant(others, bytes);
         let all = state.queued.as_ref().is_none_or(|queued| {
             // Those of whom some wait are not overtaken.
