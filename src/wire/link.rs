@@ -284,9 +284,12 @@ impl Shared {
         let (addr, dialed) = loop {
             let addr = self.dialer.place.addr();
             let dialed = self.dialer.dial(&addr, self.has_news_after(patience)).await;
-            // However slow the network is, a dial is let through in the end.
-            patience *= 2;
-            if let Some(dialed) = dialed.filter(|_| !self.takes_up_again()) {
+            let Some(dialed) = dialed else {
+                // However slow the network is, a dial is let through in the end.
+                patience *= 2;
+                continue;
+            };
+            if !self.takes_up_again() {
                 break (addr, dialed);
             }
         };
