@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use quorumlog::seam::Transport;
-use tokio::io::AsyncRead;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::remoting::{Account, Command, Fields, Waiting, read_frame, write_queued};
+use crate::remoting::{Account, Command, Fields, Queued, Waiting, read_frame, write_queued};
 
 /// Requests that wait to be written.
 const QUEUE_MAX: usize = 1024;
@@ -30,17 +30,9 @@ impl Link {
         let (reader, writer) = tokio::io::split(transport.dial(addr).await?);
         let (out, queue) = mpsc::channel(QUEUE_MAX);
         let waiting = Waiting::new(usize::MAX);
-        let mut tasks = JoinSet::new();
         let shared = Arc::clone(&waiting);
-        let ends = waiting.ends_with();
-        tasks.spawn(async move {
-            let _ends = ends;
-            // With either end the other is of no use.
-            tokio::select! {
-                () = read(reader, &shared) => {}
-                () = write_queued(writer, queue, Account::default()) => {}
-            }
-        });
+        let reading = async move { read(reader, &shared).await };
+        let tasks = serve_ends(&waiting, reading, writer, queue);
         Ok(Self { out, waiting, last_number: AtomicI32::new(0), _tasks: tasks })
     }
 
@@ -70,6 +62,26 @@ impl Link {
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         }
     }
+}
+
+/// A task that reads, and writes what is queued. When either ends, so does the other: the queue closes, which shows that the
+/// connection is broken, and nobody waits for an answer any more.
+pub(super) fn serve_ends<T: Send + 'static>(
+    waiting: &Arc<Waiting<T>>,
+    reading: impl Future<Output = ()> + Send + 'static,
+    writer: impl AsyncWrite + Unpin + Send + 'static,
+    queue: mpsc::Receiver<impl Queued + Send + 'static>,
+) -> JoinSet<()> {
+    let ends = waiting.ends_with();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let _ends = ends;
+        tokio::select! {
+            () = reading => {}
+            () = write_queued(writer, queue, Account::default()) => {}
+        }
+    });
+    tasks
 }
 
 /// Hands answers to those who wait for them, until the connection ends.

@@ -14,11 +14,12 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use super::connection::{Connection, Out};
+use super::link::serve_ends;
 use super::pending_request::PendingRequest;
 use super::pull_again::{PULL_AGAIN, bytes_to_pull_again, is_pull};
 use crate::mutant::Mutant;
 use crate::remoting::codes::{request, response};
-use crate::remoting::{Account, Command, FrameReader, Queued, Waiting, write_queued};
+use crate::remoting::{Command, FrameReader, Queued, Waiting};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const QUEUE_MAX: usize = 256;
@@ -225,17 +226,9 @@ impl Link {
     ) -> Self {
         let (out, queue) = mpsc::channel(QUEUE_MAX);
         let waiting = Waiting::new(PENDING_MAX);
-        let mut tasks = JoinSet::new();
         let shared = Arc::clone(&waiting);
-        let ends = waiting.ends_with();
-        tasks.spawn(async move {
-            let _ends = ends;
-            // Either end closes the queue, so that the link is seen to be broken.
-            tokio::select! {
-                () = read(reader, &shared, to_client) => {}
-                () = write_queued(writer, queue, Account::default()) => {}
-            }
-        });
+        let reading = async move { read(reader, &shared, to_client).await };
+        let tasks = serve_ends(&waiting, reading, writer, queue);
         Self { addr: addr.to_owned(), out, waiting, _tasks: tasks }
     }
 }
