@@ -43,10 +43,8 @@ struct Batch {
     first: u64,
     messages: Vec<Message>,
     bytes: usize,
-    /// So many before the first were removed by retention.
-    trimmed: u64,
-    /// Those of them that do not come where they were sent.
-    astray: Vec<Undelivered>,
+    /// Those that do not come where they were sent, and how many: of them, or before the first.
+    astray: Vec<(Undelivered, u64)>,
 }
 
 /// What the wall clock leaves of a message's delay. One of an older build does not say when it came; when it was
@@ -197,7 +195,10 @@ impl Courier<'_> {
             self.replica.indexed(|shared| shared.slice(DELAY_TOPIC, queue, head, most)).await?;
         let Some(first) = slice.entries.first() else { return Ok(Look::Empty) };
         let trimmed = first.offset.saturating_sub(delivered);
-        let mut batch = Batch { first: first.offset, trimmed, ..Batch::default() };
+        let mut batch = Batch { first: first.offset, ..Batch::default() };
+        if trimmed > 0 {
+            batch.astray.push((Undelivered::Trimmed, trimmed));
+        }
         for entry in &slice.entries {
             let Some(message) = self.replica.message(*entry).await? else { break };
             let now = Instant::now();
@@ -235,7 +236,7 @@ impl Courier<'_> {
     ) -> Result<(), Failure> {
         let bytes_max = self.replica.opened()?.log.record_bytes_max().saturating_sub(HEAD_BYTES);
         let Some(due) = restored(&message) else {
-            batch.astray.push(Undelivered::Unreadable);
+            batch.astray.push((Undelivered::Unreadable, 1));
             let dead = dead_letter(message, DEAD_DELAYED_TOPIC.to_owned(), entry);
             batch.messages.push(fitted(dead, bytes_max));
             return Ok(());
@@ -244,16 +245,16 @@ impl Courier<'_> {
         let due = match (self.topic_of(&due.topic, entry).await?, group_of_retry(&due.topic)) {
             (Some(config), _) if self.replica.shared()?.state().can_hold(&due.topic, queue) => {
                 if queue >= config.queues() {
-                    batch.astray.push(Undelivered::NoQueue);
+                    batch.astray.push((Undelivered::NoQueue, 1));
                 }
                 due
             }
             (Some(_), _) => {
-                batch.astray.push(Undelivered::NoRoom);
+                batch.astray.push((Undelivered::NoRoom, 1));
                 dead_letter(due, DEAD_DELAYED_TOPIC.to_owned(), entry)
             }
             (None, Some(group)) => {
-                batch.astray.push(Undelivered::NoTopic);
+                batch.astray.push((Undelivered::NoTopic, 1));
                 let topic = self.dead_topic_for(dead_topic(group)).await?;
                 dead_letter(due, topic, entry)
             }
@@ -263,7 +264,7 @@ impl Courier<'_> {
                 Message { topic, queue: 0, ..due }
             }
             (None, None) => {
-                batch.astray.push(Undelivered::NoTopic);
+                batch.astray.push((Undelivered::NoTopic, 1));
                 dead_letter(due, DEAD_DELAYED_TOPIC.to_owned(), entry)
             }
         };
@@ -315,9 +316,8 @@ impl Courier<'_> {
         match self.replica.deliver(level, batch.first, &mut batch.messages).await {
             Ok(_) => {
                 let log = self.replica.name.as_str();
-                batch.astray.iter().for_each(|why| metrics::undelivered(log, *why, 1));
-                if batch.trimmed > 0 {
-                    metrics::undelivered(log, Undelivered::Trimmed, batch.trimmed);
+                for (why, count) in batch.astray {
+                    metrics::undelivered(log, why, count);
                 }
                 Ok(())
             }
