@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::hash::{DefaultHasher, Hasher as _};
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
@@ -102,7 +103,7 @@ impl StateMachine for Observed {
 }
 
 /// Hashes of what must be the same on every node that has applied `index`. Each node forgets the places of messages as its own
-/// log begins later, and cuts them into chunks and files of its own: of those only the offsets count that come next.
+/// log begins later, and divides them into chunks and files in its own way. So of a queue only the next offset counts.
 fn parts(state: &State, index: u64) -> Vec<(&'static str, u64)> {
     let mut state = state.clone();
     state.prune(index + 1, &BTreeMap::new());
@@ -147,12 +148,9 @@ fn hash_of(part: &impl Serialize) -> u64 {
     hash(&codec::encode(part))
 }
 
-/// FNV-1a, over words and then bytes.
+/// The same in each run of a build.
 fn hash(bytes: &[u8]) -> u64 {
-    let (words, rest) = bytes.as_chunks::<8>();
-    let words = words.iter().map(|word| u64::from_le_bytes(*word));
-    let all = words.chain(rest.iter().map(|byte| u64::from(*byte)));
-    all.fold(0xCBF2_9CE4_8422_2325, |hash, word| {
-        (hash ^ word).wrapping_mul(0x0100_0000_01B3).rotate_left(23)
-    })
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    hasher.finish()
 }
