@@ -68,7 +68,7 @@ impl Replica {
     }
 
     /// Makes some of what is lost again, if there is any. False if it could not.
-    pub(crate) async fn mend_index(&self) -> bool {
+    pub(crate) async fn repair_index(&self) -> bool {
         let Ok(shared) = self.shared() else { return true };
         if !shared.take_lost() {
             return true;

@@ -16,7 +16,7 @@ const SETTLED: Duration = Duration::from_secs(2);
 /// leaders that are spread then, too.
 const STARTING: Duration = Duration::from_secs(10);
 /// Pause after a part of the index could not be made again, as on a full disk.
-const MEND_PAUSE: Duration = Duration::from_secs(10);
+const REPAIR_PAUSE: Duration = Duration::from_secs(10);
 /// A node that is behind by more records does not take over.
 const BEHIND_MAX: u64 = 1024;
 
@@ -28,7 +28,7 @@ impl LogBroker {
         let mut parts = self.replica.part.subscribe();
         let mut leads_since = None;
         let mut begin = 0;
-        let mut mend_at = Instant::now();
+        let mut repair_at = Instant::now();
         loop {
             // At once where the lead changes.
             let _ = tokio::time::timeout(INTERVAL, parts.changed()).await;
@@ -47,8 +47,8 @@ impl LogBroker {
                 begin = held_from;
                 opened.shared.prune_once(begin);
             }
-            if Instant::now() >= mend_at && !self.replica.mend_index().await {
-                mend_at = Instant::now() + MEND_PAUSE;
+            if Instant::now() >= repair_at && !self.replica.repair_index().await {
+                repair_at = Instant::now() + REPAIR_PAUSE;
             }
             if *self.replica.part.borrow() != Part::Leads {
                 leads_since = None;

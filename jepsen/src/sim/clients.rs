@@ -60,7 +60,7 @@ pub(crate) async fn connect_operator(
     Client::connect_over(Arc::clone(transport), config).await.ok()
 }
 
-/// Runs a client until it is to stop.
+/// Runs a client until it is told to stop.
 pub(crate) async fn run(
     number: u64,
     transport: Arc<dyn Transport>,

@@ -26,7 +26,7 @@ pub(in crate::log) trait Drive: Send + Sync {
     fn abandon(&self);
 }
 
-/// The logs that one thread is to drive.
+/// The logs that one thread drives next.
 #[derive(Default)]
 pub(in crate::log) struct WriterQueue {
     queued: Mutex<Queued>,
@@ -193,7 +193,7 @@ impl Timers {
         self.0.extract_if(.., |(at, _)| *at <= now).map(|(_, log)| log).collect()
     }
 
-    /// The end: what was to be done later is done or fails now.
+    /// At the end: does now what was due later, or fails it.
     pub(in crate::log) fn abandon(&mut self) {
         self.0.drain(..).for_each(|(_, log)| drop(panics::catch(|| log.abandon())));
     }

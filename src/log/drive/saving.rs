@@ -49,7 +49,7 @@ impl SavingQueue {
         Ok(Self(sender))
     }
 
-    /// Starts a task in place of the thread. It waits for `pace` before each job.
+    /// Starts a task instead of the thread. The task waits for `pace` before each job.
     #[cfg(feature = "simulation")]
     pub(super) fn start_task(live: &Arc<watch::Sender<usize>>, pace: &Pace) -> Self {
         let (sender, mut jobs) = mpsc::unbounded_channel();

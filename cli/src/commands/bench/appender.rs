@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_errors_that_no_retry_mends_end_the_load() {
+    fn only_errors_that_no_retry_helps_end_the_load() {
         let unknown = AppendError::UnknownLog { name: "x".to_owned() };
         assert!(matches!(Problem::from(unknown), Problem::Lasting(_)));
         assert!(matches!(Problem::from(AppendError::NoQuorum), Problem::Passing(_)));

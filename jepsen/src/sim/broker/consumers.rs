@@ -1,4 +1,5 @@
-//! Consumers: each client is a group of its own, which pulls, notes how far it is, asks where to begin, and hands messages back.
+//! Consumers. Each client is the only member of its group. It pulls, notes how far it is, asks where to begin, and hands
+//! messages back.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

@@ -30,13 +30,13 @@ pub(super) struct Send {
     pub(super) queue: QueueName,
     /// The numbers in the bodies.
     pub(super) ids: Vec<u64>,
-    /// How long it is to wait; 0 for one that is there at once.
+    /// How long it waits before it is delivered; 0 for one that is there at once.
     pub(super) delay_ms: u64,
     pub(super) at_ms: u64,
     pub(super) told: Told,
 }
 
-/// What a consumer handed back, and what is to become of it.
+/// What a consumer handed back, and what becomes of it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct HandedBack {
     pub(super) log: u32,

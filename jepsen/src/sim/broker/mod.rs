@@ -188,7 +188,7 @@ impl Caller {
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// Runs a client until it is to stop.
+/// Runs a client until it is told to stop.
 pub(crate) async fn run(
     number: u64,
     transport: Arc<dyn Transport>,
