@@ -130,11 +130,12 @@ fn recovery(criterion: &mut Criterion) {
 /// Opens the node so many times; gives the time until it serves, without that of closing it.
 async fn restarts(dir: &Path, times: u64) -> Duration {
     let mut took = Duration::ZERO;
+    let name = LogName::new("bench").expect("a valid name");
     for _ in 0..times {
         let begun = Instant::now();
         let node = Node::open(config(dir, Flush::Async)).await.expect("it recovers");
         loop {
-            if let Some(log) = node.log("bench")
+            if let Some(log) = node.log(&name)
                 && log.append(Bytes::new()).await.is_ok()
             {
                 break;

@@ -22,7 +22,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // The same directory again: the node knows its cluster and its logs.
     let node = Node::open(config).await?;
-    let log = node.log("orders").ok_or("the log is gone")?;
+    let log = node.log(&LogName::new("orders")?).ok_or("the log is gone")?;
     log.read_barrier().await?;
     let records = log.read(first.index, 1 << 20).await?;
     for record in &records {

@@ -61,7 +61,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     node.shutdown().await?;
 
     let node = builder(config).open().await?;
-    let log = node.log("settings").ok_or("the log is gone")?;
+    let log = node.log(&LogName::new("settings")?).ok_or("the log is gone")?;
     log.read_barrier().await?;
     let before = log.propose("color=green").await?.response;
     println!("after a restart color was {}", String::from_utf8_lossy(&before));

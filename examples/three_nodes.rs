@@ -8,14 +8,14 @@ use std::error::Error;
 use quorumlog::{CommitLog, Config, LogName, Node};
 
 /// The log on the node that leads it, once these agree on one.
-async fn leader(nodes: &[Node]) -> Result<CommitLog, Box<dyn Error>> {
-    let log = nodes[0].log("orders").ok_or("no such log")?;
+async fn leader(nodes: &[Node], name: &LogName) -> Result<CommitLog, Box<dyn Error>> {
+    let log = nodes[0].log(name).ok_or("no such log")?;
     let mut status = log.watch_status();
     loop {
         if let Some(leader) = status.current().leader
             && let Some(node) = nodes.iter().find(|node| node.member().id == leader.id)
         {
-            return node.log("orders").ok_or_else(|| "the leader has no such log".into());
+            return node.log(name).ok_or_else(|| "the leader has no such log".into());
         }
         status.changed().await.ok_or("the log was closed")?;
     }
@@ -31,9 +31,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     // Once, on one of them, with the addresses that they really listen on.
     nodes[0].bootstrap(nodes.iter().map(Node::member)).await?;
-    nodes[0].create_log(&LogName::new("orders")?).await?;
+    let name = LogName::new("orders")?;
+    nodes[0].create_log(&name).await?;
 
-    let log = leader(&nodes).await?;
+    let log = leader(&nodes, &name).await?;
     let first = log.append("held by a majority").await?;
     let old = log.status().node_id;
     println!("node {old} leads; appended at {} in term {}", first.index, first.term);
@@ -42,7 +43,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let at = nodes.iter().position(|node| node.member().id == old).ok_or("no such node")?;
     nodes.remove(at).shutdown().await?;
     let second = loop {
-        match leader(&nodes).await?.append("by the two that are left").await {
+        match leader(&nodes, &name).await?.append("by the two that are left").await {
             Err(error) if error.is_retryable() => tokio::task::yield_now().await,
             result => break result?,
         }
@@ -52,7 +53,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // Behind a barrier every node shows what was acknowledged.
     for node in &nodes {
-        let log = node.log("orders").ok_or("no such log")?;
+        let log = node.log(&name).ok_or("no such log")?;
         log.read_barrier().await?;
         let records = log.read(first.index, 1 << 20).await?;
         assert_eq!(records.len(), 2);

@@ -26,9 +26,9 @@ pub struct Config {
     /// `host:port` that the other nodes use to reach this one; `listen` if not given.
     #[serde(default)]
     pub advertise: Option<String>,
-    /// `host:port` that clients use, told to clients of other nodes. Empty: serves no clients.
+    /// `host:port` that clients use, told to clients of other nodes. None: the node serves no clients.
     #[serde(default)]
-    pub client_advertise: String,
+    pub client_advertise: Option<String>,
     /// Elections and heartbeats.
     #[serde(default)]
     pub raft: RaftConfig,
@@ -169,7 +169,7 @@ impl Config {
             data_dir: data_dir.into(),
             listen: default_listen(),
             advertise: None,
-            client_advertise: String::new(),
+            client_advertise: None,
             raft: RaftConfig::default(),
             storage: StorageConfig::default(),
             limits: Limits::default(),

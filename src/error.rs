@@ -18,6 +18,18 @@ pub enum Outcome {
     Unknown,
 }
 
+/// What an append has too much of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Oversized {
+    /// One record. In bytes of its payload.
+    Record,
+    /// A batch. In bytes of all its payloads.
+    Batch,
+    /// The records of a batch. In records.
+    BatchRecords,
+}
+
 /// Why an append was not acknowledged.
 #[derive(Debug, Clone, Error)]
 #[non_exhaustive]
@@ -34,11 +46,11 @@ pub enum AppendError {
     )]
     NoQuorum,
     /// The payload, or the batch, is over the limit.
-    #[error("{}", over_limit(.what, *.size, *.limit))]
+    #[error("{}", over_limit(*.what, *.size, *.limit))]
     TooLarge {
-        /// What was too large: `record`, `batch`, or `records of a batch`, which are counted.
-        what: &'static str,
-        /// Its size in bytes, or their number.
+        /// Which limit it is over.
+        what: Oversized,
+        /// How much of it there was, in the unit of `what`.
         size: u64,
         /// The limit.
         limit: u64,
@@ -436,12 +448,14 @@ pub fn with_sources(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn over_limit(what: &str, size: u64, limit: u64) -> String {
+fn over_limit(what: Oversized, size: u64, limit: u64) -> String {
+    let bytes = |of: &str| format!("{size} bytes are over the limit of {limit} bytes for one {of}");
     match what {
-        "records of a batch" => {
+        Oversized::Record => bytes("record"),
+        Oversized::Batch => bytes("batch"),
+        Oversized::BatchRecords => {
             format!("{size} records are over the limit of {limit} for one batch")
         }
-        _ => format!("{size} bytes are over the limit of {limit} bytes for one {what}"),
     }
 }
 
@@ -464,7 +478,7 @@ mod tests {
         let unknown = AppendError::Timeout { after: Duration::from_secs(1) };
         assert_eq!(unknown.outcome(), Outcome::Unknown);
         assert!(!unknown.is_retryable());
-        let large = AppendError::TooLarge { what: "record", size: 2, limit: 1 };
+        let large = AppendError::TooLarge { what: Oversized::Record, size: 2, limit: 1 };
         assert_eq!(large.outcome(), Outcome::NotAppended);
         assert!(!large.is_retryable(), "the same bytes stay too large");
     }

@@ -80,8 +80,8 @@ mod wire;
 
 pub use config::{ByteCount, Config, Limits, RaftConfig, Retention, StorageConfig};
 pub use error::{
-    AdminError, AppendError, ConfigError, NameError, OpenError, Outcome, ReadError, StorageError,
-    with_sources,
+    AdminError, AppendError, ConfigError, NameError, OpenError, Outcome, Oversized, ReadError,
+    StorageError, with_sources,
 };
 pub use format::codec;
 pub use log::offline;

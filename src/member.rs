@@ -33,11 +33,14 @@ impl fmt::Display for ReplicaId {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Replica {
     pub(crate) id: ReplicaId,
+    #[serde(with = "as_form")]
     pub(crate) member: Member,
 }
 
 /// A node and where to reach it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(Serialize))]
+#[non_exhaustive]
 pub struct Member {
     /// The node's number.
     pub id: NodeId,
@@ -61,6 +64,42 @@ impl Member {
     }
 }
 
+/// A [`Member`] as it is written to disk and sent. The public type may grow; this may not within one version of a format.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MemberForm {
+    id: NodeId,
+    peer_addr: String,
+    client_addr: String,
+}
+
+impl From<Member> for MemberForm {
+    fn from(member: Member) -> Self {
+        let Member { id, peer_addr, client_addr } = member;
+        Self { id, peer_addr, client_addr }
+    }
+}
+
+impl From<MemberForm> for Member {
+    fn from(form: MemberForm) -> Self {
+        Self::new(form.id, form.peer_addr).with_client_addr(form.client_addr)
+    }
+}
+
+/// For `#[serde(with)]` on a [`Member`].
+pub(crate) mod as_form {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::{Member, MemberForm};
+
+    pub(crate) fn serialize<S: Serializer>(member: &Member, to: S) -> Result<S::Ok, S::Error> {
+        MemberForm::from(member.clone()).serialize(to)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Member, D::Error> {
+        MemberForm::deserialize(from).map(Member::from)
+    }
+}
+
 impl fmt::Display for Member {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "node {} at {}", self.id, self.peer_addr)
@@ -68,8 +107,8 @@ impl fmt::Display for Member {
 }
 
 /// The part that a node plays in one log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(Serialize), serde(rename_all = "lowercase"))]
 pub enum Role {
     /// Takes appends.
     Leader,
@@ -96,7 +135,9 @@ impl fmt::Display for Role {
 }
 
 /// A member and whether it votes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(Serialize))]
+#[non_exhaustive]
 pub struct MemberStatus {
     /// The node.
     pub member: Member,
@@ -106,8 +147,17 @@ pub struct MemberStatus {
     pub matched: Option<u64>,
 }
 
+impl MemberStatus {
+    /// A member of which nothing is known but whether it votes.
+    pub fn new(member: Member, voter: bool) -> Self {
+        Self { member, voter, matched: None }
+    }
+}
+
 /// State of one log on one node, as of one moment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(Serialize))]
+#[non_exhaustive]
 pub struct Status {
     /// Name of the log.
     pub log: String,
@@ -139,19 +189,40 @@ pub struct Status {
     pub failure: Option<String>,
     /// True while this node's copy may lack records that it had acknowledged: it lost its page cache, and no leader has
     /// made it whole yet.
-    #[serde(default)]
     pub suspect: bool,
     /// One past the last index that a majority is known to have flushed. Recovery never goes back below it.
-    #[serde(default)]
     pub stable: u64,
     /// How often this process was elected with votes of nodes that lost their page caches, since there were too few
     /// others. Records that were acknowledged shortly before may be lost.
-    #[serde(default)]
     pub suspect_elections: u64,
     /// How often this node's copy went back since the process started, as the cluster had lost records that it held.
-    #[serde(default)]
     pub rewinds: u64,
     /// At most so many of the entries that this node had shown as committed were lost when it went back.
-    #[serde(default)]
     pub lost_records_max: u64,
+}
+
+impl Status {
+    /// The state of an empty log without members. Nodes fill in the rest; so do tests of programs that read a status.
+    pub fn new(log: impl Into<String>, log_id: u64, node_id: NodeId, role: Role) -> Self {
+        Self {
+            log: log.into(),
+            log_id,
+            node_id,
+            role,
+            term: 0,
+            leader: None,
+            begin: 0,
+            committed: 0,
+            end: 0,
+            applied: 0,
+            members: Vec::new(),
+            disk_bytes: 0,
+            failure: None,
+            suspect: false,
+            stable: 0,
+            suspect_elections: 0,
+            rewinds: 0,
+            lost_records_max: 0,
+        }
+    }
 }

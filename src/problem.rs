@@ -2,13 +2,11 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
-
 use crate::member::{Member, NodeId, Status};
 
 /// Kinds of problems.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "kebab-case"))]
 #[non_exhaustive]
 pub enum ProblemKind {
     /// A log has stopped on this node. The others go on.
@@ -97,7 +95,9 @@ impl fmt::Display for ProblemKind {
 }
 
 /// Something that is wrong, as of one moment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct Problem {
     /// What kind of problem it is.
     pub kind: ProblemKind,
@@ -114,7 +114,8 @@ pub struct Problem {
 }
 
 impl Problem {
-    pub(crate) fn new(kind: ProblemKind, reason: impl Into<String>) -> Self {
+    /// A problem that is about no log and no other member, as of now. A restart would not help.
+    pub fn new(kind: ProblemKind, reason: impl Into<String>) -> Self {
         let reason = reason.into();
         Self { kind, log: None, peer: None, reason, for_ms: 0, needs_restart: false }
     }
@@ -133,7 +134,9 @@ impl fmt::Display for Problem {
 }
 
 /// Everything that a node says about itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct NodeStatus {
     /// The node and its addresses, as it tells others.
     pub node: Member,
@@ -141,4 +144,11 @@ pub struct NodeStatus {
     pub logs: Vec<Status>,
     /// What is wrong.
     pub problems: Vec<Problem>,
+}
+
+impl NodeStatus {
+    /// A node of which nothing is known but its addresses.
+    pub fn new(node: Member) -> Self {
+        Self { node, logs: Vec::new(), problems: Vec::new() }
+    }
 }

@@ -21,6 +21,7 @@ pub type Term = u64;
 
 /// A committed record.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(Serialize))]
 #[non_exhaustive]
 pub struct Record {
     /// Position in the log.
@@ -40,6 +41,7 @@ impl Record {
 
 /// Acknowledgement of an append: the record, or the whole batch, is committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(Serialize))]
 #[non_exhaustive]
 pub struct Appended {
     /// Index of the record, or of the first record of the batch.

@@ -7,6 +7,7 @@ use std::ops::Range;
 /// Positions are [`Index`](crate::Index) values and count up; they are not dense, since Raft's own
 /// blank and membership entries take some of them, which readers never see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Watermarks {
     /// The first index that this node still holds. Everything below was trimmed by retention.

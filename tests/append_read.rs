@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cluster::tally::Tallies;
-use cluster::{Cluster, LOG, Setup, eventually, read_all, texts, within};
+use cluster::{Cluster, LOG, Setup, eventually, name, read_all, texts, within};
 use quorumlog::{
-    AppendError, AppendOptions, ByteCount, Flush, OpenError, Outcome, Start, StorageError,
+    AppendError, AppendOptions, ByteCount, Flush, OpenError, Outcome, Oversized, Start,
+    StorageError,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -38,6 +39,49 @@ async fn three_nodes_hold_what_was_appended() {
     cluster.append_some("record", 10).await;
     let records = cluster.agree().await;
     assert_eq!(texts(&records), (0..10).map(|n| format!("record {n}")).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn submitted_batches_keep_their_order_among_records_and_are_appended_as_a_whole() {
+    let cluster = Setup::new(3)
+        .steady()
+        .configure(|config| {
+            config.limits.record_size_max = ByteCount::new(1000);
+            config.limits.batch_size_max = ByteCount::new(1000);
+        })
+        .start()
+        .await;
+    cluster.append("first").await;
+    let log = cluster.log(cluster.leader().await);
+    let mut tickets = Vec::new();
+    for number in 0..50 {
+        let batch = (0..3).map(|part| Bytes::from(format!("{number}.{part}"))).collect();
+        tickets.push((3, log.submit_batch(batch).await.expect("the leader admits it")));
+        let single = log.submit_with(format!("{number}"), AppendOptions::sync()).await;
+        tickets.push((1, single.expect("the leader admits it")));
+    }
+    let large = log.submit_batch(vec![Bytes::from(vec![0; 600]); 2]).await.expect_err("too large");
+    assert!(matches!(large, AppendError::TooLarge { what: Oversized::Batch, .. }), "{large}");
+    let nothing = log.submit_batch(Vec::new()).await.expect("an empty batch is one");
+    let mut last = 0;
+    for (count, ticket) in tickets {
+        let appended = within("a commit", ticket).await.expect("committed");
+        assert_eq!(appended.count, count);
+        assert!(appended.index > last, "it keeps its place");
+        last = appended.last_index();
+    }
+    assert_eq!(within("its answer", nothing).await.expect("nothing to do").count, 0);
+    let follower = cluster.log(cluster.others(cluster.leader().await)[0]);
+    let refused = match follower.submit_batch(vec!["elsewhere".into()]).await {
+        Err(error) => error,
+        Ok(ticket) => within("its answer", ticket).await.expect_err("it follows"),
+    };
+    assert!(matches!(refused, AppendError::NotLeader { .. }), "{refused}");
+    let texts = texts(&read_all(&log, 0).await);
+    let expected = (0..50).flat_map(|number| {
+        (0..3).map(move |part| format!("{number}.{part}")).chain([format!("{number}")])
+    });
+    assert_eq!(texts[1..], Vec::from_iter(expected));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -90,11 +134,11 @@ async fn empty_payloads_and_payloads_of_exactly_the_limit_pass() {
         assert_eq!(records[0].payload.len(), size);
     }
     let error = log.append(vec![7; limit + 1]).await.expect_err("over the limit");
-    assert!(matches!(error, AppendError::TooLarge { what: "record", .. }), "{error}");
+    assert!(matches!(error, AppendError::TooLarge { what: Oversized::Record, .. }), "{error}");
     assert_eq!((error.outcome(), error.is_retryable()), (Outcome::NotAppended, false));
     let batch = vec![Bytes::from(vec![7; limit]); 3];
     let error = log.append_batch(batch).await.expect_err("over the limit of a batch");
-    assert!(matches!(error, AppendError::TooLarge { what: "batch", .. }), "{error}");
+    assert!(matches!(error, AppendError::TooLarge { what: Oversized::Batch, .. }), "{error}");
     assert_eq!(read_all(&log, log.watermarks().begin).await.len(), 3);
 }
 
@@ -217,7 +261,9 @@ async fn subscriptions_start_where_they_are_told_and_follow_the_log_on_any_node(
         for expected in &old[2..] {
             let record = within("a record", some.next()).await.expect("open").expect("readable");
             assert_eq!(&record, expected, "node {id}");
+            some = log.subscribe(some.position());
         }
+        assert_eq!(new.position(), Start::At(index + 1), "node {id}");
     }
 }
 
@@ -295,6 +341,6 @@ async fn one_directory_is_for_one_process_at_a_time_and_for_one_node() {
     cluster.start(1).await;
     drop((node, log));
     cluster.append("still there").await;
-    assert!(cluster.node(1).log("no such log").is_none());
-    assert!(cluster.node(1).log(LOG).is_some());
+    assert!(cluster.node(1).log(&name("another")).is_none());
+    assert!(cluster.node(1).log(&name(LOG)).is_some());
 }

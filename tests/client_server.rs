@@ -14,8 +14,8 @@ use clients::{Counting, client_address, orders};
 use cluster::{Cluster, LOG, Setup, eventually, texts, within};
 use quorumlog::client::{Client, ClientConfig, ClientLog, ClientSubscription};
 use quorumlog::{
-    AdminError, AppendError, ByteCount, LogName, NodeId, OpenError, Outcome, ReadError, Record,
-    Role, Start, StorageError,
+    AdminError, AppendError, ByteCount, LogName, NodeId, OpenError, Outcome, Oversized, ReadError,
+    Record, Role, Start, StorageError,
 };
 
 /// The next records of a subscription.
@@ -41,11 +41,12 @@ async fn a_client_can_do_with_a_log_what_its_node_can() {
     for number in 0..100 {
         tickets.push(log.submit(format!("ticket {number}")).await.expect("submit"));
     }
+    tickets.push(log.submit_batch(vec!["four".into(), "five".into()]).await.expect("submit"));
     let mut last = batch.last_index();
     for ticket in tickets {
         let appended = within("a commit", ticket).await.expect("committed");
         assert!(appended.index > last, "in the order of their submission");
-        last = appended.index;
+        last = appended.last_index();
     }
     let empty = log.append(Bytes::new()).await.expect("an empty record is one");
 
@@ -53,16 +54,20 @@ async fn a_client_can_do_with_a_log_what_its_node_can() {
     assert_eq!(bound, empty.index + 1);
     let mut expected = vec!["one".to_owned(), "two".to_owned(), "three".to_owned()];
     expected.extend((0..100).map(|number| format!("ticket {number}")));
-    expected.push(String::new());
+    expected.extend(["four".to_owned(), "five".to_owned(), String::new()]);
     assert_eq!(texts(&take(&mut tail, expected.len()).await), expected);
     for node in [None, Some(1), Some(2), Some(3)] {
         let read = eventually("the node to hold all", async || {
-            let records = log.read(first.index, 1 << 20, node).await.expect("read");
+            let read = match node {
+                Some(node) => log.read_from(node, first.index, 1 << 20).await,
+                None => log.read(first.index, 1 << 20).await,
+            };
+            let records = read.expect("read");
             (records.len() == expected.len()).then_some(records)
         });
         assert_eq!(texts(&read.await), expected, "from {node:?}");
     }
-    let some = log.read(batch.index, 1, None).await.expect("read");
+    let some = log.read(batch.index, 1).await.expect("read");
     assert_eq!(texts(&some), ["two"], "at least one record, whatever the limit");
 
     let status = log.status().await.expect("status");
@@ -247,7 +252,7 @@ async fn what_cannot_be_is_told_by_its_own_error_at_once() {
 
     let exact = Bytes::from(vec![b'x'; 100_000]);
     let at = log.append(exact.clone()).await.expect("a record of the limit fits").index;
-    let read = log.read(at, 1, None).await.expect("and comes back");
+    let read = log.read(at, 1).await.expect("and comes back");
     assert_eq!(read[0].payload, exact);
     let batch = log.append_batch(vec![exact.clone(); 2]).await.expect("so does a batch");
     assert_eq!(batch.count, 2);
@@ -255,17 +260,20 @@ async fn what_cannot_be_is_told_by_its_own_error_at_once() {
 
     let error = log.append(vec![0; 100_001]).await.expect_err("one byte more");
     assert!(
-        matches!(error, AppendError::TooLarge { what: "record", size: 100_001, limit: 100_000 }),
+        matches!(
+            error,
+            AppendError::TooLarge { what: Oversized::Record, size: 100_001, limit: 100_000 }
+        ),
         "{error}"
     );
     let large = Bytes::from(vec![0; 70_000]);
     let error = log.append_batch(vec![large; 3]).await.expect_err("in all too large");
-    assert!(matches!(error, AppendError::TooLarge { what: "batch", .. }), "{error}");
+    assert!(matches!(error, AppendError::TooLarge { what: Oversized::Batch, .. }), "{error}");
     let error = log.append_batch(vec![Bytes::new(); 11]).await.expect_err("too many");
     assert_eq!(error.to_string(), "11 records are over the limit of 10 for one batch");
     let one = vec![Bytes::new(), Bytes::from(vec![0; 100_001])];
     let error = log.append_batch(one).await.expect_err("one of them");
-    assert!(matches!(error, AppendError::TooLarge { what: "record", .. }), "{error}");
+    assert!(matches!(error, AppendError::TooLarge { what: Oversized::Record, .. }), "{error}");
     let error = log.append(vec![0; 64 << 20]).await.expect_err("more than a frame takes");
     assert!(matches!(error, AppendError::TooLarge { .. }), "{error}");
     log.append("and the connection goes on").await.expect("append");
@@ -274,11 +282,11 @@ async fn what_cannot_be_is_told_by_its_own_error_at_once() {
     let began = Instant::now();
     let error = nobody.append("x").await.expect_err("there is no such log");
     assert!(matches!(&error, AppendError::UnknownLog { name } if name == "nobody"), "{error}");
-    let error = nobody.read(0, 1, None).await.expect_err("there is no such log");
+    let error = nobody.read(0, 1).await.expect_err("there is no such log");
     assert!(matches!(&error, ReadError::UnknownLog { name } if name == "nobody"), "{error}");
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     let end = log.read_barrier().await.expect("barrier");
-    assert!(log.read(end + 100, 1, None).await.expect("nothing is there yet").is_empty());
+    assert!(log.read(end + 100, 1).await.expect("nothing is there yet").is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -301,7 +309,7 @@ async fn without_a_majority_an_append_says_so_in_its_time() {
     assert!(matches!(error, AppendError::NoQuorum | AppendError::NotLeader { .. }), "{error}");
     assert_eq!(error.outcome(), Outcome::NotAppended);
     // What is committed can be read all the same.
-    assert_eq!(texts(&log.read(0, 1 << 20, Some(leader)).await.expect("read")), ["one"]);
+    assert_eq!(texts(&log.read_from(leader, 0, 1 << 20).await.expect("read")), ["one"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,17 +4,13 @@ mod cluster;
 
 use std::collections::BTreeSet;
 
-use cluster::{Cluster, LOG, Setup, eventually, read_all, texts, within};
-use quorumlog::{AdminError, CommitLog, LogName, NodeId, Role};
-
-fn name(name: &str) -> LogName {
-    LogName::new(name).expect("a valid name")
-}
+use cluster::{Cluster, LOG, Setup, eventually, name, read_all, texts, within};
+use quorumlog::{AdminError, CommitLog, NodeId, Role};
 
 /// The log on the node that leads it.
 async fn led(cluster: &Cluster, log: &str) -> CommitLog {
     eventually("a leader of the log", async || {
-        let logs = cluster.ids().into_iter().filter_map(|id| cluster.node(id).log(log));
+        let logs = cluster.ids().into_iter().filter_map(|id| cluster.node(id).log(&name(log)));
         logs.into_iter().find(|log| log.status().role == Role::Leader)
     })
     .await
@@ -22,8 +18,11 @@ async fn led(cluster: &Cluster, log: &str) -> CommitLog {
 
 /// Waits until all nodes have committed the same of a log, and gives it.
 async fn contents(cluster: &Cluster, log: &str) -> Vec<String> {
-    let logs: Vec<CommitLog> =
-        cluster.ids().iter().map(|id| cluster.node(*id).log(log).expect("it exists")).collect();
+    let logs: Vec<CommitLog> = cluster
+        .ids()
+        .iter()
+        .map(|id| cluster.node(*id).log(&name(log)).expect("it exists"))
+        .collect();
     eventually("all nodes to hold the same", async || {
         let marks: Vec<_> = logs.iter().map(CommitLog::watermarks).collect();
         marks.iter().all(|m| (m.committed, m.end) == (marks[0].end, marks[0].end)).then_some(())
@@ -120,7 +119,7 @@ async fn a_node_that_was_down_learns_of_new_and_deleted_logs_when_it_returns() {
     cluster.start(3).await;
     eventually("node 3 to catch up", async || {
         let node = cluster.node(3);
-        (node.log("made").is_some() && node.log("deleted").is_none()).then_some(())
+        (node.log(&name("made")).is_some() && node.log(&name("deleted")).is_none()).then_some(())
     })
     .await;
     assert_eq!(contents(&cluster, "made").await, ["while 3 was down"]);

@@ -4,7 +4,7 @@ mod cluster;
 
 use std::fs;
 
-use cluster::{LOG, Setup, eventually, meanwhile, within};
+use cluster::{LOG, Setup, eventually, meanwhile, name, within};
 use quorumlog::{AdminError, LogName, Member, Role};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -65,7 +65,7 @@ async fn changes_may_be_asked_of_any_node() {
     let name = LogName::new("more").expect("a valid name");
     within("a log", cluster.node(follower).create_log(&name)).await.expect("all run");
     eventually("all members to have it", async || {
-        cluster.ids().iter().all(|id| cluster.node(*id).log("more").is_some()).then_some(())
+        cluster.ids().iter().all(|id| cluster.node(*id).log(&name).is_some()).then_some(())
     })
     .await;
 }
@@ -101,7 +101,7 @@ async fn a_node_that_lost_its_data_is_not_taken_for_its_old_self() {
         cluster.append_among(&[leader, kept], format!("after {number}")).await;
     }
     meanwhile(cluster.config(wiped).raft.election_timeout_max).await;
-    assert!(cluster.node(wiped).log(LOG).is_none(), "it was given the log");
+    assert!(cluster.node(wiped).log(&name(LOG)).is_none(), "it was given the log");
     assert!(!cluster.node(wiped).is_bootstrapped());
 }
 

@@ -49,7 +49,7 @@ pub use open::{Broker, BrokerPorts, OpenBrokerError};
 pub use settings::BrokerConfig;
 pub use tools::{
     BrokerClient, GroupAdmin, GroupInfo, GroupMemberInfo, Pulled, QueueLag, QueueReset, ResetTo,
-    Sent, TopicAdmin, TopicInfo, is_outcome_unknown,
+    SendError, Sent, TopicAdmin, TopicInfo, is_outcome_unknown,
 };
 
 /// How the names of a broker's logs begin; the log's name is the broker's.

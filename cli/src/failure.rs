@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 
+use quorumlog::client::ConnectError;
 use quorumlog::{
     AdminError, AppendError, ConfigError, NameError, OpenError, Outcome, ReadError, StorageError,
     with_sources,
@@ -138,6 +139,12 @@ impl From<ReadError> for Failure {
             ReadError::Storage(_) => Some(DISK),
             _ => None,
         })
+    }
+}
+
+impl From<ConnectError> for Failure {
+    fn from(error: ConnectError) -> Self {
+        Self::failed(with_sources(&error)).with_hint(UNREACHABLE)
     }
 }
 

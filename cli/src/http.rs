@@ -186,56 +186,46 @@ fn readiness(node: &NodeStatus, lag_max: u64) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use quorumlog::{Member, Status};
+    use quorumlog::{Member, ProblemKind, Status};
 
     use super::*;
 
     fn healthy(log: &str) -> Status {
-        Status {
-            log: log.to_owned(),
-            log_id: 0,
-            node_id: 1,
-            role: Role::Follower,
-            term: 3,
-            leader: Some(Member::new(2, "b:1")),
-            begin: 1,
-            committed: 100,
-            end: 120,
-            applied: 100,
-            members: Vec::new(),
-            disk_bytes: 0,
-            failure: None,
-            suspect: false,
-            stable: 0,
-            suspect_elections: 0,
-            rewinds: 0,
-            lost_records_max: 0,
-        }
+        let mut status = Status::new(log, 0, 1, Role::Follower);
+        (status.term, status.leader) = (3, Some(Member::new(2, "b:1")));
+        (status.begin, status.committed, status.end, status.applied) = (1, 100, 120, 100);
+        status
+    }
+
+    fn changed(log: &str, change: impl FnOnce(&mut Status)) -> Status {
+        let mut status = healthy(log);
+        change(&mut status);
+        status
     }
 
     fn node<const N: usize>(logs: [Status; N], problems: &[Problem]) -> NodeStatus {
-        NodeStatus { node: Member::new(1, "a:1"), logs: logs.into(), problems: problems.to_vec() }
+        let mut node = NodeStatus::new(Member::new(1, "a:1"));
+        (node.logs, node.problems) = (logs.into(), problems.to_vec());
+        node
     }
 
-    fn problem(kind: &str, needs_restart: bool) -> Problem {
-        let json = serde_json::json!({
-            "kind": kind, "log": "orders", "peer": null, "for_ms": 5, "needs_restart": needs_restart,
-            "reason": "why",
-        });
-        serde_json::from_value(json).expect("a problem")
+    fn problem(kind: ProblemKind, needs_restart: bool) -> Problem {
+        let mut problem = Problem::new(kind, "why");
+        (problem.log, problem.needs_restart) = (Some("orders".to_owned()), needs_restart);
+        problem
     }
 
     #[test]
     fn a_node_is_ready_when_a_leader_is_known_and_the_lag_is_bounded() {
-        let logs = [healthy("_system"), Status { leader: None, ..healthy("orders") }];
+        let logs = [healthy("_system"), changed("orders", |status| status.leader = None)];
         assert_eq!(readiness(&node(logs, &[]), 0), Ok(()), "only the system log needs a leader");
         let why = |log: Status| {
             readiness(&node([healthy("_system"), log], &[]), 9).expect_err("not ready")
         };
-        let lagging = why(Status { applied: 90, ..healthy("orders") });
+        let lagging = why(changed("orders", |status| status.applied = 90));
         assert!(lagging.contains("orders: 10 "), "{lagging}");
-        assert!(why(Status { role: Role::Stopped, ..healthy("x") }).contains("stopped"));
-        let alone = readiness(&node([Status { leader: None, ..healthy("_system") }], &[]), 9);
+        assert!(why(changed("x", |status| status.role = Role::Stopped)).contains("stopped"));
+        let alone = readiness(&node([changed("_system", |status| status.leader = None)], &[]), 9);
         assert!(alone.expect_err("no leader").contains("no leader"));
     }
 
@@ -243,11 +233,12 @@ mod tests {
     fn what_is_wrong_with_the_node_keeps_it_from_being_ready_and_what_a_restart_helps_with_from_being_alive()
      {
         let ready = |problem: Problem| readiness(&node([healthy("_system")], &[problem]), 0);
-        assert_eq!(ready(problem("log-not-open", false)), Err("orders: why".to_owned()));
-        assert_eq!(ready(problem("data-lost", false)), Err("orders: why".to_owned()));
-        assert_eq!(ready(problem("peer-unreachable", false)), Ok(()));
-        assert_eq!(liveness(&[problem("log-not-open", false)]), Ok(()));
-        let both = [problem("log-stopped", true), problem("task-panicked", true)];
+        assert_eq!(ready(problem(ProblemKind::LogNotOpen, false)), Err("orders: why".to_owned()));
+        assert_eq!(ready(problem(ProblemKind::DataLost, false)), Err("orders: why".to_owned()));
+        assert_eq!(ready(problem(ProblemKind::PeerUnreachable, false)), Ok(()));
+        assert_eq!(liveness(&[problem(ProblemKind::LogNotOpen, false)]), Ok(()));
+        let both =
+            [problem(ProblemKind::LogStopped, true), problem(ProblemKind::TaskPanicked, true)];
         assert_eq!(liveness(&both), Err("orders: why\norders: why".to_owned()));
     }
 }

@@ -44,10 +44,10 @@ pub(crate) async fn open(
     let http = listen_http(&settings.http.listen).await?;
     let clients = listen_clients(&transport, &settings.server).await?;
     let client_addr = clients.as_ref().map(|acceptor| acceptor.local_addr());
-    if config.client_advertise.is_empty()
+    if config.client_advertise.as_ref().is_none_or(String::is_empty)
         && let Some(addr) = &client_addr
     {
-        config.client_advertise = reachable(addr, config.advertise.as_deref());
+        config.client_advertise = Some(reachable(addr, config.advertise.as_deref()));
     }
     let ports = match broker {
         Some(config) => Some(bind_broker(&*transport, config).await?),

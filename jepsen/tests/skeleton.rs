@@ -117,7 +117,7 @@ async fn run_node(
     let host = NODES[id as usize - 1];
     let transport = network.transport(host);
     let mut config = Config::new(id, "/data").with_listen(format!("{host}:1"));
-    config.client_advertise = format!("{host}:2");
+    config.client_advertise = Some(format!("{host}:2"));
     config.storage.segment_size = "64KiB".parse()?;
     config.storage.disk_reserve = "0".parse()?;
     let flushes = disk.clone();
@@ -184,7 +184,7 @@ fn a_run(seed: u64, mode: Mode, death: Death) -> Trace {
             let mut records = Vec::new();
             loop {
                 let from = records.last().map_or(0, |(index, _)| index + 1);
-                let more = log.read(from, 1 << 20, None).await.expect("a read");
+                let more = log.read(from, 1 << 20).await.expect("a read");
                 if more.is_empty() {
                     return records;
                 }

@@ -1,6 +1,6 @@
 //! What a failed attempt means: for the caller, and for the next attempt.
 
-use crate::error::{AdminError, AppendError, Outcome, ReadError};
+use crate::error::{AdminError, AppendError, Outcome, Oversized, ReadError};
 use crate::member::Member;
 use crate::wire::LinkError;
 use crate::wire::client_protocol::Response;
@@ -48,7 +48,7 @@ impl Failure for AppendError {
             | LinkError::OtherVersion { .. }
             | LinkError::Busy { .. } => Self::Unreachable { detail },
             LinkError::TooLarge { size, limit, .. } => {
-                Self::TooLarge { what: "record", size: size as u64, limit: limit as u64 }
+                Self::TooLarge { what: Oversized::Record, size: size as u64, limit: limit as u64 }
             }
             LinkError::Broken { .. } => Self::Interrupted { detail },
             LinkError::Timeout { after, .. } => Self::Timeout { after },

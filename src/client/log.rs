@@ -11,9 +11,9 @@ use super::cluster::Cluster;
 use super::failure::Failure;
 use super::routing::{Pause, Target};
 use super::{ClientSubscription, ClientTicket};
-use crate::error::{AppendError, ReadError};
+use crate::error::{AppendError, Oversized, ReadError};
 use crate::member::{NodeId, Role, Status};
-use crate::record::{AppendOptions, Appended, LogId, LogName, Record, Start};
+use crate::record::{AppendOptions, Appended, Index, LogId, LogName, Record, Start};
 use crate::wire::client_protocol::{Request, Response};
 
 /// What a record takes up here beside its payload; it bounds how many may be in flight.
@@ -119,7 +119,15 @@ impl ClientLog {
     ///
     /// # Errors
     /// See [`submit`](Self::submit).
-    pub async fn submit_batch(
+    pub async fn submit_batch(&self, payloads: Vec<Bytes>) -> Result<ClientTicket, AppendError> {
+        self.submit_batch_with(payloads, AppendOptions::default()).await
+    }
+
+    /// `submit_batch` with options. The timeout is for finding the leader and for room.
+    ///
+    /// # Errors
+    /// See [`submit`](Self::submit).
+    pub async fn submit_batch_with(
         &self,
         payloads: Vec<Bytes>,
         options: AppendOptions,
@@ -166,25 +174,38 @@ impl ClientLog {
         }
     }
 
-    /// Committed records from `from` on, from the node `node`, or from the leader if none is given.
+    /// Committed records from `from` on, from the leader: as many as fit into `max_bytes`, and at least one if there is
+    /// one.
     ///
     /// # Errors
-    /// The index was trimmed, or the node did not answer in time.
-    pub async fn read(
+    /// The index was trimmed, or no leader answered in time.
+    pub async fn read(&self, from: Index, max_bytes: usize) -> Result<Vec<Record>, ReadError> {
+        self.read_at(Target::Leader, from, max_bytes).await
+    }
+
+    /// `read` from a node of your choice, which may lag behind the leader.
+    ///
+    /// # Errors
+    /// The index was trimmed, or the node is not known or did not answer in time.
+    pub async fn read_from(
         &self,
-        from: u64,
+        node: NodeId,
+        from: Index,
         max_bytes: usize,
-        node: Option<NodeId>,
+    ) -> Result<Vec<Record>, ReadError> {
+        let known = self.cluster.member_node(node).ok_or_else(|| ReadError::Unreachable {
+            detail: format!("no node {node} that serves clients is known"),
+        })?;
+        self.read_at(Target::Node(known), from, max_bytes).await
+    }
+
+    async fn read_at(
+        &self,
+        target: Target,
+        from: Index,
+        max_bytes: usize,
     ) -> Result<Vec<Record>, ReadError> {
         let deadline = self.deadline(AppendOptions::default());
-        let target = match node {
-            None => Target::Leader,
-            Some(id) => Target::Node(self.cluster.member_node(id).ok_or_else(|| {
-                ReadError::Unreachable {
-                    detail: format!("no node {id} that serves clients is known"),
-                }
-            })?),
-        };
         let request = Request::Read { from, max_bytes: max_bytes as u64 };
         self.ask(target, request, deadline, |response| match response {
             Response::Records { records, .. } => Ok(records),
@@ -316,8 +337,8 @@ impl ClientLog {
 /// What is too large for a frame is called a record until here, and so is a single one of a batch.
 fn of_batch(largest: usize) -> impl Fn(AppendError) -> AppendError {
     move |error| match error {
-        AppendError::TooLarge { what: "record", size, limit } if size > largest as u64 => {
-            AppendError::TooLarge { what: "batch", size, limit }
+        AppendError::TooLarge { what: Oversized::Record, size, limit } if size > largest as u64 => {
+            AppendError::TooLarge { what: Oversized::Batch, size, limit }
         }
         other => other,
     }

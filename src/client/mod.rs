@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::error::{AdminError, ReadError};
+use crate::error::{AdminError, ReadError, with_sources};
 use crate::member::{Member, NodeId};
 use crate::node::LogInfo;
 use crate::record::{LogId, LogName};
@@ -58,6 +58,23 @@ impl ClientConfig {
     }
 }
 
+/// Why a client has no cluster.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The configuration names no node.
+    #[error("no nodes are configured")]
+    NoNodes,
+    /// No node answered.
+    #[error("no node answered within {after:?}: {detail}")]
+    Unreachable {
+        /// How long it tried: [`ClientConfig::timeout`].
+        after: Duration,
+        /// What the last attempt failed with.
+        detail: String,
+    },
+}
+
 /// A client of a cluster. Cheap to clone; one connection per node, shared by all clones.
 #[derive(Clone)]
 pub struct Client {
@@ -74,25 +91,31 @@ impl Client {
     /// Connects to one of the nodes over TCP, and learns of the others.
     ///
     /// # Errors
-    /// No node answered within the timeout.
-    pub async fn connect(config: ClientConfig) -> Result<Self, ReadError> {
+    /// See [`ConnectError`].
+    pub async fn connect(config: ClientConfig) -> Result<Self, ConnectError> {
         Self::connect_over(Arc::new(TcpTransport), config).await
     }
 
     /// `connect` over another transport than TCP.
     ///
     /// # Errors
-    /// No node answered within the timeout.
+    /// See [`ConnectError`].
     pub async fn connect_over(
         transport: Arc<dyn Transport>,
         config: ClientConfig,
-    ) -> Result<Self, ReadError> {
+    ) -> Result<Self, ConnectError> {
         if config.nodes.is_empty() {
-            return Err(ReadError::Unreachable { detail: "no nodes are configured".to_owned() });
+            return Err(ConnectError::NoNodes);
         }
+        let after = config.timeout;
         let client = Self { cluster: Arc::new(Cluster::new(transport, config)) };
-        client.fetch_members::<ReadError>().await?;
-        Ok(client)
+        match client.fetch_members::<ReadError>().await {
+            Ok(_) => Ok(client),
+            Err(ReadError::Unreachable { detail }) => {
+                Err(ConnectError::Unreachable { after, detail })
+            }
+            Err(other) => Err(ConnectError::Unreachable { after, detail: with_sources(&other) }),
+        }
     }
 
     /// A log by its name. Does not ask the cluster; a wrong name fails at first use.

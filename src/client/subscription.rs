@@ -2,7 +2,11 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
+use futures_util::future::BoxFuture;
+use futures_util::{Stream, StreamExt};
 use tokio::time::Instant;
 
 use super::failure::Failure;
@@ -17,65 +21,122 @@ use crate::wire::client_protocol::{Request, Response};
 /// Frames that may be on their way or wait here; each has about 256 KiB, or one record.
 const FRAMES: u32 = 8;
 
-/// Stream of committed records.
+/// Committed records of one log in their order, from a start on, without end. If a node fails, it goes on from another one.
+///
+/// # Cancel safety
+/// `next` can be dropped and called again: no record is lost or repeated.
 pub struct ClientSubscription {
-    log: ClientLog,
-    /// Where to go on when the stream is opened anew.
+    /// Where a new subscription would go on behind `records`.
     start: Start,
-    /// The last record that came. The next node must have it too.
-    last: Option<EntryId>,
-    stream: Option<StreamReceiver>,
     records: VecDeque<Record>,
-    pause: Pause,
-    ended: bool,
+    state: State,
 }
+
+enum State {
+    Idle(Box<Feed>),
+    Filling(BoxFuture<'static, Filled>),
+    Ended,
+}
+
+/// A feed, and what came of asking it for records.
+type Filled = (Box<Feed>, Result<Vec<Record>, ReadError>);
 
 impl fmt::Debug for ClientSubscription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientSubscription")
-            .field("log", self.log.name())
-            .field("start", &self.start)
-            .finish_non_exhaustive()
+        let mut out = f.debug_struct("ClientSubscription");
+        out.field("position", &self.position()).finish_non_exhaustive()
     }
 }
 
 impl ClientSubscription {
     pub(super) fn new(log: ClientLog, start: Start) -> Self {
-        let (records, pause) = (VecDeque::new(), Pause::new());
-        Self { log, start, last: None, stream: None, records, pause, ended: false }
+        let feed = Feed { log, start, last: None, stream: None, pause: Pause::new() };
+        Self { start, records: VecDeque::new(), state: State::Idle(Box::new(feed)) }
     }
 
-    /// The next record; waits for one. Cancel safe.
+    /// Where a new subscription would go on: at the record that comes next. It is what you began with until a node has
+    /// answered.
+    pub fn position(&self) -> Start {
+        self.records.front().map_or(self.start, |record| Start::At(record.index))
+    }
+
+    /// The next record; waits for one. None once the subscription has ended.
     ///
     /// # Errors
     /// `Trimmed`, `Rewound` and `UnknownLog` end the subscription: None comes after. `Unreachable` and
     /// `NotLeader` say that no node could be found within the client's timeout; the next call goes
     /// on looking.
     pub async fn next(&mut self) -> Option<Result<Record, ReadError>> {
+        StreamExt::next(self).await
+    }
+}
+
+impl Stream for ClientSubscription {
+    type Item = Result<Record, ReadError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
             if let Some(record) = self.records.pop_front() {
-                return Some(Ok(record));
+                return Poll::Ready(Some(Ok(record)));
             }
-            if self.ended {
-                return None;
-            }
-            if let Err(error) = self.fill().await {
-                self.ended = matches!(
-                    error,
-                    ReadError::Trimmed { .. }
-                        | ReadError::Rewound { .. }
-                        | ReadError::UnknownLog { .. }
-                );
-                return Some(Err(error));
+            match std::mem::replace(&mut self.state, State::Ended) {
+                State::Ended => return Poll::Ready(None),
+                State::Idle(feed) => self.state = State::Filling(Box::pin(feed.filled())),
+                State::Filling(mut filling) => match filling.as_mut().poll(cx) {
+                    Poll::Pending => {
+                        self.state = State::Filling(filling);
+                        return Poll::Pending;
+                    }
+                    Poll::Ready((feed, filled)) => {
+                        self.start = feed.start;
+                        self.state = State::Idle(feed);
+                        match filled {
+                            Ok(records) => self.records.extend(records),
+                            Err(error) => {
+                                if is_final(&error) {
+                                    self.state = State::Ended;
+                                }
+                                return Poll::Ready(Some(Err(error)));
+                            }
+                        }
+                    }
+                },
             }
         }
     }
+}
 
-    /// Takes the next frame, or opens the stream. Ok does not mean that there are records.
-    async fn fill(&mut self) -> Result<(), ReadError> {
+/// True for errors that end a subscription.
+fn is_final(error: &ReadError) -> bool {
+    matches!(
+        error,
+        ReadError::Trimmed { .. } | ReadError::Rewound { .. } | ReadError::UnknownLog { .. }
+    )
+}
+
+/// Where the records come from: a stream of one node, and after it one of another.
+struct Feed {
+    log: ClientLog,
+    /// Where the next stream begins.
+    start: Start,
+    /// The last record that came. The next node must have it too.
+    last: Option<EntryId>,
+    stream: Option<StreamReceiver>,
+    pause: Pause,
+}
+
+impl Feed {
+    /// `fill`, which gives the feed back.
+    async fn filled(mut self: Box<Self>) -> Filled {
+        let filled = self.fill().await;
+        (self, filled)
+    }
+
+    /// Takes the next frame, or opens a stream. There may be no records.
+    async fn fill(&mut self) -> Result<Vec<Record>, ReadError> {
         let Some(stream) = &mut self.stream else {
             self.stream = Some(self.open().await?);
-            return Ok(());
+            return Ok(Vec::new());
         };
         let failure = match stream.recv().await {
             Err(error) => ReadError::from_link(error),
@@ -85,9 +146,8 @@ impl ClientSubscription {
                     let last = records.last();
                     let id = last.map(|last| EntryId { term: last.term, index: last.index });
                     self.last = id.or(self.last);
-                    self.records.extend(records);
                     self.pause = Pause::new();
-                    return Ok(());
+                    return Ok(records);
                 }
                 Ok(other) => ReadError::from_response(other),
                 Err(error) => ReadError::Unreachable { detail: error.to_string() },
@@ -102,13 +162,13 @@ impl ClientSubscription {
             cluster.forget_leader(id);
         }
         if matches!(failure, ReadError::UnknownLog { .. }) {
-            // Looking it up anew tells whether it is gone.
+            // Looking it up again tells whether it is gone.
             cluster.forget_log(self.log.name());
         }
-        tracing::debug!(log = %self.log.name(), %failure, "a subscription is opened anew");
+        tracing::debug!(log = %self.log.name(), %failure, "a subscription is opened again");
         // The next node may have the same trouble.
         self.pause.sleep().await;
-        Ok(())
+        Ok(Vec::new())
     }
 
     /// Opens a stream on the leader, or on another node while there is none.

@@ -4,16 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-#[cfg(feature = "server")]
 use futures_util::FutureExt as _;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::commit_log::{CommitLog, RETRY_PAUSE};
 use super::ticket::{AppliedTicket, Ticket};
-use crate::error::{AppendError, Outcome};
+use crate::error::{AppendError, Outcome, Oversized};
 use crate::mutant::Mutant;
-#[cfg(feature = "server")]
 use crate::panics;
 use crate::progress::Progress;
 use crate::raft::{AckTarget, Group, NewRecord};
@@ -76,8 +74,24 @@ impl CommitLog {
     /// # Cancel safety
     /// As `append`.
     pub async fn submit(&self, payload: impl Into<Bytes>) -> Result<Ticket, AppendError> {
+        self.submit_with(payload, AppendOptions::default()).await
+    }
+
+    /// [`submit`](Self::submit) with other options than the node's. Their timeout has no effect: the ticket waits as long
+    /// as you await it.
+    ///
+    /// # Errors
+    /// As `submit`.
+    ///
+    /// # Cancel safety
+    /// As `append`.
+    pub async fn submit_with(
+        &self,
+        payload: impl Into<Bytes>,
+        options: AppendOptions,
+    ) -> Result<Ticket, AppendError> {
         let group = self.group();
-        let record = self.admit(&group, payload.into(), AppendOptions::default())?;
+        let record = self.admit(&group, payload.into(), options)?;
         let (sender, outcome) = oneshot::channel();
         group.propose(record, AckTarget::Commit(sender))?;
         Ok(Ticket::new(outcome, group))
@@ -117,6 +131,43 @@ impl CommitLog {
         .await
     }
 
+    /// `submit` for a batch, which is appended as a whole or not at all: see [`append_batch`](Self::append_batch).
+    ///
+    /// # Errors
+    /// As `submit`.
+    ///
+    /// # Cancel safety
+    /// As `append`.
+    pub async fn submit_batch(&self, payloads: Vec<Bytes>) -> Result<Ticket, AppendError> {
+        self.submit_batch_with(payloads, AppendOptions::default()).await
+    }
+
+    /// [`submit_batch`](Self::submit_batch) with other options than the node's. Their timeout has no effect.
+    ///
+    /// # Errors
+    /// As `submit`.
+    ///
+    /// # Cancel safety
+    /// As `append`.
+    pub async fn submit_batch_with(
+        &self,
+        payloads: Vec<Bytes>,
+        options: AppendOptions,
+    ) -> Result<Ticket, AppendError> {
+        let group = self.group();
+        let records = self.admit_batch(&group, payloads, options)?;
+        let (sender, outcome) = oneshot::channel();
+        // Nobody may wait for the ticket any more.
+        let acked = |result| drop(sender.send(result));
+        let handed_over = hand_over(&group, records, acked);
+        match handed_over {
+            Some((Err(error), _)) if error.outcome() == Outcome::NotAppended => return Err(error),
+            Some((result, acked)) => acked(result),
+            None => {}
+        }
+        Ok(Ticket::new(outcome, group))
+    }
+
     /// Checks what can be checked before a batch is proposed.
     fn admit_batch(
         &self,
@@ -135,13 +186,13 @@ impl CommitLog {
             (limits.batch_size_max.bytes(), u64::from(limits.batch_records_max));
         if payload_bytes > bytes_max {
             return Err(AppendError::TooLarge {
-                what: "batch",
+                what: Oversized::Batch,
                 size: payload_bytes,
                 limit: bytes_max,
             });
         }
         if records > records_max {
-            let what = "records of a batch";
+            let what = Oversized::BatchRecords;
             return Err(AppendError::TooLarge { what, size: records, limit: records_max });
         }
         Ok(())
@@ -279,14 +330,9 @@ impl CommitLog {
         let group = self.group();
         self.check_client_appends(&group)?;
         let records = self.admit_batch(&group, payloads, options)?;
-        let mut proposing = Box::pin(async move { group.propose_batch(records).await });
-        // The first poll hands it over, so that batches keep the order in which they came.
-        match tokio::task::unconstrained(&mut proposing).now_or_never() {
-            Some(result) => sink.acked(token, result),
-            None => drop(tokio::spawn(async move {
-                let lost = |panic| Err(AppendError::Interrupted { detail: panic });
-                sink.acked(token, panics::catching(proposing).await.unwrap_or_else(lost));
-            })),
+        let acked = move |result| sink.acked(token, result);
+        if let Some((result, acked)) = hand_over(&group, records, acked) {
+            acked(result);
         }
         Ok(())
     }
@@ -315,7 +361,7 @@ impl CommitLog {
         let limit = self.node.config.limits.record_size_max.bytes();
         let size = payload.len() as u64;
         if size > limit {
-            return Err(AppendError::TooLarge { what: "record", size, limit });
+            return Err(AppendError::TooLarge { what: Oversized::Record, size, limit });
         }
         if !group.space.admits(options.priority, size) {
             return Err(AppendError::DiskFull { path: self.node.config.data_dir.clone() });
@@ -355,6 +401,28 @@ impl CommitLog {
             }
         }
     }
+}
+
+/// Hands a batch over to consensus before it returns, so that batches keep the order in which they came. A task waits for
+/// the outcome and tells it to `acked`; if the outcome is known at once, both come back.
+fn hand_over<F>(
+    group: &Arc<Group>,
+    records: Vec<NewRecord>,
+    acked: F,
+) -> Option<(Result<Appended, AppendError>, F)>
+where
+    F: FnOnce(Result<Appended, AppendError>) + Send + 'static,
+{
+    let group = Arc::clone(group);
+    let mut proposing = Box::pin(async move { group.propose_batch(records).await });
+    if let Some(result) = tokio::task::unconstrained(&mut proposing).now_or_never() {
+        return Some((result, acked));
+    }
+    tokio::spawn(async move {
+        let lost = |panic| Err(AppendError::Interrupted { detail: panic });
+        acked(panics::catching(proposing).await.unwrap_or_else(lost));
+    });
+    None
 }
 
 fn submit_for_answer(

@@ -31,6 +31,7 @@ const LOGS_MAX: usize = 1024;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Led {
     term: u64,
+    #[serde(with = "crate::member::as_form")]
     leader: Member,
     /// Where the leader's broker serves the log, if it is known.
     broker: Option<SocketAddr>,

@@ -12,7 +12,7 @@ use super::elsewhere::Leaders;
 use super::inner::{ADMIN_TIMEOUT, NodeInner};
 use crate::error::{AdminError, AppendError, Outcome, with_sources};
 use crate::format::codec;
-use crate::member::{Member, NodeId, Replica};
+use crate::member::{Member, MemberForm, NodeId, Replica};
 use crate::mutant::Mutant;
 use crate::raft::{AckTarget, Group, Lane, NewRecord, messages};
 use crate::record::{LogId, LogName};
@@ -50,7 +50,7 @@ pub(super) enum AdminReply {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 enum WireError {
     /// Definitely not done: go to the leader.
-    NotLeader(Option<Member>),
+    NotLeader(Option<MemberForm>),
     NotBootstrapped,
     Invalid(String),
     LogExists(String),
@@ -64,7 +64,7 @@ enum WireError {
 impl WireError {
     fn new(error: AdminError) -> Self {
         match error {
-            AdminError::NotLeader { leader } => Self::NotLeader(leader),
+            AdminError::NotLeader { leader } => Self::NotLeader(leader.map(From::from)),
             AdminError::NotBootstrapped => Self::NotBootstrapped,
             AdminError::Invalid { reason } => Self::Invalid(reason),
             AdminError::LogExists { name } => Self::LogExists(name),
@@ -76,7 +76,7 @@ impl WireError {
 
     fn into_error(self) -> AdminError {
         match self {
-            Self::NotLeader(leader) => AdminError::NotLeader { leader },
+            Self::NotLeader(leader) => AdminError::NotLeader { leader: leader.map(From::from) },
             Self::NotBootstrapped => AdminError::NotBootstrapped,
             Self::Invalid(reason) => AdminError::Invalid { reason },
             Self::LogExists(name) => AdminError::LogExists { name },

@@ -79,6 +79,8 @@ impl std::fmt::Debug for Node {
 
 /// A log's name and number.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct LogInfo {
     /// Its name.
     pub name: LogName,
@@ -230,8 +232,9 @@ impl Node {
     }
 
     /// A log by its name; none if this node does not hold it, or not yet.
-    pub fn log(&self, name: &str) -> Option<CommitLog> {
-        let place = self.inner.place_named(name).filter(|place| place.id != LogId::SYSTEM)?;
+    pub fn log(&self, name: &LogName) -> Option<CommitLog> {
+        let place =
+            self.inner.place_named(name.as_str()).filter(|place| place.id != LogId::SYSTEM)?;
         Some(CommitLog { node: self.inner.clone(), place })
     }
 

@@ -167,7 +167,7 @@ impl NodeBuilder {
         let config = self.config;
         let log_clock = Arc::new(LogClock::open(&*disk, clock.now_ms(), &config, &dir));
         let member = Member::new(config.node_id, advertised(&config, acceptor.as_ref()))
-            .with_client_addr(config.client_advertise.clone());
+            .with_client_addr(config.client_advertise.clone().unwrap_or_default());
         let session = clock.random();
         let session = session.map_err(|error| {
             StorageError::io("get a random number for", &config.data_dir, error)

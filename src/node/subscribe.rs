@@ -110,6 +110,11 @@ impl Subscription {
         }
     }
 
+    /// Where a new subscription would go on: at the record that comes next.
+    pub fn position(&self) -> Start {
+        Start::At(self.ready.front().map_or(self.next, |record| record.index))
+    }
+
     /// The next record; waits for one to be committed. None once the subscription has ended.
     pub async fn next(&mut self) -> Option<Result<Record, ReadError>> {
         StreamExt::next(self).await

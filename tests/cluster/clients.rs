@@ -14,7 +14,7 @@ use quorumlog::{LogName, NodeId};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::cluster::faulty_transport::Network;
-use crate::cluster::{Cluster, LOG, Setup, eventually};
+use crate::cluster::{Cluster, LOG, Setup, eventually, name};
 
 /// Added to a node's number, it is the number of its listener for clients in the network.
 const LISTENERS: NodeId = 100;
@@ -30,7 +30,7 @@ impl Setup {
     /// Like [`Setup::start`], and the nodes serve clients.
     pub(crate) async fn start_serving(self) -> Cluster {
         let setup =
-            self.configure(|config| config.client_advertise = client_address(config.node_id));
+            self.configure(|config| config.client_advertise = Some(client_address(config.node_id)));
         let cluster = setup.start().await;
         for id in cluster.ids() {
             cluster.serve(id).await;
@@ -85,7 +85,7 @@ impl Cluster {
 
 /// Name of the log that every cluster has.
 pub(crate) fn orders() -> LogName {
-    LogName::new(LOG).expect("a valid name")
+    name(LOG)
 }
 
 /// The clients' transport, which counts what comes in.

@@ -147,13 +147,13 @@ impl Cluster {
 
     /// The log on one node. Panics if the node does not have it.
     pub(crate) fn log(&self, id: NodeId) -> CommitLog {
-        self.node(id).log(LOG).expect("the node has the log")
+        self.node(id).log(&name(LOG)).expect("the node has the log")
     }
 
     /// The log on one node, if the node runs and has it.
     pub(crate) fn log_if_up(&self, id: NodeId) -> Option<CommitLog> {
         let node = self.running().get(&id).map(|running| running.node.clone());
-        node.and_then(|node| node.log(LOG))
+        node.and_then(|node| node.log(&name(LOG)))
     }
 
     /// Opens a node, new or stopped, and waits until it has the log if it did before.
@@ -217,11 +217,11 @@ impl Cluster {
     }
 
     /// Makes a log, on whichever node can, and waits until all that run have it.
-    pub(crate) async fn create_log(&self, name: &str) {
-        let name = LogName::new(name).expect("a valid name");
+    pub(crate) async fn create_log(&self, text: &str) {
+        let name = &name(text);
         let create = eventually("the log to be made", async || {
             let node = self.node(self.ids()[0]);
-            match node.create_log(&name).await {
+            match node.create_log(name).await {
                 Ok(_) => Some(()),
                 Err(quorumlog::AdminError::LogExists { .. }) => Some(()),
                 Err(_) => None,
@@ -230,7 +230,7 @@ impl Cluster {
         create.await;
         let ids = self.ids();
         eventually("all nodes to have the log", async || {
-            ids.iter().all(|id| self.node(*id).log(name.as_str()).is_some()).then_some(())
+            ids.iter().all(|id| self.node(*id).log(name).is_some()).then_some(())
         })
         .await;
     }
@@ -243,7 +243,7 @@ impl Cluster {
     /// The leader that these nodes agree on, which is one of them.
     pub(crate) async fn leader_among(&self, ids: &[NodeId]) -> NodeId {
         eventually("the nodes to have the log", async || {
-            ids.iter().all(|id| self.node(*id).log(LOG).is_some()).then_some(())
+            ids.iter().all(|id| self.node(*id).log(&name(LOG)).is_some()).then_some(())
         })
         .await;
         let mut watches: Vec<_> = ids.iter().map(|id| self.log(*id).watch_status()).collect();
@@ -361,7 +361,7 @@ impl Cluster {
 
     /// Status of all running nodes, for failures.
     pub(crate) fn describe(&self) -> String {
-        let lines = self.ids().into_iter().map(|id| match self.node(id).log(LOG) {
+        let lines = self.ids().into_iter().map(|id| match self.node(id).log(&name(LOG)) {
             None => format!("node {id}: has no log; {:?}", self.node(id).status()),
             Some(log) => format!("node {id}: {:?}", log.status()),
         });
@@ -418,6 +418,11 @@ pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T 
         Ok(value) => value,
         Err(_) => panic!("waited {PATIENCE:?} for {what}"),
     }
+}
+
+/// A name that is one.
+pub(crate) fn name(text: &str) -> LogName {
+    LogName::new(text).expect("a valid name")
 }
 
 /// Asks again and again until there is an answer.

@@ -85,7 +85,7 @@ impl Filled {
     }
 
     fn log(&self) -> quorumlog::CommitLog {
-        self.single.node.log("broker-0").expect("it was made")
+        self.single.node.log(&"broker-0".parse().expect("a valid name")).expect("it was made")
     }
 
     /// The log goes back to its beginning, as if a leader had another entry at the last index, and is led again.

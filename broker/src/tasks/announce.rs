@@ -20,7 +20,7 @@ impl LogBroker {
     /// copy that runs.
     pub(crate) async fn follow(self: Arc<Self>, node: Node, machines: Machines, name: LogName) {
         let opened = loop {
-            let log = node.log(name.as_str());
+            let log = node.log(&name);
             if let Some((log, shared)) = log.zip(machines.shared(name.as_str())) {
                 break Opened { log, shared };
             }

@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
+use quorumlog::Outcome;
 use quorumlog::seam::{Clock, SystemClock, TcpTransport};
 
 use crate::net::Link;
 use crate::record::put_hex;
-use crate::remoting::codes::{request, response};
+use crate::remoting::codes::{names, request, response};
 use crate::remoting::{Command, Fields};
 
 /// How long an answer may take beyond what was asked for.
@@ -46,9 +47,55 @@ pub struct Pulled {
     pub messages: Bytes,
 }
 
+/// Why a send was not confirmed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// The broker's answer is not `SUCCESS`.
+    #[error("the answer is {code}: {remark}")]
+    Answered {
+        /// The code, as in RocketMQ's `ResponseCode`.
+        code: i32,
+        /// What the broker says about it.
+        remark: String,
+        /// Whether the messages may have been stored all the same.
+        outcome: Outcome,
+    },
+    /// No answer came, or none that makes sense. The messages may have been stored, or may yet be.
+    #[error("no answer: the messages may have been stored, or may yet be")]
+    Interrupted(#[source] io::Error),
+}
+
+impl SendError {
+    /// Whether the messages may have been stored.
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            Self::Answered { outcome, .. } => *outcome,
+            Self::Interrupted(_) => Outcome::Unknown,
+        }
+    }
+
+    fn answered(answer: &Command) -> Self {
+        let code = answer.head.code;
+        // The leader has it, and no majority was known to.
+        let waits = matches!(
+            code,
+            response::FLUSH_DISK_TIMEOUT
+                | response::FLUSH_SLAVE_TIMEOUT
+                | response::SLAVE_NOT_AVAILABLE
+        );
+        let told = answer.head.fields.get(names::OUTCOME) == Some(names::UNKNOWN);
+        let outcome = if waits || told { Outcome::Unknown } else { Outcome::NotAppended };
+        Self::Answered { code, remark: remark(answer).to_owned(), outcome }
+    }
+}
+
+fn remark(answer: &Command) -> &str {
+    answer.head.remark.as_deref().unwrap_or_default().trim()
+}
+
 fn refused(answer: &Command) -> io::Error {
-    let remark = answer.head.remark.as_deref().unwrap_or_default();
-    io::Error::other(format!("the answer is {}: {}", answer.head.code, remark.trim()))
+    io::Error::other(format!("the answer is {}: {}", answer.head.code, remark(answer)))
 }
 
 fn number(answer: &Command, name: &str) -> io::Result<u64> {
@@ -71,8 +118,11 @@ impl BrokerClient {
     /// Sends a message to a queue, and waits for SEND_OK. The topic is made if the broker makes topics.
     ///
     /// # Errors
-    /// Any other status, or the connection ended: then it may have been stored.
-    pub async fn send(&self, topic: &str, queue: u32, body: Bytes) -> io::Result<Sent> {
+    /// [`SendError::outcome`] says whether it may have been stored.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped the outcome is unknown.
+    pub async fn send(&self, topic: &str, queue: u32, body: Bytes) -> Result<Sent, SendError> {
         let mut properties = self.unique_key();
         properties.push_str("WAIT\u{1}true\u{2}");
         let fields = self.send_fields(topic, queue, &properties, "false");
@@ -83,7 +133,15 @@ impl BrokerClient {
     ///
     /// # Errors
     /// As `send`.
-    pub async fn send_batch(&self, topic: &str, queue: u32, bodies: &[Bytes]) -> io::Result<Sent> {
+    ///
+    /// # Cancel safety
+    /// As `send`.
+    pub async fn send_batch(
+        &self,
+        topic: &str,
+        queue: u32,
+        bodies: &[Bytes],
+    ) -> Result<Sent, SendError> {
         let mut batch = BytesMut::new();
         for body in bodies {
             let properties = self.unique_key();
@@ -169,12 +227,42 @@ impl BrokerClient {
         fields.into_iter().collect()
     }
 
-    async fn sent(&self, code: i32, fields: Fields, body: Bytes) -> io::Result<Sent> {
-        let answer = self.link.call(code, fields, body, TIMEOUT).await?;
+    async fn sent(&self, code: i32, fields: Fields, body: Bytes) -> Result<Sent, SendError> {
+        let answer = self.link.call(code, fields, body, TIMEOUT).await;
+        let answer = answer.map_err(SendError::Interrupted)?;
         if answer.head.code != response::SUCCESS {
-            return Err(refused(&answer));
+            return Err(SendError::answered(&answer));
         }
         let id = answer.head.fields.get("msgId").unwrap_or_default().to_owned();
-        Ok(Sent { offset: number(&answer, "queueOffset")?, id })
+        let offset = number(&answer, "queueOffset").map_err(SendError::Interrupted)?;
+        Ok(Sent { offset, id })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_outcome_of_a_send_is_unknown_where_the_broker_does_not_say_that_nothing_was_stored() {
+        let outcome = |code: i32, fields: Fields| {
+            let mut answer = Command::request(0, 1, fields);
+            answer.head.code = code;
+            SendError::answered(&answer).outcome()
+        };
+        for code in [
+            response::FLUSH_DISK_TIMEOUT,
+            response::FLUSH_SLAVE_TIMEOUT,
+            response::SLAVE_NOT_AVAILABLE,
+        ] {
+            assert_eq!(outcome(code, Fields::default()), Outcome::Unknown, "{code}");
+        }
+        let unknown = || [(names::OUTCOME, names::UNKNOWN)].into_iter().collect();
+        assert_eq!(outcome(response::SYSTEM_ERROR, unknown()), Outcome::Unknown);
+        for code in [response::SYSTEM_ERROR, response::MESSAGE_ILLEGAL, response::TOPIC_NOT_EXIST] {
+            assert_eq!(outcome(code, Fields::default()), Outcome::NotAppended, "{code}");
+        }
+        let broken = SendError::Interrupted(io::ErrorKind::ConnectionReset.into());
+        assert_eq!(broken.outcome(), Outcome::Unknown);
     }
 }

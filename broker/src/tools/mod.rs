@@ -6,6 +6,6 @@ mod groups;
 mod topics;
 
 pub use ask::is_outcome_unknown;
-pub use client::{BrokerClient, Pulled, Sent};
+pub use client::{BrokerClient, Pulled, SendError, Sent};
 pub use groups::{GroupAdmin, GroupInfo, GroupMemberInfo, QueueLag, QueueReset, ResetTo};
 pub use topics::{TopicAdmin, TopicInfo};

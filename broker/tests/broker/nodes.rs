@@ -234,7 +234,7 @@ impl Brokers {
     pub(crate) async fn leader_of(&self, log: usize) -> NodeId {
         eventually("a leader that serves", async || {
             let leads = async |id: NodeId| {
-                let commit_log = self.node(id).log(&format!("broker-{log}"))?;
+                let commit_log = self.node(id).log(&format!("broker-{log}").parse().ok()?)?;
                 let addr = self.with(id, |running| running.addrs[log]);
                 let leads = commit_log.status().role == Role::Leader;
                 let route =

@@ -47,7 +47,7 @@ impl Costs {
         let name_server = Client::connect(broker.name_server().expect("it has one")).await;
         // It is answered once this node leads.
         while client.call(&frame(30, &[("topic", "x"), ("queueId", "0")], b"")).await.0 != 0 {}
-        let log = node.log("broker-0").expect("the broker made it");
+        let log = node.log(&"broker-0".parse().expect("a valid name")).expect("the broker made it");
         Self { log, client, name_server, measured: BTreeSet::new(), broker, _directory: directory }
     }
 

@@ -253,7 +253,7 @@ impl Pipeline<'_> {
         self.sending = Some(Box::pin(async move {
             let ticket = match append.records.first() {
                 Some(record) if single => log.submit_with(record.clone(), options).await,
-                _ => log.submit_batch(append.records.clone(), options).await,
+                _ => log.submit_batch_with(append.records.clone(), options).await,
             };
             (append, ticket)
         }));

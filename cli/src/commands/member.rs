@@ -105,7 +105,7 @@ pub(crate) async fn run(args: Args, out: &mut Output) -> Result {
             let mut table = Table::new(&["node", "votes", "peers", "clients"]);
             for status in members {
                 let votes = if status.voter { "yes" } else { "no" };
-                let Member { id, peer_addr, client_addr } = status.member;
+                let Member { id, peer_addr, client_addr, .. } = status.member;
                 table.row(vec![id.to_string(), votes.to_owned(), peer_addr, client_addr]);
             }
             out.line(table)?;

@@ -62,7 +62,11 @@ pub(crate) async fn run(args: Args, out: &mut Output) -> Result {
     let mut from = args.from.unwrap_or(0);
     let mut trimmed_is_fine = args.from.is_none();
     while left > 0 && end.is_none_or(|end| from < end) {
-        let records = match log.read(from, READ_BYTES, args.from_node).await {
+        let read = match args.from_node {
+            Some(node) => log.read_from(node, from, READ_BYTES).await,
+            None => log.read(from, READ_BYTES).await,
+        };
+        let records = match read {
             Err(ReadError::Trimmed { begin, .. }) if trimmed_is_fine && begin > from => {
                 from = begin;
                 continue;
@@ -94,7 +98,7 @@ pub(crate) async fn read_all(
 ) -> Result {
     let mut from = 0;
     loop {
-        let records = match log.read(from, READ_BYTES, Some(node)).await {
+        let records = match log.read_from(node, from, READ_BYTES).await {
             Err(ReadError::Trimmed { begin, .. }) if begin > from => {
                 from = begin;
                 continue;

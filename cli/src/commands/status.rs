@@ -239,50 +239,35 @@ fn lag(leader: &Status, of: &Status) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use quorumlog::{MemberStatus, NodeId};
+    use quorumlog::{MemberStatus, NodeId, ProblemKind};
 
     use super::*;
 
     fn status(node_id: NodeId, role: Role, term: u64) -> Status {
-        let member = |id, matched| MemberStatus {
-            member: Member::new(id, format!("n{id}:1")),
-            voter: true,
-            matched,
+        let member = |id, matched| {
+            let mut member = MemberStatus::new(Member::new(id, format!("n{id}:1")), true);
+            member.matched = matched;
+            member
         };
-        Status {
-            log: "orders".to_owned(),
-            log_id: 1,
-            node_id,
-            role,
-            term,
-            leader: Some(Member::new(1, "n1:1")),
-            begin: 1,
-            committed: 100,
-            end: 100,
-            applied: 100,
-            members: vec![member(1, None), member(2, Some(90)), member(3, None)],
-            disk_bytes: 2048,
-            failure: None,
-            suspect: false,
-            stable: 90,
-            suspect_elections: 0,
-            rewinds: 0,
-            lost_records_max: 0,
-        }
+        let mut status = Status::new("orders", 1, node_id, role);
+        (status.term, status.leader) = (term, Some(Member::new(1, "n1:1")));
+        (status.begin, status.committed, status.end, status.applied) = (1, 100, 100, 100);
+        status.members = vec![member(1, None), member(2, Some(90)), member(3, None)];
+        (status.disk_bytes, status.stable) = (2048, 90);
+        status
     }
 
     fn problem() -> Problem {
-        let json = serde_json::json!({
-            "kind": "peer-unreachable", "log": null, "peer": 3, "for_ms": 12_345, "needs_restart": false,
-            "reason": "n3:1: connection refused",
-        });
-        serde_json::from_value(json).expect("a problem")
+        let mut problem = Problem::new(ProblemKind::PeerUnreachable, "n3:1: connection refused");
+        (problem.peer, problem.for_ms) = (Some(3), 12_345);
+        problem
     }
 
     fn node(id: NodeId, role: Role, term: u64) -> Answer {
         let member = Member::new(id, format!("n{id}:1"));
-        let (logs, problems) = (vec![status(id, role, term)], vec![problem()]);
-        (member.clone(), Ok(NodeStatus { node: member, logs, problems }))
+        let mut node = NodeStatus::new(member.clone());
+        (node.logs, node.problems) = (vec![status(id, role, term)], vec![problem()]);
+        (member, Ok(node))
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub(crate) const KEYS: &[Key] = &[
     open("data_dir", Kind::Text, "\"/var/lib/quorumlog\"", "Directory for everything that this node stores. Must be given."),
     key("listen", Kind::Text, "\"127.0.0.1:20911\"", "host:port to listen on for the other nodes."),
     open("advertise", Kind::Text, "\"10.0.0.1:20911\"", "host:port that the other nodes use to reach this one; `listen` if not given."),
-    key("client_advertise", Kind::Text, "\"\"", "host:port that clients use to reach this node; empty: where `server.listen` listens."),
+    open("client_advertise", Kind::Text, "\"10.0.0.1:20921\"", "host:port that clients use to reach this node; where `server.listen` listens if not given."),
 
     key("raft.heartbeat_interval", Kind::Duration, "\"100ms\"", "How often a leader without traffic tells its followers that it is there."),
     key("raft.election_timeout_min", Kind::Duration, "\"600ms\"", "A follower that hears nothing for a random time from this on stands for election."),

@@ -91,6 +91,7 @@ impl RuntimeSettings {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ClusterSettings {
     pub(crate) bootstrap: bool,
+    #[serde(deserialize_with = "peers::members")]
     pub(crate) peers: Vec<Member>,
 }
 

@@ -1,7 +1,8 @@
 //! The first voters of a cluster, as tables in the file or as `ID=PEER_ADDR[,CLIENT_ADDR]`.
 
 use quorumlog::Member;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use toml::Value;
 
 /// Most members that a cluster is founded with.
@@ -69,6 +70,11 @@ pub(super) fn from_value(value: &Value) -> Result<Vec<Member>, String> {
         members.push(member);
     }
     Ok(members)
+}
+
+/// For the settings, where the list was checked already.
+pub(super) fn members<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Member>, D::Error> {
+    from_value(&Value::deserialize(from)?).map_err(D::Error::custom)
 }
 
 fn check(member: &Member) -> Result<(), String> {

@@ -177,7 +177,11 @@ async fn read(caller: Caller, mut random: Random) {
         let from = last.saturating_sub(random.below(40));
         let node = random.percent(50).then(|| 1 + random.below(shared.profile.voters));
         let call = log.recorder.invoke(process, Action::read(from));
-        match handle.read(from, READ_BYTES, node).await {
+        let read = match node {
+            Some(node) => handle.read_from(node, from, READ_BYTES).await,
+            None => handle.read(from, READ_BYTES).await,
+        };
+        match read {
             Ok(records) => {
                 let records = numbered(&records);
                 let to = records.last().map_or(from, |(index, _)| index + 1);

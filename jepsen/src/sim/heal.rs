@@ -230,7 +230,7 @@ async fn final_read(
     log: &LogState,
     states: &States,
 ) {
-    let Some(handle) = node.log(log.name.as_str()) else {
+    let Some(handle) = node.log(&log.name) else {
         return shared.breach("scan", format!("node {id} does not hold {}", log.name));
     };
     let watermarks = handle.watermarks();

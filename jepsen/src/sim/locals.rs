@@ -42,7 +42,7 @@ fn pick(shared: &Shared, node: &Node, random: &mut Random) -> Option<(Arc<LogSta
         return None;
     }
     let at = random.below(logs.len() as u64) as usize;
-    let handle = node.log(logs[at].name.as_str())?;
+    let handle = node.log(&logs[at].name)?;
     Some((Arc::clone(&logs[at]), handle))
 }
 

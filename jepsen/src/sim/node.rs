@@ -161,7 +161,7 @@ pub(crate) async fn run(setup: NodeSetup) -> Result<(), Failure> {
 fn config(member: Member, profile: &Profile) -> Config {
     let millis = Duration::from_millis;
     let mut config = Config::new(member.id, data_dir()).with_listen(member.peer_addr);
-    config.client_advertise = member.client_addr;
+    config.client_advertise = Some(member.client_addr);
     config.raft.heartbeat_interval = millis(profile.heartbeat_ms);
     config.raft.election_timeout_min = millis(profile.election_ms.start);
     config.raft.election_timeout_max = millis(profile.election_ms.end);

@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 use super::scripted::Appends;
 use super::*;
-use crate::error::Outcome;
+use crate::error::{Outcome, Oversized};
 use crate::record::{AppendOptions, LogId};
 
 #[tokio::test]
@@ -81,7 +81,7 @@ async fn an_unknown_outcome_is_never_retried() {
 async fn what_cannot_succeed_is_not_retried_and_what_can_is() {
     let cluster = ScriptedCluster::start().await;
     let log = cluster.log().await;
-    let large = AppendError::TooLarge { what: "record", size: 2, limit: 1 };
+    let large = AppendError::TooLarge { what: Oversized::Record, size: 2, limit: 1 };
     cluster.state().appends = Appends::Fail(large);
     let error = log.append("x").await.expect_err("too large");
     assert!(matches!(error, AppendError::TooLarge { .. }), "{error}");
@@ -104,10 +104,10 @@ async fn a_payload_over_the_nodes_frame_limit_is_too_large_and_costs_no_connecti
     let log = cluster.log().await;
     log.append("small").await.expect("append");
     let error = log.append(vec![0; 2 << 20]).await.expect_err("2 MiB");
-    assert!(matches!(error, AppendError::TooLarge { what: "record", .. }), "{error}");
+    assert!(matches!(error, AppendError::TooLarge { what: Oversized::Record, .. }), "{error}");
     let halves = vec![Bytes::from(vec![0; 1 << 20]); 2];
     let error = log.append_batch(halves).await.expect_err("2 MiB");
-    assert!(matches!(error, AppendError::TooLarge { what: "batch", .. }), "{error}");
+    assert!(matches!(error, AppendError::TooLarge { what: Oversized::Batch, .. }), "{error}");
     log.append("small").await.expect("append");
 }
 

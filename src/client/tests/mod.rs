@@ -19,7 +19,7 @@ fn futures_are_send() {
     check(|_, log, _| async move { log.append("x").await.is_ok() });
     check(|_, log, _| async move { log.append_batch(vec![]).await.is_ok() });
     check(|_, log, _| async move { log.submit("x").await?.await });
-    check(|_, log, _| async move { log.read(0, 1, None).await.is_ok() });
+    check(|_, log, _| async move { log.read(0, 1).await.is_ok() });
     check(|_, log, _| async move { log.read_barrier().await.is_ok() });
     check(|_, log, _| async move { log.status().await.is_ok() });
     check(|_, _, mut subscription| async move { subscription.next().await.is_none() });

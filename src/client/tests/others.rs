@@ -17,15 +17,15 @@ async fn reads_go_to_the_leader_or_to_the_node_that_is_named() {
         cluster.commit(payload);
     }
     let log = cluster.log().await;
-    let records = log.read(2, 1000, None).await.expect("read");
+    let records = log.read(2, 1000).await.expect("read");
     assert_eq!(answered_by(&records), Some(1));
     assert_eq!(records[0], Record::new(2, 1, "b".into()));
-    let records = log.read(0, 1000, Some(3)).await.expect("read");
+    let records = log.read_from(3, 0, 1000).await.expect("read");
     assert_eq!(answered_by(&records), Some(3));
-    let error = log.read(0, 1000, Some(9)).await.expect_err("no such node");
+    let error = log.read_from(9, 0, 1000).await.expect_err("no such node");
     assert!(error.to_string().contains("no node 9"), "{error}");
     let unknown = cluster.client().await.log(&name("other"));
-    let error = unknown.read(0, 1000, None).await.expect_err("no such log");
+    let error = unknown.read(0, 1000).await.expect_err("no such log");
     assert!(matches!(&error, ReadError::UnknownLog { name } if name == "other"), "{error}");
 }
 
@@ -34,17 +34,17 @@ async fn a_read_from_a_dead_leader_waits_for_the_next_one() {
     let mut cluster = ScriptedCluster::start().await;
     cluster.commit("a");
     let log = cluster.log().await;
-    log.read(0, 1000, None).await.expect("read");
+    log.read(0, 1000).await.expect("read");
     cluster.kill(1).await;
     let elect = async {
         // paced: on the paused clock, which jumps
         tokio::time::sleep(Duration::from_secs(2)).await;
         cluster.state().leader = Some(2);
     };
-    let (records, ()) = tokio::join!(log.read(0, 1000, None), elect);
+    let (records, ()) = tokio::join!(log.read(0, 1000), elect);
     assert_eq!(answered_by(&records.expect("read")), Some(2));
     assert_eq!(log.status().await.expect("status").node_id, 2);
-    let error = log.read(0, 1000, Some(1)).await.expect_err("node 1 is dead");
+    let error = log.read_from(1, 0, 1000).await.expect_err("node 1 is dead");
     assert!(matches!(error, ReadError::Unreachable { .. }), "{error}");
 }
 
@@ -61,6 +61,10 @@ async fn a_subscription_goes_on_on_another_node_without_loss_or_repetition() {
     for i in 0..60 {
         let record = subscription.next().await.expect("open").expect("record");
         assert_eq!(record.payload, format!("{i}"));
+        if i % 10 == 5 {
+            // Another one goes on where this one is.
+            subscription = log.subscribe(subscription.position());
+        }
         if i == 20 {
             cluster.kill(1).await;
             cluster.state().leader = Some(2);

@@ -59,7 +59,7 @@ fn with_a_formal_log() -> Running {
 fn a_log_whose_records_have_a_form_takes_none_from_clients() {
     let running = with_a_formal_log();
     let submit = |name: &str| {
-        let log = running.until("the log", || running.node.log(name));
+        let log = running.until("the log", || running.node.log(&super::name(name)));
         running.until("its leader", || log.status().leader);
         let (payload, options) = (Bytes::from_static(b"\x63"), AppendOptions::default());
         let submitted = running.run(async {
@@ -84,13 +84,13 @@ fn a_log_whose_records_have_a_form_takes_none_from_clients() {
 #[test]
 fn a_client_deletes_no_log_that_takes_no_appends_from_clients() {
     let running = with_a_formal_log();
-    running.until("the log", || running.node.log("formal"));
+    running.until("the log", || running.node.log(&name("formal")));
     let delete = |log: &str| running.run(running.node.delete_for_client(&name(log)));
     let error = delete("formal").expect_err("its records are the program's");
     assert!(matches!(error, AdminError::Invalid { .. }), "{error}");
     assert!(error.to_string().contains("formal"), "{error}");
     assert!(running.node.logs().iter().any(|info| info.name.as_str() == "formal"));
-    running.until("the other log", || running.node.log("other"));
+    running.until("the other log", || running.node.log(&name("other")));
     delete("other").expect("clients append to it");
     assert!(matches!(delete("absent"), Err(AdminError::UnknownLog { .. })));
     running.run(running.node.delete_log(&name("formal"))).expect("the program itself deletes");

@@ -38,7 +38,7 @@ fn one_append_after_the_other_costs_about_one_request_a_follower_each() {
     let counted = Arc::clone(&writes);
     let transport = ShapedTransport::new(move || Counted(Arc::clone(&counted)));
     let nodes = three(&transport, &disks, calm);
-    let log = nodes[0].node.log("orders").expect("it leads it");
+    let log = nodes[0].node.log(&name("orders")).expect("it leads it");
     let before = writes.load(Ordering::Relaxed);
     let mut turns = vec![Instant::now()];
     nodes[0].run(async {
@@ -68,12 +68,12 @@ fn a_follower_hears_of_a_commit_that_nothing_follows_long_before_the_next_heartb
         config.raft.election_timeout_min = PATIENCE * 4;
         config.raft.election_timeout_max = PATIENCE * 5;
     });
-    let log = nodes[0].node.log("orders").expect("it leads it");
+    let log = nodes[0].node.log(&name("orders")).expect("it leads it");
     for _ in 0..10 {
         let appended = nodes[0].run(log.append(bytes::Bytes::from_static(b"last")));
         let index = appended.expect("a quorum is there").index;
         for follower in &nodes[1..] {
-            let held = follower.node.log("orders").expect("it holds it");
+            let held = follower.node.log(&name("orders")).expect("it holds it");
             follower.until("the commit", || (held.status().committed > index).then_some(()));
         }
     }

@@ -183,7 +183,7 @@ fn a_copy_that_came_in_while_the_member_was_away_is_found_and_neither_counts_unt
     // Neither counts: without node 3 there is no majority.
     cluster.nodes.pop().expect("three").kill();
     let first = &cluster.nodes[0];
-    let log = first.node.log("orders").expect("it is open");
+    let log = first.node.log(&name("orders")).expect("it is open");
     let options = crate::record::AppendOptions {
         timeout: Some(Duration::from_secs(2)),
         ..Default::default()
@@ -218,10 +218,10 @@ fn a_member_that_cannot_dial_the_others_is_let_in_where_it_is_found() {
     let second = moved_node_on(&mute, &disk, 2, None);
     let first = &cluster.nodes[0];
     first.run(first.node.admin().add_learner(second.node.member())).expect("a majority runs");
-    let log = first.node.log("orders").expect("it is open");
+    let log = first.node.log(&name("orders")).expect("it is open");
     let end = first.run(log.append("one")).expect("a majority runs").index + 1;
     second.until("what it missed", || {
-        (second.node.log("orders")?.watermarks().end >= end).then_some(())
+        (second.node.log(&name("orders"))?.watermarks().end >= end).then_some(())
     });
     second.kill();
     cluster.nodes.into_iter().for_each(Running::kill);

@@ -29,13 +29,13 @@ fn hands_over(damage: impl FnOnce(&SimDisk, PathBuf)) -> bool {
     let disks = [SimDisk::new(), SimDisk::with_seed(2), SimDisk::with_seed(3)];
     let nodes = three(&MemoryTransport::default(), &disks, small);
     let first = &nodes[0];
-    let log = first.node.log("orders").expect("it leads it");
+    let log = first.node.log(&name("orders")).expect("it leads it");
     let sealed = || files(&disks[0], log.id(), ".seg").len() > 5;
     while !sealed() {
         first.run(log.append(vec![7; 20 << 10])).expect("a quorum is there");
         // A copy that lags behind would have the leader read its segments.
         for node in &nodes {
-            let copy = node.node.log("orders").expect("it has it");
+            let copy = node.node.log(&name("orders")).expect("it has it");
             node.until("all of it", || (copy.status().end == log.status().end).then_some(()));
         }
     }
@@ -56,7 +56,7 @@ fn hands_over(damage: impl FnOnce(&SimDisk, PathBuf)) -> bool {
     });
     assert!(problem.reason.contains(".seg"), "{problem}");
     let leader = &nodes[others as usize - 1];
-    let theirs = leader.node.log("orders").expect("it has it");
+    let theirs = leader.node.log(&name("orders")).expect("it has it");
     leader.run(theirs.append("after")).expect("two copies are sound");
     let read = leader.run(theirs.read(begin, 1 << 20)).expect("theirs is sound");
     assert!(!read.is_empty());

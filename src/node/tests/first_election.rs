@@ -57,7 +57,7 @@ fn a_new_log_gets_its_leader_from_nodes_that_open_it_after_the_first_vote() {
     let founder = &nodes[0];
     let node = founder.node.clone();
     let making = founder.runtime.spawn(async move { node.create_log(&name("orders")).await });
-    let log = founder.until("the log", || founder.node.log("orders"));
+    let log = founder.until("the log", || founder.node.log(&name("orders")));
     founder.until("it to stand for election", || {
         let status = log.status();
         (status.role == Role::Candidate && status.leader.is_none()).then_some(())
@@ -84,13 +84,13 @@ fn a_leader_that_dies_soon_after_its_first_election_is_replaced_like_any_other()
     let founder = nodes.remove(0);
     founder.run(founder.node.create_log(&name("orders"))).expect("all run");
     for other in &nodes {
-        let log = other.until("the log", || other.node.log("orders"));
+        let log = other.until("the log", || other.node.log(&name("orders")));
         other.until("its leader", || log.status().leader);
     }
     let killed = Instant::now();
     founder.kill();
     let led = |log: CommitLog| (log.status().role == Role::Leader).then_some(());
-    let next = || nodes.iter().find_map(|other| other.node.log("orders").and_then(led));
+    let next = || nodes.iter().find_map(|other| other.node.log(&name("orders")).and_then(led));
     nodes[0].until("the next leader", next);
     // Who waits for a first leader waits twice an election timeout at least, and then stands.
     assert!(killed.elapsed() < election * 2, "after {:?}", killed.elapsed());

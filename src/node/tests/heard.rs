@@ -54,7 +54,7 @@ fn without_a_majority_no_node_names_a_leader_and_with_one_all_do_again() {
 fn a_node_that_is_alone_in_its_cluster_leads() {
     let running = alone(&SimDisk::new());
     running.run(running.node.create_log(&name("orders"))).expect("one node");
-    let log = running.node.log("orders").expect("it is open");
+    let log = running.node.log(&name("orders")).expect("it is open");
     running.until("to lead", || log.status().leader);
     let until = Instant::now() + running.node.inner.config.raft.election_timeout_max * 4;
     running.until("a while to pass", || {

@@ -105,7 +105,7 @@ fn a_checkpoint_arrives_over_connections_that_each_break_before_they_took_all_of
     bytes_each.store(6 << 20, Ordering::Relaxed);
     let second = start(&transport, &disks[1], 2, &counts[1]);
     first.run(first.node.admin().add_learner(second.node.member())).expect("both run");
-    let copy = second.until("the log", || second.node.log("orders"));
+    let copy = second.until("the log", || second.node.log(&name("orders")));
     second.until("the checkpoint, and what follows it", || {
         let (has, wanted) = (copy.status(), log.status());
         (has.begin > 0 && has.applied == wanted.applied).then_some(())

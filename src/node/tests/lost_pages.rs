@@ -85,7 +85,7 @@ impl Three {
 
     fn append(&self, by: NodeId, count: u64) -> u64 {
         let running = &self.nodes[&by];
-        let log = running.node.log("orders").expect("it has it");
+        let log = running.node.log(&name("orders")).expect("it has it");
         let last = (0..count).map(|number| {
             let record = format!("record {number}").into_bytes();
             running.run(log.append(record)).expect("a majority runs").index
@@ -239,7 +239,7 @@ fn a_leader_tells_where_its_log_ends_and_not_how_far_it_is_committed() {
         three.end(id, &CrashPolicy::KeepAll);
     }
     let running = &three.nodes[&leader];
-    let log = running.node.log("orders").expect("it has it");
+    let log = running.node.log(&name("orders")).expect("it has it");
     // It does not know yet that they are gone, and nobody will acknowledge it.
     let ticket = running.run(log.submit("not committed")).expect("it leads");
     let group = running.node.inner.group_named("orders").expect("it is open");
@@ -353,7 +353,7 @@ fn a_node_that_flushes_always_now_notes_it_once_the_last_of_its_logs_is_open() {
     let marked = || doubts(&disk, None);
     assert!(marked(), "what is in its page cache was acknowledged");
     disk.clear_rules();
-    running.until("the log", || running.node.log("orders"));
+    running.until("the log", || running.node.log(&name("orders")));
     running.until("it to be noted", || (!marked()).then_some(()));
     running.kill();
 }

@@ -23,7 +23,7 @@ fn a_log_whose_creation_was_overtaken_by_a_removal_has_no_vote_of_the_removed_no
     let system = leader.node.inner.system().expect("it is open");
     let create = CatalogCommand::Create { name: name("late"), members };
     leader.run(leader.node.inner.change_catalog(&system, create)).expect("a majority runs");
-    let late = leader.until("the log", || leader.node.log("late"));
+    let late = leader.until("the log", || leader.node.log(&name("late")));
     leader.until("its leader", || late.status().leader);
     let voters: BTreeSet<NodeId> =
         late.status().members.iter().map(|status| status.member.id).collect();
@@ -60,7 +60,7 @@ fn a_node_that_lost_its_data_is_another_member_until_it_is_removed_and_added_ane
     first.run(admin.remove(3)).expect("a majority runs");
     first.run(admin.add_learner(wiped.node.member())).expect("all run");
     first.run(admin.promote(3)).expect("all run");
-    let log = wiped.until("the log", || wiped.node.log("orders"));
+    let log = wiped.until("the log", || wiped.node.log(&name("orders")));
     wiped.until("to vote", || {
         let members = log.status().members;
         members.iter().any(|status| status.member.id == 3 && status.voter).then_some(())
@@ -119,7 +119,7 @@ fn a_leader_that_was_removed_changes_no_members_and_goes_on_until_the_next_one_l
         assert!(matches!(changed, Err(AdminError::NotLeader { .. })), "{changed:?}");
     });
     assert_eq!(orders.stop_reason(), None);
-    let next = nodes[1].node.log("orders").expect("it is open");
+    let next = nodes[1].node.log(&name("orders")).expect("it is open");
     nodes[1].until("another leader", || next.status().leader.filter(|leader| leader.id != 1));
     nodes.into_iter().for_each(Running::kill);
 }

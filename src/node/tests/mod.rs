@@ -187,7 +187,7 @@ fn after_crash(disk: &SimDisk) -> Running {
 }
 
 fn assert_works(running: &Running, log: &str) {
-    let log = running.until("the log", || running.node.log(log));
+    let log = running.until("the log", || running.node.log(&name(log)));
     running.until("its leader", || log.status().leader);
     running.run(log.append("second")).expect("one node");
 }
@@ -313,7 +313,7 @@ fn a_founder_that_lost_its_data_does_not_found_a_log_again() {
         let leads = |status: &Status| status.role == Role::Leader;
         (second.node.statuses().iter().filter(|s| leads(s)).count() == 2).then_some(())
     });
-    let append = second.node.log("orders").expect("it has it");
+    let append = second.node.log(&name("orders")).expect("it has it");
     second.run(append.append("acknowledged")).expect("a majority runs");
     // It leaves, loses its disk, and comes back under its number: to the list of logs first.
     second.run(admin.remove(1)).expect("a majority runs");
@@ -321,7 +321,7 @@ fn a_founder_that_lost_its_data_does_not_found_a_log_again() {
     let first = Running::start(&transport, &SimDisk::with_seed(9), 1);
     let back = AdminRequest::AddLearner(first.replica());
     second.run(second.node.inner.on_leader(LogId::SYSTEM, &back)).expect("a majority runs");
-    let log = first.until("the list of logs", || first.node.log("orders"));
+    let log = first.until("the list of logs", || first.node.log(&name("orders")));
     let wait = first.node.config().raft.election_timeout_max * 12;
     first.runtime.block_on(async {
         // paced: that nothing happens can only be seen over time.
@@ -350,11 +350,11 @@ fn three(
     first.bootstrap(nodes.iter().map(|running| running.node.member()).collect());
     first.run(first.node.create_log(&name("orders"))).expect("all run");
     for running in &nodes {
-        running.until("the log", || running.node.log("orders"));
+        running.until("the log", || running.node.log(&name("orders")));
     }
     first.run(first.node.admin().transfer_leadership(1)).expect("all run");
     first.until("to lead", || {
-        let status = first.node.log("orders")?.status();
+        let status = first.node.log(&name("orders"))?.status();
         (status.role == Role::Leader && status.committed == status.end).then_some(())
     });
     nodes
@@ -372,7 +372,7 @@ fn a_leader_whose_disk_hangs_refuses_appends_before_it_runs_out_of_memory() {
         config.limits.tail_cache_max = ByteCount::new(256 << 10);
     });
     let leader = &nodes[0];
-    let log = leader.node.log("orders").expect("it leads it");
+    let log = leader.node.log(&name("orders")).expect("it leads it");
     let payload = bytes::Bytes::from(vec![7; 32 << 10]);
     disks[0].hold_flushes(true);
     // The others are a majority, so that these are committed.

@@ -22,7 +22,7 @@ pub(super) fn moved_node_on(
     let change = move |config: &mut Config| {
         steady(config);
         config.listen = format!("node{id}:9");
-        config.client_advertise = format!("node{id}:99");
+        config.client_advertise = Some(format!("node{id}:99"));
         config.advertise = advertise;
     };
     Running::try_start(transport, disk, id, change).expect("it opens")
@@ -84,7 +84,7 @@ fn voters_that_move_at_once_find_each_other_through_a_member_that_does_not_vote(
     let transport = MemoryTransport::default();
     let disks = [SimDisk::new(), SimDisk::new(), SimDisk::new()];
     let mut nodes = three(&transport, &disks, steady);
-    let orders = nodes[0].node.log("orders").expect("it is open").id();
+    let orders = nodes[0].node.log(&name("orders")).expect("it is open").id();
     for log in [LogId::SYSTEM, orders] {
         let demote = AdminRequest::Demote(1);
         nodes[0].run(nodes[0].node.inner.on_leader(log, &demote)).expect("all run");

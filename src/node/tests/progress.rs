@@ -10,12 +10,12 @@ fn the_leader_tells_where_it_put_an_append_and_that_its_disk_holds_it_before_any
     let disks = [SimDisk::new(), SimDisk::new(), SimDisk::new()];
     let mut nodes = three(&MemoryTransport::default(), &disks, |_| {});
     let leads = |running: &Running| {
-        let log = running.node.log("orders");
+        let log = running.node.log(&name("orders"));
         log.is_some_and(|log| log.status().role == Role::Leader)
     };
     let at = nodes[0].until("a leader", || nodes.iter().position(leads));
     let leader = nodes.swap_remove(at);
-    let log = leader.node.log("orders").expect("it leads it");
+    let log = leader.node.log(&name("orders")).expect("it leads it");
     let acknowledged = Progress::new();
     assert_eq!((acknowledged.appended(), acknowledged.is_flushed()), (None, false));
     let options = AppendOptions::default();
@@ -24,7 +24,7 @@ fn the_leader_tells_where_it_put_an_append_and_that_its_disk_holds_it_before_any
     assert_eq!(acknowledged.appended(), Some((applied.index, applied.term)));
     leader.until("its own disk", || acknowledged.is_flushed().then_some(()));
     assert!(log.hears_majority());
-    assert!(!nodes[0].node.log("orders").expect("it follows").hears_majority());
+    assert!(!nodes[0].node.log(&name("orders")).expect("it follows").hears_majority());
     nodes.into_iter().for_each(Running::kill);
     let alone = Progress::new();
     let options = options.with_timeout(Duration::from_millis(50));

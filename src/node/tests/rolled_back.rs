@@ -125,7 +125,7 @@ impl Three {
     fn append(&self) {
         let (leader, log) = self.nodes[&1].until("a leader", || {
             self.nodes.values().find_map(|running| {
-                let log = running.node.log("orders")?;
+                let log = running.node.log(&name("orders"))?;
                 (log.status().role == Role::Leader).then_some((running, log))
             })
         });

@@ -49,7 +49,7 @@ fn an_append_that_a_slow_link_takes_longer_for_than_a_request_may_take_is_commit
         config.raft.election_timeout_max = Duration::from_millis(600);
         config.limits.append_timeout = PATIENCE;
     });
-    let log = nodes[0].node.log("orders").expect("it leads it");
+    let log = nodes[0].node.log(&name("orders")).expect("it leads it");
     // A request is sent again after 1.2 s at first, and this one takes 2 s.
     rate.store(512 << 10, Ordering::Relaxed);
     let payload = bytes::Bytes::from(vec![7; 1 << 20]);
@@ -67,7 +67,7 @@ fn appends_on_a_slow_link_do_not_keep_heartbeats_back() {
         config.raft.election_timeout_max = Duration::from_millis(1500);
     });
     let leader = &nodes[0];
-    let log = leader.node.log("orders").expect("it leads it");
+    let log = leader.node.log(&name("orders")).expect("it leads it");
     let terms =
         || leader.node.statuses().iter().map(|s| (s.log.clone(), s.term)).collect::<Vec<_>>();
     let before = terms();

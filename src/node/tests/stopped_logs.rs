@@ -73,7 +73,7 @@ fn assert_only_orders_has_stopped(running: &Running, reason: &str) {
 fn a_state_machine_that_panics_stops_its_log_and_no_other() {
     let disk = SimDisk::new();
     let running = with_two_logs(&disk);
-    let log = running.node.log("orders").expect("it is open");
+    let log = running.node.log(&name("orders")).expect("it is open");
     running.run(log.propose("poison")).expect_err("nothing is answered");
     assert_only_orders_has_stopped(&running, "the state machine panicked at record");
     let stopped = problem(&running, ProblemKind::LogStopped);
@@ -99,7 +99,7 @@ fn a_state_machine_that_panics_stops_its_log_and_no_other() {
 fn a_record_of_a_newer_build_stops_its_log_and_no_other_until_the_node_is_upgraded() {
     let disk = SimDisk::new();
     let running = with_two_logs(&disk);
-    let log = running.node.log("orders").expect("it is open");
+    let log = running.node.log(&name("orders")).expect("it is open");
     running.run(log.propose("newer")).expect_err("nothing is answered");
     let reason = "written by a newer build; upgrade this node: a record of kind 9";
     assert_only_orders_has_stopped(&running, reason);
@@ -150,7 +150,7 @@ fn a_panic_in_any_task_of_consensus_stops_its_log() {
 fn a_damaged_log_is_listed_with_the_reason_and_keeps_no_other_from_being_opened() {
     let disk = SimDisk::new();
     let running = with_two_logs(&disk);
-    let id = running.node.log("orders").expect("it is open").id();
+    let id = running.node.log(&name("orders")).expect("it is open").id();
     running.run(running.node.shutdown()).expect("a healthy node");
     running.kill();
     let manifest = format!("/data/logs/{:016x}/MANIFEST", id.0);
@@ -206,7 +206,7 @@ fn a_node_whose_copy_has_stopped_names_the_leader_that_the_others_have() {
     let disks = [SimDisk::new(), SimDisk::with_seed(2), SimDisk::with_seed(3)];
     let nodes = three(&MemoryTransport::default(), &disks, unhurried);
     let first = &nodes[0];
-    let log = first.node.log("orders").expect("it leads it");
+    let log = first.node.log(&name("orders")).expect("it leads it");
     first.run(log.append("before")).expect("a quorum is there");
     let group = first.node.inner.group_named("orders").expect("it is open");
     let term = log.status().term;
@@ -225,7 +225,9 @@ fn a_node_whose_copy_has_stopped_names_the_leader_that_the_others_have() {
     let error = first.run(log.read_barrier()).expect_err("it has stopped");
     assert!(matches!(&error, crate::ReadError::NotLeader { leader: Some(to) } if to.id == leader));
     let theirs = &nodes[leader as usize - 1];
-    theirs.run(theirs.node.log("orders").expect("it leads it").append("after")).expect("two run");
+    theirs
+        .run(theirs.node.log(&name("orders")).expect("it leads it").append("after"))
+        .expect("two run");
     // Nobody is named who is gone.
     drop(group);
     let [first, others @ ..]: [Running; 3] = nodes.try_into().ok().expect("three");

@@ -37,10 +37,10 @@ fn a_node_may_be_handed_leadership_before_it_has_heard_a_heartbeat() {
 #[test]
 fn a_node_may_be_handed_leadership_before_it_has_opened_the_log() {
     let nodes = three_with_a_new_start();
-    let log = nodes[0].node.log("orders").expect("it leads it");
+    let log = nodes[0].node.log(&name("orders")).expect("it leads it");
     nodes[0].run(log.admin().transfer_leadership(3)).expect("all run");
     nodes[2].until("to lead", || {
-        (nodes[2].node.log("orders")?.status().role == Role::Leader).then_some(())
+        (nodes[2].node.log(&name("orders"))?.status().role == Role::Leader).then_some(())
     });
     nodes.into_iter().for_each(Running::kill);
 }
@@ -49,7 +49,7 @@ fn a_node_may_be_handed_leadership_before_it_has_opened_the_log() {
 fn leadership_stays_where_it_is_while_the_successor_is_down() {
     let mut nodes = three_with_a_new_start();
     nodes.pop().expect("three").kill();
-    let log = nodes[0].node.log("orders").expect("it leads it");
+    let log = nodes[0].node.log(&name("orders")).expect("it leads it");
     let given_up = nodes[0].run(log.group().transfer_leadership(3, Duration::from_millis(100)));
     let error = given_up.expect_err("nobody is there");
     assert!(matches!(error, AdminError::Timeout { .. }), "{error}");
@@ -61,7 +61,7 @@ fn leadership_stays_where_it_is_while_the_successor_is_down() {
 fn appends_are_taken_while_a_successor_that_is_down_is_waited_for() {
     let mut nodes = three_with_a_new_start();
     nodes.pop().expect("three").kill();
-    let log = nodes[0].node.log("orders").expect("it leads it");
+    let log = nodes[0].node.log(&name("orders")).expect("it leads it");
     let group = log.group();
     nodes[0].run(async {
         let handing_over = group.transfer_leadership(3, PATIENCE * 2);
@@ -79,7 +79,7 @@ fn appends_are_taken_while_a_successor_that_is_down_is_waited_for() {
 fn who_hands_over_is_told_at_once_that_another_node_leads() {
     let mut nodes = three_with_a_new_start();
     nodes.pop().expect("three").kill();
-    let log = nodes[0].node.log("orders").expect("it leads it");
+    let log = nodes[0].node.log(&name("orders")).expect("it leads it");
     let group = log.group();
     let (to_nobody, to_second) = nodes[0].run(async {
         let to_nobody = group.transfer_leadership(3, PATIENCE * 2);

@@ -45,7 +45,7 @@ fn a_directory_of_version_1_opens_with_what_was_acknowledged_and_has_the_newest_
         let change = |config: &mut Config| config.storage.flush = flush;
         let running = Running::try_start(&MemoryTransport::default(), &disk, 1, change);
         let running = running.expect("the node opens");
-        let log = running.until("the log", || running.node.log("orders"));
+        let log = running.until("the log", || running.node.log(&name("orders")));
         running.until("a leader", || log.status().leader);
         running.until("its records", || (log.watermarks().committed > 6).then_some(()));
         let records = running.run(log.read(0, 1 << 20)).expect("a sound log");

@@ -8,7 +8,7 @@ fn a_subscription_that_waits_for_its_client_holds_no_record_and_loses_none() {
     const RECORDS: usize = 100;
     let running = alone(&SimDisk::new());
     running.run(running.node.create_log(&name("orders"))).expect("one node");
-    let log = running.until("the log", || running.node.log("orders"));
+    let log = running.until("the log", || running.node.log(&name("orders")));
     running.until("its leader", || log.status().leader);
     for n in 0..RECORDS {
         running.run(log.append(format!("{n:0>10000}"))).expect("one node");

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{AdminError, AppendError, ReadError, StorageError};
-use crate::member::Member;
+use crate::error::{AdminError, AppendError, Oversized, ReadError, StorageError};
+use crate::member::MemberForm;
 
 #[derive(Serialize, Deserialize)]
 pub(super) enum AppendFailure {
-    NotLeader { leader: Option<Member> },
+    NotLeader { leader: Option<MemberForm> },
     NoQuorum,
     TooLarge { what: What, size: u64, limit: u64 },
     Overloaded { inflight: u64, limit: u64 },
@@ -19,7 +19,7 @@ pub(super) enum AppendFailure {
     Closed,
     Unreachable { detail: String },
     Timeout { after: Duration },
-    LeadershipLost { leader: Option<Member> },
+    LeadershipLost { leader: Option<MemberForm> },
     Interrupted { detail: String },
     Storage { reason: String },
     NotForClients { name: String },
@@ -36,7 +36,7 @@ pub(super) enum What {
 #[derive(Serialize, Deserialize)]
 pub(super) enum ReadFailure {
     Trimmed { requested: u64, begin: u64 },
-    NotLeader { leader: Option<Member> },
+    NotLeader { leader: Option<MemberForm> },
     NoQuorum { after: Duration },
     UnknownLog { name: String },
     Unreachable { detail: String },
@@ -47,7 +47,7 @@ pub(super) enum ReadFailure {
 
 #[derive(Serialize, Deserialize)]
 pub(super) enum AdminFailure {
-    NotLeader { leader: Option<Member> },
+    NotLeader { leader: Option<MemberForm> },
     AlreadyBootstrapped,
     NotBootstrapped,
     Invalid { reason: String },
@@ -65,13 +65,13 @@ pub(super) enum AdminFailure {
 impl From<&AppendError> for AppendFailure {
     fn from(error: &AppendError) -> Self {
         match error.clone() {
-            AppendError::NotLeader { leader } => Self::NotLeader { leader },
+            AppendError::NotLeader { leader } => Self::NotLeader { leader: leader.map(From::from) },
             AppendError::NoQuorum => Self::NoQuorum,
             AppendError::TooLarge { what, size, limit } => {
                 let what = match what {
-                    "batch" => What::Batch,
-                    "records of a batch" => What::BatchRecords,
-                    _ => What::Record,
+                    Oversized::Record => What::Record,
+                    Oversized::Batch => What::Batch,
+                    Oversized::BatchRecords => What::BatchRecords,
                 };
                 Self::TooLarge { what, size, limit }
             }
@@ -83,7 +83,9 @@ impl From<&AppendError> for AppendFailure {
             AppendError::Closed => Self::Closed,
             AppendError::Unreachable { detail } => Self::Unreachable { detail },
             AppendError::Timeout { after } => Self::Timeout { after },
-            AppendError::LeadershipLost { leader } => Self::LeadershipLost { leader },
+            AppendError::LeadershipLost { leader } => {
+                Self::LeadershipLost { leader: leader.map(From::from) }
+            }
             AppendError::Interrupted { detail } => Self::Interrupted { detail },
             AppendError::Storage(error) => Self::Storage { reason: text(&error) },
             AppendError::NotForClients { name } => Self::NotForClients { name },
@@ -94,13 +96,15 @@ impl From<&AppendError> for AppendFailure {
 impl From<AppendFailure> for AppendError {
     fn from(failure: AppendFailure) -> Self {
         match failure {
-            AppendFailure::NotLeader { leader } => Self::NotLeader { leader },
+            AppendFailure::NotLeader { leader } => {
+                Self::NotLeader { leader: leader.map(From::from) }
+            }
             AppendFailure::NoQuorum => Self::NoQuorum,
             AppendFailure::TooLarge { what, size, limit } => {
                 let what = match what {
-                    What::Record => "record",
-                    What::Batch => "batch",
-                    What::BatchRecords => "records of a batch",
+                    What::Record => Oversized::Record,
+                    What::Batch => Oversized::Batch,
+                    What::BatchRecords => Oversized::BatchRecords,
                 };
                 Self::TooLarge { what, size, limit }
             }
@@ -110,7 +114,9 @@ impl From<AppendFailure> for AppendError {
             AppendFailure::Closed => Self::Closed,
             AppendFailure::Unreachable { detail } => Self::Unreachable { detail },
             AppendFailure::Timeout { after } => Self::Timeout { after },
-            AppendFailure::LeadershipLost { leader } => Self::LeadershipLost { leader },
+            AppendFailure::LeadershipLost { leader } => {
+                Self::LeadershipLost { leader: leader.map(From::from) }
+            }
             AppendFailure::Interrupted { detail } => Self::Interrupted { detail },
             AppendFailure::Storage { reason } => Self::Storage(storage(reason)),
             AppendFailure::NotForClients { name } => Self::NotForClients { name },
@@ -122,7 +128,7 @@ impl From<&ReadError> for ReadFailure {
     fn from(error: &ReadError) -> Self {
         match error.clone() {
             ReadError::Trimmed { requested, begin } => Self::Trimmed { requested, begin },
-            ReadError::NotLeader { leader } => Self::NotLeader { leader },
+            ReadError::NotLeader { leader } => Self::NotLeader { leader: leader.map(From::from) },
             ReadError::NoQuorum { after } => Self::NoQuorum { after },
             ReadError::UnknownLog { name } => Self::UnknownLog { name },
             ReadError::Unreachable { detail } => Self::Unreachable { detail },
@@ -137,7 +143,7 @@ impl From<ReadFailure> for ReadError {
     fn from(failure: ReadFailure) -> Self {
         match failure {
             ReadFailure::Trimmed { requested, begin } => Self::Trimmed { requested, begin },
-            ReadFailure::NotLeader { leader } => Self::NotLeader { leader },
+            ReadFailure::NotLeader { leader } => Self::NotLeader { leader: leader.map(From::from) },
             ReadFailure::NoQuorum { after } => Self::NoQuorum { after },
             ReadFailure::UnknownLog { name } => Self::UnknownLog { name },
             ReadFailure::Unreachable { detail } => Self::Unreachable { detail },
@@ -151,7 +157,7 @@ impl From<ReadFailure> for ReadError {
 impl From<&AdminError> for AdminFailure {
     fn from(error: &AdminError) -> Self {
         match error.clone() {
-            AdminError::NotLeader { leader } => Self::NotLeader { leader },
+            AdminError::NotLeader { leader } => Self::NotLeader { leader: leader.map(From::from) },
             AdminError::AlreadyBootstrapped => Self::AlreadyBootstrapped,
             AdminError::NotBootstrapped => Self::NotBootstrapped,
             AdminError::Invalid { reason } => Self::Invalid { reason },
@@ -171,7 +177,9 @@ impl From<&AdminError> for AdminFailure {
 impl From<AdminFailure> for AdminError {
     fn from(failure: AdminFailure) -> Self {
         match failure {
-            AdminFailure::NotLeader { leader } => Self::NotLeader { leader },
+            AdminFailure::NotLeader { leader } => {
+                Self::NotLeader { leader: leader.map(From::from) }
+            }
             AdminFailure::AlreadyBootstrapped => Self::AlreadyBootstrapped,
             AdminFailure::NotBootstrapped => Self::NotBootstrapped,
             AdminFailure::Invalid { reason } => Self::Invalid { reason },

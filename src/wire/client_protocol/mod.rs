@@ -13,12 +13,14 @@ use super::{Frame, OutFrame};
 use crate::error::{AdminError, AppendError, ReadError};
 use crate::format::codec::{self, CodecError};
 use crate::format::entry::EntryId;
-use crate::member::{Member, MemberStatus, NodeId, Status};
+use crate::member::{Member, MemberForm, MemberStatus, NodeId, Status};
 use crate::problem::NodeStatus;
 use crate::record::{AppendOptions, Appended, Flush, LogId, LogName, Record, Start};
+use status::{MemberStatusForm, NodeStatusForm, StatusForm};
 
 mod errors;
 mod records;
+mod status;
 #[cfg(test)]
 mod tests;
 
@@ -202,7 +204,7 @@ impl Request {
             Self::CreateLog { name } => (request::CREATE_LOG, head(&name)),
             Self::DeleteLog { name } => (request::DELETE_LOG, head(&name)),
             Self::Members => (request::MEMBERS, Bytes::new()),
-            Self::AddLearner { member } => (request::ADD_LEARNER, head(&member)),
+            Self::AddLearner { member } => (request::ADD_LEARNER, head(&MemberForm::from(member))),
             Self::Promote { node } => (request::PROMOTE, head(&node)),
             Self::Remove { node } => (request::REMOVE, head(&node)),
             Self::TransferLog { to } => (request::TRANSFER_LOG, head(&to)),
@@ -254,7 +256,7 @@ impl Request {
             request::CREATE_LOG => Self::CreateLog { name: read(frame)? },
             request::DELETE_LOG => Self::DeleteLog { name: read(frame)? },
             request::MEMBERS => Self::Members,
-            request::ADD_LEARNER => Self::AddLearner { member: read(frame)? },
+            request::ADD_LEARNER => Self::AddLearner { member: read::<MemberForm>(frame)?.into() },
             request::PROMOTE => Self::Promote { node: read(frame)? },
             request::REMOVE => Self::Remove { node: read(frame)? },
             request::TRANSFER_LOG => Self::TransferLog { to: read(frame)? },
@@ -279,10 +281,16 @@ impl Response {
                 (response::RECORDS, head(&(next, count)))
             }
             Self::Barrier(index) => (response::BARRIER, head(&index)),
-            Self::Statuses(statuses) => (response::STATUSES, head(&statuses)),
-            Self::NodeStatus(status) => (response::NODE_STATUS, head(&status)),
+            Self::Statuses(statuses) => {
+                (response::STATUSES, head(&status::all::<_, StatusForm>(statuses)))
+            }
+            Self::NodeStatus(status) => {
+                (response::NODE_STATUS, head(&NodeStatusForm::from(*status)))
+            }
             Self::Logs(logs) => (response::LOGS, head(&logs)),
-            Self::Members(members) => (response::MEMBERS, head(&members)),
+            Self::Members(members) => {
+                (response::MEMBERS, head(&status::all::<_, MemberStatusForm>(members)))
+            }
             Self::Done => (response::DONE, Bytes::new()),
             Self::AppendFailed(error) => {
                 (response::APPEND_FAILED, head(&errors::AppendFailure::from(&error)))
@@ -309,10 +317,12 @@ impl Response {
                 Self::Records { next, records: records::read_records(frame.body.clone(), count)? }
             }
             response::BARRIER => Self::Barrier(read(frame)?),
-            response::STATUSES => Self::Statuses(read(frame)?),
-            response::NODE_STATUS => Self::NodeStatus(Box::new(read(frame)?)),
+            response::STATUSES => Self::Statuses(status::all(read::<Vec<StatusForm>>(frame)?)),
+            response::NODE_STATUS => {
+                Self::NodeStatus(Box::new(read::<NodeStatusForm>(frame)?.into()))
+            }
             response::LOGS => Self::Logs(read(frame)?),
-            response::MEMBERS => Self::Members(read(frame)?),
+            response::MEMBERS => Self::Members(status::all(read::<Vec<MemberStatusForm>>(frame)?)),
             response::DONE => Self::Done,
             response::APPEND_FAILED => {
                 Self::AppendFailed(read::<errors::AppendFailure>(frame)?.into())

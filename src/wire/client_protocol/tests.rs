@@ -6,7 +6,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::error::{Outcome, StorageError};
+use crate::error::{Outcome, Oversized, StorageError};
 use crate::member::Role;
 use crate::problem::{Problem, ProblemKind};
 
@@ -128,9 +128,9 @@ fn append_errors() -> Vec<AppendError> {
         AppendError::NotLeader { leader: leader.clone() },
         AppendError::NotLeader { leader: None },
         AppendError::NoQuorum,
-        AppendError::TooLarge { what: "record", size: 2, limit: 1 },
-        AppendError::TooLarge { what: "batch", size: 2, limit: 1 },
-        AppendError::TooLarge { what: "records of a batch", size: 2, limit: 1 },
+        AppendError::TooLarge { what: Oversized::Record, size: 2, limit: 1 },
+        AppendError::TooLarge { what: Oversized::Batch, size: 2, limit: 1 },
+        AppendError::TooLarge { what: Oversized::BatchRecords, size: 2, limit: 1 },
         AppendError::Overloaded { inflight: 2, limit: 1 },
         AppendError::DiskFull { path: "data".into() },
         AppendError::UnknownLog { name: "orders".to_owned() },

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 use quorumlog::client::ClientLog;
-use quorumlog::{AppendError, AppendOptions, CommitLog};
-use quorumlog_broker::BrokerClient;
+use quorumlog::{AppendError, AppendOptions, CommitLog, with_sources};
+use quorumlog_broker::{BrokerClient, SendError};
 use quorumlog_reference::Client;
 
 use crate::failure::Failure;
@@ -66,10 +66,13 @@ impl Appender {
                 } else {
                     client.send_batch(topic, queue, &payloads()).await
                 };
-                return sent.map(drop).map_err(|error| match error.kind() {
-                    // What the broker answered; anything else is the end of the connection.
-                    std::io::ErrorKind::Other => Problem::Passing(error.to_string()),
-                    _ => Problem::Lasting(Failure::io("send to the broker", &error)),
+                return sent.map(drop).map_err(|error| match error {
+                    error @ SendError::Answered { .. } => Problem::Passing(error.to_string()),
+                    // The connection does not come back.
+                    error => Problem::Lasting(Failure::failed(format!(
+                        "send to the broker: {}",
+                        with_sources(&error)
+                    ))),
                 });
             }
             Self::Reference(client) => {

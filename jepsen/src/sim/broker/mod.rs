@@ -104,7 +104,7 @@ pub(crate) async fn add_logs(shared: &Shared, node: &Node) {
     for number in 0..shared.profile.logs as u32 {
         let Ok(name) = LogName::new(name_of(number)) else { return };
         let id = loop {
-            match node.log(name.as_str()) {
+            match node.log(&name) {
                 Some(log) => break log.id(),
                 None => tokio::time::sleep(Duration::from_millis(10)).await,
             }

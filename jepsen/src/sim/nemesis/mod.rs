@@ -323,7 +323,7 @@ fn note(shared: &Shared, fault: Fault, what: &str, result: Result<(), quorumlog:
 }
 
 async fn transfer(shared: Arc<Shared>, node: Node, log: Arc<LogState>, to: u64) {
-    let Some(handle) = node.log(log.name.as_str()) else { return };
+    let Some(handle) = node.log(&log.name) else { return };
     // Alone it cannot be elected, so that it would have been handed over.
     let lacks_alone = || {
         let mut lacking = shared.profile.nodes().filter(|id| shared.auditor().lacks(*id, log.id));
@@ -338,7 +338,7 @@ async fn transfer(shared: Arc<Shared>, node: Node, log: Arc<LogState>, to: u64) 
 }
 
 async fn trim(shared: Arc<Shared>, node: Node, log: Arc<LogState>, back: u64) {
-    let Some(handle) = node.log(log.name.as_str()) else { return };
+    let Some(handle) = node.log(&log.name) else { return };
     let before = handle.watermarks().committed.saturating_sub(back);
     log.trims(before);
     let begin = handle.watermarks().begin;
@@ -351,7 +351,7 @@ async fn trim(shared: Arc<Shared>, node: Node, log: Arc<LogState>, back: u64) {
 
 async fn checkpoint(shared: Arc<Shared>, node: Node) {
     let Some(log) = shared.first_log() else { return };
-    let Some(handle) = node.log(log.name.as_str()) else { return };
+    let Some(handle) = node.log(&log.name) else { return };
     let result = handle.admin().checkpoint().await.map(drop);
     if shared.profile.machine {
         note(&shared, Fault::Checkpoint, log.name.as_str(), result);

@@ -183,13 +183,13 @@ async fn restart(
             Err(_) => wait(begun, nodes).await?,
         }
     };
-    while client.log(&name).read(oldest, 1, Some(node)).await.is_err() {
+    while client.log(&name).read_from(node, oldest, 1).await.is_err() {
         wait(begun, nodes).await?;
     }
     let serving = begun.elapsed();
     while client
         .log(&name)
-        .read(committed.saturating_sub(1), 1, Some(node))
+        .read_from(node, committed.saturating_sub(1), 1)
         .await
         .map_or(true, |records| records.is_empty())
     {

@@ -62,7 +62,7 @@ impl Embedded {
         layers.file(&first.config)?;
         let settings = layers.settings()?;
         let mut config = settings.node;
-        config.client_advertise.clone_from(&first.member.client_addr);
+        config.client_advertise = Some(first.member.client_addr.clone());
         let id = first.member.id;
         let cluster = Cluster::start_without(plan, id)?;
         let metrics = recorder_of_process()?;
@@ -89,7 +89,7 @@ impl Embedded {
     /// The cluster refuses.
     pub(in crate::commands::bench) async fn log(&self, name: &LogName) -> Result<CommitLog> {
         let log = match self.node.create_log(name).await {
-            Err(AdminError::LogExists { .. }) => self.node.log(name.as_str()),
+            Err(AdminError::LogExists { .. }) => self.node.log(name),
             made => Some(made?),
         };
         let log = log.ok_or_else(|| Failure::failed(format!("{name} is not here yet")))?;
