@@ -107,7 +107,7 @@ pub struct Limits {
 }
 
 /// What is kept of a log. A log's newest segment is always kept.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Retention {
@@ -117,6 +117,15 @@ pub struct Retention {
     /// pace of time. No limit if not given.
     #[serde(with = "humantime_serde")]
     pub age_max: Option<Duration>,
+    /// Keep up to so much more for a log's state machine that still needs it: see
+    /// [`StateMachine::needs_from`](crate::StateMachine::needs_from).
+    pub needed_max: ByteCount,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { size_max: None, age_max: None, needed_max: ByteCount::mib(4 << 10) }
+    }
 }
 
 fn default_listen() -> String {

@@ -375,6 +375,8 @@ mutants! {
     CheckpointBelievedByIndex,
     /// A checkpoint is saved before the entries that it is made of.
     CheckpointAheadOfLog,
+    /// Retention drops what a state machine still needs.
+    NeededNotKept,
     /// The boundary moves past what a majority has flushed.
     BoundaryPassesStable,
     /// A leader's log is taken for the same as this node's as far as that is committed.

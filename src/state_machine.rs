@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 
 use bytes::Bytes;
 
-use crate::record::Record;
+use crate::record::{Index, Record};
 
 /// Why a state machine cannot go on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -59,6 +59,15 @@ pub trait StateMachine: Send + 'static {
     /// Those of the function: the checkpoint is given up, and tried again at the next boundary.
     fn flush_files(&self) -> FlushFiles {
         Box::new(|| Ok(()))
+    }
+
+    /// The first record that the program still has to read from the log. A broker, for example, keeps a message there that
+    /// is not due yet. Retention keeps that record and what follows, within
+    /// [`Retention::needed_max`](crate::Retention::needed_max); a trim that somebody asks for does not. None: it needs none.
+    ///
+    /// Asked before retention drops records. It must follow from the records that were applied, as the state does.
+    fn needs_from(&self) -> Option<Index> {
+        None
     }
 
     /// Replaces the state by one that `checkpoint` wrote, on this node or on another.

@@ -30,6 +30,36 @@ fn expired(segments: &[SegmentInfo], retention: &Retention, now_ms: u64) -> Opti
     last
 }
 
+/// What of the segments up to `last` may go though the state machine needs the records from `needed` on: those before,
+/// and the oldest of the others while these have more than `needed_max` bytes. Also says whether any of these goes.
+fn released(
+    segments: &[SegmentInfo],
+    last: EntryId,
+    needed: Option<u64>,
+    needed_max: u64,
+) -> (Option<EntryId>, bool) {
+    let Some(needed) = needed.filter(|_| !Mutant::NeededNotKept.is_active()) else {
+        return (Some(last), false);
+    };
+    let expired =
+        || segments.iter().take_while(|segment| segment.last.is_some_and(|of| of <= last));
+    let is_needed = |segment: &SegmentInfo| segment.last.is_some_and(|of| of.index >= needed);
+    let held = expired().filter(|segment| is_needed(segment)).map(|segment| segment.bytes);
+    let mut held: u64 = held.sum();
+    let (mut released, mut drops_needed) = (None, false);
+    for segment in expired() {
+        if is_needed(segment) {
+            if held <= needed_max {
+                break;
+            }
+            held -= segment.bytes;
+            drops_needed = true;
+        }
+        released = segment.last;
+    }
+    (released, drops_needed)
+}
+
 impl Group {
     /// Applies `retention` once. Gives the new begin if it moved.
     pub(crate) async fn retain(
@@ -38,10 +68,35 @@ impl Group {
         now_ms: u64,
         timeout: Duration,
     ) -> Result<Option<u64>, AdminError> {
-        match expired(&self.log.segments(), retention, now_ms) {
-            Some(last) => self.move_boundary(last, timeout).await,
-            None => Ok(None),
+        let segments = self.log.segments();
+        let Some(last) = expired(&segments, retention, now_ms) else { return Ok(None) };
+        let needed = self.needs_from().await?;
+        let needed_max = retention.needed_max.bytes();
+        let (released, drops_needed) = released(&segments, last, needed, needed_max);
+        let Some(last) = released else { return Ok(None) };
+        let moved = self.move_boundary(last, timeout).await?;
+        if drops_needed && moved.is_some() {
+            tracing::warn!(
+                log = %self.name,
+                needed,
+                begin = moved,
+                "retention drops records that the program on this log still needs: they are more than retention.needed_max"
+            );
         }
+        Ok(moved)
+    }
+
+    /// The first record that the state machine still has to read, if there is one.
+    async fn needs_from(&self) -> Result<Option<u64>, AdminError> {
+        if !self.has_machine {
+            return Ok(None);
+        }
+        let asking = self.raft.with_state_machine(|machine| {
+            let needed = machine.needs_from();
+            Box::pin(async move { needed })
+        });
+        // A machine that panics at the question has stopped, and its log keeps all that it has.
+        asking.await.ok().and_then(Result::ok).ok_or(AdminError::Closed)
     }
 
     /// Drops what lies below `before`, in whole segments. Gives the new begin if it moved.
@@ -139,7 +194,8 @@ mod tests {
     fn size_drops_the_oldest_until_the_rest_fits() {
         let segments =
             [segment(0, 100, 0, true), segment(10, 100, 0, true), segment(20, 50, 0, false)];
-        let limit = |bytes| Retention { size_max: Some(ByteCount::new(bytes)), age_max: None };
+        let limit =
+            |bytes| Retention { size_max: Some(ByteCount::new(bytes)), ..Retention::default() };
         assert_eq!(expired(&segments, &limit(250), 0), None);
         assert_eq!(expired(&segments, &limit(249), 0).map(|id| id.index), Some(9));
         assert_eq!(expired(&segments, &limit(60), 0).map(|id| id.index), Some(19));
@@ -158,9 +214,32 @@ mod tests {
             segment(20, 1, 2_000, true),
             segment(30, 1, 0, false),
         ];
-        let age = Retention { size_max: None, age_max: Some(Duration::from_secs(5)) };
+        let age = Retention { age_max: Some(Duration::from_secs(5)), ..Retention::default() };
         assert_eq!(expired(&segments, &age, 7_000).map(|id| id.index), Some(9));
         assert_eq!(expired(&segments, &age, 20_000).map(|id| id.index), Some(29));
         assert_eq!(expired(&segments, &Retention::default(), u64::MAX), None);
+    }
+
+    #[test]
+    fn what_the_state_machine_needs_stays_up_to_its_limit() {
+        let segments = [
+            segment(0, 100, 0, true),
+            segment(10, 100, 0, true),
+            segment(20, 100, 0, true),
+            segment(30, 100, 0, false),
+        ];
+        let last = EntryId { term: 1, index: 29 };
+        let released = |needed, most| {
+            let (last, drops_needed) = released(&segments, last, needed, most);
+            (last.map(|id| id.index), drops_needed)
+        };
+        assert_eq!(released(None, 0), (Some(29), false));
+        assert_eq!(released(Some(40), 0), (Some(29), false), "none of it is needed");
+        assert_eq!(released(Some(15), 1000), (Some(9), false), "the segment that it is in");
+        assert_eq!(released(Some(9), 1000), (None, false));
+        assert_eq!(released(Some(5), 300), (None, false), "just as much as there may be");
+        assert_eq!(released(Some(5), 299), (Some(9), true));
+        assert_eq!(released(Some(5), 100), (Some(19), true));
+        assert_eq!(released(Some(15), 0), (Some(29), true));
     }
 }

@@ -362,6 +362,12 @@ impl LogStateMachine {
         Ok(Some(self.saver.save(turn, draft, files)))
     }
 
+    /// The first record that the program still has to read, if there is one.
+    pub(crate) fn needs_from(&mut self) -> io::Result<Option<u64>> {
+        let Some(user) = self.user.as_mut() else { return Ok(None) };
+        user.call(|| "asked what it needs of the log".to_owned(), |machine| machine.needs_from())
+    }
+
     fn boundary_meta(&self, id: EntryId) -> io::Result<RaftSnapshotMeta> {
         let last_membership = match self.log.membership_at(id.index) {
             _ if self.applied == Some(id) => self.membership.clone(),

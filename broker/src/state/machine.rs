@@ -231,6 +231,10 @@ impl StateMachine for Machine {
         Box::new(move || shared.index.flush())
     }
 
+    fn needs_from(&self) -> Option<u64> {
+        self.0.state().waits_from()
+    }
+
     fn restore(&mut self, from: &mut dyn Read) -> io::Result<()> {
         let bad = |detail: String| io::Error::new(io::ErrorKind::InvalidData, detail);
         let mut head = [0; 5];

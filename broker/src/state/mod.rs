@@ -133,6 +133,14 @@ impl State {
         self.delivered.get(&level).copied().unwrap_or(0)
     }
 
+    /// Where in the log the first message lies that waits for its delivery, or somewhat before. None if none waits.
+    pub(crate) fn waits_from(&self) -> Option<u64> {
+        let first = |level: u8| {
+            self.queue(DELAY_TOPIC, u32::from(level) - 1)?.index_before(self.delivered(level))
+        };
+        (1..=LEVELS).filter_map(first).min()
+    }
+
     /// The newest time of storing.
     pub(crate) fn stored_ms(&self) -> i64 {
         self.stored_ms

@@ -12,6 +12,7 @@ use quorumlog::{ApplyError, FlushFiles, LogName, Record, StateMachine, codec};
 use serde::Serialize;
 
 use super::State;
+use super::command::Payload;
 use super::machine::Shared;
 use super::queue::Queue;
 use super::topics::Topic;
@@ -25,6 +26,8 @@ pub struct AppliedRecord {
     pub record: u64,
     /// Hash of what it came to.
     pub answer: u64,
+    /// Delayed messages that a delivery passed over, since the leader's log did not hold them any more.
+    pub passed_over: u64,
     /// Hashes of the parts of the state after it, by their names; empty if nobody asked for them.
     pub state: Vec<(&'static str, u64)>,
 }
@@ -71,7 +74,17 @@ struct Observed {
 
 impl StateMachine for Observed {
     fn apply(&mut self, record: &Record) -> Result<Bytes, ApplyError> {
+        let before = match Payload::decode(record.payload.clone()) {
+            Ok(Payload::Deliveries(all)) => {
+                Some((all.level, all.offset, self.shared.state().delivered(all.level)))
+            }
+            _ => None,
+        };
         let answer = self.machine.apply(record)?;
+        let passed_over = before.map_or(0, |(level, offset, delivered)| {
+            let is_done = self.shared.state().delivered(level) > delivered;
+            if is_done { offset.saturating_sub(delivered) } else { 0 }
+        });
         let index = record.index;
         let state = match index.is_multiple_of(self.observer.every) {
             true => parts(&self.shared.state(), index),
@@ -80,7 +93,7 @@ impl StateMachine for Observed {
         let (record, answer_hash) = (hash(&record.payload), hash(&answer));
         (self.observer.told)(
             self.log.as_str(),
-            AppliedRecord { index, record, answer: answer_hash, state },
+            AppliedRecord { index, record, answer: answer_hash, passed_over, state },
         );
         Ok(answer)
     }
@@ -95,6 +108,10 @@ impl StateMachine for Observed {
 
     fn flush_files(&self) -> FlushFiles {
         self.machine.flush_files()
+    }
+
+    fn needs_from(&self) -> Option<u64> {
+        self.machine.needs_from()
     }
 
     fn restore(&mut self, from: &mut dyn Read) -> io::Result<()> {

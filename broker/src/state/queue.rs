@@ -225,6 +225,16 @@ impl Queue {
         Some(self.located(at))
     }
 
+    /// An index of the log at or before that of the message of a number and behind those of most that came before; that
+    /// of the first message held if the log does not hold this one any more. None if it is yet to come.
+    pub(super) fn index_before(&self, offset: u64) -> Option<u64> {
+        let offset = offset.max(self.min);
+        match self.locate(offset)? {
+            Located::Memory(chunk) => chunk.from(offset).next().map(|entry| entry.index()),
+            Located::File(sealed) => Some(index_of(sealed.base)),
+        }
+    }
+
     /// Where the message at a physical offset is, if it is this queue's.
     pub(super) fn locate_physical(&self, physical: u64) -> Located<'_> {
         self.located(self.sealed.partition_point(|sealed| sealed.last() < physical))

@@ -75,6 +75,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("limits.append_timeout", Kind::Duration, "\"10s\"", "How long an append waits for its commit unless the call says otherwise."),
 
     open("retention.size_max", Kind::Size, "\"100GiB\"", "Drop the oldest sealed segments while a log is larger than this. No limit if not given."),
+    key("retention.needed_max", Kind::Size, "\"4GiB\"", "Keep up to so much more of a log while the program on it still needs it: a broker needs delayed messages until they are due."),
     open("retention.age_max", Kind::Duration, "\"7d\"", "Drop sealed segments whose newest record is older than this. After the node was off, ages follow at twice the pace of time. No limit if not given."),
 
     key("server.listen", Kind::Text, "\"127.0.0.1:20921\"", "host:port to listen on for clients; empty: serve none."),

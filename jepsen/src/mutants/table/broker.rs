@@ -100,4 +100,12 @@ pub(super) const ROWS: &[Row] = &[
         rule: "17, clocks",
         expected: Broker,
     },
+    Row {
+        id: "B13",
+        name: "NeededNotKept",
+        breaks: "retention removes a delayed message before it is due",
+        place: "src/raft/retention.rs",
+        rule: "17, delay levels",
+        expected: Broker,
+    },
 ];

@@ -2,10 +2,17 @@
 //! of a hash map, on settings, or on whether the node applied all records or continued from a checkpoint.
 
 use std::collections::btree_map::Entry;
+use std::sync::atomic::Ordering;
 
 use quorumlog_broker::simulation::AppliedRecord;
 
 use crate::sim::shared::Shared;
+
+/// True if somebody has asked a node to let go of a part of the log. Retention alone takes nothing that waits.
+fn was_trimmed(shared: &Shared, log: &str) -> bool {
+    let mut logs = shared.logs().into_iter();
+    logs.any(|of| of.name.as_str() == log && of.trimmed.load(Ordering::Relaxed) > 0)
+}
 
 /// A node applied a record: compares with the first that did.
 pub(super) fn compare(shared: &Shared, node: u64, log: &str, applied: AppliedRecord) {
@@ -14,7 +21,13 @@ pub(super) fn compare(shared: &Shared, node: u64, log: &str, applied: AppliedRec
     let mut facts = shared.broker.facts();
     let (peer, _, first) = match facts.applied.entry((number, applied.index)) {
         Entry::Vacant(entry) => {
+            let (index, passed_over) = (applied.index, applied.passed_over);
             entry.insert((node, now_ms, applied));
+            drop(facts);
+            if passed_over > 0 && !was_trimmed(shared, log) {
+                let detail = format!("{passed_over} of {log}, by the record at {index}");
+                shared.breach("delayed-passed-over", detail);
+            }
             return;
         }
         Entry::Occupied(entry) => entry.get().clone(),
