@@ -13,8 +13,8 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use crate::client::{Client, ROUTE};
-use crate::cluster::eventually;
 use crate::cluster::faulty_transport::Network;
+use crate::cluster::{eventually, name};
 
 /// What the nodes have in common, and their disks if they are not the machine's.
 #[derive(Debug, Clone)]
@@ -234,7 +234,7 @@ impl Brokers {
     pub(crate) async fn leader_of(&self, log: usize) -> NodeId {
         eventually("a leader that serves", async || {
             let leads = async |id: NodeId| {
-                let commit_log = self.node(id).log(&format!("broker-{log}").parse().ok()?)?;
+                let commit_log = self.node(id).log(&name(&format!("broker-{log}")))?;
                 let addr = self.with(id, |running| running.addrs[log]);
                 let leads = commit_log.status().role == Role::Leader;
                 let route =
