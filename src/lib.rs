@@ -68,6 +68,7 @@ mod problem;
 mod progress;
 mod raft;
 mod record;
+pub mod repeated;
 pub mod seam;
 mod segment;
 #[cfg(feature = "server")]

@@ -67,9 +67,9 @@ pub(crate) async fn serve<S: Service>(
                 drop(place);
             });
         } else {
-            tracing::warn!(remote, limit = limits.connections_max, "connection refused: too many");
+            let reason = format!("{} connections are open already", limits.connections_max);
+            refusals.log(&remote, &reason);
             if listener.served() < limits.connections_max.saturating_add(REFUSALS_MAX) {
-                let reason = format!("{} connections are open already", limits.connections_max);
                 listener.serve(remote, async move { hello::turn_away(io, &reason).await });
             }
         }
@@ -113,6 +113,7 @@ async fn connection<S: Service>(
         }
     };
     let out = connection.out.clone();
+    let log_closed = |reason: &str| refusals.log_closed(&remote, reason);
     let stopping = stopped.clone();
     let stop = async move {
         // An error means that the listener is gone, which is the same.
@@ -126,7 +127,7 @@ async fn connection<S: Service>(
             tracing::debug!(remote, reason, "connection closed");
         }
         End::Ours(reason) | End::Broken(reason) => {
-            tracing::warn!(remote, reason, "connection closed");
+            log_closed(&reason);
         }
     }
 }

@@ -261,7 +261,7 @@ impl LogBroker {
             Some(Handler::Now(answer)) => answer(asked),
             Some(Handler::Later(answer)) => answer(asked).await,
             None => {
-                metrics::not_served(&self.replica.name, code);
+                metrics::not_served(&self.replica.name, code, &self.not_served);
                 let remark = format!(" request type {code} not supported");
                 Err(Failure::refused(response::REQUEST_CODE_NOT_SUPPORTED, remark))
             }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
+use quorumlog::repeated::Repeated;
 use quorumlog::seam::Transport;
 
 use super::brokers::Brokers;
@@ -40,6 +41,8 @@ pub(crate) struct LogBroker {
     pub(crate) queue_turn: AtomicU32,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) requests: Requests,
+    /// Codes of requests that are not served, as they are logged.
+    pub(crate) not_served: Repeated,
     pub(crate) throughput: Throughput,
     /// Wall clock at which this broker was started.
     pub(crate) started_ms: i64,
@@ -69,6 +72,7 @@ impl LogBroker {
             queue_turn: AtomicU32::new(0),
             transport,
             requests: Requests::default(),
+            not_served: Repeated::default(),
             throughput: Throughput::default(),
             started_ms,
             long_answers: Arc::clone(brokers.long_answers()),

@@ -1,5 +1,7 @@
 //! What is counted (feature `metrics`).
 
+use quorumlog::repeated::Repeated;
+
 /// Requests that the leader took, by their code. Those that we do not serve share one, or a client could make any number.
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
@@ -38,8 +40,14 @@ pub(crate) fn offsets_refused(log: &str, count: usize) {
 }
 
 /// A request with a code that we do not serve.
-pub(crate) fn not_served(log: &str, code: i32) {
-    tracing::info!(log, code, "a request with a code that is not served");
+pub(crate) fn not_served(log: &str, code: i32, logged: &Repeated) {
+    if logged.is_due(&code.to_string()) {
+        tracing::info!(
+            log,
+            code,
+            "a request with a code that is not served; repetitions within a minute are not logged"
+        );
+    }
     #[cfg(feature = "metrics")]
     {
         let counter =

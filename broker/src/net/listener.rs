@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use quorumlog::repeated::Repeated;
 use quorumlog::seam::{Acceptor, Listener};
 use tokio::sync::watch;
 
@@ -64,6 +65,7 @@ pub(crate) async fn listen(
         let _ = stopping.wait_for(|stopping| *stopping).await;
     });
     let mut listener = Listener::new(acceptor);
+    let refused = Repeated::default();
     let make_room = || bounds.places.make_room();
     while let Some((stream, told)) = listener.accept(stop.as_mut(), make_room).await {
         // Some transports have no addresses; what was born there says so.
@@ -71,7 +73,12 @@ pub(crate) async fn listen(
         let number = bounds.numbers.fetch_add(1, Ordering::Relaxed);
         let (connection, queue) = Connection::new(number, remote, &bounds.budgets);
         let Some(place) = bounds.places.take(&connection) else {
-            tracing::warn!(%remote, "too many connections, none of them idle; refusing one");
+            if refused.is_due("") {
+                tracing::warn!(
+                    %remote,
+                    "too many connections, none of them idle; refusing one; repetitions within a minute are not logged"
+                );
+            }
             continue;
         };
         let (service, idle_timeout) = (Arc::clone(&service), bounds.idle_timeout);
