@@ -92,7 +92,8 @@ fn again(
     }
     match level {
         Some(0) => {
-            properties.set(names::DELAY, (FIRST_LEVEL + message.reconsumed).to_string());
+            properties
+                .set(names::DELAY, FIRST_LEVEL.saturating_add(message.reconsumed).to_string());
         }
         Some(level) => properties.set(names::DELAY, level.to_string()),
         None => {
@@ -107,7 +108,7 @@ fn again(
         queue: 0,
         stored_ms: 0,
         store_host: replica.addr,
-        reconsumed: message.reconsumed + 1,
+        reconsumed: message.reconsumed.saturating_add(1),
         properties: properties.to_text(),
         ..message
     };
