@@ -33,6 +33,8 @@ const SPACE_PAUSE: Duration = Duration::from_millis(250);
 
 /// Entries applied before others have their turn on this thread: one commit may have tens of thousands.
 const APPLY_RUN: usize = 1024;
+/// So many bytes of them end such a run, too: one entry may be thousands of messages.
+const APPLY_RUN_BYTES: usize = 256 << 10;
 
 /// What travels with a boundary: the state machine's checkpoint as of it.
 #[derive(Debug, Clone, Default)]
@@ -417,16 +419,17 @@ impl RaftStateMachine<Types> for LogStateMachine {
         S: Stream<Item = io::Result<EntryResponder<Types>>> + Unpin + OptionalSend,
     {
         let started = Started::now();
-        let mut run = 0;
+        let (mut run, mut bytes) = (0, 0);
         while let Some((entry, responder)) = entries.try_next().await? {
-            if run == APPLY_RUN {
-                run = 0;
+            if run >= APPLY_RUN || bytes >= APPLY_RUN_BYTES {
+                (run, bytes) = (0, 0);
                 tokio::task::yield_now().await;
             }
             run += 1;
             let id = entry_id(&entry.log_id);
             let response = match entry.payload {
                 EntryPayload::Normal(proposal) => {
+                    bytes += proposal.payload.len();
                     let record = Record::new(id.index, id.term, proposal.payload);
                     self.apply_record(record, proposal.batch)?
                 }
