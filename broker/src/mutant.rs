@@ -151,4 +151,8 @@ quorumlog::mutants! {
     DeliveryKeepsTime,
     /// A decision about topics is flushed as seldom as messages are.
     DecisionUnflushed,
+    /// Requests that have come wait for the room that they hold themselves.
+    WholeFramesWait,
+    /// To finish a frame that has begun brings others, though there is no room.
+    BegunFrameBringsOthers,
 }

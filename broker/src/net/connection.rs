@@ -3,8 +3,10 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,7 +27,7 @@ use super::relay::Relay;
 use crate::mutant::Mutant;
 use crate::remoting::codes::response;
 use crate::remoting::{
-    Account, Activity, Budget, Command, FrameError, FrameReader, Reply, Share, cost_of,
+    Account, Activity, Budget, Command, FrameError, FrameReader, Reply, Room, Share, cost_of,
     write_queued,
 };
 use crate::settings::BrokerConfig;
@@ -41,7 +43,11 @@ pub(crate) const ANSWER_BYTES_MAX: usize = 4 << 20;
 const PARKED_BYTES_MAX: usize = 7 << 20;
 /// Requests of one connection that are begun before others have their turn. Those that are answered at once, or wait, never
 /// give it up by themselves.
-const TURN_REQUESTS: u32 = 32;
+const TURN_REQUESTS: usize = 32;
+/// A frame counts for one more of them for each so many of its bytes: a batch of thousands of messages is one request.
+const TURN_BYTES: usize = 2 << 10;
+/// What a request takes besides its bytes.
+const REQUEST_BYTES: usize = 2 << 10;
 /// Answers that wait to be written.
 const QUEUE_MAX: usize = 256;
 
@@ -251,10 +257,24 @@ pub(crate) async fn serve(
     connection.relay.close().await;
 }
 
+/// A request that is not answered at once, with the room that it takes beside its bytes.
+struct UnderWay {
+    answer: BoxFuture<'static, Option<Vec<Bytes>>>,
+    _room: Room,
+}
+
+impl Future for UnderWay {
+    type Output = Option<Vec<Bytes>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.answer.as_mut().poll(cx)
+    }
+}
+
 /// Requests that are under way, and answers that wait for room in the queue of what is to be written.
 #[derive(Default)]
 struct Answering {
-    under_way: FuturesUnordered<BoxFuture<'static, Option<Vec<Bytes>>>>,
+    under_way: FuturesUnordered<UnderWay>,
     done: VecDeque<Vec<Bytes>>,
 }
 
@@ -287,9 +307,11 @@ async fn next(
     reader: &mut FrameReader<impl AsyncRead + Unpin>,
     connection: &Connection,
 ) -> io::Result<Option<Bytes>> {
-    // One that has begun is finished: it holds what others wait for.
+    // What has begun is finished, and what has come is begun: each holds what others wait for.
     if !reader.is_within_frame() {
-        connection.requests.ready().await;
+        if !reader.has_frame() {
+            connection.requests.ready().await;
+        }
         connection.out.share.ready().await;
     }
     reader.next().await
@@ -321,7 +343,7 @@ async fn answer_all(reader: impl AsyncRead + Unpin, served: &Served) -> io::Resu
             }
             frame = next(&mut reader, connection), if !answering.is_full() => {
                 let Some(frame) = frame? else { return Ok(()) };
-                turn += 1;
+                turn += 1 + frame.len() / TURN_BYTES;
                 let command = match Command::decode(frame.clone()) {
                     Err(FrameError::Header { problem, request })
                         if !Mutant::UnreadableHeaderEndsConnection.is_active() =>
@@ -341,7 +363,10 @@ async fn answer_all(reader: impl AsyncRead + Unpin, served: &Served) -> io::Resu
                 // The first step is taken here, so that messages keep the order in which they came.
                 match tokio::task::unconstrained(&mut answer).now_or_never() {
                     Some(answer) => answering.put(answer, out),
-                    None => answering.under_way.push(answer),
+                    None => {
+                        let room = Room::taken(&connection.requests, REQUEST_BYTES);
+                        answering.under_way.push(UnderWay { answer, _room: room });
+                    }
                 }
             }
         }

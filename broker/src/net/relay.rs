@@ -239,7 +239,7 @@ async fn read(from: impl AsyncRead + Unpin, waiting: &Waiting<Answer>, to_client
     let share = to_client.share();
     let mut reader = FrameReader::new(from, Arc::clone(share), Arc::default());
     loop {
-        if !reader.is_within_frame() {
+        if !reader.has_frame() && !reader.is_within_frame() {
             share.ready().await;
         }
         let Ok(Some(frame)) = reader.next().await else { break };
@@ -259,7 +259,7 @@ mod tests {
     use super::super::connection::Budgets;
     use super::*;
     use crate::open::single::Single;
-    use crate::remoting::{Budget, Share};
+    use crate::remoting::{Budget, Fields, Reply, Share};
     use crate::settings::BrokerConfig;
 
     /// A link that nobody reads from at the other end, and its request budget.
@@ -311,6 +311,27 @@ mod tests {
         let link = link((reader, writer));
         assert_eq!(asked(&link).await, RelayError::Lost);
         assert_eq!(asked(&link).await, RelayError::NotDone);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_that_came_together_wait_for_no_room() {
+        const ANSWERS: i32 = 20;
+        let (reader, mut leader) = tokio::io::duplex(16 << 10);
+        let (writer, _open) = tokio::io::duplex(16 << 10);
+        let share = Share::new(&Budget::new(100), usize::MAX);
+        let link = Link::start((reader, writer), "a node", Out::new(mpsc::channel(1).0, share));
+        let begin = |opaque| link.waiting.begin(opaque).expect("it is open");
+        let mut waiters: Vec<_> = (0..ANSWERS).map(begin).collect();
+        let answer = |opaque| {
+            let request = Command::request(request::GET_MAX_OFFSET, opaque, Fields::default());
+            Reply::done().encode(&request).concat()
+        };
+        let all: Vec<u8> = (0..ANSWERS).flat_map(answer).collect();
+        tokio::io::AsyncWriteExt::write_all(&mut leader, &all).await.expect("all fits");
+        for waiter in &mut waiters {
+            let answered = tokio::time::timeout(Duration::from_secs(5), waiter.answer()).await;
+            answered.expect("in time").expect("it came").expect("an answer");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,14 +10,13 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 use super::budget::{Room, Share};
 use super::frame::{FRAME_BYTES_MAX, FrameError};
 use super::patience::{Activity, Patience, TICK};
+use crate::mutant::Mutant;
 
 /// What one read brings. Frames that fit are copied out together; a larger one gets memory that is its own.
 const SCRATCH_BYTES: usize = 16 << 10;
 /// So much of a large frame has to come before it is waited until there is room for the rest. Memory grows no further
 /// ahead of what has come than this, or than what has come.
 const STEP: usize = 64 << 10;
-/// What a request takes besides its bytes.
-const REQUEST_BYTES: usize = 2 << 10;
 
 /// Reads frames. Cancel safe.
 pub(crate) struct FrameReader<R> {
@@ -111,7 +110,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         if self.large.is_some() {
             return Ok(false);
         }
-        let (mut end, mut count) = (0, 0);
+        let mut end = 0;
         while let Some(size) = match size_of(&self.scratch[end..]) {
             // Those in front of it are answered first.
             Err(_) if end > 0 => None,
@@ -119,18 +118,18 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         } {
             if self.scratch.len() < end + size {
                 if end == 0 && size > SCRATCH_BYTES {
-                    let room = Room::taken(&self.share, REQUEST_BYTES + size.min(STEP));
+                    let room = Room::taken(&self.share, size.min(STEP));
                     let bytes = std::mem::take(&mut self.scratch);
                     self.large = Some(Large { bytes, total: size, room, whole: size <= STEP });
                 }
                 break;
             }
-            (end, count) = (end + size, count + 1);
+            end += size;
         }
         if end > 0 {
             let bytes = self.scratch[..end].to_vec();
             self.scratch.drain(..end);
-            let room = Room::taken(&self.share, end + count * REQUEST_BYTES);
+            let room = Room::taken(&self.share, end);
             self.ready = Bytes::from_owner(Counted { bytes, _room: room });
             self.patience = None;
         }
@@ -144,7 +143,13 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         if self.scratch.capacity() == 0 {
             self.scratch.reserve_exact(SCRATCH_BYTES);
         }
-        let left = SCRATCH_BYTES - self.scratch.len();
+        let left = match size_of(&self.scratch)? {
+            _ if self.share.has_room(0) || Mutant::BegunFrameBringsOthers.is_active() => {
+                SCRATCH_BYTES - self.scratch.len()
+            }
+            // The frame that has begun, or what says how long it is, and nothing behind it.
+            size => size.unwrap_or(4) - self.scratch.len(),
+        };
         // It holds no more than others do.
         let is_over = Patience::is_over;
         let mut to = (&mut self.scratch).limit(left);
@@ -171,7 +176,12 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         watched(self.io.read_buf(&mut to), self.patience, is_over).await
     }
 
-    /// True if a part of a frame has come.
+    /// True if a whole frame has come. It has its room, and others wait for that.
+    pub(crate) fn has_frame(&self) -> bool {
+        !self.ready.is_empty() && !Mutant::WholeFramesWait.is_active()
+    }
+
+    /// True if a part of a frame has come, and nothing before it.
     pub(crate) fn is_within_frame(&self) -> bool {
         self.ready.is_empty() && (self.large.is_some() || !self.scratch.is_empty())
     }

@@ -201,3 +201,44 @@ async fn a_connection_with_many_requests_lets_others_have_their_turn() {
     }
     assert!(most <= 64, "{most} requests in one turn");
 }
+
+/// Small requests that came in one read held what their connections waited for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn small_requests_that_came_together_wait_for_no_room() {
+    const REQUESTS: usize = 250;
+    let config = BrokerConfig { request_bytes_max: 256 << 10, ..BrokerConfig::default() };
+    let listening = Listening::start(Some(10), 100, config).await;
+    let mut streams = Vec::new();
+    for _ in 0..40 {
+        let mut stream = listening.connect().await;
+        stream.write_all(&request(0).repeat(REQUESTS)).await.expect("all fits");
+        streams.push(stream);
+    }
+    let answers = async {
+        for stream in &mut streams {
+            for _ in 0..REQUESTS {
+                let length = stream.read_u32().await.expect("an answer") as usize;
+                stream.read_exact(&mut vec![0; length]).await.expect("all of it");
+            }
+        }
+    };
+    let answered = tokio::time::timeout(Duration::from_secs(20), answers).await;
+    let taken = listening.taken();
+    answered.unwrap_or_else(|_| panic!("{taken} of {} were taken", 40 * REQUESTS));
+    assert_eq!(listening.budgets.requests.used(), 0, "nothing is left of them");
+}
+
+/// What one read brings mostly ends within a frame, and that one was finished with all that came behind it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_has_begun_is_finished_and_no_more_is_read_without_room() {
+    const LIMIT: usize = 1 << 20;
+    let config = BrokerConfig { request_bytes_max: LIMIT, ..BrokerConfig::default() };
+    let listening = Listening::start(None, 100, config).await;
+    let mut floods = Vec::new();
+    for _ in 0..2 {
+        floods.push(flood(listening.connect().await, request(1000), 20_000));
+    }
+    listening.settled().await;
+    let used = listening.budgets.requests.used();
+    assert!((LIMIT / 2..LIMIT + (256 << 10)).contains(&used), "{used} bytes are held");
+}

@@ -388,4 +388,26 @@ pub(super) const ROWS: &[Row] = &[
             "net::relay::tests::a_request_is_not_passed_to_whatever_else_listens_where_the_leader_was",
         ),
     },
+    Row {
+        id: "N40",
+        name: "WholeFramesWait",
+        breaks: "a megabyte of small requests of many clients stops a node for two minutes",
+        place: "broker/src/remoting/reader.rs",
+        rule: "17, limits",
+        expected: Test(
+            "broker-lib",
+            "net::connection::tests::small_requests_that_came_together_wait_for_no_room",
+        ),
+    },
+    Row {
+        id: "N41",
+        name: "BegunFrameBringsOthers",
+        breaks: "clients hold more requests than there is room for",
+        place: "broker/src/remoting/reader.rs",
+        rule: "17, limits",
+        expected: Test(
+            "broker-lib",
+            "net::connection::tests::a_request_that_has_begun_is_finished_and_no_more_is_read_without_room",
+        ),
+    },
 ];
