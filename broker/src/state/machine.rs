@@ -236,35 +236,40 @@ impl StateMachine for Machine {
     }
 
     fn restore(&mut self, from: &mut dyn Read) -> io::Result<()> {
-        let bad = |detail: String| io::Error::new(io::ErrorKind::InvalidData, detail);
-        let mut head = [0; 5];
-        from.read_exact(&mut head)?;
-        let [magic @ .., version] = head;
-        if magic != MAGIC {
-            return Err(bad("no broker's state".to_owned()));
-        }
-        let (restored, files): (State, Vec<FileName>) = match version {
-            VERSION => codec::decode_from(from)?,
-            VERSION_3 => version3::decode(from)?,
-            VERSION_2 => {
-                let mut body = Vec::new();
-                from.read_to_end(&mut body)?;
-                version2::decode(&body).map_err(|error| bad(error.to_string()))?
-            }
-            other => {
-                let detail = format!(
-                    "the broker's state is of version {other}, and this program reads {VERSION_2} to {VERSION}"
-                );
-                if other < VERSION_2 {
-                    return Err(bad(detail));
-                }
-                let newer = ApplyError::NewerBuild { detail };
-                return Err(io::Error::new(io::ErrorKind::InvalidData, newer));
-            }
-        };
+        let (restored, files) = decode(from)?;
         self.0.replace(restored, &files);
         self.0.index.note_lost();
         Ok(())
+    }
+}
+
+/// The state that a checkpoint holds, and the index files that it names.
+pub(super) fn decode(from: &mut dyn Read) -> io::Result<(State, Vec<FileName>)> {
+    let bad = |detail: String| io::Error::new(io::ErrorKind::InvalidData, detail);
+    let mut head = [0; 5];
+    from.read_exact(&mut head)?;
+    let [magic @ .., version] = head;
+    if magic != MAGIC {
+        return Err(bad("no broker's state".to_owned()));
+    }
+    match version {
+        VERSION => codec::decode_from(from),
+        VERSION_3 => version3::decode(from),
+        VERSION_2 => {
+            let mut body = Vec::new();
+            from.read_to_end(&mut body)?;
+            version2::decode(&body).map_err(|error| bad(error.to_string()))
+        }
+        other => {
+            let detail = format!(
+                "the broker's state is of version {other}, and this program reads {VERSION_2} to {VERSION}"
+            );
+            if other < VERSION_2 {
+                return Err(bad(detail));
+            }
+            let newer = ApplyError::NewerBuild { detail };
+            Err(io::Error::new(io::ErrorKind::InvalidData, newer))
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::State;
 use super::command::Payload;
-use super::machine::Shared;
+use super::machine::{Shared, decode};
 use super::queue::Queue;
 use super::topics::Topic;
 
@@ -61,7 +61,7 @@ impl Observer {
         machine: Box<dyn StateMachine>,
         shared: Arc<Shared>,
     ) -> Box<dyn StateMachine> {
-        Box::new(Observed { observer: self.clone(), log: log.clone(), machine, shared })
+        Box::new(Observed { observer: self.clone(), log: log.clone(), machine, shared, index: 0 })
     }
 }
 
@@ -70,6 +70,8 @@ struct Observed {
     log: LogName,
     machine: Box<dyn StateMachine>,
     shared: Arc<Shared>,
+    /// Of the record that was applied last.
+    index: u64,
 }
 
 impl StateMachine for Observed {
@@ -86,6 +88,7 @@ impl StateMachine for Observed {
             if is_done { offset.saturating_sub(delivered) } else { 0 }
         });
         let index = record.index;
+        self.index = index;
         let state = match index.is_multiple_of(self.observer.every) {
             true => parts(&self.shared.state(), index),
             false => Vec::new(),
@@ -102,8 +105,14 @@ impl StateMachine for Observed {
         self.machine.takes_client_appends()
     }
 
+    /// What it holds is the state, or the log stops.
     fn checkpoint(&self, out: &mut dyn Write) -> io::Result<()> {
-        self.machine.checkpoint(out)
+        let mut bytes = Vec::new();
+        self.machine.checkpoint(&mut bytes)?;
+        let (held, _) = decode(&mut &bytes[..])?;
+        let state = parts(&self.shared.state(), self.index);
+        assert_eq!(parts(&held, self.index), state, "a checkpoint does not hold the state");
+        out.write_all(&bytes)
     }
 
     fn flush_files(&self) -> FlushFiles {

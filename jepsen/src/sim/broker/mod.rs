@@ -32,7 +32,7 @@ pub(crate) use ledger::Ledger;
 pub(crate) use scan::scan;
 
 /// Indexes at which the nodes' states are compared: those that this divides.
-const STATES_EVERY: u64 = 8;
+const STATES_EVERY: u64 = 2;
 /// Queues that a topic gets in each log.
 const QUEUES: u32 = 3;
 /// Queues that the first topic gets in addition, when the administrator makes it grow.
