@@ -199,7 +199,7 @@ impl From<&StorageError> for Failure {
             StorageError::Locked { .. } => Some("stop the process that runs on this directory"),
             StorageError::Corrupt { .. } | StorageError::Missing { .. } => Some(
                 "nothing was changed; restore the file, or remove the member, wipe the directory \
-                 and add the node again under a new id",
+                 and add the node again",
             ),
             StorageError::Foreign { .. } => Some("check node_id and data_dir"),
             StorageError::Full { .. } => Some("free space on that file system"),
