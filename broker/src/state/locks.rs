@@ -20,6 +20,8 @@ use crate::limits::{
 
 /// How long a queue stays locked without being renewed, as in RocketMQ.
 pub(super) const LOCK_LEASE_MS: i64 = 60_000;
+/// How old a lock is that a consumer renews; RocketMQ's renew theirs after 20 s.
+const RENEWED_AFTER_MS: i64 = LOCK_LEASE_MS / 6;
 /// Groups that one request looks through for locks that were not renewed.
 const SWEPT_GROUPS: usize = 2;
 /// The same, while there is no room for another group.
@@ -111,6 +113,18 @@ impl Locks {
     /// True if a consumer of the group holds a queue that was locked or renewed within the lease.
     pub(super) fn are_held(&self, group: &str, now_ms: i64) -> bool {
         self.groups.get(group).is_some_and(|group| group.is_held(now_ms))
+    }
+
+    /// True if the client holds all that it asks for, and has not renewed any of it lately.
+    pub(super) fn are_renewed_by(&self, request: &LockRequest, now_ms: i64) -> bool {
+        let Some(held) = self.groups.get(&*request.group) else { return false };
+        let Some(client) = held.clients.place(&request.client) else { return false };
+        let is_due = |holder: Holder| {
+            let age_ms = now_ms.saturating_sub(holder.since_ms);
+            holder.client == client && (RENEWED_AFTER_MS..LOCK_LEASE_MS).contains(&age_ms)
+        };
+        let mut queues = request.queues.iter();
+        queues.all(|(topic, queue)| held.holder(topic, *queue).is_some_and(is_due))
     }
 
     /// Gives the client what nobody else holds; returns what it holds of what it asked for.

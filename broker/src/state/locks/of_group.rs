@@ -76,6 +76,10 @@ impl OfGroup {
         self.topics.keys()
     }
 
+    pub(super) fn holder(&self, topic: &str, queue: u32) -> Option<Holder> {
+        self.topics.get(topic)?.get(&queue).copied()
+    }
+
     /// When the newest lock was taken or renewed.
     pub(super) fn newest_ms(&self) -> Option<i64> {
         note_examined();

@@ -71,6 +71,22 @@ fn locks_that_nobody_renews_are_looked_at_once() {
     assert_eq!(locks.groups(), 1, "the other group is gone");
 }
 
+/// On a short disk, renewals come before new locks; but nobody renews the same lock without end.
+#[test]
+fn a_request_that_only_renews_old_locks_is_a_renewal() {
+    let mut locks = Locks::default();
+    assert!(locks.lock(locking("g", "c", 0..4), 0).is_ok());
+    assert!(locks.lock(locking("g", "d", 4..5), 0).is_ok());
+    let is = |client, queues, now_ms| locks.are_renewed_by(&locking("g", client, queues), now_ms);
+    let later = LOCK_LEASE_MS / 3;
+    assert!(is("c", 0..4, later) && is("d", 4..5, later));
+    assert!(!is("c", 0..5, later), "another client's");
+    assert!(!is("c", 0..8, later), "new ones");
+    assert!(!is("e", 0..1, later), "a client that holds nothing");
+    assert!(!is("c", 0..4, LOCK_LEASE_MS), "too late");
+    assert!(!is("c", 0..4, 1000), "it has just locked them");
+}
+
 proptest! {
     /// A node that goes on from a checkpoint and one that has applied all records hold the same, with the same indexes.
     #[test]

@@ -168,4 +168,15 @@ pub(super) const ROWS: &[Row] = &[
             "state::tests::locks::a_request_for_one_queue_looks_at_few_locks_however_many_are_held",
         ),
     },
+    Row {
+        id: "L14",
+        name: "RenewalsAsNewLocks",
+        breaks: "a flood of new locks on a full disk holds up renewals, and consumers lose theirs",
+        place: "broker/src/log/replica.rs",
+        rule: "17, full disks",
+        expected: Test(
+            "broker-lib",
+            "log::replica::tests::no_flood_of_new_locks_holds_up_renewals",
+        ),
+    },
 ];
