@@ -197,6 +197,8 @@ mutants! {
     LostDraftKept,
     /// A node that is left out looks for a leader, which the members do not tell it.
     LeftOutSearches,
+    /// Checkpoints are taken only when a segment is full.
+    FullSegmentsOnly,
     /// A checkpoint is restored by a state machine that does not read it to its end, and nobody does.
     RestoredUnread,
     /// Records with priority count as ordinary ones.

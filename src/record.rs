@@ -122,7 +122,10 @@ pub enum Priority {
     /// Those that need little and that users of the program cannot do without, such as locks. All logs that a node leads may
     /// use a 64th of the reserve at once and a 4096th a second, and not the last 1 MiB (or 16th) of it.
     Reserved,
-    /// The same, and a quarter of what may be used at once is kept from [`Reserved`](Self::Reserved) ones: for those that
+    /// The same, and a quarter of what may be used at once is kept from [`Reserved`](Self::Reserved) ones: for those by which
+    /// somebody keeps what a reserved one has given, such as renewals of locks.
+    Renewal,
+    /// The same, and three sixteenths are kept from [`Renewal`](Self::Renewal)s: for those that
     /// say how far work has come.
     Preferred,
     /// The same, and an eighth is kept from all others: for the few that nothing goes on without, such as who leads.

@@ -133,6 +133,10 @@ quorumlog::mutants! {
     DeliveredAgain,
     /// The keys of messages are not remembered, and suppress no duplicates.
     KeysNotRemembered,
+    /// On a full disk, renewals of locks have no more than new locks.
+    RenewalsAsNewLocks,
+    /// A request for a lock looks at all that the group holds.
+    AllLocksLookedAt,
     /// A lock is given to whoever asks for it last.
     LockTakenFromOwner,
     /// A send that was passed on to a leader that went away is passed on to the next one.

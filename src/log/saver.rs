@@ -33,7 +33,7 @@ impl Save {
             Err(StorageError::io("save a checkpoint in", log.dir(), error))
         });
         if let Err(error) = &saved {
-            // Not fatal: the log still holds everything, and the next boundary tries again.
+            // Not fatal: the log still holds everything, and the next one is tried in its time.
             tracing::warn!(error = %with_sources(error), index, "checkpoint given up");
         }
         drop(turn);

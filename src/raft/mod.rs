@@ -4,6 +4,7 @@ mod admission;
 mod agreement;
 mod ballot;
 mod barrier;
+mod checkpoint_pace;
 mod conflict;
 mod contacts;
 mod damage;

@@ -120,6 +120,7 @@ impl Budget {
         match priority {
             _ if Mutant::EssentialStarved.is_active() => 0,
             Priority::Normal | Priority::Reserved => self.burst / 4,
+            Priority::Renewal => self.burst / 16 * 3,
             Priority::Preferred => self.burst / 8,
             Priority::Essential => 0,
         }
@@ -370,8 +371,10 @@ mod tests {
         let about = |used: u64, expected: u64| expected.abs_diff(used) < expected / 16 + 2 * 1104;
         let at_once = flood(Priority::Reserved);
         assert!(about(at_once, 3 * MIB / 4), "of a 64th at once, a quarter is kept: {at_once}");
+        let renewals = flood(Priority::Renewal);
+        assert!(about(renewals, MIB / 16), "a quarter of that: {renewals}");
         let preferred = flood(Priority::Preferred);
-        assert!(about(preferred, MIB / 8), "half of the quarter: {preferred}");
+        assert!(about(preferred, MIB / 16), "with them, half of the quarter: {preferred}");
         assert!(!space.admits(Priority::Reserved, 0));
         let essential = flood(Priority::Essential);
         assert!(about(essential, MIB / 8), "the rest: {essential}");

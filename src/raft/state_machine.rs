@@ -14,6 +14,7 @@ use futures_util::{Stream, TryStreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine, Snapshot};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 
+use super::checkpoint_pace::CheckpointPace;
 use super::metrics::{GroupMetrics, Started};
 use super::runtime::Crash;
 use super::types::{
@@ -119,8 +120,7 @@ struct User {
     crash: Arc<Crash>,
     /// Records of a batch whose last record has not come yet (I11).
     batch: Vec<Record>,
-    /// Base index of the segment that the last checkpoint was taken in.
-    checkpoint_segment: u64,
+    pace: CheckpointPace,
     /// The last field: dropped behind the machine.
     _in_use: InUse,
 }
@@ -161,7 +161,7 @@ impl User {
                 io::copy(from, &mut io::sink())?;
             }
             self.batch.clear();
-            self.checkpoint_segment = file.id().index;
+            self.pace = CheckpointPace::restored(file.id().index, file.state_len());
             Ok(self)
         });
         restoring.await.unwrap_or_else(|| Err(to_io(saver.closed())))
@@ -281,7 +281,8 @@ impl LogStateMachine {
             let machine = Mutex::new(machine);
             let _in_use = InUse::new(&shared);
             let batch = Vec::new();
-            let mut held = User { machine, crash, batch, checkpoint_segment: 0, _in_use };
+            let pace = CheckpointPace::default();
+            let mut held = User { machine, crash, batch, pace, _in_use };
             let newest = sound.newest().await?;
             applied = newest.as_ref().map(CheckpointFile::id);
             if let Some(file) = newest {
@@ -327,18 +328,18 @@ impl LogStateMachine {
         Ok(response)
     }
 
-    /// Takes a checkpoint when the entries applied have reached a new segment, and does not wait for the disk. While
-    /// the one before is being saved, it waits for the entries after.
-    fn checkpoint_at_boundary(&mut self) {
+    /// Takes a checkpoint if one is due, and does not wait for the disk. While the one before is being saved, it waits for
+    /// the entries after.
+    fn checkpoint_if_due(&mut self) {
         let Some((user, id)) = self.user.as_mut().zip(self.applied) else { return };
         let base = self.log.active_base();
-        if base <= user.checkpoint_segment || id.index + 1 < base || !user.batch.is_empty() {
+        if !user.pace.is_due(id.index, base) || !user.batch.is_empty() {
             return;
         }
         let Some(turn) = self.saver.try_turn() else { return };
-        user.checkpoint_segment = base;
+        user.pace.tried(id.index, base);
         if let Err(error) = self.checkpoint(turn) {
-            // Not fatal: the log still holds everything, and the next boundary tries again.
+            // Not fatal: the log still holds everything, and the next one is tried in its time.
             tracing::warn!(error = %with_sources(&error), index = id.index, "checkpoint given up");
         }
     }
@@ -361,6 +362,7 @@ impl LogStateMachine {
         let files = taken.flatten().map_err(|error| {
             StorageError::io("take a checkpoint of", "the state machine", error)
         })?;
+        user.pace.taken(id.index, draft.state_len());
         Ok(Some(self.saver.save(turn, draft, files)))
     }
 
@@ -454,7 +456,7 @@ impl RaftStateMachine<Types> for LogStateMachine {
             self.shared.set_applied(id);
         }
         self.metrics.applied(started);
-        self.checkpoint_at_boundary();
+        self.checkpoint_if_due();
         Ok(())
     }
 

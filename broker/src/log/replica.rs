@@ -15,7 +15,7 @@ use crate::mutant::Mutant;
 use crate::record::Message;
 use crate::request::Failure;
 use crate::settings::BrokerConfig;
-use crate::state::{Answer, Change, Decision, Shared, change, deliveries, messages};
+use crate::state::{Answer, Change, Decision, Shared, State, change, deliveries, messages};
 
 /// The node's part in the log, as far as clients are concerned.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,8 +83,14 @@ fn accepted(response: &[u8]) -> Result<Answer, Failure> {
 
 /// What a full disk still takes: all but new topics, which anybody can ask for without end. No flood of locks holds up
 /// offsets, and no flood of either holds up who leads.
-fn priority_of(change: &Change) -> Priority {
+/// New locks hold up no renewals of those that are held.
+fn priority_of(change: &Change, state: &State) -> Priority {
     match change {
+        Change::Lock { request, now_ms }
+            if state.are_renewals(request, *now_ms) && !Mutant::RenewalsAsNewLocks.is_active() =>
+        {
+            Priority::Renewal
+        }
         Change::Decide(Decision::Ensure { .. } | Decision::Put { .. }) => Priority::Normal,
         Change::Lead { .. } | Change::Follow(_) | Change::Rules { .. } => Priority::Essential,
         Change::Offsets(_) | Change::ReportedOffsets(_) => Priority::Preferred,
@@ -94,10 +100,10 @@ fn priority_of(change: &Change) -> Priority {
 
 /// How a change is appended. A decision is flushed on a majority whatever the node does: other logs follow it, and keep
 /// what they have followed if power cuts take it from the home log.
-fn options_of(change: &Change) -> AppendOptions {
+fn options_of(change: &Change, state: &State) -> AppendOptions {
     let followed = matches!(change, Change::Decide(_)) && !Mutant::DecisionUnflushed.is_active();
     let options = if followed { AppendOptions::sync() } else { AppendOptions::default() };
-    options.with_priority(priority_of(change))
+    options.with_priority(priority_of(change, state))
 }
 
 impl Replica {
@@ -246,7 +252,9 @@ impl Replica {
     /// # Errors
     /// As `applied`.
     pub(crate) async fn change(&self, what: &Change) -> Result<Answer, Failure> {
-        let applied = self.opened()?.log.propose_with(change(what), options_of(what)).await?;
+        let opened = self.opened()?;
+        let options = options_of(what, &opened.shared.state());
+        let applied = opened.log.propose_with(change(what), options).await?;
         accepted(&applied.response)
     }
 
@@ -272,20 +280,31 @@ mod tests {
     fn no_flood_of_locks_holds_up_offsets_or_who_leads() {
         let locks =
             LockRequest { group: "g".to_owned(), client: "c".to_owned(), queues: Vec::new() };
-        let locks = priority_of(&Change::Lock { request: locks, now_ms: 0 });
+        let state = State::default();
+        let locks = priority_of(&Change::Lock { request: locks, now_ms: 0 }, &state);
         for offsets in [Change::Offsets(Vec::new()), Change::ReportedOffsets(Vec::new())] {
-            assert_eq!(priority_of(&offsets), Priority::Preferred);
+            assert_eq!(priority_of(&offsets, &state), Priority::Preferred);
         }
         for leads in [Change::Lead { node: 1, addr: String::new() }, Change::Rules { version: 4 }] {
-            assert_eq!(priority_of(&leads), Priority::Essential);
+            assert_eq!(priority_of(&leads, &state), Priority::Essential);
         }
         assert_eq!(locks, Priority::Reserved);
+    }
+
+    /// Before, a flood of new locks on a short disk refused those who held theirs.
+    #[test]
+    fn no_flood_of_new_locks_holds_up_renewals() {
+        let queues = vec![("T".to_owned(), 0)];
+        let request = LockRequest { group: "g".to_owned(), client: "c".to_owned(), queues };
+        let asks = Change::Lock { request: request.clone(), now_ms: 20_000 };
+        assert_eq!(priority_of(&asks, &State::default()), Priority::Reserved);
+        assert_eq!(priority_of(&asks, &State::with_locks(request, 0)), Priority::Renewal);
     }
 
     #[test]
     fn what_other_logs_follow_is_flushed_before_they_can() {
         let decision = Change::Decide(Decision::Adopted { log: 1, logs: 2 });
-        assert_eq!(options_of(&decision).flush, Some(quorumlog::Flush::Sync));
-        assert_eq!(options_of(&Change::Offsets(Vec::new())).flush, None);
+        assert_eq!(options_of(&decision, &State::default()).flush, Some(quorumlog::Flush::Sync));
+        assert_eq!(options_of(&Change::Offsets(Vec::new()), &State::default()).flush, None);
     }
 }

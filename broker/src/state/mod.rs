@@ -128,6 +128,19 @@ impl State {
         self.locks.are_held(group, now_ms)
     }
 
+    /// A state in which a client holds what it asks for.
+    #[cfg(test)]
+    pub(crate) fn with_locks(request: LockRequest, now_ms: i64) -> Self {
+        let mut state = Self::default();
+        assert!(state.locks.lock(request, now_ms).is_ok());
+        state
+    }
+
+    /// True if a client asks for locks that it holds, and not again and again.
+    pub(crate) fn are_renewals(&self, request: &LockRequest, now_ms: i64) -> bool {
+        self.locks.are_renewed_by(request, now_ms)
+    }
+
     /// How many messages of a level's queue were delivered.
     pub(crate) fn delivered(&self, level: u8) -> u64 {
         self.delivered.get(&level).copied().unwrap_or(0)

@@ -8,8 +8,9 @@ use openraft::RaftSnapshotBuilder as _;
 use openraft::entry::RaftEntry as _;
 use openraft::storage::RaftStateMachine as _;
 
+use super::super::checkpoint_pace::CHECKPOINT_ENTRIES;
 use super::super::state_machine::{ApplyShared, Checkpoint};
-use super::super::types::{RaftMembership, RaftSnapshotMeta, entry_from_raft};
+use super::super::types::{RaftMembership, RaftSnapshotMeta, entry_from_raft, entry_id};
 use super::*;
 use crate::record::Record;
 use crate::seam::disk::sim::{Fault, FaultKind, OpKind, Ops, Rule, When};
@@ -50,9 +51,15 @@ async fn machine(
     writers: &WriterPool,
     kept: &Kept,
 ) -> Result<LogStateMachine, crate::StorageError> {
+    machine_saved_by(Saver::new(log.clone(), writers), kept).await
+}
+
+async fn machine_saved_by(
+    saver: Saver,
+    kept: &Kept,
+) -> Result<LogStateMachine, crate::StorageError> {
     let metrics = Arc::new(GroupMetrics::new(&LogName::system()));
     let shared = Arc::new(ApplyShared::default());
-    let saver = Saver::new(log.clone(), writers);
     let machine = Box::new(kept.clone());
     LogStateMachine::open(saver, Some(machine), shared, Arc::default(), metrics).await
 }
@@ -98,6 +105,38 @@ async fn a_batch_that_was_never_finished_does_not_keep_checkpoints_from_being_ta
     saving.saved().await.expect("a healthy disk");
     assert_eq!(log.checkpoints(), [id(2, 2)]);
     assert_eq!(kept.seen(), b"X", "the half batch is not applied");
+}
+
+/// Before, it applied all of a segment again: hundreds of thousands.
+#[tokio::test]
+async fn a_start_applies_a_bounded_number_of_small_records_again() {
+    let disk = SimDisk::new();
+    let writers = WriterPool::start(1).expect("a thread");
+    let large = LogOptions { segment_size: 64 << 20, ..options() };
+    let log = Log::open(disk.shared(), Path::new("/log"), large, &writers).expect("a new log");
+    let saver = Saver::new(log.clone(), &writers);
+    let mut before = machine_saved_by(saver.clone(), &Kept::default()).await.expect("new");
+    let mut end = 0;
+    while end < 2 * CHECKPOINT_ENTRIES + 3000 {
+        let entries: Vec<_> = (end..end + 1024).map(|n| record(id(1, n), Batch::SINGLE)).collect();
+        end += 1024;
+        append(&log, entries.clone()).await;
+        log.set_committed(id(1, end - 1)).expect("readable");
+        let items = entries.into_iter().map(|entry| Ok((entry, None)));
+        before.apply(stream::iter(items)).await.expect("applied");
+        // One is saved at a time, beside what is applied.
+        drop(saver.turn().await);
+    }
+    let saved = log.checkpoints();
+    assert_eq!(log.active_base(), 0, "no segment is full");
+    assert_eq!(saved.len(), 2, "{saved:?}");
+    drop(before);
+    let kept = Kept::default();
+    let mut after = machine(&log, &writers, &kept).await.expect("it opens");
+    let (applied, _) = after.applied_state().await.expect("it has some");
+    assert_eq!(applied.map(|id| entry_id(&id)), saved.last().copied());
+    let again = end - kept.seen().len() as u64;
+    assert!(again <= CHECKPOINT_ENTRIES, "{again} records are applied again");
 }
 
 /// Before, what came behind the record was missing in the checkpoint, and so on the upgraded node.

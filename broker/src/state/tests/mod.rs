@@ -4,6 +4,7 @@ mod cost;
 mod delayed;
 mod index;
 mod limits;
+mod locks;
 mod newer_build;
 mod old_build;
 mod places;

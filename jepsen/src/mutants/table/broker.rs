@@ -40,7 +40,7 @@ pub(super) const ROWS: &[Row] = &[
         id: "B5",
         name: "LockTakenFromOwner",
         breaks: "a lock goes to whoever asks for it last",
-        place: "broker/src/state/locks.rs",
+        place: "broker/src/state/locks/of_group.rs",
         rule: "17, clocks",
         expected: Broker,
     },

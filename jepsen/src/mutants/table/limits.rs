@@ -157,4 +157,26 @@ pub(super) const ROWS: &[Row] = &[
             "wire::reader::tests::a_connection_that_finished_a_small_frame_waits_for_room_for_a_large_one",
         ),
     },
+    Row {
+        id: "L13",
+        name: "AllLocksLookedAt",
+        breaks: "each request for a lock looks at all locks of its group and of two others",
+        place: "broker/src/state/locks/of_group.rs",
+        rule: "17, limits",
+        expected: Test(
+            "broker-lib",
+            "state::tests::locks::a_request_for_one_queue_looks_at_few_locks_however_many_are_held",
+        ),
+    },
+    Row {
+        id: "L14",
+        name: "RenewalsAsNewLocks",
+        breaks: "a flood of new locks on a full disk holds up renewals, and consumers lose theirs",
+        place: "broker/src/log/replica.rs",
+        rule: "17, full disks",
+        expected: Test(
+            "broker-lib",
+            "log::replica::tests::no_flood_of_new_locks_holds_up_renewals",
+        ),
+    },
 ];

@@ -421,6 +421,17 @@ pub(super) const ROWS: &[Row] = &[
         ),
     },
     Row {
+        id: "C6",
+        name: "FullSegmentsOnly",
+        breaks: "a start applies all small records of a segment again",
+        place: "src/raft/checkpoint_pace.rs",
+        rule: "4.1",
+        expected: Test(
+            "lib",
+            "raft::tests::state_machine::a_start_applies_a_bounded_number_of_small_records_again",
+        ),
+    },
+    Row {
         id: "D16",
         name: "StoppedLogLeadsOn",
         breaks: "a node whose copy of the home log has stopped leads other logs, which know of no new topic",
