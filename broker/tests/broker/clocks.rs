@@ -7,7 +7,7 @@ use quorumlog::simulation::SimDisk;
 use serde_json::json;
 
 use crate::client::{Client, bodies, stored_times};
-use crate::cluster::eventually;
+use crate::cluster::{eventually, name};
 use crate::nodes::{Brokers, Setup};
 
 const HOUR_MS: i64 = 3_600_000;
@@ -69,7 +69,7 @@ impl Clocks {
     /// Records of the log.
     async fn records(&self) -> u64 {
         let leader = self.brokers.leader().await;
-        let log = self.brokers.node(leader).log("broker-0").expect("the log");
+        let log = self.brokers.node(leader).log(&name("broker-0")).expect("the log");
         log.status().end
     }
 }

@@ -9,7 +9,7 @@ use crate::client::{
     Client, HEARTBEAT, PULL, QUERY_OFFSET, SEND, SEND_BATCH, UPDATE_OFFSET, batch, bodies,
     send_fields,
 };
-use crate::cluster::{eventually, within};
+use crate::cluster::{eventually, name, within};
 use crate::nodes::{Brokers, Setup};
 
 #[tokio::test]
@@ -198,7 +198,7 @@ async fn a_node_that_leads_again_knows_of_clients_what_they_said_since_and_no_mo
     let passed_over = client.call(UPDATE_OFFSET, &old, b"").await.done();
     assert!(passed_over.remark.contains("reset"), "consumers still change over: {passed_over:?}");
     // Away, and back.
-    let log = |id| brokers.node(id).log("broker-0").expect("it has the log");
+    let log = |id| brokers.node(id).log(&name("broker-0")).expect("it has the log");
     let term = log(leader).status().term;
     log(leader).admin().transfer_leadership(other).await.expect("it follows closely");
     eventually("the first leader to lead again", async || {

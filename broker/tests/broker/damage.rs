@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::client::bodies;
-use crate::cluster::{eventually, meanwhile};
+use crate::cluster::{eventually, meanwhile, name};
 use crate::nodes::{Brokers, Setup};
 
 /// All files below a directory.
@@ -87,7 +87,7 @@ async fn consumers_go_on(damage: fn(&Path, usize), pulled_before: bool) -> Damag
     assert!(next > 5, "the damaged message was among them: {next}");
     assert!(asked.elapsed() < Duration::from_secs(2), "it took {:?}", asked.elapsed());
     assert_ne!(brokers.leader().await, leader);
-    let status = brokers.node(leader).log("broker-0").expect("it is open").status();
+    let status = brokers.node(leader).log(&name("broker-0")).expect("it is open").status();
     let reason = status.failure.expect("it says what is wrong");
     let name = file.file_name().expect("a file").to_string_lossy();
     assert!(reason.contains(&*name), "{reason}");
@@ -121,7 +121,7 @@ async fn consumers_go_on_at_once_where_the_leaders_copy_of_a_message_is_damaged(
     meanwhile(Duration::from_secs(3)).await;
     let now = brokers.leader().await;
     assert_ne!(now, leader);
-    let admin = brokers.node(now).log("broker-0").expect("it is open").admin();
+    let admin = brokers.node(now).log(&name("broker-0")).expect("it is open").admin();
     let refused = admin.transfer_leadership(leader).await.expect_err("its copy is damaged");
     assert!(refused.to_string().contains("damaged"), "{refused}");
     // It follows, and counts for a majority.

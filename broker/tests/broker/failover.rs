@@ -3,7 +3,7 @@
 use crate::client::{
     Client, Frame, QUERY_OFFSET, ROUTE, SEND, UPDATE_OFFSET, bodies, messages, send_fields,
 };
-use crate::cluster::eventually;
+use crate::cluster::{eventually, name};
 use crate::nodes::Brokers;
 
 const OFFSET_OF: [(&str, &str); 3] = [("consumerGroup", "g"), ("topic", "T"), ("queueId", "0")];
@@ -156,7 +156,7 @@ async fn offsets_noted_while_the_lead_moves_hold_nobody_up() {
         let leader = brokers.leader().await;
         let to = brokers.others(leader)[0];
         let mut client = brokers.client(leader).await;
-        let admin = brokers.node(leader).log("broker-0").expect("it leads the log").admin();
+        let admin = brokers.node(leader).log(&name("broker-0")).expect("it leads the log").admin();
         let moving = tokio::spawn(async move { admin.transfer_leadership(to).await });
         let mut offset = 0;
         while !moving.is_finished() {

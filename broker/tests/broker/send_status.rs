@@ -5,7 +5,7 @@ use std::time::Duration;
 use quorumlog::{Flush, NodeId};
 
 use crate::client::{Client, Frame, SEND, SEND_BATCH, batch, bodies, messages, send_fields};
-use crate::cluster::eventually;
+use crate::cluster::{eventually, name};
 use crate::nodes::{Brokers, Setup};
 
 /// Longer than the leader's lease, which is half of the longest election timeout of nodes.
@@ -99,7 +99,7 @@ async fn a_leader_that_nobody_answers_says_so_and_then_takes_nothing_more() {
 
 /// True for a node that leads the log as far as it knows; it may not have heard of the log yet.
 fn leads(brokers: &Brokers, id: NodeId) -> bool {
-    let log = brokers.node(id).log("broker-0");
+    let log = brokers.node(id).log(&name("broker-0"));
     log.is_some_and(|log| log.status().role == quorumlog::Role::Leader)
 }
 
@@ -111,7 +111,8 @@ async fn a_message_that_another_leader_has_overwritten_is_not_said_to_be_stored(
     let (leader, mut client, followers) = cut_off(&brokers).await;
     client.ask(SEND, &send_fields("T", "1", ""), b"overwritten").await;
     eventually("the leader to have the message", async || {
-        let marks = brokers.node(leader).log("broker-0").expect("it has the log").watermarks();
+        let marks =
+            brokers.node(leader).log(&name("broker-0")).expect("it has the log").watermarks();
         (marks.end > marks.committed).then_some(())
     })
     .await;
@@ -192,7 +193,7 @@ async fn a_send_whose_leader_died_under_way_ends_its_connection() {
     // The clients' ports are not cut: the leader has the request once it has the next one, in the same order.
     let mut other = brokers.client(leader).await;
     eventually("the leader to have the message", async || {
-        let end = brokers.node(leader).log("broker-0").expect("it leads it").watermarks();
+        let end = brokers.node(leader).log(&name("broker-0")).expect("it leads it").watermarks();
         other.call(30, &[("topic", "T"), ("queueId", "0")], b"").await.done();
         (end.end > end.committed).then_some(())
     })

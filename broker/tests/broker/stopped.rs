@@ -8,7 +8,7 @@ use quorumlog::simulation::{Damage, Fault, OpKind, Ops, Rule, SimDisk, When};
 use quorumlog::{NodeId, Role};
 
 use crate::client::{Client, ROUTE, SEND, bodies, send_fields};
-use crate::cluster::{eventually, meanwhile};
+use crate::cluster::{eventually, meanwhile, name};
 use crate::nodes::{Brokers, Setup};
 use crate::topics::{create, delete};
 
@@ -192,7 +192,7 @@ async fn a_node_whose_copy_of_the_home_log_has_stopped_leads_no_other_log() {
     meanwhile(Duration::from_secs(3)).await;
     let leader = brokers.leader_of(1).await;
     assert_ne!(leader, 2);
-    let admin = brokers.node(leader).log("broker-1").expect("it is open").admin();
+    let admin = brokers.node(leader).log(&name("broker-1")).expect("it is open").admin();
     let refused = admin.transfer_leadership(2).await.expect_err("a log has stopped there");
     assert!(refused.to_string().contains("another log has stopped there"), "{refused}");
     // Until that node is well again.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use quorumlog::NodeId;
 
 use crate::client::{Client, Frame, QUERY_OFFSET, ROUTE, SEND, UPDATE_OFFSET, bodies, send_fields};
-use crate::cluster::{eventually, within};
+use crate::cluster::{eventually, name, within};
 use crate::nodes::{Brokers, Setup};
 
 const LOGS: usize = 3;
@@ -344,7 +344,7 @@ async fn many_first_sends_of_a_topic_make_it_once_and_are_all_stored() {
     let brokers = Brokers::start().await;
     let leader = brokers.leader().await;
     let committed =
-        || brokers.node(leader).log("broker-0").expect("it has it").watermarks().committed;
+        || brokers.node(leader).log(&name("broker-0")).expect("it has it").watermarks().committed;
     let before = committed();
     let mut clients = Vec::new();
     for _ in 0..2 {
