@@ -327,6 +327,8 @@ mutants! {
     RunEndedEarly,
     /// A node whose copy of a log has stopped asks nobody who leads it.
     StoppedLogLeadsNowhere,
+    /// A node whose copy of a log lags asks nobody who leads it and what there is to know.
+    LaggingLogLeadsNowhere,
     /// A node that was removed does not hear of it.
     RemovalNotTold,
     /// A node that is no member is removed all the same.

@@ -113,6 +113,8 @@ quorumlog::mutants! {
     DeliveredOneByOne,
     /// What a consumer that takes messages in order gives up is retried as what any other one hands back.
     OrderlyRetried,
+    /// A batch whose own properties ask for a delay is stored without it.
+    BatchDelayIgnored,
     /// A message with a timer is stored at once, without its timer.
     TimerIgnored,
     /// A node goes on asking a home log whose disk is full.

@@ -1,7 +1,8 @@
 //! Who leads the logs whose copy on this node has stopped, or all if the node was removed from the cluster. Such a copy
-//! hears no leader, so the node asks the other members, and sends its clients where they say.
+//! hears no leader, so the node asks the other members, and sends its clients where they say. It also asks of logs whose
+//! copy hears its leader and lags (`lagging.rs`): that does not know where the leader serves clients.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -15,6 +16,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::forward::{AdminReply, AdminRequest};
 use super::inner::NodeInner;
+use super::lagging::Lags;
 use crate::member::{Member, NodeId, Role, Status};
 use crate::mutant::Mutant;
 use crate::raft::Group;
@@ -41,14 +43,16 @@ pub(crate) struct Led {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct Leaders {
     logs: Vec<(LogId, Led)>,
-    /// Its name server, if all its copies run.
+    /// Its name server, if all its copies run and none lags.
     name_server: Option<SocketAddr>,
 }
 
-/// What the other members say of the logs whose copy here has stopped.
+/// What the other members say of the logs whose copy here has stopped, or lags.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LedElsewhere {
     logs: BTreeMap<LogId, Led>,
+    /// Those of them whose copy here runs, and lags.
+    lagging: BTreeSet<LogId>,
     name_servers: Vec<SocketAddr>,
     /// Why this node has no part in the cluster any more, if it was removed.
     removed: Option<String>,
@@ -61,7 +65,8 @@ pub(crate) struct Elsewhere {
     any: AtomicBool,
     found: watch::Sender<LedElsewhere>,
     /// Which node leads a log, and where its broker serves it, as this node's broker knows.
-    brokers: Mutex<BTreeMap<LogId, (NodeId, SocketAddr)>>,
+    /// None for a log that it serves, and whose leader's address it does not know.
+    brokers: Mutex<BTreeMap<LogId, Option<(NodeId, SocketAddr)>>>,
     name_server: OnceLock<SocketAddr>,
 }
 
@@ -85,12 +90,22 @@ impl LedElsewhere {
         self.logs.get(&log)?.broker
     }
 
+    /// The same by a leader of `term` at least: this node knows of that term.
+    pub fn service_since(&self, log: LogId, term: u64) -> Option<SocketAddr> {
+        self.logs.get(&log).filter(|led| led.term >= term)?.broker
+    }
+
+    /// True if a leader of a later term than `term` is known: who led then does not any more.
+    pub fn is_led_after(&self, log: LogId, term: u64) -> bool {
+        self.logs.get(&log).is_some_and(|led| led.term > term)
+    }
+
     /// Why this node has no part in the cluster any more, if it was removed: what it knows is out of date.
     pub fn removed(&self) -> Option<&str> {
         self.removed.as_deref()
     }
 
-    /// Name servers of nodes on which no log has stopped.
+    /// Name servers of nodes on which no log has stopped or lags.
     pub fn name_servers(&self) -> &[SocketAddr] {
         &self.name_servers
     }
@@ -102,7 +117,9 @@ impl Elsewhere {
         if !self.any.load(Ordering::Acquire) {
             return None;
         }
-        self.found.borrow().logs.get(&log).map(|led| led.leader.clone())
+        let found = self.found.borrow();
+        let led = found.logs.get(&log).filter(|_| !found.lagging.contains(&log));
+        led.map(|led| led.leader.clone())
     }
 
     /// Completes the status of a copy that has stopped.
@@ -124,13 +141,16 @@ impl Elsewhere {
         self.found.subscribe()
     }
 
+    /// The logs that this node's broker serves, and the leader whose broker's address that knows.
+    pub(super) fn served(&self) -> BTreeMap<LogId, Option<NodeId>> {
+        let brokers = self.brokers.lock().unwrap_or_else(PoisonError::into_inner);
+        brokers.iter().map(|(log, served)| (*log, served.map(|(node, _)| node))).collect()
+    }
+
     /// Notes who leads a log and where its broker serves it; none if that is not known.
     pub(crate) fn note_service(&self, log: LogId, served: Option<(NodeId, SocketAddr)>) {
         let mut brokers = self.brokers.lock().unwrap_or_else(PoisonError::into_inner);
-        match served {
-            Some(served) => drop(brokers.insert(log, served)),
-            None => drop(brokers.remove(&log)),
-        }
+        brokers.insert(log, served);
     }
 
     /// Notes where this node's name server is.
@@ -153,21 +173,29 @@ impl NodeInner {
         logs
     }
 
-    /// Looks who leads the logs whose copy here has stopped, as long as the node runs.
+    /// Looks who leads the logs whose copy here has stopped or lags, as long as the node runs.
     pub(super) async fn look_elsewhere(self: Arc<Self>) {
         let mut ticks = tokio::time::interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut lags = Lags::default();
         let looking = async {
             loop {
                 ticks.tick().await;
-                let stopped = self.stopped_logs();
-                let mut found =
-                    match stopped.is_empty() || Mutant::StoppedLogLeadsNowhere.is_active() {
-                        true => LedElsewhere::default(),
-                        false => self.ask_members(&stopped).await,
-                    };
+                let mut asked = self.stopped_logs();
+                if Mutant::StoppedLogLeadsNowhere.is_active() {
+                    asked.clear();
+                }
+                let mut lagging = self.lagging_logs(&mut lags);
+                lagging.retain(|log| !asked.contains(log));
+                let any_stopped = !asked.is_empty();
+                asked.extend_from_slice(&lagging);
+                let mut found = match asked.is_empty() {
+                    true => LedElsewhere::default(),
+                    false => self.ask_members(&asked).await,
+                };
+                found.lagging = lagging.into_iter().collect();
                 found.removed = self.peers.standing.is_removed();
-                self.elsewhere.any.store(!found.logs.is_empty(), Ordering::Release);
+                self.elsewhere.any.store(any_stopped, Ordering::Release);
                 self.elsewhere.found.send_if_modified(|held| {
                     let differs = *held != found;
                     *held = found;
@@ -210,7 +238,8 @@ impl NodeInner {
         let logs = logs.iter().take(LOGS_MAX);
         let led = logs.filter_map(|log| Some((*log, self.led(&*self.group(*log)?)?)));
         let name_server = self.elsewhere.name_server.get().copied();
-        let name_server = name_server.filter(|_| self.stopped_logs().is_empty());
+        let lags = !self.elsewhere.found.borrow().lagging.is_empty();
+        let name_server = name_server.filter(|_| !lags && self.stopped_logs().is_empty());
         Leaders { logs: led.collect(), name_server }
     }
 
@@ -221,9 +250,12 @@ impl NodeInner {
         }
         let status = group.status();
         let leader = status.leader?;
+        // What a copy that lags has applied of that may be out of date.
+        let lags = self.elsewhere.found.borrow().lagging.contains(&group.id);
         let broker = {
             let brokers = self.elsewhere.brokers.lock().unwrap_or_else(PoisonError::into_inner);
-            brokers.get(&group.id).filter(|(node, _)| *node == leader.id).map(|(_, addr)| *addr)
+            let served = brokers.get(&group.id).copied().flatten().filter(|_| !lags);
+            served.filter(|(node, _)| *node == leader.id).map(|(_, addr)| addr)
         };
         Some(Led { term: status.term, leader, broker })
     }

@@ -52,13 +52,14 @@ impl Node {
         self.inner.is_not_open(log)
     }
 
-    /// Who leads the logs whose copy has stopped on this node, as other members say, and each change of that.
+    /// Who leads the logs whose copy has stopped on this node, or lags, as other members say, and each change of that.
     pub fn watch_elsewhere(&self) -> watch::Receiver<LedElsewhere> {
         self.inner.elsewhere.subscribe()
     }
 
     /// Notes which node leads a log and where that node's program serves it to clients; none if that is not known. Nodes
-    /// whose copy of the log has stopped are told when they ask ([`LedElsewhere::service`]). Kept in memory only.
+    /// whose copy of the log has stopped, or lags, are told when they ask ([`LedElsewhere::service`]). From the first call
+    /// on this node asks as well while its own copy lags. Kept in memory only.
     pub fn note_service(&self, log: LogId, served: Option<(NodeId, SocketAddr)>) {
         self.inner.elsewhere.note_service(log, served);
     }

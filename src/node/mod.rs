@@ -15,6 +15,7 @@ mod housekeeping;
 mod identity;
 mod in_touch;
 mod inner;
+mod lagging;
 mod log_admin;
 mod log_clock;
 mod log_place;

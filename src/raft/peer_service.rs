@@ -22,7 +22,7 @@ use super::snapshot;
 use super::space::DiskSpace;
 use super::stable::StableClaim;
 use super::standing;
-use super::types::Types;
+use super::types::{Types, entry_id};
 use crate::member::ReplicaId;
 use crate::mutant::Mutant;
 use crate::panics;
@@ -283,9 +283,13 @@ impl<H: Host> PeerService<H> {
             group.heard.asked(request.vote.leader_id.term, received);
             // Before anything is committed that it tells of.
             let told = StableClaim::of(&group.log, &request, stable);
+            let committed = request.leader_commit.as_ref().map(entry_id);
             match group.take_append(request).await {
                 Ok(reply) => {
                     group.ticks.answered(received, &reply);
+                    if !matches!(reply, AppendEntriesResponse::HigherVote(_)) {
+                        group.apply.note_told(committed);
+                    }
                     let flushed = match reply {
                         AppendEntriesResponse::Success => told.flushed(&group.log),
                         _ => Some(0),

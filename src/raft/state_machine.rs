@@ -50,6 +50,8 @@ pub(crate) type RaftSnapshot = openraft::alias::SnapshotOf<Types, Checkpoint>;
 pub(crate) struct ApplyShared {
     /// One past the last applied index.
     applied_end: AtomicU64,
+    /// One past the last index that a leader has told to be committed, whether this node has it or not.
+    told_end: AtomicU64,
     /// Told after each run; for those who wait for `applied_end`.
     moved: tokio::sync::Notify,
     /// Where the next snapshot is to lie: the new boundary that retention chose.
@@ -77,6 +79,16 @@ impl Drop for InUse {
 impl ApplyShared {
     pub(crate) fn applied_end(&self) -> u64 {
         self.applied_end.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn told_end(&self) -> u64 {
+        self.told_end.load(Ordering::Acquire)
+    }
+
+    /// Notes what a leader has told to be committed.
+    pub(super) fn note_told(&self, committed: Option<EntryId>) {
+        let end = committed.map_or(0, |id| id.index + 1);
+        self.told_end.fetch_max(end, Ordering::AcqRel);
     }
 
     fn set_applied(&self, id: EntryId) {

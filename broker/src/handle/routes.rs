@@ -1,5 +1,5 @@
-//! The name server: which brokers have a topic, and where they are. A node on which a log has stopped knows that log's
-//! topics and queues of before, so it has another node's name server answer.
+//! The name server: which brokers have a topic, and where they are. A node on which a log has stopped, or lags, knows that
+//! log's topics and queues of before, so it has another node's name server answer.
 
 use std::future::ready;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ const PASSED_ON: &str = "passedOn";
 pub(crate) struct NameServer {
     config: Arc<BrokerConfig>,
     brokers: Arc<Brokers>,
-    /// What other nodes say of the logs that have stopped here.
+    /// What other nodes say of the logs that have stopped here, or lag.
     elsewhere: watch::Receiver<LedElsewhere>,
     /// The way to another node's name server.
     other: Way,
@@ -88,12 +88,15 @@ impl NameServer {
     }
 
     /// Waits until the logs' leaders are where they are to be, when this node has only just started. A client keeps to
-    /// its first route for 30 s, and one that named a single node would lose all brokers with that node.
+    /// its first route for 30 s, and one that named a single node would lose all brokers with that node. Also until it
+    /// is known where each leader serves clients: a log is not in the route before that.
     async fn settled(&self) {
         let all = async {
             for broker in self.logs() {
                 // It goes only with this.
                 let _ = broker.replica.settled.subscribe().wait_for(|settled| *settled).await;
+                let mut parts = broker.replica.part.subscribe();
+                while broker.replica.is_led_nowhere() && parts.changed().await.is_ok() {}
             }
         };
         let _ = tokio::time::timeout(SETTLE_TIMEOUT, all).await;
@@ -104,7 +107,7 @@ impl NameServer {
         self.elsewhere.borrow().removed().is_some()
     }
 
-    /// What another node's name server answers, if a log has stopped here and one answers in time.
+    /// What another node's name server answers, if a log has stopped or lags here and one answers in time.
     async fn pass_on(&self, command: &Command) -> Option<Reply> {
         let others = self.elsewhere.borrow().name_servers().to_vec();
         let tells = matches!(
@@ -173,7 +176,9 @@ impl NameServer {
             let remark = format!("No topic route info in name server for the topic: {topic}");
             return Reply::refused(response::TOPIC_NOT_EXIST, remark);
         };
-        let led: Vec<_> = self.logs().iter().filter(|broker| broker.replica.is_led()).collect();
+        let is_led =
+            |broker: &LogBroker| broker.replica.is_led() && !broker.replica.is_led_nowhere();
+        let led: Vec<_> = self.logs().iter().filter(|broker| is_led(broker)).collect();
         if led.is_empty() {
             // A client that has a route keeps it.
             let remark = format!("No leader is known of any log, for the topic: {topic}");

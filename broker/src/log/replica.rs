@@ -143,13 +143,22 @@ impl Replica {
         let leads = *self.part.borrow() == Part::Leads;
         let is_led = leads
             || match self.opened.get() {
-                Some(opened) => opened.log.status().leader.is_some(),
+                Some(opened) => opened.log.status().leader.is_some() && !self.is_led_nowhere(),
                 // As others say, who hear it.
                 None => *self.part.borrow() != Part::Unknown,
             };
         if is_led {
             *self.led_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         }
+    }
+
+    /// True while this node knows that another one leads, and not where that one serves clients.
+    pub(crate) fn is_led_nowhere(&self) -> bool {
+        let other_leads = |opened: &Opened| {
+            let status = opened.log.status();
+            status.leader.is_some_and(|leader| leader.id != status.node_id)
+        };
+        *self.part.borrow() == Part::Unknown && self.opened.get().is_some_and(other_leads)
     }
 
     /// How long a send waits for its message to be flushed and replicated.

@@ -33,31 +33,37 @@ impl LogBroker {
         let mut statuses = opened.log.watch_status();
         let mut changed = opened.shared.changed.subscribe();
         let opened = self.replica.opened.get_or_init(|| opened);
+        let mut elsewhere = node.watch_elsewhere();
         let mut announced = None;
         loop {
             changed.mark_unchanged();
+            elsewhere.mark_unchanged();
             let status = statuses.current();
             // Another state than it was announced with has to be announced as well: it is whole once that is applied.
             let number = opened.shared.number();
             let unannounced = announced != Some((status.term, number));
             if status.role == Role::Leader && unannounced {
-                self.tell_part(&node, &status, Part::Unknown);
+                self.tell_service(&node, &status, &Part::Unknown);
+                self.set_part(Part::Unknown);
                 if self.announce(&node).await {
                     announced = Some((status.term, number));
                     self.replica.led.store(number, Ordering::Release);
                     continue;
                 }
             } else {
-                self.tell_part(&node, &status, part(&status, opened));
+                let applied = part(&status, opened);
+                self.tell_service(&node, &status, &applied);
+                let part = newer_part(&elsewhere.borrow(), &status).unwrap_or(applied);
+                self.set_part(part);
             }
             tokio::select! {
                 status = statuses.changed() => if status.is_none() { break },
                 _ = changed.changed() => {}
+                _ = elsewhere.changed() => {}
                 () = tokio::time::sleep(PAUSE), if status.role == Role::Leader && unannounced => {}
             }
         }
         // Stopped, or deleted.
-        let mut elsewhere = node.watch_elsewhere();
         loop {
             self.set_part_elsewhere(&elsewhere.borrow_and_update(), opened.log.id());
             if elsewhere.changed().await.is_err() {
@@ -76,16 +82,15 @@ impl LogBroker {
         self.set_part(led.unwrap_or(Part::Unknown));
     }
 
-    /// Sets the part, and has the node tell others where the leader's broker is.
-    fn tell_part(&self, node: &Node, status: &Status, part: Part) {
-        let addr = match &part {
+    /// Has the node tell others where the leader's broker is, as it has applied that.
+    fn tell_service(&self, node: &Node, status: &Status, part: &Part) {
+        let addr = match part {
             Part::Leads => Some(self.replica.addr),
             Part::Follows(addr) => addr.parse().ok(),
             Part::Unknown => None,
         };
         let served = status.leader.as_ref().map(|leader| leader.id).zip(addr);
         node.note_service(LogId(status.log_id), served);
-        self.set_part(part);
     }
 
     async fn make_log(&self, node: &Node, name: &LogName) {
@@ -160,4 +165,17 @@ fn part(status: &Status, opened: &Opened) -> Part {
     }
     let state = opened.shared.state();
     state.address(leader.id).map_or(Part::Unknown, |addr| Part::Follows(addr.to_owned()))
+}
+
+/// The part as other nodes know it, if this one's copy lags: it has not applied where the leader's broker is, or what it has
+/// is out of date.
+fn newer_part(found: &LedElsewhere, status: &Status) -> Option<Part> {
+    let log = LogId(status.log_id);
+    if status.role == Role::Leader {
+        return None;
+    }
+    match found.service_since(log, status.term) {
+        Some(addr) => Some(Part::Follows(addr.to_string())),
+        None => found.is_led_after(log, status.term).then_some(Part::Unknown),
+    }
 }

@@ -2,7 +2,7 @@
 
 use bytes::BufMut as _;
 
-use crate::client::{SEND, SEND_BATCH, messages, send_fields};
+use crate::client::{SEND, SEND_BATCH, batch, messages, send_fields};
 use crate::nodes::Brokers;
 
 #[tokio::test]
@@ -45,4 +45,33 @@ async fn what_is_not_served_is_refused_with_rocketmqs_code_and_nothing_is_stored
     let bodies: Vec<_> = stored.iter().map(|message| message.body.as_str()).collect();
     assert_eq!(bodies, ["first", "second"]);
     assert!(!stored[1].properties.contains_key("POP_CK"), "{stored:?}");
+}
+
+/// A batch says twice what it asks for: in the request, and in each message. What the request asked for got SEND_OK, and was
+/// dropped.
+#[tokio::test]
+async fn a_batch_whose_request_asks_for_what_is_not_served_is_refused() {
+    let brokers = Brokers::start().await;
+    let mut client = brokers.client(brokers.leader().await).await;
+    client.send("T", 0, "first").await.done();
+    let body = batch(&["one", "two"]);
+    for (property, code) in [
+        ("DELAY\u{1}3\u{2}", 13),
+        ("DELAY\u{1}soon\u{2}", 1),
+        ("TIMER_DELAY_SEC\u{1}10\u{2}", 1),
+        ("TRAN_MSG\u{1}true\u{2}", 16),
+        ("INNER_NUM\u{1}2\u{2}", 13),
+        ("REPLY_TO_CLIENT\u{1}c\u{2}", 3),
+    ] {
+        let mut flagged = send_fields("T", "0", property);
+        flagged.iter_mut().filter(|(name, _)| *name == "m").for_each(|(_, value)| *value = "true");
+        for (kind, fields) in [(SEND_BATCH, send_fields("T", "0", property)), (SEND, flagged)] {
+            let answer = client.call(kind, &fields, &body).await;
+            assert_eq!(answer.code, code, "{property:?} in {kind}: {answer:?}");
+        }
+    }
+    client.call(SEND_BATCH, &send_fields("T", "0", "DELAY\u{1}0\u{2}"), &body).await.done();
+    let stored = messages(&client.pull("T", 0, 0).await.done().body);
+    let bodies: Vec<_> = stored.iter().map(|message| message.body.as_str()).collect();
+    assert_eq!(bodies, ["first", "one", "two"]);
 }

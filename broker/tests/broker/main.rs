@@ -17,6 +17,8 @@ mod features;
 mod full_disk;
 mod groups;
 mod index;
+#[cfg(feature = "simulation")]
+mod lagging;
 mod messages;
 mod nodes;
 mod routes;

@@ -239,6 +239,9 @@ impl Brokers {
                 let leads = commit_log.status().role == Role::Leader;
                 let route =
                     self.name_server(id).await.call(ROUTE, &[("topic", "%RETRY%x")], b"").await;
+                if route.code != 0 {
+                    return None;
+                }
                 let told = &route.json()["brokerDatas"][log]["brokerAddrs"]["0"];
                 let served = Client::connect(addr)
                     .await

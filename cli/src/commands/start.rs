@@ -85,7 +85,8 @@ pub(crate) struct NodeArgs {
     /// Any setting, by its key in the file. Can be repeated.
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
     set: Vec<(String, String)>,
-    /// Found the cluster with the peers as its voters. Set this on one node only; it is harmless on a restart.
+    /// Found the cluster with the peers as its voters. Set this on one node only. A restart with the node's data ignores it;
+    /// leave it out when a node that lost its data is replaced, or that node founds a second cluster.
     #[arg(long, conflicts_with = "dev")]
     bootstrap: bool,
     /// A first voter; list this node too. Can be repeated.

@@ -93,7 +93,7 @@ pub(crate) const KEYS: &[Key] = &[
 
     key("runtime.worker_threads", Kind::Count, "0", "Threads that run tasks; 0: one for every four cores, and at least one."),
 
-    key("cluster.bootstrap", Kind::Switch, "false", "Found the cluster with `peers` as its voters. On one node, and harmless later on."),
+    key("cluster.bootstrap", Kind::Switch, "false", "Found the cluster with `peers` as its voters. On one node, and ignored once it has data: leave it out when that is lost."),
     key("cluster.peers", Kind::Peers, "[]", "The first voters, this node among them, as { id = 1, peer_addr = \"host:port\", client_addr = \"host:port\" }."),
 ];
 

@@ -159,9 +159,7 @@ impl<'a> Sender<'a> {
         for part in split_batch(command.body.clone(), PARTS_MAX)? {
             check_properties(&part.properties)?;
             features::check(&part.properties, 0, 0)?;
-            if level(&part.properties).is_some() {
-                return Err(illegal("a batch cannot hold delayed messages"));
-            }
+            check_undelayed(&part.properties)?;
             let properties = &part.properties;
             batch.push(self.fill(header, topic, queue, part.flag, part.body, properties, client));
         }
@@ -186,6 +184,9 @@ impl<'a> Sender<'a> {
         check_properties(header.properties)?;
         if header.batch && header.topic.starts_with("%RETRY%") {
             return Err(illegal("batch request does not support retry group"));
+        }
+        if header.batch && !Mutant::BatchDelayIgnored.is_active() {
+            check_undelayed(header.properties)?;
         }
         features::check(header.properties, header.system_flag, header.reconsumed)
     }
@@ -274,6 +275,17 @@ impl<'a> Sender<'a> {
             body,
             properties,
         }
+    }
+}
+
+/// Checks that neither a batch nor one of its messages asks for a delay.
+///
+/// # Errors
+/// It does.
+fn check_undelayed(properties: &str) -> Result<(), Failure> {
+    match level(properties) {
+        Some(_) => Err(illegal("a batch cannot hold delayed messages")),
+        None => Ok(()),
     }
 }
 

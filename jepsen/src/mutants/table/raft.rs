@@ -366,6 +366,17 @@ pub(super) const ROWS: &[Row] = &[
         ),
     },
     Row {
+        id: "D23",
+        name: "LaggingLogLeadsNowhere",
+        breaks: "a node whose copy of a log lags does not learn where the next leader serves clients, nor of new topics",
+        place: "src/node/lagging.rs",
+        rule: "8, a copy that lags",
+        expected: Test(
+            "broker",
+            "lagging::clients_of_a_node_that_lags_on_a_short_disk_go_on_with_the_next_leader",
+        ),
+    },
+    Row {
         id: "C1",
         name: "CheckpointTakesReserve",
         breaks: "checkpoints use up the reserve of a disk",

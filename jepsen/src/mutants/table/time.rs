@@ -99,4 +99,15 @@ pub(super) const ROWS: &[Row] = &[
             "features::what_is_not_served_is_refused_with_rocketmqs_code_and_nothing_is_stored",
         ),
     },
+    Row {
+        id: "T9",
+        name: "BatchDelayIgnored",
+        breaks: "a batch whose own properties ask for a delay is stored without it",
+        place: "broker/src/handle/send/mod.rs",
+        rule: "17, features",
+        expected: Test(
+            "broker",
+            "features::a_batch_whose_request_asks_for_what_is_not_served_is_refused",
+        ),
+    },
 ];
