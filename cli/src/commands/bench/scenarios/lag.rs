@@ -87,7 +87,7 @@ pub(super) async fn run(args: &Args, out: &mut Output) -> Result {
     ]);
     for &client in &args.client {
         let rows = match client {
-            ClientKind::Embedded => embedded(args).await?,
+            ClientKind::Embedded => Box::pin(embedded(args)).await?,
             ClientKind::Remote => remote(args).await?,
         };
         for row in rows {

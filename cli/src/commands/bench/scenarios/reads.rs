@@ -87,7 +87,7 @@ pub(super) async fn run(args: &Args, out: &mut Output) -> Result {
         for &client in &args.client {
             note(format_args!("{client:?} subscriber, records of {size}"));
             let passes = match client {
-                ClientKind::Embedded => embedded(args, size).await?,
+                ClientKind::Embedded => Box::pin(embedded(args, size)).await?,
                 ClientKind::Remote => remote(args, size).await?,
             };
             let of = |field: fn(&Pass) -> f64| median(passes.iter().map(field).collect());
