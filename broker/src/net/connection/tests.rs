@@ -154,7 +154,8 @@ async fn requests_that_are_not_answered_yet_are_taken_up_to_a_number_of_bytes() 
         floods.push(flood(listening.connect().await, request(BODY), 100));
     }
     let taken = listening.settled().await;
-    assert!((8..=16).contains(&taken), "{taken} MiB are under way, and 8 may be, or 16 in part");
+    // Beside the begins of the next four, seven or eight fit, as the four come.
+    assert!((7..=16).contains(&taken), "{taken} MiB are under way, and 8 may be, or 16 in part");
     // A client that has nothing under way still gets an answer.
     let mut small = listening.connect().await;
     small.write_all(&request(100)).await.expect("it takes it");
