@@ -115,6 +115,7 @@ pub struct AppendOptions {
 /// Which appends a leader still takes once disks have less free space than `storage.disk_reserve`: its own, or those of a
 /// majority of voters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Priority {
     /// None.
     #[default]
