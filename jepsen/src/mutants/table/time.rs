@@ -100,7 +100,7 @@ pub(super) const ROWS: &[Row] = &[
         ),
     },
     Row {
-        id: "T9",
+        id: "T11",
         name: "BatchDelayIgnored",
         breaks: "a batch whose own properties ask for a delay is stored without it",
         place: "broker/src/handle/send/mod.rs",
