@@ -167,6 +167,7 @@ fn the_effective_settings_render_to_a_file_that_gives_them_again() {
 fn the_table_of_keys_is_complete() {
     let mut node = Config::new(1, "data");
     node.advertise = Some("a:1".to_owned());
+    node.client_advertise = Some("a:2".to_owned());
     node.retention.size_max = Some(ByteCount::mib(64));
     node.retention.age_max = Some(Duration::from_secs(1));
     let settings = settings("", &[], &[]).expect("defaults");
