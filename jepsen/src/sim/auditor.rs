@@ -120,7 +120,7 @@ impl Auditor {
         self.term_of_majority(log, voters, index).is_some()
     }
 
-    /// The term of that entry; 0 if all of them have trimmed it.
+    /// The term of that entry; 0 if a majority has trimmed it.
     fn term_of_majority(&self, log: LogId, voters: &BTreeSet<u64>, index: u64) -> Option<u64> {
         let held = voters.iter().filter_map(|id| self.logs.get(&(*id, log)));
         let mut trimmed = 0;
@@ -131,6 +131,10 @@ impl Auditor {
             } else if let Some(entry) = durable.entry(index) {
                 *terms.entry(entry.term).or_default() += 1;
             }
+        }
+        if trimmed * 2 > voters.len() {
+            // What another one still has there may be of a history that was given up.
+            return Some(0);
         }
         let most = terms.into_iter().max_by_key(|(_, count)| *count);
         let (term, count) = most.unwrap_or((0, 0));
