@@ -82,14 +82,13 @@ impl Home {
         let body = Bytes::from(codec::encode(decision));
         let answer = link.call(request::DECIDE_TOPIC, Fields::default(), body, left).await;
         let answer = answer.map_err(|error| Attempt::Unknown(error.to_string()))?;
-        let remark = answer.head.remark.as_deref().unwrap_or_default().trim();
         match answer.head.code {
             response::SUCCESS => {
                 let version = answer.head.fields.number("version").ok();
                 let version = version.and_then(|version| u64::try_from(version).ok());
                 version.ok_or_else(|| Attempt::Unknown("its answer is not understood".to_owned()))
             }
-            code => Err(Attempt::refused(code, remark)),
+            code => Err(Attempt::refused(code, answer.remark())),
         }
     }
 }

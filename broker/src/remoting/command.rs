@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::{Buf as _, BufMut as _, Bytes};
 use serde::de::DeserializeOwned;
 
-use super::codes::response;
+use super::codes::{names, response};
 use super::fields::Fields;
 use super::frame::FrameError;
 use super::lenient_json::{self, JsonError};
@@ -104,6 +104,16 @@ impl Command {
     /// True if this answers a request of ours.
     pub(crate) fn is_answer(&self) -> bool {
         self.head.flag & ANSWER != 0
+    }
+
+    /// What an answer says in words.
+    pub(crate) fn remark(&self) -> &str {
+        self.head.remark.as_deref().unwrap_or_default().trim()
+    }
+
+    /// True if an answer says that nobody knows whether it was done.
+    pub(crate) fn tells_unknown_outcome(&self) -> bool {
+        self.head.fields.get(names::OUTCOME) == Some(names::UNKNOWN)
     }
 
     /// True if nobody waits for an answer.

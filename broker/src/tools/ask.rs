@@ -81,7 +81,7 @@ async fn call(addr: &str, code: i32, fields: Fields) -> io::Result<Command> {
 
 /// The body of an answer that says that it is done.
 fn done(addr: &str, answer: Command) -> io::Result<Bytes> {
-    let remark = answer.head.remark.as_deref().unwrap_or_default().trim();
+    let remark = answer.remark();
     match answer.head.code {
         response::SUCCESS => Ok(answer.body),
         response::TOPIC_NOT_EXIST
@@ -91,7 +91,7 @@ fn done(addr: &str, answer: Command) -> io::Result<Bytes> {
         }
         code => {
             let detail = format!("{addr}: the answer is {code}: {remark}");
-            if answer.head.fields.get(names::OUTCOME) == Some(names::UNKNOWN) {
+            if answer.tells_unknown_outcome() {
                 return Err(io::Error::other(OutcomeUnknown(detail)));
             }
             Err(io::Error::other(detail))

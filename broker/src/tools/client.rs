@@ -13,7 +13,7 @@ use quorumlog::seam::{Clock, SystemClock, TcpTransport};
 
 use crate::net::Link;
 use crate::record::put_hex;
-use crate::remoting::codes::{names, request, response};
+use crate::remoting::codes::{request, response};
 use crate::remoting::{Command, Fields};
 
 /// How long an answer may take beyond what was asked for.
@@ -84,18 +84,14 @@ impl SendError {
                 | response::FLUSH_SLAVE_TIMEOUT
                 | response::SLAVE_NOT_AVAILABLE
         );
-        let told = answer.head.fields.get(names::OUTCOME) == Some(names::UNKNOWN);
-        let outcome = if waits || told { Outcome::Unknown } else { Outcome::NotAppended };
-        Self::Answered { code, remark: remark(answer).to_owned(), outcome }
+        let is_unknown = waits || answer.tells_unknown_outcome();
+        let outcome = if is_unknown { Outcome::Unknown } else { Outcome::NotAppended };
+        Self::Answered { code, remark: answer.remark().to_owned(), outcome }
     }
 }
 
-fn remark(answer: &Command) -> &str {
-    answer.head.remark.as_deref().unwrap_or_default().trim()
-}
-
 fn refused(answer: &Command) -> io::Error {
-    io::Error::other(format!("the answer is {}: {}", answer.head.code, remark(answer)))
+    io::Error::other(format!("the answer is {}: {}", answer.head.code, answer.remark()))
 }
 
 fn number(answer: &Command, name: &str) -> io::Result<u64> {
@@ -242,6 +238,7 @@ impl BrokerClient {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::remoting::codes::names;
 
     #[test]
     fn the_outcome_of_a_send_is_unknown_where_the_broker_does_not_say_that_nothing_was_stored() {
