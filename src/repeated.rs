@@ -27,7 +27,7 @@ impl Repeated {
         if logged.len() >= REMEMBERED_MAX {
             logged.retain(|_, at| at.elapsed() < PAUSE);
         }
-        if logged.len() >= REMEMBERED_MAX && !logged.contains_key(about) {
+        if logged.len() >= REMEMBERED_MAX {
             return false;
         }
         logged.insert(about.to_owned(), Instant::now());

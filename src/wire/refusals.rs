@@ -7,29 +7,22 @@ use crate::repeated::Repeated;
 pub(super) struct Refusals(Repeated);
 
 impl Refusals {
-    /// Logs a refused connection: as a warning at most once a minute for each host and reason.
+    /// Logs a connection that was refused.
     pub(super) fn log(&self, remote: &str, reason: &str) {
-        if self.is_due(remote, reason) {
-            tracing::warn!(
-                remote,
-                reason,
-                "connection refused; repetitions within a minute are not logged"
-            );
-        } else {
-            tracing::debug!(remote, reason, "connection refused");
-        }
+        self.warn("connection refused", remote, reason);
     }
 
-    /// Logs a connection that this end closed, or that broke, in the same way.
+    /// Logs a connection that this end closed, or that broke.
     pub(super) fn log_closed(&self, remote: &str, reason: &str) {
+        self.warn("connection closed", remote, reason);
+    }
+
+    /// As a warning at most once a minute for each host and reason.
+    fn warn(&self, what: &str, remote: &str, reason: &str) {
         if self.is_due(remote, reason) {
-            tracing::warn!(
-                remote,
-                reason,
-                "connection closed; repetitions within a minute are not logged"
-            );
+            tracing::warn!(remote, reason, "{what}; repetitions within a minute are not logged");
         } else {
-            tracing::debug!(remote, reason, "connection closed");
+            tracing::debug!(remote, reason, "{what}");
         }
     }
 
