@@ -14,15 +14,6 @@ pub(super) struct MemberStatusForm {
 }
 
 #[derive(Serialize, Deserialize)]
-enum RoleForm {
-    Leader,
-    Follower,
-    Candidate,
-    Learner,
-    Stopped,
-}
-
-#[derive(Serialize, Deserialize)]
 pub(super) struct StatusForm {
     log: String,
     log_id: u64,
@@ -42,24 +33,6 @@ pub(super) struct StatusForm {
     suspect_elections: u64,
     rewinds: u64,
     lost_records_max: u64,
-}
-
-#[derive(Serialize, Deserialize)]
-enum ProblemKindForm {
-    LogStopped,
-    LogDamaged,
-    LogNotOpen,
-    TaskPanicked,
-    DataLost,
-    Duplicate,
-    NotReachedBack,
-    PeerUnreachable,
-    PeerLostData,
-    PeerDuplicate,
-    CheckpointWaits,
-    OtherVersion,
-    LogSuspect,
-    Removed,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -84,9 +57,14 @@ pub(super) fn all<T, U: From<T>>(values: Vec<T>) -> Vec<U> {
     values.into_iter().map(U::from).collect()
 }
 
-/// Conversions both ways between two enums with the same variants without fields.
-macro_rules! same_variants {
-    ($public:ident, $form:ident: $($variant:ident),+ $(,)?) => {
+/// The form of an enum of which no variant has fields, and the conversions both ways.
+macro_rules! enum_form {
+    ($form:ident of $public:ident: $($variant:ident),+ $(,)?) => {
+        #[derive(Serialize, Deserialize)]
+        enum $form {
+            $($variant,)+
+        }
+
         impl From<$public> for $form {
             fn from(value: $public) -> Self {
                 match value {
@@ -124,9 +102,9 @@ macro_rules! same_fields {
     (@ $value:expr, $convert:expr) => { $convert($value) };
 }
 
-same_variants!(Role, RoleForm: Leader, Follower, Candidate, Learner, Stopped);
-same_variants!(
-    ProblemKind, ProblemKindForm:
+enum_form!(RoleForm of Role: Leader, Follower, Candidate, Learner, Stopped);
+enum_form!(
+    ProblemKindForm of ProblemKind:
     LogStopped, LogDamaged, LogNotOpen, TaskPanicked, DataLost, Duplicate, NotReachedBack,
     PeerUnreachable, PeerLostData, PeerDuplicate, CheckpointWaits, OtherVersion, LogSuspect, Removed,
 );
