@@ -159,8 +159,7 @@ impl CommitLog {
         let (sender, outcome) = oneshot::channel();
         // Nobody may wait for the ticket any more.
         let acked = |result| drop(sender.send(result));
-        let handed_over = hand_over(&group, records, acked);
-        match handed_over {
+        match hand_over(&group, records, acked) {
             Some((Err(error), _)) if error.outcome() == Outcome::NotAppended => return Err(error),
             Some((result, acked)) => acked(result),
             None => {}

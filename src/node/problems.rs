@@ -48,24 +48,8 @@ impl NotOpen {
     /// Its row among the logs, so that it is not missed there.
     fn status(&self, id: LogId, node: &NodeInner) -> Status {
         Status {
-            log: self.name.to_string(),
-            log_id: id.0,
-            node_id: node.config.node_id,
-            role: Role::Stopped,
-            term: 0,
-            leader: None,
-            begin: 0,
-            committed: 0,
-            end: 0,
-            applied: 0,
-            members: Vec::new(),
-            disk_bytes: 0,
             failure: Some(format!("it could not be opened: {}", self.reason())),
-            suspect: false,
-            stable: 0,
-            suspect_elections: 0,
-            rewinds: 0,
-            lost_records_max: 0,
+            ..Status::new(self.name.as_str(), id.0, node.config.node_id, Role::Stopped)
         }
     }
 }

@@ -261,25 +261,12 @@ impl ScriptedNode {
     fn statuses(&self, state: &State) -> Vec<Status> {
         let logs = [("_system".to_owned(), LogId::SYSTEM)].into_iter();
         let logs = logs.chain(state.logs.iter().map(|(name, id)| (name.to_string(), *id)));
+        let leads = state.leader == Some(self.id);
+        let role = if leads { Role::Leader } else { Role::Follower };
         logs.map(|(log, id)| Status {
-            log,
-            log_id: id.0,
-            node_id: self.id,
-            role: if state.leader == Some(self.id) { Role::Leader } else { Role::Follower },
             term: 1,
             leader: state.leader.map(member),
-            begin: 0,
-            committed: 0,
-            end: 0,
-            applied: 0,
-            members: Vec::new(),
-            disk_bytes: 0,
-            failure: None,
-            suspect: false,
-            stable: 0,
-            suspect_elections: 0,
-            rewinds: 0,
-            lost_records_max: 0,
+            ..Status::new(log, id.0, self.id, role)
         })
         .collect()
     }

@@ -68,10 +68,6 @@ fn requests_round_trip() {
 #[test]
 fn responses_round_trip() {
     let status = Status {
-        log: "orders".to_owned(),
-        log_id: 5,
-        node_id: 3,
-        role: Role::Leader,
         term: 2,
         leader: Some(member()),
         begin: 1,
@@ -80,12 +76,7 @@ fn responses_round_trip() {
         applied: 2,
         members: vec![MemberStatus { member: member(), voter: true, matched: Some(3) }],
         disk_bytes: 4096,
-        failure: None,
-        suspect: false,
-        stable: 0,
-        suspect_elections: 0,
-        rewinds: 0,
-        lost_records_max: 0,
+        ..Status::new("orders", 5, 3, Role::Leader)
     };
     let appended = Appended::new(9, 2, 3);
     assert!(matches!(there_and_back(Response::Appended(appended)),
