@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use clients::{Counting, client_address, orders};
-use cluster::{Cluster, LOG, Setup, eventually, texts, within};
+use cluster::{Cluster, LOG, Setup, eventually, name, texts, within};
 use quorumlog::client::{Client, ClientConfig, ClientLog, ClientSubscription};
 use quorumlog::{
-    AdminError, AppendError, ByteCount, LogName, NodeId, OpenError, Outcome, Oversized, ReadError,
-    Record, Role, Start, StorageError,
+    AdminError, AppendError, ByteCount, NodeId, OpenError, Outcome, Oversized, ReadError, Record,
+    Role, Start, StorageError,
 };
 
 /// The next records of a subscription.
@@ -80,7 +80,7 @@ async fn a_client_can_do_with_a_log_what_its_node_can() {
 async fn a_client_makes_lists_and_deletes_logs_and_lists_members() {
     let cluster = Setup::new(3).steady().start_serving().await;
     let client = cluster.client_of(&[2]).await;
-    let name = LogName::new("payments").expect("a valid name");
+    let name = name("payments");
     let made = client.create_log(&name).await.expect("create");
     assert_eq!(made.name, name);
     let error = client.create_log(&name).await.expect_err("it exists");
@@ -278,7 +278,7 @@ async fn what_cannot_be_is_told_by_its_own_error_at_once() {
     assert!(matches!(error, AppendError::TooLarge { .. }), "{error}");
     log.append("and the connection goes on").await.expect("append");
 
-    let nobody = client.log(&LogName::new("nobody").expect("a valid name"));
+    let nobody = client.log(&name("nobody"));
     let began = Instant::now();
     let error = nobody.append("x").await.expect_err("there is no such log");
     assert!(matches!(&error, AppendError::UnknownLog { name } if name == "nobody"), "{error}");

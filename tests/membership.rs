@@ -5,7 +5,7 @@ mod cluster;
 use std::fs;
 
 use cluster::{LOG, Setup, eventually, meanwhile, name, within};
-use quorumlog::{AdminError, LogName, Member, Role};
+use quorumlog::{AdminError, Member, Role};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_node_grows_to_three_and_then_survives_the_loss_of_one() {
@@ -62,7 +62,7 @@ async fn changes_may_be_asked_of_any_node() {
     cluster.start(4).await;
     let member = cluster.node(4).member();
     within("a learner", cluster.node(follower).admin().add_learner(member)).await.expect("4 runs");
-    let name = LogName::new("more").expect("a valid name");
+    let name = name("more");
     within("a log", cluster.node(follower).create_log(&name)).await.expect("all run");
     eventually("all members to have it", async || {
         cluster.ids().iter().all(|id| cluster.node(*id).log(&name).is_some()).then_some(())
@@ -81,7 +81,7 @@ async fn a_cluster_is_founded_once() {
     let without_itself = [Member::new(7, "10.0.0.7:20911")];
     let error = cluster.node(2).bootstrap(without_itself).await.expect_err("it is not among them");
     assert!(matches!(error, AdminError::Invalid { .. }), "{error}");
-    let name = LogName::new("early").expect("a valid name");
+    let name = name("early");
     let error = cluster.node(2).create_log(&name).await.expect_err("no cluster yet");
     assert!(matches!(error, AdminError::NotBootstrapped), "{error}");
 }
@@ -111,7 +111,7 @@ async fn a_node_of_another_cluster_is_left_alone() {
     cluster.start(9).await;
     let stranger = cluster.node(9);
     stranger.bootstrap([stranger.member()]).await.expect("a cluster of its own");
-    let name = LogName::new(LOG).expect("a valid name");
+    let name = name(LOG);
     let its_log = eventually("its log", async || stranger.create_log(&name).await.ok()).await;
     its_log.append("its own").await.expect("it leads itself");
     let admin = cluster.node(1).admin();
