@@ -11,6 +11,7 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::Fatal;
 
 use super::agreement::Agreement;
+use super::apply_shared::ApplyShared;
 use super::ballot::Ballots;
 use super::heard::Heard;
 use super::log_store::LogStore;
@@ -22,7 +23,7 @@ use super::runtime::Crash;
 use super::snapshot::Receiving;
 use super::space::{DiskSpace, GroupSpace};
 use super::stable::Stable;
-use super::state_machine::{ApplyShared, LogStateMachine};
+use super::state_machine::LogStateMachine;
 use super::status::{Elections, watch_over};
 use super::ticks::Ticks;
 use super::trust::Trust;

@@ -2,6 +2,7 @@
 
 mod admission;
 mod agreement;
+mod apply_shared;
 mod ballot;
 mod barrier;
 mod checkpoint_pace;

@@ -5,7 +5,6 @@
 //! checkpoint as of it. A node that needs one gets that, and then the retained log by replication.
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use futures_util::{Stream, TryStreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine, Snapshot};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 
+use super::apply_shared::{ApplyShared, InUse};
 use super::checkpoint_pace::CheckpointPace;
 use super::metrics::{GroupMetrics, Started};
 use super::runtime::Crash;
@@ -44,85 +44,6 @@ pub(crate) struct Checkpoint {
 }
 
 pub(crate) type RaftSnapshot = openraft::alias::SnapshotOf<Types, Checkpoint>;
-
-/// What the rest of the node sees and sets.
-#[derive(Debug, Default)]
-pub(crate) struct ApplyShared {
-    /// One past the last applied index.
-    applied_end: AtomicU64,
-    /// One past the last index that a leader has told to be committed, whether this node has it or not.
-    told_end: AtomicU64,
-    /// Told after each run; for those who wait for `applied_end`.
-    moved: tokio::sync::Notify,
-    /// Where the next snapshot is to lie: the new boundary that retention chose.
-    target: Mutex<Option<EntryId>>,
-    /// True while the embedder's state machine may be called.
-    in_use: tokio::sync::watch::Sender<bool>,
-}
-
-/// Tells when the embedder's state machine is gone.
-struct InUse(Arc<ApplyShared>);
-
-impl InUse {
-    fn new(shared: &Arc<ApplyShared>) -> Self {
-        shared.in_use.send_replace(true);
-        Self(Arc::clone(shared))
-    }
-}
-
-impl Drop for InUse {
-    fn drop(&mut self) {
-        self.0.in_use.send_replace(false);
-    }
-}
-
-impl ApplyShared {
-    pub(crate) fn applied_end(&self) -> u64 {
-        self.applied_end.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn told_end(&self) -> u64 {
-        self.told_end.load(Ordering::Acquire)
-    }
-
-    /// Notes what a leader has told to be committed.
-    pub(super) fn note_told(&self, committed: Option<EntryId>) {
-        let end = committed.map_or(0, |id| id.index + 1);
-        self.told_end.fetch_max(end, Ordering::AcqRel);
-    }
-
-    fn set_applied(&self, id: EntryId) {
-        self.applied_end.store(id.index + 1, Ordering::Release);
-        self.moved.notify_waiters();
-    }
-
-    pub(crate) fn set_target(&self, id: EntryId) {
-        *self.target.lock().unwrap_or_else(PoisonError::into_inner) = Some(id);
-    }
-
-    fn target(&self) -> Option<EntryId> {
-        *self.target.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits until nobody calls the embedder's state machine any more.
-    pub(crate) async fn let_go(&self) {
-        // An error means that it is gone as well.
-        let _ = self.in_use.subscribe().wait_for(|in_use| !in_use).await;
-    }
-
-    /// Waits until everything below `end` is applied.
-    pub(crate) async fn applied_below(&self, end: u64) {
-        loop {
-            let mut moved = std::pin::pin!(self.moved.notified());
-            // Registered before the look, or a change in between would be missed.
-            moved.as_mut().enable();
-            if self.applied_end() >= end {
-                return;
-            }
-            moved.await;
-        }
-    }
-}
 
 /// The embedder's state machine and the records of a batch that is not whole yet.
 struct User {

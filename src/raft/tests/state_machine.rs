@@ -8,8 +8,9 @@ use openraft::RaftSnapshotBuilder as _;
 use openraft::entry::RaftEntry as _;
 use openraft::storage::RaftStateMachine as _;
 
+use super::super::apply_shared::ApplyShared;
 use super::super::checkpoint_pace::CHECKPOINT_ENTRIES;
-use super::super::state_machine::{ApplyShared, Checkpoint};
+use super::super::state_machine::Checkpoint;
 use super::super::types::{RaftMembership, RaftSnapshotMeta, entry_from_raft, entry_id};
 use super::*;
 use crate::record::Record;
